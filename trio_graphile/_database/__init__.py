@@ -1,0 +1,1 @@
+"""Everything that talks to PostgreSQL; `connection` is the one bridge to asyncio."""

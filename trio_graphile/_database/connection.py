@@ -1,0 +1,359 @@
+"""The bridge to asyncio: the only module that knows asyncpg and trio_asyncio.
+
+Its contract: **a statement is atomic with respect to Trio's cancellation.** Once sent, its answer is waited for
+and used; the cancellation is delivered at the next checkpoint. The wait is bounded: a statement that
+exceeds its time, or the patience left after a cancellation, ends with its session terminated (never politely closed)
+and `ConnectionLost`, and only then is its fate unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+import asyncpg  # type: ignore[import-untyped]  # asyncpg has no py.typed
+import attrs
+import trio
+import trio_asyncio  # type: ignore[import-untyped]  # trio-asyncio has no py.typed
+
+from trio_graphile._database.errors import describe_connect_error, describe_statement_error
+from trio_graphile._database.statement import Statement
+from trio_graphile._exceptions import ConnectionLost, DatabaseError
+from trio_graphile._model.json import decode, encode
+
+T = TypeVar("T")
+Row: TypeAlias = Mapping[str, Any]
+Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
+
+_CLOSE_TIMEOUT = 1.0
+_LAST_RESORT = 1.0
+"""What asyncpg gets to end a call after its socket was aborted, before the call is cancelled, too."""
+
+
+class Executor(Protocol):
+    """What runs statements: a `Connection`, or a `Database` that lends one for each."""
+
+    async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]: ...
+    async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None: ...
+    async def fetch_value(self, sql: str | Statement, *arguments: object) -> Any: ...
+    async def execute(self, sql: str | Statement, *arguments: object) -> str: ...
+
+
+@attrs.frozen
+class Bridge:
+    """A running asyncio loop, and the context in which asyncio code finds it."""
+
+    loop: Any
+    context: contextvars.Context
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Any:
+        """Start an asyncio task, from whichever Trio task we are in."""
+        return self.loop.create_task(coroutine, context=self.context.copy())
+
+    async def settle(
+        self,
+        coroutine: Coroutine[Any, Any, T],
+        *,
+        limit: float,
+        give_up: Callable[[Any], None],
+        on_cancel: Callable[[Callable[[], None]], None],
+    ) -> T:
+        """Run asyncio code to its end, whatever happens to the Trio scope around it.
+
+        After `limit` seconds `give_up` is called with the asyncio task and must make it end; `TimeoutError`
+        if even that fails. A cancellation calls `on_cancel` with a function that does the same, for it to
+        call when its patience ends.
+        """
+        task = self.start(coroutine)
+        trio_task = trio.lowlevel.current_task()
+        task.add_done_callback(lambda _: trio.lowlevel.reschedule(trio_task))
+
+        def end() -> None:
+            if not task.done():
+                give_up(task)
+                self.loop.call_later(_LAST_RESORT, task.cancel)
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            if not self.loop.is_running():  # crashed, by a KeyboardInterrupt say: no answer will ever come
+                return trio.lowlevel.Abort.SUCCEEDED
+            if trio.current_time() >= scope.deadline:
+                end()
+            elif not task.done():  # else its answer is there and about to wake us
+                on_cancel(end)
+            return trio.lowlevel.Abort.FAILED
+
+        with trio.move_on_after(limit) as scope:
+            await trio.lowlevel.wait_task_rescheduled(abort)
+        try:
+            return task.result()  # type: ignore[no-any-return]  # trio-asyncio is untyped
+        except asyncio.CancelledError:
+            raise TimeoutError("given up") from None
+
+
+@contextlib.asynccontextmanager
+async def open_bridge() -> AsyncIterator[Bridge]:
+    """Use the asyncio loop that is open here, or open one for as long as the body lasts."""
+    loop = trio_asyncio.current_loop.get()
+    if loop is not None and loop.is_running():
+        yield Bridge(loop, contextvars.copy_context())
+        return
+    body_error: BaseException | None = None
+    try:
+        async with trio_asyncio.open_loop() as loop:
+            try:
+                yield Bridge(loop, contextvars.copy_context())
+            except BaseException as error:
+                body_error = error
+                raise
+    except BaseExceptionGroup as group:
+        # open_loop wraps whatever its body raises in two groups of its own.
+        if body_error is not None and _only_leaf(group, body_error):
+            raise body_error from body_error.__cause__
+        raise
+
+
+def _only_leaf(group: BaseException, wanted: BaseException) -> bool:
+    while group is not wanted and isinstance(group, BaseExceptionGroup) and len(group.exceptions) == 1:
+        group = group.exceptions[0]
+    return group is wanted
+
+
+@attrs.frozen(kw_only=True)
+class SessionSettings:
+    """How one session behaves. Durations are seconds."""
+
+    quoted_schema: str
+    connect_timeout: float
+    statement_timeout: float
+    prepared_statements: bool = True
+    interruptible: bool = True
+    """Whether a cancellation asks the server to abandon the statement at hand."""
+    cancel_patience: float = 1.0
+    """How long a statement may still take after a cancellation."""
+    json_values: bool = True
+    """Whether json columns come and go as Python values (ours go as text)."""
+    settings: Mapping[str, str] = attrs.field(factory=dict)
+
+
+@attrs.define(eq=False)
+class Connection:
+    """One PostgreSQL session. One Trio task uses it at a time.
+
+    Every statement is atomic with respect to cancellation: it took effect and its answer is returned, or it did not.
+    Only after `ConnectionLost` is that unknown.
+    """
+
+    _raw: Any
+    _bridge: Bridge
+    _settings: SessionSettings
+    _closed: trio.Event = attrs.field(factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self._raw.add_termination_listener(self._note_closed)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the session is over."""
+        return bool(self._raw.is_closed())
+
+    @property
+    def is_in_transaction(self) -> bool:
+        """Whether a transaction is open on the session."""
+        return bool(self._raw.is_in_transaction())
+
+    @property
+    def server_version(self) -> int:
+        """The server's version as PostgreSQL counts: 180006 is 18.6."""
+        version = self._raw.get_server_version()
+        return int(version.major) * 10_000 + (int(version.micro) if version.major >= 10 else 0)
+
+    async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
+        """Run one statement and return its rows.
+
+        Raises `StatementFailed` if the server refuses it, `ConnectionLost` if the session dies meanwhile.
+        """
+        text = self._text(sql)
+        return await self._statement(lambda: self._raw.fetch(text, *arguments))
+
+    async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
+        """Run one statement and return its first row, or None. Raises as `fetch`."""
+        text = self._text(sql)
+        return await self._statement(lambda: self._raw.fetchrow(text, *arguments))
+
+    async def fetch_value(self, sql: str | Statement, *arguments: object) -> Any:
+        """Run one statement and return the first column of its first row, or None. Raises as `fetch`."""
+        text = self._text(sql)
+        return await self._statement(lambda: self._raw.fetchval(text, *arguments))
+
+    async def execute(self, sql: str | Statement, *arguments: object) -> str:
+        """Run one statement (several, if there are no arguments); return its command tag. Raises as `fetch`."""
+        text = self._text(sql)
+        return await self._statement(lambda: self._raw.execute(text, *arguments))
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, isolation: Isolation | None = None) -> AsyncIterator[Connection]:
+        """Run the body in a transaction, or in a savepoint of the one that is open.
+
+        Commits if the body ends normally and is not cancelled, rolls back otherwise. A commit, once
+        sent, is waited for. Raises `StatementFailed` if the commit is refused.
+        """
+        transaction = self._raw.transaction(isolation=isolation)
+        await self._call(transaction.start)
+        try:
+            yield self
+            await trio.lowlevel.checkpoint_if_cancelled()
+        except BaseException:
+            await self._roll_back(transaction)
+            raise
+        await self._settle(transaction.commit)
+
+    async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
+        """Have `callback` called with the payload of each notification, in the Trio thread."""
+
+        def notified(_connection: object, _process: int, _channel: str, payload: str) -> None:
+            callback(payload)
+
+        await self._call(lambda: self._raw.add_listener(channel, notified))
+
+    async def wait_closed(self) -> None:
+        """Wait until the session is over, whoever ends it."""
+        await self._closed.wait()
+
+    async def reset(self) -> None:
+        """Undo what a borrower may have left: an open transaction, settings, locks, listeners."""
+        await self._settle(self._raw.reset)
+
+    def terminate(self) -> None:
+        """Cut the session off at once; the server finds out by itself."""
+        self._raw.terminate()
+
+    async def aclose(self) -> None:
+        """Close the session; terminates it if that takes over a second, or when cancelled."""
+        if self.is_closed:
+            return
+        with contextlib.suppress(DatabaseError):  # either way it is closed afterwards
+            await self._bridge.settle(
+                self._translated(self._raw.close),
+                limit=_CLOSE_TIMEOUT,
+                give_up=self._give_up,
+                on_cancel=lambda end: end(),
+            )
+
+    def _text(self, sql: str | Statement) -> str:
+        return sql if isinstance(sql, str) else sql.for_schema(self._settings.quoted_schema)
+
+    async def _statement(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        if self._settings.prepared_statements or self._raw.is_in_transaction():
+            return await self._call(call)
+        # A transaction pooler may run the two halves of a statement on different sessions otherwise.
+        return await self._call(lambda: _in_transaction(self._raw, call))
+
+    async def _call(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return await self._settle(call)
+
+    async def _settle(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        requests: list[Any] = []
+
+        def hurry(end: Callable[[], None]) -> None:
+            if self._settings.interruptible:
+                # A CancelRequest of our own, as asyncpg sends it: cancelling asyncpg's call would do the same,
+                # but throw away the answer of a statement that was faster.
+                requests.append(self._bridge.start(self._raw._cancel(self._bridge.loop.create_future())))
+            self._bridge.loop.call_later(self._settings.cancel_patience, end)
+
+        async def finish() -> T:
+            try:
+                return await self._translated(call)
+            finally:
+                for request in requests:  # else it might hit the session's next statement
+                    await request
+
+        try:
+            return await self._bridge.settle(
+                finish(),
+                limit=self._settings.statement_timeout,
+                give_up=self._give_up,
+                on_cancel=hurry,
+            )
+        except TimeoutError as error:
+            raise ConnectionLost("the session did not answer and was given up") from error
+        except DatabaseError:
+            if requests:
+                await trio.lowlevel.checkpoint_if_cancelled()  # the failure we asked for is no failure
+            raise
+
+    async def _translated(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        try:
+            return await call()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+            translated = describe_statement_error(error, session_closed=self.is_closed)
+            if isinstance(translated, ConnectionLost):
+                self.terminate()
+            raise translated from error
+
+    async def _roll_back(self, transaction: Any) -> None:
+        if self.is_closed:
+            return
+        try:
+            await self._settle(transaction.rollback)
+        except DatabaseError:
+            self.terminate()  # the server rolls back when it notices
+
+    def _give_up(self, _task: object) -> None:
+        self.terminate()
+
+    def _note_closed(self, _raw: object) -> None:
+        self._closed.set()
+
+
+async def _in_transaction(raw: Any, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async with raw.transaction():
+        return await call()
+
+
+async def connect(bridge: Bridge, url: str | None, settings: SessionSettings) -> Connection:
+    """Open one session. Raises `DatabaseUnavailable`, `DatabaseRefused` or `DatabaseUrlInvalid`."""
+    await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def open_session() -> Any:
+        raw = await asyncpg.connect(url, timeout=settings.connect_timeout, **_connect_arguments(settings))
+        if settings.json_values:
+            for name in ("json", "jsonb"):
+                await raw.set_type_codec(name, schema="pg_catalog", encoder=encode, decoder=decode)
+        return raw
+
+    try:
+        raw = await bridge.settle(
+            open_session(),
+            limit=settings.connect_timeout + _LAST_RESORT,
+            give_up=lambda task: task.cancel(),
+            on_cancel=lambda end: end(),
+        )
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError) as error:
+        await trio.lowlevel.checkpoint_if_cancelled()  # then it failed because we gave it up
+        raise describe_connect_error(error, url) from error
+    return Connection(raw, bridge, settings)
+
+
+def _connect_arguments(settings: SessionSettings) -> dict[str, object]:
+    if not settings.prepared_statements:
+        return {"statement_cache_size": 0}
+    return {"server_settings": dict(settings.settings)}
+
+
+def adopt(connection: object, bridge: Bridge, settings: SessionSettings) -> Connection:
+    """Wrap a bare asyncpg connection of the caller's, whose transaction stays the caller's.
+
+    Raises `TypeError` for anything else.
+    """
+    if isinstance(connection, Connection):
+        return connection
+    if not isinstance(connection, (asyncpg.Connection, asyncpg.pool.PoolConnectionProxy)):
+        raise TypeError(f"an asyncpg or trio_graphile connection is needed, not {connection!r}")
+    loop = trio_asyncio.current_loop.get()
+    here = bridge if loop is None else Bridge(loop, contextvars.copy_context())
+    return Connection(connection, here, settings)

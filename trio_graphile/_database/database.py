@@ -1,0 +1,188 @@
+"""`Database`: one PostgreSQL, one schema, a fixed set of sessions that clients and handlers share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from typing import Any
+
+import attrs
+import trio
+
+from trio_graphile._database.connection import (
+    Bridge,
+    Connection,
+    Isolation,
+    Row,
+    SessionSettings,
+    adopt,
+    connect,
+    open_bridge,
+)
+from trio_graphile._database.statement import Statement, quote_identifier
+from trio_graphile._exceptions import DatabaseError, DatabaseUnavailable, DatabaseUrlInvalid
+from trio_graphile._model.backoff import backoff_delays
+from trio_graphile._model.options import DatabaseOptions
+
+_CLIENT_MARGIN = 2.0
+"""How much longer than the server we wait for a statement, so that normally the server's word comes first."""
+
+
+@attrs.define(eq=False)
+class Database:
+    """A PostgreSQL database and the schema of a queue in it. Made by `open_database`.
+
+    Its methods run one statement each on a session of the pool; `transaction` and `connection` lend one.
+    """
+
+    options: DatabaseOptions
+    url: str | None = attrs.field(repr=False)  # it may hold a password
+    _bridge: Bridge = attrs.field(repr=False)
+    _lent: trio.Semaphore = attrs.field(repr=False)
+    _idle: list[Connection] = attrs.field(factory=list, repr=False)
+
+    @property
+    def schema(self) -> str:
+        """The name of the queue's schema, unquoted."""
+        return self.options.schema
+
+    async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
+        """Run one statement and return its rows. Atomic under cancellation; raises `DatabaseError`."""
+        async with self._borrowed() as connection:
+            return await connection.fetch(sql, *arguments)
+
+    async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
+        """Run one statement and return its first row, or None. As `fetch`."""
+        async with self._borrowed() as connection:
+            return await connection.fetch_row(sql, *arguments)
+
+    async def fetch_value(self, sql: str | Statement, *arguments: object) -> Any:
+        """Run one statement and return the first column of its first row, or None. As `fetch`."""
+        async with self._borrowed() as connection:
+            return await connection.fetch_value(sql, *arguments)
+
+    async def execute(self, sql: str | Statement, *arguments: object) -> str:
+        """Run one statement (several, if there are no arguments); return its command tag. As `fetch`."""
+        async with self._borrowed() as connection:
+            return await connection.execute(sql, *arguments)
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a session; what the body leaves on it (settings, locks, a transaction) is undone."""
+        async with self._borrowed() as connection:
+            try:
+                yield connection
+            finally:
+                await self._clean(connection)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self, isolation: Isolation | None = None) -> AsyncIterator[Connection]:
+        """Lend a session with a transaction: committed at the end of the body, rolled back if it raises."""
+        async with self.connection() as connection, connection.transaction(isolation):
+            yield connection
+
+    async def open_session(self, purpose: str, *, cancel_patience: float) -> Connection:
+        """Open a session outside the pool, for one owner that closes it.
+
+        Its statements are not interrupted by a cancellation, but end within `cancel_patience` seconds.
+        Raises `DatabaseUnavailable`.
+        """
+        own = attrs.evolve(
+            self._session_settings(f"trio_graphile {purpose}"),
+            interruptible=False,
+            cancel_patience=cancel_patience,
+            json_values=False,
+        )
+        return await connect(self._bridge, self.url, own)
+
+    def adopt(self, connection: object) -> Connection:
+        """Wrap a caller's asyncpg connection, so that our statements run in the caller's transaction."""
+        return adopt(connection, self._bridge, self._session_settings())
+
+    def _session_settings(self, application_name: str = "trio_graphile") -> SessionSettings:
+        options = self.options
+        return SessionSettings(
+            quoted_schema=quote_identifier(options.schema),
+            connect_timeout=options.connect_timeout,
+            statement_timeout=options.statement_timeout + _CLIENT_MARGIN,
+            prepared_statements=options.prepared_statements,
+            settings={
+                "application_name": application_name,
+                "statement_timeout": str(int(options.statement_timeout * 1000)),
+                # Our statements touch few rows; compiling one costs more than running it.
+                "jit": "off",
+            },
+        )
+
+    @contextlib.asynccontextmanager
+    async def _borrowed(self) -> AsyncIterator[Connection]:
+        async with self._lent:
+            connection = await self._take()
+            try:
+                yield connection
+            finally:
+                if not connection.is_closed:
+                    self._idle.append(connection)
+
+    async def _take(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed:
+                return connection
+        return await connect(self._bridge, self.url, self._session_settings())
+
+    async def _clean(self, connection: Connection) -> None:
+        if connection.is_closed:
+            return
+        try:
+            await connection.reset()
+        except DatabaseError:
+            connection.terminate()
+
+    async def _reach(self) -> None:
+        """Open the first session; wait for the server as long as the options say."""
+        patience = self.options.wait_for_server
+        with trio.move_on_after(0 if patience is None else patience):
+            for delay in backoff_delays(cap=1.0):
+                with contextlib.suppress(DatabaseUnavailable):
+                    return self._idle.append(await self._take())
+                await trio.sleep(delay)
+        self._idle.append(await self._take())
+
+    async def _close(self) -> None:
+        while self._idle:
+            await self._idle.pop().aclose()
+
+
+@contextlib.asynccontextmanager
+async def open_database(
+    url: str | None = None, options: DatabaseOptions | None = None
+) -> AsyncIterator[Database]:
+    """Open a database for as long as the body lasts.
+
+    Without a URL, `$DATABASE_URL` is used, else the `PG*` variables. Raises `DatabaseUrlInvalid`, `DatabaseRefused`
+    (wrong role, password or database) or, within `connect_timeout` or `wait_for_server` seconds,
+    `DatabaseUnavailable`. The asyncio loop that is open here is shared; otherwise one is opened.
+    """
+    options = options if options is not None else DatabaseOptions()
+    url = _configured_url(url)
+    async with open_bridge() as bridge:
+        database = Database(options, url, bridge, trio.Semaphore(options.pool_size))
+        try:
+            await database._reach()
+            yield database
+        finally:
+            await database._close()
+
+
+def _configured_url(url: str | None) -> str | None:
+    if url is None:
+        url = os.environ.get("DATABASE_URL") or None
+    if url is None and not any(name in os.environ for name in ("PGHOST", "PGDATABASE", "PGUSER", "PGSERVICE")):
+        raise DatabaseUrlInvalid(
+            "no database is configured: give a URL, or set DATABASE_URL, or PGHOST and its like"
+        )
+    if url is not None and not url.startswith(("postgres://", "postgresql://")):
+        raise DatabaseUrlInvalid("a database URL looks like postgresql://user@host:5432/database")
+    return url

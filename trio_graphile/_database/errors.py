@@ -1,0 +1,73 @@
+"""From the driver's errors to ours, by what the caller can do about them."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from trio_graphile._exceptions import (
+    ConnectionLost,
+    DatabaseError,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    DatabaseUrlInvalid,
+    GraphileError,
+    StatementFailed,
+    is_transient,
+)
+
+# The server says one of these and hangs up.
+_FATAL_STATES = frozenset({"57P01", "57P02", "57P03", "57P05"})
+
+
+def describe_statement_error(error: BaseException, *, session_closed: bool) -> DatabaseError:
+    """Return our exception for what a statement on an open session raised."""
+    sqlstate: str | None = getattr(error, "sqlstate", None)
+    if session_closed or isinstance(error, OSError) or _ends_session(sqlstate):
+        return ConnectionLost(f"the session was lost: {_text(error)}", sqlstate=sqlstate)
+    return StatementFailed(
+        _text(error),
+        sqlstate=sqlstate,
+        constraint=getattr(error, "constraint_name", None),
+        detail=getattr(error, "detail", None),
+        hint=getattr(error, "hint", None),
+    )
+
+
+def describe_connect_error(error: BaseException, url: str | None) -> GraphileError:
+    """Return our exception for what opening a session raised."""
+    sqlstate: str | None = getattr(error, "sqlstate", None)
+    where = safe_url(url)
+    if isinstance(error, OSError) or is_transient(sqlstate) or _ends_session(sqlstate):
+        return DatabaseUnavailable(f"cannot reach PostgreSQL at {where}: {_text(error)}", sqlstate=sqlstate)
+    if sqlstate is not None:
+        return DatabaseRefused(f"PostgreSQL at {where} turned us away: {_text(error)}", sqlstate=sqlstate)
+    return DatabaseUrlInvalid(
+        f"{_text(error)} (a database URL looks like postgresql://user@host:5432/database)"
+    )
+
+
+def safe_url(url: str | None) -> str:
+    """Return the URL without its password and its parameters."""
+    if url is None:
+        return "the PG* variables' address"
+    try:
+        parts = urlsplit(url)
+        user = f"{parts.username}@" if parts.username else ""
+        host = parts.hostname or next(
+            (value for name, _, value in (item.partition("=") for item in parts.query.split("&")) if name == "host"),
+            "localhost",
+        )
+        port = f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return "a URL that cannot be parsed"
+    return f"{parts.scheme}://{user}{host}{port}{parts.path}"
+
+
+def _ends_session(sqlstate: str | None) -> bool:
+    return sqlstate is not None and (sqlstate in _FATAL_STATES or sqlstate.startswith("08"))
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer in time"
+    return str(error) or type(error).__name__

@@ -1,0 +1,280 @@
+"""What a worker does to rows: claim, complete, fail, return. All in batches, all fenced by the owner.
+
+A job's fence is `locked_by` and `attempts`, both as claimed. A job whose key was added again, or removed, while it ran
+is *detached*: it has lost its key and its attempts stand at the maximum, but it is still ours to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.statement import Statement
+from trio_graphile._model.jobs import Job
+from trio_graphile._model.json import decode
+from trio_graphile._model.outcomes import Failed
+
+REGISTER_TASKS = Statement("""
+    insert into {schema}._private_tasks (identifier)
+    select wanted.identifier
+    from unnest($1::text[]) as wanted(identifier)
+    where not exists (
+      select from {schema}._private_tasks as tasks
+      where tasks.identifier = wanted.identifier
+    )
+    on conflict (identifier) do nothing
+""")  # $1 identifiers. Only missing ones: an insert that conflicts would burn one of 2^31 ids each time.
+
+
+async def register_tasks(executor: Executor, identifiers: Sequence[str]) -> None:
+    """Make the tasks known in the database, so that other programs see them before their first job."""
+    await executor.execute(REGISTER_TASKS, list(identifiers))
+
+
+GET_JOBS = Statement("""
+    with tasks as materialized (
+      select id, identifier
+      from {schema}._private_tasks
+      where identifier = any($2::text[])
+    ),
+    unqueued as (
+      select jobs.id, jobs.priority, jobs.run_at
+      from {schema}._private_jobs as jobs
+      where jobs.is_available = true
+        and jobs.job_queue_id is null
+        and jobs.run_at <= now()
+        and jobs.task_id = any(array(select tasks.id from tasks))
+        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+      order by jobs.priority, jobs.run_at
+      limit $3::integer
+      for update skip locked
+    ),
+    heads as (
+      select queues.id as job_queue_id, queues.queue_name, head.id
+      from {schema}._private_job_queues as queues
+      cross join lateral (
+        select jobs.id, jobs.priority, jobs.run_at
+        from {schema}._private_jobs as jobs
+        where jobs.is_available = true
+          and jobs.job_queue_id = queues.id
+          and jobs.run_at <= now()
+          and jobs.task_id = any(array(select tasks.id from tasks))
+          and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+        order by jobs.priority, jobs.run_at
+        limit 1
+      ) as head
+      where queues.is_available = true
+      order by head.priority, head.run_at
+      limit $3::integer
+      for no key update of queues skip locked
+    ),
+    queued as (
+      select jobs.id, jobs.priority, jobs.run_at, heads.job_queue_id, heads.queue_name
+      from heads
+      join {schema}._private_jobs as jobs on jobs.id = heads.id
+      where jobs.is_available = true
+        and jobs.run_at <= now()
+      for update of jobs skip locked
+    ),
+    chosen as materialized (
+      select id, priority, run_at, null::integer as job_queue_id, null::text as queue_name
+      from unqueued
+      union all
+      select id, priority, run_at, job_queue_id, queue_name
+      from queued
+      order by priority, run_at
+      limit $3::integer
+    ),
+    locked_queues as (
+      update {schema}._private_job_queues as queues
+      set locked_by = $1::text, locked_at = now()
+      from chosen
+      where queues.id = chosen.job_queue_id
+    )
+    update {schema}._private_jobs as jobs
+    set attempts = jobs.attempts + 1, locked_by = $1::text, locked_at = now()
+    from chosen, tasks
+    where jobs.id = chosen.id
+      and tasks.id = jobs.task_id
+    returning jobs.id, tasks.identifier as task_identifier, jobs.payload::text as payload_json,
+      chosen.queue_name, jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error,
+      jobs.created_at, jobs.updated_at, jobs.key, jobs.revision, jobs.flags::text as flags,
+      jobs.locked_at, jobs.locked_by
+""")
+# $1 worker id, $2 identifiers, $3 limit, $4 forbidden flags or null.
+# The queue's row is locked before its job's: whoever holds it decides alone which job of the queue is next, so
+# a queue hands out one job at a time and in order. `no key update` lets adds to the queue go on meanwhile.
+# Tasks are named, not numbered: a garbage collector may delete an idle task's row and an add bring it back as another.
+
+
+async def get_jobs(
+    executor: Executor,
+    worker_id: str,
+    identifiers: Sequence[str],
+    limit: int,
+    forbidden_flags: Sequence[str] = (),
+) -> list[Job]:
+    """Claim up to `limit` due jobs, at most one of each named queue; best first.
+
+    Must not run inside a longer transaction: it locks the queues that it takes from.
+    """
+    flags = list(forbidden_flags) or None
+    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags)
+    return sorted(map(job_from_row, rows), key=lambda job: (job.priority, job.run_at, job.id))
+
+
+def job_from_row(row: Row) -> Job:
+    """Return the job in a row whose columns are named as the fields of `Job`."""
+    fields = dict(row)
+    flags = fields["flags"]
+    fields["flags"] = () if flags is None else tuple(decode(flags))
+    return Job(**fields)
+
+
+COMPLETE_JOBS = Statement("""
+    with done as (
+      delete from {schema}._private_jobs as jobs
+      using unnest($2::bigint[], $3::smallint[], $4::boolean[]) as mine(id, attempts, keyed)
+      where jobs.id = mine.id
+        and jobs.locked_by = $1::text
+        and (
+          jobs.attempts = mine.attempts
+          or mine.keyed and jobs.key is null and jobs.attempts = jobs.max_attempts
+        )
+      returning jobs.id, jobs.job_queue_id
+    ),
+    freed_queues as (
+      update {schema}._private_job_queues as queues
+      set locked_by = null, locked_at = null
+      from done
+      where queues.id = done.job_queue_id
+        and queues.locked_by = $1::text
+    )
+    select id
+    from done
+""")  # $1 worker id, $2 job ids, $3 attempts as claimed, $4 whether the job had a key then
+
+
+async def complete_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job]) -> set[int]:
+    """Delete finished jobs and free their queues; return the ids of those that were still ours."""
+    rows = await executor.fetch(COMPLETE_JOBS, worker_id, *_fences(jobs))
+    return {row["id"] for row in rows}
+
+
+FAIL_JOBS = Statement("""
+    with failed as (
+      update {schema}._private_jobs as jobs
+      set last_error = mine.error,
+        run_at = greatest(now(), jobs.run_at) + exp(least(jobs.attempts, 10)) * interval '1 second',
+        locked_by = null,
+        locked_at = null
+      from unnest($2::bigint[], $3::smallint[], $4::boolean[], $5::text[]) as mine(id, attempts, keyed, error)
+      where jobs.id = mine.id
+        and jobs.locked_by = $1::text
+        and (
+          jobs.attempts = mine.attempts
+          or mine.keyed and jobs.key is null and jobs.attempts = jobs.max_attempts
+        )
+      returning jobs.id, jobs.job_queue_id
+    ),
+    freed_queues as (
+      update {schema}._private_job_queues as queues
+      set locked_by = null, locked_at = null
+      from failed
+      where queues.id = failed.job_queue_id
+        and queues.locked_by = $1::text
+    )
+    select id
+    from failed
+""")  # $1 to $4 as in COMPLETE_JOBS, $5 errors
+
+
+async def fail_jobs(executor: Executor, worker_id: str, failures: Sequence[Failed]) -> set[int]:
+    """Record failures: unlock, with a time for the next attempt; return the ids that were still ours."""
+    errors = [failure.error for failure in failures]
+    rows = await executor.fetch(FAIL_JOBS, worker_id, *_fences([f.job for f in failures]), errors)
+    return {row["id"] for row in rows}
+
+
+RETURN_JOBS = Statement("""
+    with returned as (
+      update {schema}._private_jobs as jobs
+      set attempts = case
+          when jobs.attempts = mine.attempts and mine.keyed = (jobs.key is not null)
+          then greatest(jobs.attempts - 1, 0)
+          else jobs.attempts
+        end,
+        locked_by = null,
+        locked_at = null
+      from unnest($2::bigint[], $3::smallint[], $4::boolean[]) as mine(id, attempts, keyed)
+      where jobs.id = mine.id
+        and jobs.locked_by = $1::text
+        and (
+          jobs.attempts = mine.attempts
+          or mine.keyed and jobs.key is null and jobs.attempts = jobs.max_attempts
+        )
+      returning jobs.id, jobs.job_queue_id
+    ),
+    freed_queues as (
+      update {schema}._private_job_queues as queues
+      set locked_by = null, locked_at = null
+      from returned
+      where queues.id = returned.job_queue_id
+        and queues.locked_by = $1::text
+    )
+    select id
+    from returned
+""")  # $1 to $4 as in COMPLETE_JOBS. A detached job keeps its attempts: giving one back would run it again.
+
+
+async def return_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job]) -> set[int]:
+    """Give jobs back with their attempt, available at once; return the ids that were still ours."""
+    rows = await executor.fetch(RETURN_JOBS, worker_id, *_fences(jobs))
+    return {row["id"] for row in rows}
+
+
+RECONCILE = Statement("""
+    with returned as (
+      update {schema}._private_jobs as jobs
+      set attempts = case
+          when jobs.updated_at < jobs.locked_at then greatest(jobs.attempts - 1, 0)
+          else jobs.attempts
+        end,
+        locked_by = null,
+        locked_at = null
+      where jobs.locked_by = $1::text
+        and jobs.id <> all($2::bigint[])
+      returning jobs.id
+    ),
+    freed_queues as (
+      update {schema}._private_job_queues as queues
+      set locked_by = null, locked_at = null
+      where queues.locked_by = $1::text
+        and not exists (
+          select from {schema}._private_jobs as jobs
+          where jobs.job_queue_id = queues.id
+            and jobs.id = any($2::bigint[])
+        )
+    )
+    select id
+    from returned
+""")
+# $1 worker id, $2 ids of the jobs that we hold.
+# Claiming leaves `updated_at` alone and detaching sets it, so a row that was touched after its claim is detached.
+
+
+async def reconcile(executor: Executor, worker_id: str, held: Sequence[int]) -> set[int]:
+    """Give back what the database says is locked by us and we know nothing of; return the ids.
+
+    That is a claim whose answer was lost with its session, say.
+    """
+    rows = await executor.fetch(RECONCILE, worker_id, list(held))
+    return {row["id"] for row in rows}
+
+
+def _fences(jobs: Sequence[Job]) -> tuple[list[int], list[int], list[bool]]:
+    return (
+        [job.id for job in jobs],
+        [job.attempts for job in jobs],
+        [job.key is not None for job in jobs],
+    )

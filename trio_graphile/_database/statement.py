@@ -1,0 +1,31 @@
+"""SQL as values: a statement is a constant with one placeholder, the schema."""
+
+from __future__ import annotations
+
+import attrs
+
+from trio_graphile._exceptions import OptionInvalid
+
+_MAX_IDENTIFIER_BYTES = 63  # NAMEDATALEN - 1: PostgreSQL would silently cut a longer name
+
+
+@attrs.frozen
+class Statement:
+    """One SQL statement; `{schema}` stands for the quoted schema name, `$n` for parameters."""
+
+    text: str
+
+    def for_schema(self, quoted_schema: str) -> str:
+        """Return the SQL for one schema."""
+        return self.text.replace("{schema}", quoted_schema)
+
+
+def quote_identifier(name: str) -> str:
+    """Quote a name for SQL. Raises `OptionInvalid` for what PostgreSQL cannot hold as a name."""
+    if not name:
+        raise OptionInvalid("schema", "the name is empty")
+    if "\0" in name:
+        raise OptionInvalid("schema", "a name cannot contain NUL")
+    if len(name.encode()) > _MAX_IDENTIFIER_BYTES:
+        raise OptionInvalid("schema", f"{name!r} is longer than the {_MAX_IDENTIFIER_BYTES} bytes PostgreSQL keeps")
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,229 @@
+"""Every exception of the package: one root, one class per reaction, the facts as attributes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class GraphileError(Exception):
+    """The root of everything that trio_graphile raises on purpose."""
+
+
+class OptionInvalid(GraphileError, ValueError):
+    """An option, a job specification or a name has a value that can never work.
+
+    `option` names the field, `reason` says what is wrong and what would be right.
+    """
+
+    def __init__(self, option: str, reason: str) -> None:
+        super().__init__(option, reason)
+        self.option = option
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.reason}"
+
+
+class DatabaseUrlInvalid(GraphileError):
+    """The database URL cannot be understood; the text never shows a password."""
+
+
+# --- the database -------------------------------------------------------------------------------
+
+
+class DatabaseError(GraphileError):
+    """Something between us and PostgreSQL went wrong.
+
+    `transient` says whether the same call may succeed later without anybody changing anything.
+    """
+
+    transient = False
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        sqlstate: str | None = None,
+        constraint: str | None = None,
+        detail: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+        self.detail = detail
+        self.hint = hint
+
+
+class DatabaseUnavailable(DatabaseError):
+    """No session could be opened: the server is down, starting, full, or not there."""
+
+    transient = True
+
+
+class DatabaseRefused(DatabaseError):
+    """The server answered and turned us away for good: a wrong password, role or database name."""
+
+
+class ConnectionLost(DatabaseError):
+    """A session died, or was given up, while a statement was on its way.
+
+    Whether that statement took effect is unknown, in contrast to `DatabaseUnavailable`.
+    """
+
+    transient = True
+
+
+class StatementFailed(DatabaseError):
+    """The server refused a statement; nothing of it took effect. `sqlstate` says why."""
+
+    @property
+    def transient(self) -> bool:  # type: ignore[override]  # here it depends on the SQLSTATE
+        """True for deadlocks, timeouts, exhausted resources, a server going down or read-only."""
+        return is_transient(self.sqlstate)
+
+
+# 57P0x: the server stops, crashed or is starting; 25006: it became a read-only standby.
+_TRANSIENT_STATES = frozenset({"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "25006"})
+_TRANSIENT_CLASSES = frozenset({"08", "53", "58"})
+
+
+def is_transient(sqlstate: str | None) -> bool:
+    """Whether a statement refused with this SQLSTATE may succeed when it is sent again."""
+    return sqlstate is not None and (sqlstate in _TRANSIENT_STATES or sqlstate[:2] in _TRANSIENT_CLASSES)
+
+
+# --- the schema ---------------------------------------------------------------------------------
+
+
+class SchemaError(GraphileError):
+    """The schema in the database and this version of trio_graphile do not fit together."""
+
+
+class SchemaMissing(SchemaError):
+    """The schema is not installed: `await client.migrate()` or `trio-graphile migrate` does it."""
+
+
+class SchemaTooOld(SchemaError):
+    """The schema is older than the floor from which trio_graphile can take over."""
+
+
+class SchemaTooNew(SchemaError):
+    """Somebody installed a breaking revision that this version does not know."""
+
+
+class PostgresTooOld(SchemaError):
+    """The server is older than PostgreSQL 12."""
+
+
+class MigrationFailed(SchemaError):
+    """The schema could not be brought up to date; nothing of the failed step remains."""
+
+
+# --- tasks and jobs -----------------------------------------------------------------------------
+
+
+class UnknownTask(GraphileError):
+    """No task is registered under this identifier."""
+
+    def __init__(self, identifier: str) -> None:
+        super().__init__(identifier)
+        self.identifier = identifier
+
+    def __str__(self) -> str:
+        return f"no task {self.identifier!r} is registered"
+
+
+class DuplicateTask(GraphileError):
+    """Two tasks were registered under one identifier."""
+
+    def __init__(self, identifier: str) -> None:
+        super().__init__(identifier)
+        self.identifier = identifier
+
+    def __str__(self) -> str:
+        return f"a task {self.identifier!r} is registered already"
+
+
+class TaskInvalid(GraphileError, TypeError):
+    """A function cannot be the handler of a task; `reason` says what would be right."""
+
+    def __init__(self, identifier: str, reason: str) -> None:
+        super().__init__(identifier, reason)
+        self.identifier = identifier
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"task {self.identifier!r}: {self.reason}"
+
+
+class PayloadInvalid(GraphileError):
+    """A payload does not fit its task, or is not JSON; nothing was added.
+
+    `reasons` has one line for each mistake, each with its path inside the payload (`$` is the root).
+    """
+
+    def __init__(self, identifier: str, reasons: Sequence[str]) -> None:
+        super().__init__(identifier, tuple(reasons))
+        self.identifier = identifier
+        self.reasons = tuple(reasons)
+
+    def __str__(self) -> str:
+        return f"payload of task {self.identifier!r}: " + "; ".join(self.reasons)
+
+
+class JobPayloadInvalid(PayloadInvalid):
+    """The payload of a stored job does not fit its task: the handler was not called."""
+
+
+class DuplicateJobKey(GraphileError):
+    """One call adds two jobs under the same key; nothing was added."""
+
+    def __init__(self, job_key: str) -> None:
+        super().__init__(job_key)
+        self.job_key = job_key
+
+    def __str__(self) -> str:
+        return f"the job key {self.job_key!r} stands twice in one call: add them one after the other"
+
+
+# --- the worker ---------------------------------------------------------------------------------
+
+
+class WorkerBusy(GraphileError):
+    """`run` or `run_once` was called while the worker runs, or after it was stopped."""
+
+
+class WorkerCrashed(GraphileError):
+    """A service of the worker failed; its jobs were recorded or given back. The cause is `__cause__`."""
+
+
+class ShutdownIncomplete(GraphileError):
+    """The worker ended, but what became of some of its jobs could not be written in time.
+
+    `job_ids` are the jobs that this worker knows of; they may still be locked under `worker_id`.
+    """
+
+    def __init__(self, worker_id: str, job_ids: Sequence[int], reason: str) -> None:
+        super().__init__(worker_id, tuple(job_ids), reason)
+        self.worker_id = worker_id
+        self.job_ids = tuple(job_ids)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        jobs = ", ".join(map(str, self.job_ids)) or "none known by id"
+        return f"{self.reason}; jobs possibly still locked by {self.worker_id}: {jobs}"
+
+
+# --- the embedded server ------------------------------------------------------------------------
+
+
+class EmbeddedPostgresError(GraphileError):
+    """The embedded PostgreSQL could not be started or kept running."""
+
+
+class PostgresNotFound(EmbeddedPostgresError):
+    """There are no PostgreSQL binaries for this platform in the places where they are looked for."""

@@ -1,0 +1,1 @@
+"""Values and functions of values: no Trio, no clock, no I/O."""

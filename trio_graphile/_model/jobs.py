@@ -1,0 +1,156 @@
+"""Jobs as values: what is added (`JobSpec`) and what stands in the table (`Job`)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+import attrs
+
+from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.json import decode
+
+SMALLINT = range(-32768, 32768)
+MAX_NAME_LENGTH = 128
+MAX_KEY_LENGTH = 512
+DEFAULT_MAX_ATTEMPTS = 25
+
+
+class JobKeyMode(enum.StrEnum):
+    """What adding a job does when another one stands under its key."""
+
+    REPLACE = "replace"
+    """Overwrite the waiting job, its time included; a running one is detached and will not retry."""
+    PRESERVE_RUN_AT = "preserve_run_at"
+    """As `REPLACE`, but a job that was never tried keeps its time."""
+    UNSAFE_DEDUPE = "unsafe_dedupe"
+    """Add nothing while any job has the key, even one that runs or has failed for good."""
+
+
+def _name(limit: int, *, may_be_empty: bool) -> Any:
+    def check(_: object, attribute: attrs.Attribute[str | None], value: str | None) -> None:
+        if value is None:
+            return
+        if not isinstance(value, str):
+            raise OptionInvalid(attribute.name, f"a string is needed, not {value!r}")
+        if len(value) > limit:
+            raise OptionInvalid(attribute.name, f"{len(value)} characters are over the limit of {limit}")
+        if not value and not may_be_empty:
+            raise OptionInvalid(attribute.name, "the empty string cannot be a key; leave it out instead")
+        if "\0" in value:
+            raise OptionInvalid(attribute.name, "PostgreSQL cannot hold a NUL character")
+
+    return check
+
+
+def _smallint(least: int = SMALLINT.start) -> Any:
+    def check(_: object, attribute: attrs.Attribute[int | None], value: int | None) -> None:
+        if value is None:
+            return
+        if type(value) is not int:
+            raise OptionInvalid(attribute.name, f"a whole number is needed, not {value!r}")
+        if value < least or value not in SMALLINT:
+            raise OptionInvalid(attribute.name, f"{value} is not between {least} and {SMALLINT.stop - 1}")
+
+    return check
+
+
+def _aware(_: object, attribute: attrs.Attribute[datetime | None], value: datetime | None) -> None:
+    if value is None:
+        return
+    if not isinstance(value, datetime):
+        raise OptionInvalid(attribute.name, f"a datetime is needed, not {value!r}")
+    if value.utcoffset() is None:
+        raise OptionInvalid(attribute.name, f"{value} has no time zone; use datetime.now(UTC) and the like")
+
+
+def _flags(value: Sequence[str] | None) -> tuple[str, ...] | None:
+    if isinstance(value, str):
+        raise OptionInvalid("flags", f"a sequence of flags is needed, not the one string {value!r}")
+    return None if value is None else tuple(value)
+
+
+def _mode(value: JobKeyMode | str) -> JobKeyMode:
+    try:
+        return JobKeyMode(value)
+    except ValueError:
+        known = ", ".join(mode.value for mode in JobKeyMode)
+        raise OptionInvalid("job_key_mode", f"{value!r} is not one of {known}") from None
+
+
+def _texts(_: object, attribute: attrs.Attribute[Sequence[str] | None], value: Sequence[str] | None) -> None:
+    for flag in value or ():
+        if not isinstance(flag, str) or "\0" in flag:
+            raise OptionInvalid(attribute.name, f"{flag!r} is not a flag: flags are strings without NUL")
+
+
+@attrs.frozen(kw_only=True)
+class JobSpec:
+    """How a job is to be added; whatever is left out gets the database's default.
+
+    Raises `OptionInvalid` for values that the database could never store.
+    """
+
+    queue_name: str | None = attrs.field(default=None, validator=_name(MAX_NAME_LENGTH, may_be_empty=True))
+    """Jobs of one named queue run strictly one after the other, in the whole fleet. Up to 128 characters."""
+    run_at: datetime | None = attrs.field(default=None, validator=_aware)
+    """Not before this (aware) time; now by the database's clock if left out."""
+    max_attempts: int | None = attrs.field(default=None, validator=_smallint(1))
+    """How often the job may be tried. Defaults to 25."""
+    job_key: str | None = attrs.field(default=None, validator=_name(MAX_KEY_LENGTH, may_be_empty=False))
+    """At most one job has a key at a time: adding again replaces it. 1 to 512 characters."""
+    job_key_mode: JobKeyMode = attrs.field(default=JobKeyMode.REPLACE, converter=_mode)
+    """What to do with the job that has the key already; of no effect without one."""
+    priority: int | None = attrs.field(default=None, validator=_smallint())
+    """Lower numbers run first, from -32768 to 32767. Defaults to 0."""
+    flags: tuple[str, ...] | None = attrs.field(default=None, converter=_flags, validator=_texts)
+    """Labels by which workers can leave jobs alone (`forbidden_flags`)."""
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """One row of the queue, as it was when it was read."""
+
+    id: int
+    task_identifier: str
+    payload_json: str
+    """The payload as stored, to the byte."""
+    queue_name: str | None = None
+    priority: int = 0
+    run_at: datetime
+    attempts: int = 0
+    """How often the job was started, this time included."""
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    last_error: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    key: str | None = None
+    revision: int = 0
+    """How often a keyed job was added again."""
+    flags: tuple[str, ...] = ()
+    locked_at: datetime | None = None
+    locked_by: str | None = None
+
+    @property
+    def payload(self) -> Any:
+        """The payload as plain Python values, decoded anew at each access."""
+        return decode(self.payload_json)
+
+
+PayloadT = TypeVar("PayloadT")
+PayloadT_contra = TypeVar("PayloadT_contra", contravariant=True)
+
+
+class Addable(Protocol[PayloadT_contra]):
+    """What `Client.add_job` needs to know of a task."""
+
+    @property
+    def identifier(self) -> str:
+        """The name under which the job is stored."""
+        ...
+
+    def to_json(self, payload: PayloadT_contra) -> str:
+        """Return the payload as JSON text. Raises `PayloadInvalid`."""
+        ...

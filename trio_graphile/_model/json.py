@@ -1,0 +1,80 @@
+"""JSON as PostgreSQL's `json` type holds it: text in, text out, nothing rounded in silence."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import json
+import math
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def encode(value: object) -> str:
+    """Return the JSON text of a value made of what cattrs leaves of a payload.
+
+    Raises `ValueError` naming the path of the first part that JSON cannot hold.
+    """
+    try:
+        encoded = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS)
+    except TypeError:
+        # Integers over 64 bits are JSON and PostgreSQL keeps them; orjson does neither.
+        return _encode_slowly(value)
+    if b"null" in encoded:
+        _refuse_unencodable(value)  # orjson writes NaN and the infinities as null
+    return encoded.decode()
+
+
+def decode(text: str) -> Any:
+    """Return the value of a JSON text as PostgreSQL stores it."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        # Numbers like 1e400 and lone surrogates are legal in a json column and come from other languages.
+        return json.loads(text)
+
+
+def _encode_slowly(value: object) -> str:
+    _refuse_unencodable(value)
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_orjson)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{error} @ $") from error
+    text.encode()  # a lone surrogate is a UnicodeEncodeError, hence a ValueError
+    return text
+
+
+def _as_orjson(value: object) -> object:
+    return orjson.loads(orjson.dumps(value))
+
+
+def _refuse_unencodable(value: object) -> None:
+    for path, reason in _unencodable(value, "$"):
+        raise ValueError(f"{reason} @ {path}")
+
+
+def _unencodable(value: object, path: str) -> Iterator[tuple[str, str]]:
+    match value:
+        case None | bool() | int() | enum.Enum() | uuid.UUID() | dt.date() | dt.time():
+            return
+        case str():
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                yield path, "text with a lone surrogate is not valid Unicode"
+        case float():
+            if not math.isfinite(value):
+                yield path, f"{value} is not a JSON number"
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str):
+                    yield path, f"the key {key!r} is not a string"
+                yield from _unencodable(item, f"{path}.{key}")
+        case list() | tuple():
+            for index, item in enumerate(value):
+                yield from _unencodable(item, f"{path}[{index}]")
+        case _:
+            yield path, f"{type(value).__name__} is not JSON"

@@ -1,0 +1,89 @@
+"""Options: each field, its unit, its default and its limits, once."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import attrs
+
+from trio_graphile._exceptions import OptionInvalid
+
+DEFAULT_SCHEMA = "graphile_worker"
+
+
+def _seconds(maximum: float, *, zero: bool = False) -> Any:
+    """Return a validator for a number of seconds that catches milliseconds at the door."""
+
+    def check(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise OptionInvalid(attribute.name, f"a number of seconds is needed, not {value!r}")
+        if not value >= 0 or (value == 0 and not zero):
+            raise OptionInvalid(attribute.name, f"{value} is not a positive number of seconds")
+        if value > maximum:
+            raise OptionInvalid(attribute.name, f"is in seconds: {value} is over the maximum of {maximum:g}")
+
+    return check
+
+
+def _count(least: int, most: int) -> Any:
+    def check(_: object, attribute: attrs.Attribute[int], value: int) -> None:
+        if type(value) is not int:
+            raise OptionInvalid(attribute.name, f"a whole number is needed, not {value!r}")
+        if not least <= value <= most:
+            raise OptionInvalid(attribute.name, f"{value} is not between {least} and {most}")
+
+    return check
+
+
+def _default_schema() -> str:
+    return os.environ.get("GRAPHILE_WORKER_SCHEMA") or DEFAULT_SCHEMA
+
+
+def _default_concurrency() -> int:
+    return os.cpu_count() or 1
+
+
+@attrs.frozen(kw_only=True)
+class DatabaseOptions:
+    """How to reach the database. Durations are seconds. Raises `OptionInvalid`."""
+
+    schema: str = attrs.field(factory=_default_schema)
+    """The schema of the queue. Defaults to `$GRAPHILE_WORKER_SCHEMA`, else `graphile_worker`."""
+    pool_size: int = attrs.field(default=10, validator=_count(1, 10_000))
+    """How many sessions clients and handlers share; a worker's own sessions come on top."""
+    connect_timeout: float = attrs.field(default=5.0, validator=_seconds(600))
+    """How long opening one session may take."""
+    wait_for_server: float | None = attrs.field(default=None, validator=_seconds(86_400))
+    """How long to wait at the start for a server that is not up yet; by default not at all."""
+    statement_timeout: float = attrs.field(default=60.0, validator=_seconds(86_400))
+    """How long one statement may take before the server gives it up, and we the session a little later."""
+    prepared_statements: bool = True
+    """False behind a pooler in transaction mode: no named statements, no session settings."""
+
+
+@attrs.frozen(kw_only=True)
+class ShutdownOptions:
+    """How a worker ends. The sum of both bounds a graceful stop, `flush_timeout` alone a cancellation."""
+
+    grace_period: float = attrs.field(default=25.0, validator=_seconds(86_400, zero=True))
+    """How long running handlers may go on after a stop. Zero interrupts them at once."""
+    flush_timeout: float = attrs.field(default=4.0, validator=_seconds(600))
+    """How long the last outcomes may take to be written."""
+
+
+@attrs.frozen(kw_only=True)
+class WorkerOptions:
+    """How a worker runs. Durations are seconds. Raises `OptionInvalid`."""
+
+    concurrency: int = attrs.field(factory=_default_concurrency, validator=_count(1, 100_000))
+    """How many jobs run at once: the number of slots. Defaults to the number of processors."""
+    poll_interval: float = attrs.field(default=2.0, validator=_seconds(600))
+    """How often to look for due jobs when nothing wakes the worker."""
+    notifications: bool = True
+    """False never opens a LISTEN session: jobs are then found by polling alone."""
+    forbidden_flags: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    """Jobs with any of these flags are left to other workers."""
+    shutdown: ShutdownOptions = attrs.field(factory=ShutdownOptions)

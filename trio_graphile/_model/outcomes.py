@@ -1,0 +1,51 @@
+"""Outcomes: what a run of a job came to. A closed set; the worker records each exactly once."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import attrs
+
+from trio_graphile._model.jobs import Job
+
+
+@attrs.frozen
+class Completed:
+    """The handler returned; the row is deleted."""
+
+    job: Job
+
+
+@attrs.frozen
+class Failed:
+    """The handler raised, or could not be called; the job is tried again after its back-off."""
+
+    job: Job
+    error: str
+    """What stands in `last_error`; never empty."""
+
+
+@attrs.frozen
+class Returned:
+    """The job did not run to its end, for a reason of ours: it goes back, its attempt with it."""
+
+    job: Job
+
+
+Outcome: TypeAlias = Completed | Failed | Returned
+
+
+@attrs.frozen(kw_only=True)
+class ShutdownReport:
+    """What a worker did between its start and its end."""
+
+    worker_id: str
+    completed: int = 0
+    failed: int = 0
+    """Runs that failed; the job waits for its next attempt, or has none left."""
+    returned: int = 0
+    """Jobs given back unfinished, with their attempt."""
+    lost: int = 0
+    """Runs whose outcome was not ours to record any more: the lock had been taken from us."""
+    seconds: float = 0.0
+    """From the stop, or the cancellation, to the end."""
