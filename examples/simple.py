@@ -34,12 +34,12 @@ async def main() -> None:
         await client.migrate()
 
         print("adding jobs before any worker runs")
-        await client.add_jobs([(send_welcome, Welcome(to=f"{name}@example.org")) for name in ("ada", "grace")])
+        await client.add_jobs([(send_welcome, Welcome(to=f"{who}@example.org")) for who in ("ada", "grace")])
         await client.add_job(count_words, "to be or not to be", JobSpec(priority=-1))
 
         # The job becomes visible when the transaction commits, and never if it rolls back.
         async with database.transaction() as connection:
-            await client.using(connection).add_job(send_welcome, Welcome(to="edsger@example.org", locale="nl"))
+            await client.using(connection).add_job(send_welcome, Welcome(to="dijkstra@example.org"))
 
         print("draining the queue once")
         report = await Worker(database, tasks, WorkerOptions(concurrency=4)).run_once()

@@ -1,0 +1,53 @@
+"""What the documentation shows runs: a page's Python is one program, its SQL one script."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trio_graphile._database.connection import Connection
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def pages_with(language: str) -> list[object]:
+    return [pytest.param(page, id=page.stem) for page in PAGES if blocks(page, language)]
+
+
+@pytest.mark.parametrize("page", pages_with("python"))
+def test_the_python_of_a_page_runs(page: Path, empty_database_url: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("\n".join(blocks(page, "python")))
+    environment = os.environ | {"DATABASE_URL": empty_database_url}
+    run = subprocess.run(
+        [sys.executable, str(program)],
+        check=False,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize("page", pages_with("sql"))
+async def test_the_sql_of_a_page_runs(page: Path, connection: Connection) -> None:
+    for statement in blocks(page, "sql"):
+        await connection.execute(statement)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_files_that_a_page_links_to_exist(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []

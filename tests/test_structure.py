@@ -1,0 +1,158 @@
+"""Measured taste: what the tree, the modules and the repository promise to a reader."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+import statistics
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "trio_graphile"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
+
+TOP_LEVEL = {
+    "CHANGELOG.md",
+    "LICENSE",
+    "README.md",
+    "changelog.d",
+    "docs",
+    "examples",
+    "noxfile.py",
+    "pyproject.toml",
+    "tests",
+    "trio_graphile",
+}
+LONGEST_MODULE = 400
+LONGEST_FUNCTION = 50
+LONG_FUNCTION = 25  # what nine functions of ten stay within
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {module_name(path) for path in MODULES}
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of the package that this one needs at run time, wherever in it the import stands."""
+    name = module_name(path)
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found: set[str] = set()
+    for node in run_time_nodes(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            origin = ".".join(filter(None, [base, node.module]))
+            # `from package import module` needs the module; `from module import name` the module it is in.
+            found.update(
+                whole if (whole := f"{origin}.{alias.name}") in NAMES else origin for alias in node.names
+            )
+    return (found & NAMES) - {name}
+
+
+def run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            continue
+        yield node
+        yield from run_time_nodes(node)
+
+
+def functions() -> Iterator[tuple[str, int]]:
+    """Each function of the package with the number of lines of its body, its docstring not counted."""
+    for path in MODULES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, Function):
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", body_lines(node)
+
+
+def body_lines(function: Function) -> int:
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    if not body:
+        return 0
+    end = body[-1].end_lineno
+    assert end is not None
+    return end - body[0].lineno + 1
+
+
+def shell_commands(markdown: str) -> list[str]:
+    blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", markdown, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    graph = {module_name(path): imports_of(path) for path in MODULES}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(reversed(error.args[1])))
+
+
+def test_every_module_can_be_read_in_one_sitting() -> None:
+    lines = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in MODULES}
+    assert {name: count for name, count in lines.items() if count > LONGEST_MODULE} == {}
+
+
+def test_every_function_fits_on_a_screen() -> None:
+    assert {name: count for name, count in functions() if count > LONGEST_FUNCTION} == {}
+
+
+def test_nine_functions_of_ten_are_short() -> None:
+    lengths = [count for _, count in functions()]
+    assert statistics.quantiles(lengths, n=10)[-1] <= LONG_FUNCTION
+
+
+def test_the_top_level_holds_what_a_newcomer_expects() -> None:
+    entries = {entry.name for entry in ROOT.iterdir() if not entry.name.startswith((".", "__pycache__"))}
+    assert entries == TOP_LEVEL
+
+
+def test_the_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
+    """`py.typed`, without which users get no types, and the SQL of the schema among them."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        shipped = {name for name in archive.namelist() if ".dist-info/" not in name}
+    present = {path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*") if path.is_file()}
+    assert shipped == {name for name in present if "__pycache__" not in name}
+    assert "trio_graphile/py.typed" in shipped
+
+
+def test_the_readme_and_ci_run_the_same_command() -> None:
+    match = re.search(r"^test_command='(.*)'$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert match is not None
+    assert match[1] in shell_commands((ROOT / "README.md").read_text())
+
+
+def test_the_readme_has_one_line_for_the_first_program_and_one_for_the_tests() -> None:
+    commands = shell_commands((ROOT / "README.md").read_text())
+    assert [command.split()[0] for command in commands] == ["python3", "python3"]
+    assert re.search(r"&& \.venv/bin/python (\S+)$", commands[0]), commands[0]
+
+
+def test_every_changelog_fragment_is_named_for_its_number_and_kind() -> None:
+    fragments = {path.name for path in (ROOT / "changelog.d").iterdir()} - {"README.md"}
+    misnamed = {
+        name for name in fragments if not re.fullmatch(r"\d+\.(added|changed|fixed|removed)\.md", name)
+    }
+    assert misnamed == set()
+
+
+def test_every_changelog_fragment_says_something() -> None:
+    fragments = (ROOT / "changelog.d").glob("*.*.md")
+    assert [path.name for path in fragments if not path.read_text().strip()] == []
