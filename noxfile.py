@@ -36,7 +36,7 @@ def lint(session: nox.Session) -> None:
     session.install(*group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    # ruff lacks the rules about awaits in finally, swallowed cancellations, and nurseries that outlive their opener.
+    # ruff lacks the rules about awaits in finally, swallowed cancellations and nurseries left running.
     # Left out: ASYNC120 and 9xx, which want a checkpoint on every path; we promise fewer, and say where.
     rules = ["--select=ASYNC1,ASYNC2,ASYNC3", "--ignore=ASYNC120"]
     session.run("flake8", *rules, "trio_graphile", "tests", "examples")
