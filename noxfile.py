@@ -48,7 +48,7 @@ def types(session: nox.Session) -> None:
     """Do the types hold, ours and those of the API as a user types it?"""
     session.install("-e", ".[all]", "nox", *group("types"))
     session.run("mypy")
-    environment = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}  # it would ask npm's registry for its newest version
+    environment = {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}  # else it asks npm's registry for a newer one
     session.run("pyright", env=environment)
     session.run("pyright", "--verifytypes", "trio_graphile", "--ignoreexternal", env=environment)
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.metadata
 
+from pygments.lexers.sql import PostgresLexer
+from sphinx.application import Sphinx
+
 project = "trio_graphile"
 author = "trio_graphile contributors"
 project_copyright = "2026, trio_graphile contributors"
@@ -24,3 +27,7 @@ autodoc_typehints_description_target = "documented"
 autodoc_class_signature = "separated"
 python_use_unqualified_type_names = True
 default_role = "code"
+
+
+def setup(app: Sphinx) -> None:
+    app.add_lexer("sql", PostgresLexer)  # standard SQL has no $$
