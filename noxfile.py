@@ -93,7 +93,7 @@ def examples(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Do the pages build without a warning, and do their snippets run?"""
     session.install("-e", ".[all]", *group("docs"), *group("tests"))
-    session.run("sphinx-build", "-W", "--keep-going", "-n", "-q", "-b", "html", "docs", "docs/_build/html")
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
     run_pytest(session, "tests/test_docs.py")
 
 
