@@ -1,0 +1,100 @@
+"""A real PostgreSQL for every test that wants one: a server per run, a database per test.
+
+`DATABASE_URL` names a server to use instead of the embedded one, by a user who may create databases there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from trio_graphile._database.connection import Connection
+from trio_graphile._database.database import Database, open_database
+from trio_graphile.embedded import PostgresServer
+from trio_graphile.testing import TemplateDatabases, embedded_postgres_in_thread
+
+_SHARED_MEMORY = Path("/dev/shm")
+_ENOUGH_MEMORY = 1 << 30
+
+
+@attrs.frozen
+class ForeignServer:
+    """The server of `DATABASE_URL`."""
+
+    url: str = attrs.field(repr=False)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--exhaustive", action="store_true", help="run the tests marked exhaustive, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--exhaustive"):
+        for item in items:
+            if item.get_closest_marker("exhaustive") is not None:
+                item.add_marker(pytest.mark.skip(reason="needs --exhaustive"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Raise what the test raised: pytest-trio wraps it in the groups of its own nurseries."""
+    try:
+        return (yield)
+    except BaseExceptionGroup as group:
+        if pyfuncitem.get_closest_marker("trio") is None:
+            raise
+        error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    raise error  # out here, so that its own cause and context stay as they are
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer | ForeignServer]:
+    """Lend the server of this run (of this process, under xdist). It is shared: kill one of your own."""
+    if url := os.environ.get("DATABASE_URL"):
+        yield ForeignServer(url)
+        return
+    in_memory = _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free > _ENOUGH_MEMORY
+    with embedded_postgres_in_thread(temporary_in=_SHARED_MEMORY if in_memory else None) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def databases(postgres: PostgresServer | ForeignServer) -> Iterator[TemplateDatabases]:
+    databases = TemplateDatabases(postgres.url)
+    yield databases
+    if isinstance(postgres, ForeignServer):
+        trio.run(databases.aclose)
+
+
+@pytest.fixture
+async def database_url(databases: TemplateDatabases) -> AsyncIterator[str]:
+    """Lend a database of this test's own, with our schema."""
+    async with databases.clone() as url:
+        yield url
+
+
+@pytest.fixture
+async def empty_database_url(databases: TemplateDatabases) -> AsyncIterator[str]:
+    """Lend a database of this test's own, with nothing in it."""
+    async with databases.empty() as url:
+        yield url
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    async with open_database(database_url) as database:
+        yield database
+
+
+@pytest.fixture
+async def connection(database: Database) -> AsyncIterator[Connection]:
+    async with database.connection() as connection:
+        yield connection

@@ -1,0 +1,48 @@
+"""An embedded server for code that is not async, such as a session's fixture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any
+
+import attrs
+import trio
+
+from trio_graphile.embedded import PostgresServer, embedded_postgres
+
+
+@contextmanager
+def embedded_postgres_in_thread(**options: Any) -> Iterator[PostgresServer]:
+    """Run `embedded_postgres(**options)` in a thread for the length of the block.
+
+    pytest-trio has no async fixtures that outlive a test; this is one that is not async.
+    """
+    running: Future[_Running] = Future()
+
+    async def serve() -> None:
+        async with embedded_postgres(**options) as server:
+            ended = trio.Event()
+            running.set_result(_Running(server, ended, trio.lowlevel.current_trio_token()))
+            await ended.wait()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="embedded_postgres") as executor:
+        serving = executor.submit(trio.run, serve)
+        futures: list[Future[Any]] = [running, serving]
+        wait(futures, return_when=FIRST_COMPLETED)
+        if not running.done():
+            serving.result()  # raises why it did not start
+        started = running.result()
+        try:
+            yield started.server
+        finally:
+            started.token.run_sync_soon(started.ended.set)
+            serving.result()
+
+
+@attrs.frozen
+class _Running:
+    server: PostgresServer
+    ended: trio.Event
+    token: trio.lowlevel.TrioToken
