@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeAlias
 
 import attrs
@@ -49,3 +50,34 @@ class ShutdownReport:
     """Runs whose outcome was not ours to record any more: the lock had been taken from us."""
     seconds: float = 0.0
     """From the stop, or the cancellation, to the end."""
+
+
+_LONGEST_ERROR = 10_000
+
+
+def describe_error(error: BaseException) -> str:
+    """Return what `last_error` says of an exception: its type and text, of each one in a group.
+
+    Never empty, never longer than PostgreSQL and people can bear, and nothing that PostgreSQL cannot store.
+    """
+    text = "; ".join(_describe_leaf(leaf) for leaf in leaves(error))
+    if len(text) > _LONGEST_ERROR:
+        text = text[: _LONGEST_ERROR - 1] + "…"
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from leaves(part)
+    else:
+        yield error
+
+
+def _describe_leaf(error: BaseException) -> str:
+    name = type(error).__qualname__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  # a handler's own exception class may fail at this, too
+        return f"{name} (whose text could not be made)"
+    return f"{name}: {text}" if text else name

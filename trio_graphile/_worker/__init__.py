@@ -1,0 +1,1 @@
+"""The worker: `worker` is the nest of nurseries, its siblings are the services in it."""

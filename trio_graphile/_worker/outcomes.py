@@ -1,0 +1,133 @@
+"""Outcomes: the recorder. The first outcome is written at once, those that come meanwhile leave together (group commit)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+
+import attrs
+import trio
+
+from trio_graphile._database.session import persist
+from trio_graphile._exceptions import ConnectionLost
+from trio_graphile._model.jobs import Job
+from trio_graphile._model.outcomes import Completed, Failed, Outcome, Returned
+
+logger = logging.getLogger("trio_graphile.worker")
+
+_MOST_WAITING = 4096
+_LARGEST_BATCH = 2000
+
+
+@attrs.frozen
+class Recording:
+    """The three statements that record outcomes; each returns the ids of the jobs that were still ours."""
+
+    complete: Callable[[Sequence[Job]], Awaitable[set[int]]]
+    fail: Callable[[Sequence[Failed]], Awaitable[set[int]]]
+    give_back: Callable[[Sequence[Job]], Awaitable[set[int]]]
+
+
+@attrs.define
+class Counts:
+    """How many runs ended how."""
+
+    completed: int = 0
+    failed: int = 0
+    returned: int = 0
+    lost: int = 0
+
+
+@attrs.define(eq=False, kw_only=True)
+class Outcomes:
+    """Takes outcomes from the slots and writes them. An outcome leaves only once it is written."""
+
+    _recording: Recording
+    _known: MutableMapping[int, Job]
+    """All jobs between their claim and their record, by id; shared with the local queue."""
+    _on_recorded: Callable[[bool], None]
+    """Called after each write with whether a queue was freed."""
+    counts: Counts = attrs.field(factory=Counts)
+    _completed: list[Completed] = attrs.field(factory=list)
+    _failed: list[Failed] = attrs.field(factory=list)
+    _returned: list[Returned] = attrs.field(factory=list)
+    _arrived: trio.Event = attrs.field(factory=trio.Event)
+    _written: trio.Event = attrs.field(factory=trio.Event)
+
+    def put(self, outcome: Outcome) -> None:
+        """Take an outcome. Neither blocks nor fails, and is no checkpoint."""
+        match outcome:
+            case Completed():
+                self._completed.append(outcome)
+            case Failed():
+                self._failed.append(outcome)
+            case Returned():
+                self._returned.append(outcome)
+        self._arrived.set()
+
+    @property
+    def waiting(self) -> list[Job]:
+        """The jobs whose outcomes are not written yet."""
+        return [outcome.job for outcome in (*self._completed, *self._failed, *self._returned)]
+
+    async def wait_for_room(self) -> None:
+        """Wait while too many outcomes wait to be written: slots that outrun the database pause here."""
+        while len(self._completed) + len(self._failed) + len(self._returned) > _MOST_WAITING:
+            self._written = trio.Event()
+            await self._written.wait()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Write outcomes as they come, until cancelled. What is left then is for `flush`."""
+        task_status.started()
+        while True:
+            await self._arrived.wait()
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write all that wait, however often the database has to be asked.
+
+        Cancelled between two statements it leaves the rest waiting.
+        """
+        while self._completed or self._failed or self._returned:
+            self._arrived = trio.Event()
+            if completed := self._completed[:_LARGEST_BATCH]:
+                jobs = [outcome.job for outcome in completed]
+                ours, certain = await self._write(lambda: self._recording.complete(jobs))
+                del self._completed[: len(completed)]
+                self.counts.completed += self._settle(jobs, ours, certain=certain)
+            if failed := self._failed[:_LARGEST_BATCH]:
+                ours, certain = await self._write(lambda: self._recording.fail(failed))
+                del self._failed[: len(failed)]
+                self.counts.failed += self._settle([outcome.job for outcome in failed], ours, certain=certain)
+            if returned := self._returned[:_LARGEST_BATCH]:
+                jobs = [outcome.job for outcome in returned]
+                ours, certain = await self._write(lambda: self._recording.give_back(jobs))
+                del self._returned[: len(returned)]
+                self.counts.returned += self._settle(jobs, ours, certain=certain)
+
+    async def _write(self, write: Callable[[], Awaitable[set[int]]]) -> tuple[set[int], bool]:
+        """Write one batch; return what was still ours, and whether the database's word on that is final."""
+        certain = True
+
+        async def attempt() -> set[int]:
+            nonlocal certain
+            try:
+                return await write()
+            except ConnectionLost:
+                certain = False  # it may have been committed: the next try finds nothing, and that is all right
+                raise
+
+        return await persist(attempt, what="recording outcomes"), certain
+
+    def _settle(self, jobs: Sequence[Job], ours: set[int], *, certain: bool) -> int:
+        """Forget the jobs of a written batch; return how many were recorded."""
+        lost = [job for job in jobs if job.id not in ours] if certain else []
+        for job in jobs:
+            if self._known.get(job.id) is job:  # else it was taken from us and claimed by us again
+                del self._known[job.id]
+        for job in lost:
+            logger.error("job %d (%s) was taken from us while it ran: not recorded", job.id, job.task_identifier)
+        self.counts.lost += len(lost)
+        self._written.set()
+        self._on_recorded(any(job.queue_name is not None for job in jobs))
+        return len(jobs) - len(lost)
