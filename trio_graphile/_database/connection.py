@@ -1,14 +1,14 @@
 """The bridge to asyncio: the only module that knows asyncpg and trio_asyncio.
 
-Its contract: **a statement is atomic with respect to Trio's cancellation.** Once sent, its answer is waited for
-and used; the cancellation is delivered at the next checkpoint. The wait is bounded: a statement that
-exceeds its time, or the patience left after a cancellation, ends with its session terminated (never politely closed)
-and `ConnectionLost`, and only then is its fate unknown.
+Its contract: **a statement is atomic with respect to Trio's cancellation.** Once sent, its answer is waited
+for and used; the cancellation is delivered at the next checkpoint. The wait is bounded: a statement that
+exceeds its time, or the patience left after a cancellation, ends with its session terminated (never politely
+closed) and `ConnectionLost`, and only then is its fate unknown.
 """
 
 from __future__ import annotations
 
-import asyncio
+import asyncio  # noqa: TID251  # this is the bridge
 import contextlib
 import contextvars
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
@@ -21,7 +21,7 @@ import trio_asyncio  # type: ignore[import-untyped]  # trio-asyncio has no py.ty
 
 from trio_graphile._database.errors import describe_connect_error, describe_statement_error
 from trio_graphile._database.statement import Statement
-from trio_graphile._exceptions import ConnectionLost, DatabaseError
+from trio_graphile._exceptions import ConnectionLost, DatabaseError, leaves
 from trio_graphile._model.json import decode, encode
 
 T = TypeVar("T")
@@ -109,16 +109,10 @@ async def open_bridge() -> AsyncIterator[Bridge]:
                 body_error = error
                 raise
     except BaseExceptionGroup as group:
-        # open_loop wraps whatever its body raises in two groups of its own.
-        if body_error is not None and _only_leaf(group, body_error):
+        # open_loop wraps whatever its body raises in groups of its own.
+        if body_error is not None and set(leaves(group)) == set(leaves(body_error)):
             raise body_error from body_error.__cause__
         raise
-
-
-def _only_leaf(group: BaseException, wanted: BaseException) -> bool:
-    while group is not wanted and isinstance(group, BaseExceptionGroup) and len(group.exceptions) == 1:
-        group = group.exceptions[0]
-    return group is wanted
 
 
 @attrs.frozen(kw_only=True)
@@ -142,8 +136,8 @@ class SessionSettings:
 class Connection:
     """One PostgreSQL session. One Trio task uses it at a time.
 
-    Every statement is atomic with respect to cancellation: it took effect and its answer is returned, or it did not.
-    Only after `ConnectionLost` is that unknown.
+    Every statement is atomic with respect to cancellation: it took effect and its answer is returned, or it
+    did not. Only after `ConnectionLost` is that unknown.
     """
 
     _raw: Any
@@ -162,7 +156,7 @@ class Connection:
     @property
     def is_in_transaction(self) -> bool:
         """Whether a transaction is open on the session."""
-        return bool(self._raw.is_in_transaction())
+        return not self.is_closed and bool(self._raw.is_in_transaction())
 
     @property
     def server_version(self) -> int:
@@ -189,7 +183,7 @@ class Connection:
         return await self._statement(lambda: self._raw.fetchval(text, *arguments))
 
     async def execute(self, sql: str | Statement, *arguments: object) -> str:
-        """Run one statement (several, if there are no arguments); return its command tag. Raises as `fetch`."""
+        """Run one statement (several, if there are no arguments); return its tag. Raises as `fetch`."""
         text = self._text(sql)
         return await self._statement(lambda: self._raw.execute(text, *arguments))
 
@@ -224,6 +218,8 @@ class Connection:
 
     async def reset(self) -> None:
         """Undo what a borrower may have left: an open transaction, settings, locks, listeners."""
+        if self.is_in_transaction:
+            await self._settle(lambda: self._raw.execute("rollback"))  # asyncpg's reset makes a fuss of it
         await self._settle(self._raw.reset)
 
     def terminate(self) -> None:
@@ -260,9 +256,10 @@ class Connection:
 
         def hurry(end: Callable[[], None]) -> None:
             if self._settings.interruptible:
-                # A CancelRequest of our own, as asyncpg sends it: cancelling asyncpg's call would do the same,
-                # but throw away the answer of a statement that was faster.
-                requests.append(self._bridge.start(self._raw._cancel(self._bridge.loop.create_future())))
+                # asyncpg's own CancelRequest: to cancel its call would send the same, but throw away the
+                # answer of a statement that was faster.
+                cancel = self._raw._cancel  # noqa: SLF001  # there is no public way; the version is pinned
+                requests.append(self._bridge.start(cancel(self._bridge.loop.create_future())))
             self._bridge.loop.call_later(self._settings.cancel_patience, end)
 
         async def finish() -> T:
@@ -333,7 +330,13 @@ async def connect(bridge: Bridge, url: str | None, settings: SessionSettings) ->
             give_up=lambda task: task.cancel(),
             on_cancel=lambda end: end(),
         )
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, ValueError) as error:
+    except (
+        asyncpg.PostgresError,
+        asyncpg.InterfaceError,
+        asyncpg.InternalClientError,
+        OSError,
+        ValueError,
+    ) as error:
         await trio.lowlevel.checkpoint_if_cancelled()  # then it failed because we gave it up
         raise describe_connect_error(error, url) from error
     return Connection(raw, bridge, settings)

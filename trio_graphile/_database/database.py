@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import attrs
-import trio
 
 from trio_graphile._database.connection import (
     Bridge,
@@ -20,9 +20,9 @@ from trio_graphile._database.connection import (
     connect,
     open_bridge,
 )
+from trio_graphile._database.pool import Pool
 from trio_graphile._database.statement import Statement, quote_identifier
-from trio_graphile._exceptions import DatabaseError, DatabaseUnavailable, DatabaseUrlInvalid
-from trio_graphile._model.backoff import backoff_delays
+from trio_graphile._exceptions import DatabaseUrlInvalid
 from trio_graphile._model.options import DatabaseOptions
 
 _CLIENT_MARGIN = 2.0
@@ -37,10 +37,12 @@ class Database:
     """
 
     options: DatabaseOptions
-    url: str | None = attrs.field(repr=False)  # it may hold a password
+    _url: str | None = attrs.field(repr=False)  # it may hold a password
     _bridge: Bridge = attrs.field(repr=False)
-    _lent: trio.Semaphore = attrs.field(repr=False)
-    _idle: list[Connection] = attrs.field(factory=list, repr=False)
+    _pool: Pool = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._pool = Pool(self._open_shared_session, self.options.pool_size)
 
     @property
     def schema(self) -> str:
@@ -49,38 +51,41 @@ class Database:
 
     async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
         """Run one statement and return its rows. Atomic under cancellation; raises `DatabaseError`."""
-        async with self._borrowed() as connection:
+        async with self._pool.borrow() as connection:
             return await connection.fetch(sql, *arguments)
 
     async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
         """Run one statement and return its first row, or None. As `fetch`."""
-        async with self._borrowed() as connection:
+        async with self._pool.borrow() as connection:
             return await connection.fetch_row(sql, *arguments)
 
     async def fetch_value(self, sql: str | Statement, *arguments: object) -> Any:
         """Run one statement and return the first column of its first row, or None. As `fetch`."""
-        async with self._borrowed() as connection:
+        async with self._pool.borrow() as connection:
             return await connection.fetch_value(sql, *arguments)
 
     async def execute(self, sql: str | Statement, *arguments: object) -> str:
         """Run one statement (several, if there are no arguments); return its command tag. As `fetch`."""
-        async with self._borrowed() as connection:
+        async with self._pool.borrow() as connection:
             return await connection.execute(sql, *arguments)
 
-    @contextlib.asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """Lend a session; what the body leaves on it (settings, locks, a transaction) is undone."""
-        async with self._borrowed() as connection:
-            try:
-                yield connection
-            finally:
-                await self._clean(connection)
+    def connection(self) -> AbstractAsyncContextManager[Connection]:
+        """Lend a session; what the borrower leaves on it (settings, locks, a transaction) is undone."""
+        return self._pool.borrow_clean()
 
     @contextlib.asynccontextmanager
     async def transaction(self, isolation: Isolation | None = None) -> AsyncIterator[Connection]:
         """Lend a session with a transaction: committed at the end of the body, rolled back if it raises."""
         async with self.connection() as connection, connection.transaction(isolation):
             yield connection
+
+    async def wait_reachable(self) -> None:
+        """Wait until a session can be opened, as long as the options say. Raises `DatabaseUnavailable`."""
+        await self._pool.wait_reachable(self.options.wait_for_server or 0.0)
+
+    async def aclose(self) -> None:
+        """Close the sessions of the pool. `open_database` does it."""
+        await self._pool.aclose()
 
     async def open_session(self, purpose: str, *, cancel_patience: float) -> Connection:
         """Open a session outside the pool, for one owner that closes it.
@@ -94,11 +99,14 @@ class Database:
             cancel_patience=cancel_patience,
             json_values=False,
         )
-        return await connect(self._bridge, self.url, own)
+        return await connect(self._bridge, self._url, own)
 
     def adopt(self, connection: object) -> Connection:
         """Wrap a caller's asyncpg connection, so that our statements run in the caller's transaction."""
         return adopt(connection, self._bridge, self._session_settings())
+
+    async def _open_shared_session(self) -> Connection:
+        return await connect(self._bridge, self._url, self._session_settings())
 
     def _session_settings(self, application_name: str = "trio_graphile") -> SessionSettings:
         options = self.options
@@ -115,45 +123,6 @@ class Database:
             },
         )
 
-    @contextlib.asynccontextmanager
-    async def _borrowed(self) -> AsyncIterator[Connection]:
-        async with self._lent:
-            connection = await self._take()
-            try:
-                yield connection
-            finally:
-                if not connection.is_closed:
-                    self._idle.append(connection)
-
-    async def _take(self) -> Connection:
-        while self._idle:
-            connection = self._idle.pop()
-            if not connection.is_closed:
-                return connection
-        return await connect(self._bridge, self.url, self._session_settings())
-
-    async def _clean(self, connection: Connection) -> None:
-        if connection.is_closed:
-            return
-        try:
-            await connection.reset()
-        except DatabaseError:
-            connection.terminate()
-
-    async def _reach(self) -> None:
-        """Open the first session; wait for the server as long as the options say."""
-        patience = self.options.wait_for_server
-        with trio.move_on_after(0 if patience is None else patience):
-            for delay in backoff_delays(cap=1.0):
-                with contextlib.suppress(DatabaseUnavailable):
-                    return self._idle.append(await self._take())
-                await trio.sleep(delay)
-        self._idle.append(await self._take())
-
-    async def _close(self) -> None:
-        while self._idle:
-            await self._idle.pop().aclose()
-
 
 @contextlib.asynccontextmanager
 async def open_database(
@@ -161,25 +130,27 @@ async def open_database(
 ) -> AsyncIterator[Database]:
     """Open a database for as long as the body lasts.
 
-    Without a URL, `$DATABASE_URL` is used, else the `PG*` variables. Raises `DatabaseUrlInvalid`, `DatabaseRefused`
-    (wrong role, password or database) or, within `connect_timeout` or `wait_for_server` seconds,
-    `DatabaseUnavailable`. The asyncio loop that is open here is shared; otherwise one is opened.
+    Without a URL, `$DATABASE_URL` is used, else the `PG*` variables. Raises `DatabaseUrlInvalid`,
+    `DatabaseRefused` (wrong role, password or database) or, within `connect_timeout` or `wait_for_server`
+    seconds, `DatabaseUnavailable`. The asyncio loop that is open here is shared; otherwise one is opened.
     """
     options = options if options is not None else DatabaseOptions()
     url = _configured_url(url)
     async with open_bridge() as bridge:
-        database = Database(options, url, bridge, trio.Semaphore(options.pool_size))
+        database = Database(options, url, bridge)
         try:
-            await database._reach()
+            await database.wait_reachable()
             yield database
         finally:
-            await database._close()
+            await database.aclose()
 
 
 def _configured_url(url: str | None) -> str | None:
     if url is None:
         url = os.environ.get("DATABASE_URL") or None
-    if url is None and not any(name in os.environ for name in ("PGHOST", "PGDATABASE", "PGUSER", "PGSERVICE")):
+    if url is None and not any(
+        name in os.environ for name in ("PGHOST", "PGDATABASE", "PGUSER", "PGSERVICE")
+    ):
         raise DatabaseUrlInvalid(
             "no database is configured: give a URL, or set DATABASE_URL, or PGHOST and its like"
         )

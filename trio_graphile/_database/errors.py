@@ -54,7 +54,11 @@ def safe_url(url: str | None) -> str:
         parts = urlsplit(url)
         user = f"{parts.username}@" if parts.username else ""
         host = parts.hostname or next(
-            (value for name, _, value in (item.partition("=") for item in parts.query.split("&")) if name == "host"),
+            (
+                value
+                for name, _, value in (item.partition("=") for item in parts.query.split("&"))
+                if name == "host"
+            ),
             "localhost",
         )
         port = f":{parts.port}" if parts.port else ""

@@ -1,7 +1,8 @@
 """What a worker does to rows: claim, complete, fail, return. All in batches, all fenced by the owner.
 
-A job's fence is `locked_by` and `attempts`, both as claimed. A job whose key was added again, or removed, while it ran
-is *detached*: it has lost its key and its attempts stand at the maximum, but it is still ours to end.
+A job's fence is `locked_by` and `attempts`, both as claimed. A job whose key was added again, or removed,
+while it ran is *detached*: it has lost its key and its attempts stand at the maximum, but it is still ours
+to end.
 """
 
 from __future__ import annotations
@@ -102,9 +103,10 @@ GET_JOBS = Statement("""
       jobs.locked_at, jobs.locked_by
 """)
 # $1 worker id, $2 identifiers, $3 limit, $4 forbidden flags or null.
-# The queue's row is locked before its job's: whoever holds it decides alone which job of the queue is next, so
-# a queue hands out one job at a time and in order. `no key update` lets adds to the queue go on meanwhile.
-# Tasks are named, not numbered: a garbage collector may delete an idle task's row and an add bring it back as another.
+# The queue's row is locked before its job's: whoever holds it decides alone which job of the queue is next,
+# so a queue hands out one job at a time and in order. `no key update` lets adds to it go on meanwhile.
+# Tasks are named, not numbered: a garbage collector may delete an idle task, and an add bring it back under
+# another id.
 
 
 async def get_jobs(
@@ -260,7 +262,7 @@ RECONCILE = Statement("""
     from returned
 """)
 # $1 worker id, $2 ids of the jobs that we hold.
-# Claiming leaves `updated_at` alone and detaching sets it, so a row that was touched after its claim is detached.
+# Claiming leaves `updated_at` alone and detaching sets it: a row touched after its claim is detached.
 
 
 async def reconcile(executor: Executor, worker_id: str, held: Sequence[int]) -> set[int]:

@@ -27,5 +27,7 @@ def quote_identifier(name: str) -> str:
     if "\0" in name:
         raise OptionInvalid("schema", "a name cannot contain NUL")
     if len(name.encode()) > _MAX_IDENTIFIER_BYTES:
-        raise OptionInvalid("schema", f"{name!r} is longer than the {_MAX_IDENTIFIER_BYTES} bytes PostgreSQL keeps")
+        raise OptionInvalid(
+            "schema", f"{name!r} is longer than the {_MAX_IDENTIFIER_BYTES} bytes PostgreSQL keeps"
+        )
     return '"' + name.replace('"', '""') + '"'

@@ -80,7 +80,7 @@ def _mode(value: JobKeyMode | str) -> JobKeyMode:
         raise OptionInvalid("job_key_mode", f"{value!r} is not one of {known}") from None
 
 
-def _texts(_: object, attribute: attrs.Attribute[Sequence[str] | None], value: Sequence[str] | None) -> None:
+def _texts(_: object, attribute: attrs.Attribute[Any], value: tuple[object, ...] | None) -> None:
     for flag in value or ():
         if not isinstance(flag, str) or "\0" in flag:
             raise OptionInvalid(attribute.name, f"{flag!r} is not a flag: flags are strings without NUL")
@@ -105,7 +105,7 @@ class JobSpec:
     """What to do with the job that has the key already; of no effect without one."""
     priority: int | None = attrs.field(default=None, validator=_smallint())
     """Lower numbers run first, from -32768 to 32767. Defaults to 0."""
-    flags: tuple[str, ...] | None = attrs.field(default=None, converter=_flags, validator=_texts)
+    flags: Sequence[str] | None = attrs.field(default=None, converter=_flags, validator=_texts)
     """Labels by which workers can leave jobs alone (`forbidden_flags`)."""
 
 

@@ -42,7 +42,9 @@ def decode(text: str) -> Any:
 def _encode_slowly(value: object) -> str:
     _refuse_unencodable(value)
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_orjson)
+        text = json.dumps(
+            value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_orjson
+        )
     except (TypeError, ValueError) as error:
         raise ValueError(f"{error} @ $") from error
     text.encode()  # a lone surrogate is a UnicodeEncodeError, hence a ValueError

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TypeAlias
 
 import attrs
 
+from trio_graphile._exceptions import leaves
 from trio_graphile._model.jobs import Job
 
 
@@ -64,14 +64,6 @@ def describe_error(error: BaseException) -> str:
     if len(text) > _LONGEST_ERROR:
         text = text[: _LONGEST_ERROR - 1] + "…"
     return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from leaves(part)
-    else:
-        yield error
 
 
 def _describe_leaf(error: BaseException) -> str:

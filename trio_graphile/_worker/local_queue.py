@@ -67,7 +67,7 @@ class LocalQueue:
         task_status.started()
         try:
             while True:
-                # Recorded before the claim, not after it: a job that is, may have freed its queue or added another.
+                # Asked before the claim: a job recorded since may have freed its queue or added another.
                 nothing_unrecorded = not self._known
                 wanted, got = await self._fill()
                 if got == 0 and nothing_unrecorded:

@@ -1,9 +1,10 @@
-"""Outcomes: the recorder. The first outcome is written at once, those that come meanwhile leave together (group commit)."""
+"""Outcomes: the recorder. The first is written at once, those that come meanwhile together (group commit)."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from typing import TypeVar
 
 import attrs
 import trio
@@ -13,6 +14,7 @@ from trio_graphile._exceptions import ConnectionLost
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Completed, Failed, Outcome, Returned
 
+OutcomeT = TypeVar("OutcomeT", Completed, Failed, Returned)
 logger = logging.getLogger("trio_graphile.worker")
 
 _MOST_WAITING = 4096
@@ -23,9 +25,9 @@ _LARGEST_BATCH = 2000
 class Recording:
     """The three statements that record outcomes; each returns the ids of the jobs that were still ours."""
 
-    complete: Callable[[Sequence[Job]], Awaitable[set[int]]]
+    complete: Callable[[Sequence[Completed]], Awaitable[set[int]]]
     fail: Callable[[Sequence[Failed]], Awaitable[set[int]]]
-    give_back: Callable[[Sequence[Job]], Awaitable[set[int]]]
+    give_back: Callable[[Sequence[Returned]], Awaitable[set[int]]]
 
 
 @attrs.define
@@ -90,34 +92,30 @@ class Outcomes:
         """
         while self._completed or self._failed or self._returned:
             self._arrived = trio.Event()
-            if completed := self._completed[:_LARGEST_BATCH]:
-                jobs = [outcome.job for outcome in completed]
-                ours, certain = await self._write(lambda: self._recording.complete(jobs))
-                del self._completed[: len(completed)]
-                self.counts.completed += self._settle(jobs, ours, certain=certain)
-            if failed := self._failed[:_LARGEST_BATCH]:
-                ours, certain = await self._write(lambda: self._recording.fail(failed))
-                del self._failed[: len(failed)]
-                self.counts.failed += self._settle([outcome.job for outcome in failed], ours, certain=certain)
-            if returned := self._returned[:_LARGEST_BATCH]:
-                jobs = [outcome.job for outcome in returned]
-                ours, certain = await self._write(lambda: self._recording.give_back(jobs))
-                del self._returned[: len(returned)]
-                self.counts.returned += self._settle(jobs, ours, certain=certain)
+            self.counts.completed += await self._write(self._completed, self._recording.complete)
+            self.counts.failed += await self._write(self._failed, self._recording.fail)
+            self.counts.returned += await self._write(self._returned, self._recording.give_back)
 
-    async def _write(self, write: Callable[[], Awaitable[set[int]]]) -> tuple[set[int], bool]:
-        """Write one batch; return what was still ours, and whether the database's word on that is final."""
+    async def _write(
+        self, waiting: list[OutcomeT], record: Callable[[Sequence[OutcomeT]], Awaitable[set[int]]]
+    ) -> int:
+        """Write the next batch of one kind; return how many were recorded."""
+        batch = waiting[:_LARGEST_BATCH]
+        if not batch:
+            return 0
         certain = True
 
         async def attempt() -> set[int]:
             nonlocal certain
             try:
-                return await write()
+                return await record(batch)
             except ConnectionLost:
-                certain = False  # it may have been committed: the next try finds nothing, and that is all right
+                certain = False  # it may have been committed: then the next try finds nothing, rightly
                 raise
 
-        return await persist(attempt, what="recording outcomes"), certain
+        ours = await persist(attempt, what="recording outcomes")
+        del waiting[: len(batch)]
+        return self._settle([outcome.job for outcome in batch], ours, certain=certain)
 
     def _settle(self, jobs: Sequence[Job], ours: set[int], *, certain: bool) -> int:
         """Forget the jobs of a written batch; return how many were recorded."""
@@ -126,7 +124,9 @@ class Outcomes:
             if self._known.get(job.id) is job:  # else it was taken from us and claimed by us again
                 del self._known[job.id]
         for job in lost:
-            logger.error("job %d (%s) was taken from us while it ran: not recorded", job.id, job.task_identifier)
+            logger.error(
+                "job %d (%s) was taken from us while it ran: not recorded", job.id, job.task_identifier
+            )
         self.counts.lost += len(lost)
         self._written.set()
         self._on_recorded(any(job.queue_name is not None for job in jobs))

@@ -11,7 +11,9 @@ from trio_graphile._worker.worker import Worker
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
-async def stop_on_signals(worker: Worker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+async def stop_on_signals(
+    worker: Worker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     """Stop the worker at the first SIGINT, SIGTERM or SIGHUP, cancel it at the second; a third acts as ever.
 
     Returns when the worker has ended or was cancelled; the handlers found before are in place again then.

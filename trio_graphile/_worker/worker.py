@@ -1,4 +1,4 @@
-"""The worker: a nest of nurseries. What leaves first is written innermost; the order of shutdown is the nesting."""
+"""The worker: a nest of nurseries, whose nesting is the order of shutdown: innermost leaves first."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from trio_graphile._database import queue
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session
-from trio_graphile._exceptions import DatabaseError, ShutdownIncomplete, WorkerBusy, WorkerCrashed
+from trio_graphile._exceptions import DatabaseError, ShutdownIncomplete, WorkerBusy, WorkerCrashed, leaves
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
-from trio_graphile._model.outcomes import Returned, ShutdownReport, leaves
+from trio_graphile._model.outcomes import Returned, ShutdownReport
 from trio_graphile._tasks import JobContext, TaskRegistry
 from trio_graphile._worker.listener import Listener
 from trio_graphile._worker.local_queue import LocalQueue
@@ -37,8 +37,8 @@ _FLUSH_SHARE = 0.5
 class Worker:
     """Runs the jobs of a queue; one more child of a nursery.
 
-    However `run` ends, no job or queue is locked by this worker afterwards, and every job that it claimed is completed,
-    failed, or back in the queue with its attempt; otherwise it raises `ShutdownIncomplete`.
+    However `run` ends, no job or queue is locked by this worker afterwards, and every job that it claimed is
+    completed, failed, or back in the queue with its attempt; otherwise it raises `ShutdownIncomplete`.
     """
 
     database: Database
@@ -57,18 +57,19 @@ class Worker:
 
         Installs the schema if it is missing. `nursery.start` returns once the worker listens; what keeps
         it from starting (`DatabaseError`, `SchemaError`) is raised there. Later raises `WorkerCrashed` if a
-        service fails for a reason that does not pass, and `ShutdownIncomplete`. Raises `WorkerBusy` if it runs already or was stopped.
+        service fails for a reason that does not pass, and `ShutdownIncomplete`. Raises `WorkerBusy` if it
+        runs already or was stopped.
         """
-        with self._occupied():
-            return await _Run(self, drain=False).serve(task_status)
+        with self._running(drain=False) as run:
+            return await run.serve(task_status)
 
     async def run_once(self) -> ShutdownReport:
-        """Run what is due, and what that adds, until nothing is due; jobs that wait for another time are left.
+        """Run what is due, and what that adds, until nothing is due; later jobs are left for another time.
 
         Jobs of a named queue that another worker is busy with are left to it. Raises as `run` does.
         """
-        with self._occupied():
-            return await _Run(self, drain=True).serve(trio.TASK_STATUS_IGNORED)
+        with self._running(drain=True) as run:
+            return await run.serve(trio.TASK_STATUS_IGNORED)
 
     def stop(self) -> None:
         """Stop gracefully: start nothing more, give running jobs the grace period, then interrupt them."""
@@ -87,13 +88,14 @@ class Worker:
         await self._ended.wait()
 
     @contextlib.contextmanager
-    def _occupied(self) -> Iterator[None]:
+    def _running(self, *, drain: bool) -> Iterator[_Run]:
         if self._run is not None:
             raise WorkerBusy("the worker is running already")
         if self._stopped:
             raise WorkerBusy("the worker was stopped; make a new one")
+        self._run = _Run(self, drain=drain)
         try:
-            yield
+            yield self._run
         finally:
             self._run = None
             self._ended.set()
@@ -118,12 +120,12 @@ class _Run:
     def __attrs_post_init__(self) -> None:
         worker = self.worker
         self._claiming = self._session("claim")
-        self._recording = self._session("outcomes")
+        self._recording = session = self._session("outcomes")
         self._outcomes = Outcomes(
             recording=Recording(
-                complete=lambda jobs: queue.complete_jobs(self._recording, worker.worker_id, jobs),
-                fail=lambda failures: queue.fail_jobs(self._recording, worker.worker_id, failures),
-                give_back=lambda jobs: queue.return_jobs(self._recording, worker.worker_id, jobs),
+                complete=lambda done: queue.complete_jobs(session, worker.worker_id, [o.job for o in done]),
+                fail=lambda failures: queue.fail_jobs(session, worker.worker_id, failures),
+                give_back=lambda back: queue.return_jobs(session, worker.worker_id, [o.job for o in back]),
             ),
             known=self._known,
             on_recorded=self._after_record,
@@ -151,24 +153,20 @@ class _Run:
         )
 
     async def serve(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
-        worker = self.worker
-        worker._run = self
-        try:
-            async with self._sessions():
-                await self._prepare()
-                try:
-                    await self._nest(task_status)
-                except BaseExceptionGroup as group:
-                    verdict = _verdict(group)
-                    if verdict is None:
-                        raise
-                    raise verdict from group
-                finally:
-                    await self._flush()
-        finally:
-            worker._run = None
+        """Run from start to end; what it raises is one exception, or a cancellation."""
+        async with self._sessions():
+            await self._prepare()
+            try:
+                await self._nest(task_status)
+            except BaseExceptionGroup as group:
+                verdict = _verdict(group)
+                if verdict is None:
+                    raise
+                raise verdict from group
+            finally:
+                await self._flush()
         report = ShutdownReport(
-            worker_id=worker.worker_id,
+            worker_id=self.worker.worker_id,
             seconds=trio.current_time() - self._ending_at,
             **attrs.asdict(self._outcomes.counts),
         )
@@ -242,7 +240,9 @@ class _Run:
                 reason = error
             else:
                 return
-        raise ShutdownIncomplete(self.worker.worker_id, sorted(self._known), f"not all was recorded: {reason}")
+        raise ShutdownIncomplete(
+            self.worker.worker_id, sorted(self._known), f"not all was recorded: {reason}"
+        )
 
     def _after_record(self, freed_a_queue: bool) -> None:  # noqa: FBT001  # a callback with one meaning
         if freed_a_queue or self._drain:
