@@ -197,7 +197,7 @@ class CancelAtStep(trio.abc.Instrument):
 
 
 @on_linux
-@pytest.mark.parametrize("steps", [1, 2, 3, 4, 5, 6, 8, 10])
+@pytest.mark.parametrize("steps", [1, 4, 8, 9, 10, 11, 12, 13])
 async def test_a_start_that_is_cancelled_leaves_nothing_behind(place: Path, steps: int) -> None:
     with trio.move_on_after(60) as scope:
         instrument = CancelAtStep(scope, steps)

@@ -28,8 +28,13 @@ from trio_graphile.embedded._installation import (
     settle,
 )
 
-# No synchronous_commit=off: what was committed shall survive `kill`, as opposed to a power cut.
-_FAST = {"fsync": "off", "full_page_writes": "off"}
+_FAST = {
+    # No synchronous_commit=off: what was committed survives `kill`, as opposed to a power cut.
+    "fsync": "off",
+    "full_page_writes": "off",
+    # In the folder, not in /dev/shm, where nobody would remove what a killed server leaves behind.
+    "dynamic_shared_memory_type": "mmap",
+}
 _SOCKET_PORT = 5432  # without TCP only a part of the socket's name
 _LONGEST_SOCKET_PATH = 100  # bytes: the kernel takes 107 on Linux and 103 on macOS
 _POLL_INTERVAL = 0.005
