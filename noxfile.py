@@ -37,8 +37,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     # ruff lacks the rules about awaits in finally, swallowed cancellations and nurseries left running.
-    # Left out: 114 and 128, which do not see a task_status that is handed on; 120 and 9xx, which want a checkpoint
-    # on every path; in tests 124, since what is async there decides under which loop it runs.
+    # Left out: 114 and 128, which do not see a task_status that is handed on; 120 and 9xx, which want a
+    # checkpoint on every path; in tests 124, since what is async there decides under which loop it runs.
     rules = ["--select=ASYNC1,ASYNC2,ASYNC3", "--ignore=ASYNC114,ASYNC120,ASYNC128"]
     rules.append("--per-file-ignores=tests/*:ASYNC124")
     session.run("flake8", *rules, "trio_graphile", "tests", "examples")
