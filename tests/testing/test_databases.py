@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 import pytest
+import trio
 
 from trio_graphile._database.database import Database, open_database
 from trio_graphile.testing import TemplateDatabases
@@ -89,6 +90,7 @@ async def test_a_template_that_cannot_be_prepared_is_dropped(
     prepared: list[str] = []
 
     async def prepare(url: str) -> None:
+        await trio.lowlevel.checkpoint()
         prepared.append(url)
         raise ZeroDivisionError
 

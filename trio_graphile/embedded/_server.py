@@ -41,6 +41,7 @@ _POLL_INTERVAL = 0.005
 _START_TIMEOUT = 60.0
 _PREDECESSOR_TIMEOUT = 15.0
 _STOP_LADDER = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
+_STOP_TIMEOUT = 1.0 + sum(patience for _, patience in _STOP_LADDER)
 # Said by a server whose predecessor in the same folder, killed or orphaned, is still on its way out.
 _PREDECESSOR = re.compile(r'lock file "[^"]+" already exists|shared memory block .* is still in use')
 
@@ -218,7 +219,8 @@ async def embedded_postgres(
             await server.start()
             yield server
         finally:
-            await server.stop()
+            with trio.move_on_after(_STOP_TIMEOUT, shield=True):
+                await server.stop()
 
 
 @contextmanager

@@ -67,7 +67,8 @@ class TemplateDatabases:
             if self.prepare is not None:
                 await self.prepare(url)
         except BaseException:
-            await self._drop(name)
+            with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
+                await self._drop(name)
             raise
         return name
 
@@ -78,7 +79,8 @@ class TemplateDatabases:
             await self._create(name, template=template)
             yield self._url_of(name)
         finally:
-            await self._drop(name)
+            with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
+                await self._drop(name)
 
     async def _create(self, name: str, *, template: str) -> None:
         async with self._session() as connection:
@@ -88,13 +90,13 @@ class TemplateDatabases:
             await connection.execute(sql)
 
     async def _drop(self, name: str) -> None:
-        with trio.move_on_after(_CLEANUP_TIMEOUT, shield=True):
-            async with self._session() as connection:
-                if connection.server_version >= _DROP_BY_FORCE:
-                    await connection.execute(f"drop database if exists {quote_identifier(name)} with (force)")
-                    return
+        sql = f"drop database if exists {quote_identifier(name)}"
+        async with self._session() as connection:
+            if connection.server_version >= _DROP_BY_FORCE:
+                await connection.execute(f"{sql} with (force)")
+            else:
                 await connection.execute(_END_SESSIONS, name)
-                await connection.execute(f"drop database if exists {quote_identifier(name)}")
+                await connection.execute(sql)
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[Connection]:
