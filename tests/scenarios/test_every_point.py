@@ -1,0 +1,66 @@
+"""The shutdown guarantee, at every scheduling point (a sample of them without `--exhaustive`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.scenarios.harness import ENDINGS, Journal, Scenario, end_at
+from trio_graphile import Client, Database, JobSpec
+
+SAMPLE = 12
+"""How many points of a scenario and an ending are tried when time is short."""
+
+
+async def add_one(client: Client) -> None:
+    await client.add_raw_job("brief")
+
+
+async def add_all_tempers(client: Client) -> None:
+    await client.add_raw_jobs(
+        [(name, None) for name in ("endless", "instant", "failing", "brief", "family", "asking", "brief")]
+    )
+
+
+async def add_to_queues(client: Client) -> None:
+    await client.add_raw_jobs(
+        [(name, None, JobSpec(queue_name=queue)) for queue in ("a", "b") for name in ("brief", "failing", "brief")]
+        + [("endless", None, JobSpec(queue_name="c")), ("brief", None, JobSpec(queue_name="c"))]
+    )
+
+
+async def add_nothing(client: Client) -> None:
+    pass
+
+
+def ended(count: int) -> Callable[[Journal], bool]:
+    return lambda journal: len(journal.finished) + len(journal.raised) >= count
+
+
+SCENARIOS = {
+    "idle": Scenario(concurrency=2, add=add_nothing, enough=ended(0)),
+    "one_job": Scenario(concurrency=2, add=add_one, enough=ended(1)),
+    "all_tempers": Scenario(concurrency=3, add=add_all_tempers, enough=ended(6)),
+    "serial_queues": Scenario(concurrency=4, add=add_to_queues, enough=ended(6)),
+    "run_once": Scenario(concurrency=2, add=add_one, enough=ended(1), once=True),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+async def test_the_guarantee_holds_wherever_a_run_ends(
+    scenario: str, ending: str, database: Database, request: pytest.FixtureRequest
+) -> None:
+    plan, act = SCENARIOS[scenario], ENDINGS[ending]
+    undisturbed = await end_at(database, plan, None, act)
+    step = 1 if request.config.getoption("--exhaustive") else max(1, undisturbed // SAMPLE)
+    point, tried, total = 1, 0, undisturbed
+    while point <= total:
+        count = await end_at(database, plan, point, act)
+        if point > count:
+            break  # this run was over before its turn came: there are no more points
+        total = max(total, count)
+        point += step
+        tried += 1
+    request.node.user_properties += [("points", tried), ("of", total)]
