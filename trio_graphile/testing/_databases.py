@@ -12,6 +12,7 @@ import trio
 
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database, open_database
+from trio_graphile._database.schema import migrate
 from trio_graphile._database.statement import quote_identifier
 from trio_graphile._model.options import DatabaseOptions
 
@@ -60,8 +61,6 @@ class TemplateDatabases:
         await self._create(name, template="template0")
         try:
             url = self._url_of(name)
-            from trio_graphile._database.schema import migrate
-
             async with _open(url) as database, database.connection() as connection:
                 await migrate(connection, database.schema)
             if self.prepare is not None:
