@@ -66,6 +66,20 @@ def _aware(_: object, attribute: attrs.Attribute[datetime | None], value: dateti
         raise OptionInvalid(attribute.name, f"{value} has no time zone; use datetime.now(UTC) and the like")
 
 
+def check_identifier(identifier: object) -> None:
+    """Raise `OptionInvalid` for what cannot be a task's identifier."""
+    if callable(identifier):
+        raise OptionInvalid("identifier", 'a string is needed, as in @tasks.task("send_welcome")')
+    if not isinstance(identifier, str):
+        raise OptionInvalid("identifier", f"a string is needed, not {identifier!r}")
+    if not 1 <= len(identifier) <= MAX_NAME_LENGTH:
+        raise OptionInvalid(
+            "identifier", f"{len(identifier)} characters are not between 1 and {MAX_NAME_LENGTH}"
+        )
+    if "\0" in identifier:
+        raise OptionInvalid("identifier", "PostgreSQL cannot hold a NUL character")
+
+
 def _flags(value: Sequence[str] | None) -> tuple[str, ...] | None:
     if isinstance(value, str):
         raise OptionInvalid("flags", f"a sequence of flags is needed, not the one string {value!r}")
@@ -109,6 +123,29 @@ class JobSpec:
     """Labels by which workers can leave jobs alone (`forbidden_flags`)."""
 
 
+@attrs.frozen
+class NewJob:
+    """A job on its way into the table: its payload is JSON text already."""
+
+    identifier: str
+    payload_json: str
+    spec: JobSpec
+
+
+@attrs.frozen(kw_only=True)
+class JobChange:
+    """What `reschedule_jobs` changes; None leaves as it is. Raises `OptionInvalid`."""
+
+    run_at: datetime | None = attrs.field(default=None, validator=_aware)
+    priority: int | None = attrs.field(default=None, validator=_smallint())
+    attempts: int | None = attrs.field(default=None, validator=_smallint(0))
+    max_attempts: int | None = attrs.field(default=None, validator=_smallint(1))
+
+    def __attrs_post_init__(self) -> None:
+        if all(value is None for value in attrs.astuple(self)):
+            raise OptionInvalid("run_at", "nothing to change: give this, priority, attempts or max_attempts")
+
+
 @attrs.frozen(kw_only=True)
 class Job:
     """One row of the queue, as it was when it was read."""
@@ -139,7 +176,27 @@ class Job:
         return decode(self.payload_json)
 
 
-PayloadT = TypeVar("PayloadT")
+@attrs.frozen
+class ChangedJobs:
+    """What became of the jobs that were to be completed, failed or rescheduled."""
+
+    jobs: tuple[Job, ...] = ()
+    """The jobs that were changed, as they are now (completed ones: as they were)."""
+    skipped_ids: tuple[int, ...] = ()
+    """Those of no job, and of jobs that a worker has had locked for less than four hours."""
+
+
+class Cleanup(enum.StrEnum):
+    """What `Client.cleanup` deletes."""
+
+    DELETE_PERMANENTLY_FAILED_JOBS = "delete_permanently_failed_jobs"
+    """Jobs that failed and have no attempt left."""
+    GC_TASK_IDENTIFIERS = "gc_task_identifiers"
+    """Tasks without a job. Foreign workers overlook such a task when it comes back, until they restart."""
+    GC_JOB_QUEUES = "gc_job_queues"
+    """Named queues without a job."""
+
+
 PayloadT_contra = TypeVar("PayloadT_contra", contravariant=True)
 
 

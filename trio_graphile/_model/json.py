@@ -6,6 +6,7 @@ import datetime as dt
 import enum
 import json
 import math
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_LONG_NUMBER = re.compile(r"\d{19}")
+
+
 def encode(value: object) -> str:
     """Return the JSON text of a value made of what cattrs leaves of a payload.
 
     Raises `ValueError` naming the path of the first part that JSON cannot hold.
     """
+    try:
+        return _encode(value)
+    except RecursionError:
+        raise ValueError("nested too deeply, or a part of itself @ $") from None
+
+
+def _encode(value: object) -> str:
     try:
         encoded = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS)
     except TypeError:
@@ -32,6 +43,8 @@ def encode(value: object) -> str:
 
 def decode(text: str) -> Any:
     """Return the value of a JSON text as PostgreSQL stores it."""
+    if _LONG_NUMBER.search(text):
+        return json.loads(text)  # orjson turns integers over 64 bits into floats
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -1,0 +1,79 @@
+"""A durable PostgreSQL job queue for programs that run on Trio, on Graphile Worker's schema."""
+
+from __future__ import annotations
+
+from trio_graphile._client import Client, JobClient
+from trio_graphile._database.connection import Connection
+from trio_graphile._database.database import Database, open_database
+from trio_graphile._exceptions import (
+    ConnectionLost,
+    DatabaseError,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    DatabaseUrlInvalid,
+    DuplicateJobKey,
+    DuplicateTask,
+    EmbeddedPostgresError,
+    GraphileError,
+    JobPayloadInvalid,
+    MigrationFailed,
+    OptionInvalid,
+    PayloadInvalid,
+    PostgresNotFound,
+    PostgresTooOld,
+    SchemaError,
+    SchemaMissing,
+    SchemaTooNew,
+    SchemaTooOld,
+    ShutdownIncomplete,
+    StatementFailed,
+    TaskInvalid,
+    UnknownTask,
+    WorkerBusy,
+    WorkerCrashed,
+)
+from trio_graphile._model.jobs import ChangedJobs, Cleanup, Job, JobKeyMode, JobSpec
+from trio_graphile._model.options import DatabaseOptions
+from trio_graphile._tasks import JobContext, Task, TaskRegistry
+
+__all__ = [
+    "ChangedJobs",
+    "Cleanup",
+    "Client",
+    "Connection",
+    "ConnectionLost",
+    "Database",
+    "DatabaseError",
+    "DatabaseOptions",
+    "DatabaseRefused",
+    "DatabaseUnavailable",
+    "DatabaseUrlInvalid",
+    "DuplicateJobKey",
+    "DuplicateTask",
+    "EmbeddedPostgresError",
+    "GraphileError",
+    "Job",
+    "JobClient",
+    "JobContext",
+    "JobKeyMode",
+    "JobPayloadInvalid",
+    "JobSpec",
+    "MigrationFailed",
+    "OptionInvalid",
+    "PayloadInvalid",
+    "PostgresNotFound",
+    "PostgresTooOld",
+    "SchemaError",
+    "SchemaMissing",
+    "SchemaTooNew",
+    "SchemaTooOld",
+    "ShutdownIncomplete",
+    "StatementFailed",
+    "Task",
+    "TaskInvalid",
+    "TaskRegistry",
+    "UnknownTask",
+    "WorkerBusy",
+    "WorkerCrashed",
+    "open_database",
+]

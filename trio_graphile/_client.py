@@ -1,0 +1,290 @@
+"""The client: adds jobs, and changes those that wait."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import attrs
+
+from trio_graphile._database import manage
+from trio_graphile._database.cleanup import clean_up
+from trio_graphile._database.connection import Connection
+from trio_graphile._database.database import Database
+from trio_graphile._database.schema import MigrationReport, migrate
+from trio_graphile._exceptions import (
+    DatabaseError,
+    DuplicateJobKey,
+    OptionInvalid,
+    PayloadInvalid,
+    SchemaMissing,
+    StatementFailed,
+)
+from trio_graphile._model.jobs import (
+    Addable,
+    ChangedJobs,
+    Cleanup,
+    Job,
+    JobChange,
+    JobKeyMode,
+    JobSpec,
+    NewJob,
+    check_identifier,
+)
+from trio_graphile._model.json import encode
+
+PayloadT = TypeVar("PayloadT")
+ItemT = TypeVar("ItemT")
+TypedJob: TypeAlias = tuple[Addable[PayloadT], PayloadT] | tuple[Addable[PayloadT], PayloadT, JobSpec]
+"""A task, its payload and, if wanted, how to add the job."""
+RawJob: TypeAlias = tuple[str, Any] | tuple[str, Any, JobSpec]
+"""A task's identifier, a JSON value and, if wanted, how to add the job."""
+
+logger = logging.getLogger("trio_graphile.client")
+
+_PLAIN = JobSpec()
+_MANY_JOBS = 10_000
+"""So many at once change what the planner should think of the table."""
+_LARGEST_CALL = 50_000
+"""How many jobs go into one statement; more are split inside a transaction."""
+
+
+class Identifiers(Protocol):
+    """What `Client` needs to know of a registry: which tasks its program has."""
+
+    @property
+    def identifiers(self) -> Sequence[str]:
+        """The identifiers of all tasks."""
+        ...
+
+
+@attrs.frozen(eq=False)
+class JobClient:
+    """Adds and changes jobs on one connection, in whatever transaction is open there. Made by `Client.using`.
+
+    All methods raise `DatabaseError`, and `SchemaMissing` where the schema is not installed. Each is atomic:
+    if cancelled, it either took effect as a whole or not at all.
+    """
+
+    database: Database
+    _executor: Database | Connection = attrs.field(repr=False)
+
+    async def add_job(self, task: Addable[PayloadT], payload: PayloadT, spec: JobSpec | None = None) -> Job:
+        """Add a job, or do to the one under `spec.job_key` what `spec.job_key_mode` says; return the row.
+
+        Raises `PayloadInvalid`.
+        """
+        return await self._add_one(NewJob(task.identifier, task.to_json(payload), spec or _PLAIN))
+
+    async def add_raw_job(self, identifier: str, payload: Any = None, spec: JobSpec | None = None) -> Job:
+        """Add a job for a task that another program handles. As `add_job`.
+
+        The payload is any JSON value. None is stored as `{}`, as other programs do.
+        """
+        return await self._add_one(_raw_job((identifier, payload, spec or _PLAIN)))
+
+    async def add_batch_job(
+        self, task: Addable[list[ItemT]], items: Iterable[ItemT], spec: JobSpec | None = None
+    ) -> Job:
+        """Add one job whose payload is the list of all items; there must be one at least. As `add_job`.
+
+        Under a job key, items are appended to those of the job that waits.
+        """
+        payload = list(items)
+        if not payload:
+            raise OptionInvalid("items", "at least one item is needed")
+        return await self.add_job(task, payload, spec)
+
+    async def add_jobs(self, jobs: Iterable[TypedJob[PayloadT]]) -> list[Job]:
+        """Add many jobs at once, all or none; return the rows in the order of the jobs.
+
+        Takes pairs of a task and its payload, or triples with a `JobSpec`. Raises `PayloadInvalid`,
+        `DuplicateJobKey` if a key stands twice, and `OptionInvalid` for the mode `unsafe_dedupe`, which only
+        `add_job` knows.
+        """
+        return await self._add_many([_typed_job(job) for job in jobs])
+
+    async def add_raw_jobs(self, jobs: Iterable[RawJob]) -> list[Job]:
+        """Add many jobs for tasks that another program handles. As `add_jobs`, with identifiers for tasks."""
+        return await self._add_many([_raw_job(job) for job in jobs])
+
+    async def remove_job(self, job_key: str) -> Job | None:
+        """Delete the job under a key; return it, or None if there was none.
+
+        One that runs is not interrupted, but detached: it loses its key and is not tried again. Then the
+        returned job's `key` is None.
+        """
+        if not isinstance(job_key, str):
+            raise OptionInvalid("job_key", f"a string is needed, not {job_key!r}")
+        with self._naming_missing_schema():
+            return await manage.remove_job(self._executor, job_key)
+
+    async def complete_jobs(self, ids: Iterable[int]) -> ChangedJobs:
+        """Delete jobs as if they had succeeded; those that a worker has locked are left alone."""
+        if not (ids := list(ids)):
+            return ChangedJobs()
+        with self._naming_missing_schema():
+            return await manage.complete_jobs(self._executor, ids)
+
+    async def permanently_fail_jobs(self, ids: Iterable[int], reason: str | None = None) -> ChangedJobs:
+        """Take all attempts from jobs and record `reason`; those that a worker has locked are left alone."""
+        if not (ids := list(ids)):
+            return ChangedJobs()
+        with self._naming_missing_schema():
+            return await manage.permanently_fail_jobs(self._executor, ids, reason)
+
+    async def reschedule_jobs(
+        self,
+        ids: Iterable[int],
+        *,
+        run_at: datetime | None = None,
+        priority: int | None = None,
+        attempts: int | None = None,
+        max_attempts: int | None = None,
+    ) -> ChangedJobs:
+        """Change what is given, zero included; jobs that a worker has locked are left alone.
+
+        A job with all attempts spent is tried again once `attempts` is lowered. Raises `OptionInvalid`.
+        """
+        change = JobChange(run_at=run_at, priority=priority, attempts=attempts, max_attempts=max_attempts)
+        if not (ids := list(ids)):
+            return ChangedJobs()
+        with self._naming_missing_schema():
+            return await manage.reschedule_jobs(self._executor, ids, change)
+
+    async def force_unlock_workers(self, worker_ids: Iterable[str]) -> None:
+        """Take their jobs and queues from workers that are gone for good.
+
+        If such a worker still lives, its jobs may run twice at the same time.
+        """
+        if isinstance(worker_ids, str):
+            raise OptionInvalid("worker_ids", f"several ids are needed, not the one string {worker_ids!r}")
+        with self._naming_missing_schema():
+            await manage.force_unlock_workers(self._executor, list(worker_ids))
+
+    async def _add_one(self, new_job: NewJob) -> Job:
+        with self._naming_missing_schema():
+            return await manage.add_job(self._executor, new_job)
+
+    async def _add_many(self, new_jobs: list[NewJob]) -> list[Job]:
+        calls = list(_calls(new_jobs))
+        with self._naming_missing_schema():
+            if len(calls) <= 1:
+                return await _add_all(self._executor, new_jobs, calls)
+            async with self._executor.transaction() as connection:
+                return await _add_all(connection, new_jobs, calls)
+
+    @contextlib.contextmanager
+    def _naming_missing_schema(self) -> Iterator[None]:
+        try:
+            yield
+        except StatementFailed as error:
+            if error.sqlstate in _UNDEFINED and self.database.schema in str(error):
+                raise SchemaMissing(
+                    f"the schema {self.database.schema!r} is missing or incomplete ({error}): "
+                    "install it with `await client.migrate()` or `trio-graphile migrate`"
+                ) from error
+            raise
+
+
+@attrs.frozen(eq=False)
+class Client(JobClient):
+    """Adds and changes jobs, each call in a transaction of its own.
+
+    `tasks` are those of this program, if it has some: `cleanup` keeps them.
+    """
+
+    tasks: Identifiers | None = attrs.field(default=None, repr=False)
+    _executor: Database = attrs.field(init=False, repr=False)
+
+    @_executor.default
+    def _default_executor(self) -> Database:
+        return self.database
+
+    def using(self, connection: object) -> JobClient:
+        """Return a client for a connection of yours (ours or asyncpg's), whose transaction stays yours.
+
+        What is added there appears when the transaction commits. Raises `TypeError` for anything else.
+        """
+        return JobClient(self.database, self.database.adopt(connection))
+
+    async def cleanup(
+        self, what: Iterable[Cleanup] = (Cleanup.GC_JOB_QUEUES,), *, keep_tasks: Iterable[str] = ()
+    ) -> dict[Cleanup, int]:
+        """Delete what nobody needs any more, in the given order; return how many rows of each kind.
+
+        Safe beside programs that add jobs. The identifiers of this client's tasks and `keep_tasks` stay.
+        """
+        kept = list(keep_tasks)
+        if self.tasks is not None:
+            kept.extend(self.tasks.identifiers)
+        with self._naming_missing_schema():
+            async with self.database.connection() as connection:
+                return {kind: await clean_up(connection, kind, kept) for kind in map(Cleanup, what)}
+
+    async def migrate(self) -> MigrationReport:
+        """Install the schema, or bring it up to date. Raises `SchemaError`."""
+        async with self.database.connection() as connection:
+            return await migrate(connection, self.database.schema)
+
+    async def _add_many(self, new_jobs: list[NewJob]) -> list[Job]:
+        added = await super()._add_many(new_jobs)
+        if len(added) >= _MANY_JOBS:
+            try:
+                await manage.analyze_jobs(self.database)
+            except DatabaseError as error:  # the jobs are there; only the planner does not know yet
+                logger.warning("the jobs table could not be analyzed: %s", error)
+        return added
+
+
+# Schema, table, function and type.
+_UNDEFINED = frozenset({"3F000", "42P01", "42883", "42704"})
+
+
+def _typed_job(job: TypedJob[Any]) -> NewJob:
+    task, payload, *spec = job
+    return NewJob(task.identifier, task.to_json(payload), spec[0] if spec else _PLAIN)
+
+
+def _raw_job(job: RawJob) -> NewJob:
+    identifier, payload, *spec = job
+    check_identifier(identifier)
+    try:
+        text = "{}" if payload is None else encode(payload)
+    except ValueError as error:
+        raise PayloadInvalid(identifier, [str(error)]) from None
+    return NewJob(identifier, text, spec[0] if spec else _PLAIN)
+
+
+def _calls(new_jobs: Sequence[NewJob]) -> Iterator[tuple[bool, list[int]]]:
+    """Yield the calls that add all jobs: whether `run_at` is preserved, and which jobs, by position."""
+    keys: set[str] = set()
+    by_mode: dict[bool, list[int]] = {}
+    for position, new_job in enumerate(new_jobs):
+        key, mode = new_job.spec.job_key, new_job.spec.job_key_mode
+        if mode is JobKeyMode.UNSAFE_DEDUPE:
+            raise OptionInvalid(
+                "job_key_mode", "unsafe_dedupe cannot be used to add many jobs, only with add_job"
+            )
+        if key is not None and key in keys:
+            raise DuplicateJobKey(key)
+        if key is not None:
+            keys.add(key)
+        by_mode.setdefault(mode is JobKeyMode.PRESERVE_RUN_AT and key is not None, []).append(position)
+    for preserve_run_at, positions in by_mode.items():
+        for start in range(0, len(positions), _LARGEST_CALL):
+            yield preserve_run_at, positions[start : start + _LARGEST_CALL]
+
+
+async def _add_all(
+    executor: Database | Connection, new_jobs: Sequence[NewJob], calls: Iterable[tuple[bool, list[int]]]
+) -> list[Job]:
+    added: dict[int, Job] = {}
+    for preserve_run_at, positions in calls:
+        chosen = [new_jobs[position] for position in positions]
+        jobs = await manage.add_jobs(executor, chosen, preserve_run_at=preserve_run_at)
+        added.update(zip(positions, jobs, strict=True))
+    return [added[position] for position in range(len(new_jobs))]

@@ -1,0 +1,244 @@
+"""What clients do to jobs: add, remove, complete, fail, reschedule, unlock.
+
+All by the schema's own functions, as every other program does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.queue import job_from_row
+from trio_graphile._database.statement import Statement
+from trio_graphile._exceptions import StatementFailed
+from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, ChangedJobs, Job, JobChange, NewJob
+
+ADD_JOB = Statement("""
+    select added.id,
+      coalesce(
+        (
+          select tasks.identifier
+          from {schema}._private_tasks as tasks
+          where tasks.id = added.task_id
+        ),
+        $1::text
+      ) as task_identifier,
+      added.payload::text as payload_json,
+      case
+        when added.job_queue_id is not null then coalesce(
+          (
+            select queues.queue_name
+            from {schema}._private_job_queues as queues
+            where queues.id = added.job_queue_id
+          ),
+          $3::text
+        )
+      end as queue_name,
+      added.priority, added.run_at, added.attempts, added.max_attempts, added.last_error,
+      added.created_at, added.updated_at, added.key, added.revision, added.flags::text as flags,
+      added.locked_at, added.locked_by
+    from {schema}.add_job(
+      identifier => $1::text,
+      payload => $2::text::json,
+      queue_name => $3::text,
+      run_at => $4::timestamptz,
+      max_attempts => $5::integer,
+      job_key => $6::text,
+      priority => $7::integer,
+      flags => $8::text[],
+      job_key_mode => $9::text
+    ) as added
+""")
+# $1 identifier, $2 payload, $3 queue, $4 time, $5 maximum of attempts, $6 key, $7 priority, $8 flags, $9
+# mode. Names come from the rows, since `unsafe_dedupe` may answer with a job of another task and queue; a row
+# that this very statement inserts is not visible to it, but then the name is the one given.
+
+
+async def add_job(executor: Executor, new_job: NewJob) -> Job:
+    """Add a job, or do to the one under its key what the mode says; return the row."""
+    spec = new_job.spec
+    row = await executor.fetch_row(
+        ADD_JOB,
+        new_job.identifier,
+        new_job.payload_json,
+        spec.queue_name,
+        spec.run_at,
+        spec.max_attempts,
+        spec.job_key,
+        spec.priority,
+        spec.flags,
+        spec.job_key_mode.value,
+    )
+    if row is None or row["id"] is None:
+        # Only functions that are not ours do this, when a worker takes the keyed job at this moment.
+        raise StatementFailed(f"the job under the key {spec.job_key!r} was not added", sqlstate="GWNOR")
+    return job_from_row(row)
+
+
+ADD_JOBS = Statement("""
+    select added.id, added.run_at, added.created_at, added.updated_at, added.revision, added.key,
+      case when added.revision > 0 then added.payload::text end as payload_json
+    from {schema}.add_jobs(
+      array(
+        select row(
+          specs.identifier,
+          specs.payload::json,
+          specs.queue_name,
+          specs.run_at,
+          specs.max_attempts,
+          specs.job_key,
+          specs.priority,
+          specs.flags::text[]
+        )::{schema}.job_spec
+        from unnest(
+          $1::text[], $2::text[], $3::text[], $4::timestamptz[],
+          $5::smallint[], $6::text[], $7::smallint[], $8::text[]
+        ) with ordinality as specs(
+          identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, ordinality
+        )
+        order by specs.ordinality
+      ),
+      $9::boolean
+    ) with ordinality as added
+    order by added.ordinality
+""")
+# $1 to $8 as in ADD_JOB, each flags array as the text of an array; $9 whether run_at is preserved.
+# Few columns come back, the others are known; a payload only where it may have been merged with the one
+# before.
+
+
+async def add_jobs(executor: Executor, new_jobs: Sequence[NewJob], *, preserve_run_at: bool) -> list[Job]:
+    """Add many jobs with one statement, no two of them under one key; return them in the same order."""
+    specs = [new_job.spec for new_job in new_jobs]
+    rows = await executor.fetch(
+        ADD_JOBS,
+        [new_job.identifier for new_job in new_jobs],
+        [new_job.payload_json for new_job in new_jobs],
+        [spec.queue_name for spec in specs],
+        [spec.run_at for spec in specs],
+        [spec.max_attempts for spec in specs],
+        [spec.job_key for spec in specs],
+        [spec.priority for spec in specs],
+        [None if spec.flags is None else _array_literal(spec.flags) for spec in specs],
+        preserve_run_at,
+    )
+    if [row["key"] for row in rows] != [spec.job_key for spec in specs]:
+        raise StatementFailed(
+            f"{len(specs)} jobs were given to add_jobs, but these are not the {len(rows)} it returned"
+        )
+    return [_added(new_job, row) for new_job, row in zip(new_jobs, rows, strict=True)]
+
+
+def _added(new_job: NewJob, row: Row) -> Job:
+    spec = new_job.spec
+    merged = row["payload_json"]
+    return Job(
+        id=row["id"],
+        task_identifier=new_job.identifier,
+        payload_json=new_job.payload_json if merged is None else merged,
+        queue_name=spec.queue_name,
+        priority=0 if spec.priority is None else spec.priority,
+        run_at=row["run_at"],
+        max_attempts=DEFAULT_MAX_ATTEMPTS if spec.max_attempts is None else spec.max_attempts,
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        key=spec.job_key,
+        revision=row["revision"],
+        flags=() if spec.flags is None else _as_stored(spec.flags),
+    )
+
+
+def _as_stored(flags: Sequence[str]) -> tuple[str, ...]:
+    """Return flags as jsonb keeps its keys: each once, short ones first."""
+    return tuple(sorted(set(flags), key=lambda flag: (len(flag.encode()), flag.encode())))
+
+
+def _array_literal(texts: Sequence[str]) -> str:
+    """Return the text of a text[]: PostgreSQL has no arrays of arrays of different lengths."""
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
+
+
+ANALYZE_JOBS = Statement("analyze {schema}._private_jobs")
+
+
+async def analyze_jobs(executor: Executor) -> None:
+    """Have the planner look at the table again, after it has grown by much."""
+    await executor.execute(ANALYZE_JOBS)
+
+
+# Names by outer joins: a garbage collector of another program may have taken the rows of a waiting job's task
+# or queue.
+_JOBS_OF = """
+    select changed.id, coalesce(tasks.identifier, '') as task_identifier,
+      changed.payload::text as payload_json, queues.queue_name, changed.priority, changed.run_at,
+      changed.attempts, changed.max_attempts, changed.last_error, changed.created_at, changed.updated_at,
+      changed.key, changed.revision, changed.flags::text as flags, changed.locked_at, changed.locked_by
+    from {schema}.%s as changed
+    left join {schema}._private_tasks as tasks on tasks.id = changed.task_id
+    left join {schema}._private_job_queues as queues on queues.id = changed.job_queue_id
+    where changed.id is not null
+    order by changed.id
+"""
+
+REMOVE_JOB = Statement(_JOBS_OF % "remove_job($1::text)")  # $1 key
+
+
+async def remove_job(executor: Executor, job_key: str) -> Job | None:
+    """Delete the job under a key, or detach it if it runs; return it, or None if there was none.
+
+    A job that still has its key was deleted, one that lost it was detached.
+    """
+    row = await executor.fetch_row(REMOVE_JOB, job_key)
+    return None if row is None else job_from_row(row)
+
+
+COMPLETE_JOBS = Statement(_JOBS_OF % "complete_jobs($1::bigint[])")  # $1 job ids
+
+
+async def complete_jobs(executor: Executor, ids: Sequence[int]) -> ChangedJobs:
+    """Delete jobs that are not locked, as if they had succeeded."""
+    return _changed(ids, await executor.fetch(COMPLETE_JOBS, ids))
+
+
+PERMANENTLY_FAIL_JOBS = Statement(_JOBS_OF % "permanently_fail_jobs($1::bigint[], $2::text)")
+# $1 job ids, $2 reason or null
+
+
+async def permanently_fail_jobs(executor: Executor, ids: Sequence[int], reason: str | None) -> ChangedJobs:
+    """Take all attempts from jobs that are not locked."""
+    return _changed(ids, await executor.fetch(PERMANENTLY_FAIL_JOBS, ids, reason))
+
+
+RESCHEDULE_JOBS = Statement(
+    _JOBS_OF
+    % """reschedule_jobs(
+      $1::bigint[],
+      run_at => $2::timestamptz,
+      priority => $3::integer,
+      attempts => $4::integer,
+      max_attempts => $5::integer
+    )"""
+)  # $1 job ids, then what to set, null to keep: $2 time, $3 priority, $4 attempts, $5 maximum of attempts
+
+
+async def reschedule_jobs(executor: Executor, ids: Sequence[int], change: JobChange) -> ChangedJobs:
+    """Change when, how soon and how often jobs that are not locked are tried."""
+    rows = await executor.fetch(
+        RESCHEDULE_JOBS, ids, change.run_at, change.priority, change.attempts, change.max_attempts
+    )
+    return _changed(ids, rows)
+
+
+def _changed(ids: Sequence[int], rows: Sequence[Row]) -> ChangedJobs:
+    jobs = tuple(map(job_from_row, rows))
+    changed = {job.id for job in jobs}
+    return ChangedJobs(jobs, tuple(dict.fromkeys(job_id for job_id in ids if job_id not in changed)))
+
+
+FORCE_UNLOCK_WORKERS = Statement("select {schema}.force_unlock_workers($1::text[])")  # $1 worker ids
+
+
+async def force_unlock_workers(executor: Executor, worker_ids: Sequence[str]) -> None:
+    """Take all locks from workers."""
+    await executor.execute(FORCE_UNLOCK_WORKERS, worker_ids)
