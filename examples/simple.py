@@ -23,8 +23,8 @@ async def send_welcome(payload: Welcome) -> None:
     print(f"  sent {payload.locale} welcome to {payload.to}")
 
 
-@tasks.task("count_words")  # a plain function runs in a thread
-def count_words(text: str) -> None:
+@tasks.task("count_words")  # a payload may be any type that JSON can hold
+async def count_words(text: str) -> None:
     print(f"  {len(text.split())} words in {text!r}")
 
 

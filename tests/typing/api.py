@@ -15,6 +15,7 @@ import trio_graphile
 from trio_graphile import (
     Client,
     Job,
+    JobClient,
     JobContext,
     JobKeyMode,
     JobSpec,
@@ -51,12 +52,22 @@ async def forget(payload: int) -> None: ...
 
 
 @tasks.task("resize")
-def resize(payload: Resize) -> None: ...
+async def resize(payload: Resize) -> None: ...
+
+
+@tasks.task("tick")
+async def tick() -> None: ...
+
+
+@tasks.task("tock")
+async def tock(context: JobContext) -> None: ...
 
 
 assert_type(send_welcome, Task[Welcome])
 assert_type(forget, Task[int])
 assert_type(resize, Task[Resize])
+assert_type(tick, Task[None])
+assert_type(tock, Task[None])
 
 
 @tasks.task("three")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -96,7 +107,7 @@ async def add_many(client: Client) -> None:
 
 async def add_in_a_transaction(client: Client, database: trio_graphile.Database) -> None:
     async with database.transaction() as connection:
-        assert_type(client.using(connection), Client)
+        assert_type(client.using(connection), JobClient)
         await client.using(connection).add_job(send_welcome, Welcome(to="ada@example.org"))
 
 
