@@ -1,0 +1,522 @@
+-- The functions that SQL callers and workers of every language call by name. Signatures are contract, bodies are ours.
+--
+-- Arguments bear the names of columns: they are always written with the function's name, columns with their table's.
+-- No search path is assumed, so everything is written with its schema.
+--
+-- Locks are taken in one order by everybody: tasks by id, queues by id, jobs by key.
+
+
+-- Two kinds of call. Without keys, one insert does it. With keys, rows that stand under them are locked first, so that
+-- a worker that is claiming one is waited for, and its job detached, instead of the new payload being lost.
+create or replace function {schema}.add_jobs(
+  specs {schema}.job_spec[],
+  job_key_preserve_run_at boolean default false
+)
+returns setof {schema}._private_jobs
+language plpgsql
+as $trio_graphile$
+declare
+  identifiers text[];
+  queue_names text[];
+  keys text[];
+  repeated_key text;
+  ids bigint[];
+  missing_ids bigint[];
+  affected integer;
+  whitespace constant text := E' \t\n\r';
+begin
+  if coalesce(cardinality(add_jobs.specs), 0) = 0 then
+    notify "jobs:insert";
+    return;
+  end if;
+
+  keys := array(
+    select spec.job_key
+    from unnest(add_jobs.specs) as spec
+    where spec.job_key is not null
+  );
+  select key.name
+  into repeated_key
+  from unnest(keys) as key(name)
+  group by key.name
+  having count(*) > 1
+  limit 1;
+  if found then
+    raise cardinality_violation using
+      message = format('The job key "%s" stands twice in one call', repeated_key),
+      hint = 'Add the jobs one after the other.';
+  end if;
+
+  -- Only missing names are inserted: an insert that conflicts would burn one of 2^31 ids each time. The lock keeps the
+  -- rows from being collected as garbage before our jobs are there for all to see; a row that just went is made anew.
+  identifiers := array(
+    select distinct spec.identifier
+    from unnest(add_jobs.specs) as spec
+  );
+  loop
+    perform
+    from {schema}._private_tasks as tasks
+    join unnest(identifiers) as wanted(identifier) on wanted.identifier = tasks.identifier
+    order by tasks.id
+    for key share of tasks;
+    get diagnostics affected = row_count;
+    exit when affected = cardinality(identifiers);
+
+    insert into {schema}._private_tasks (identifier)
+    select wanted.identifier
+    from unnest(identifiers) as wanted(identifier)
+    where not exists (
+      select
+      from {schema}._private_tasks as tasks
+      where tasks.identifier = wanted.identifier
+    )
+    order by wanted.identifier
+    on conflict (identifier) do nothing;
+  end loop;
+
+  queue_names := array(
+    select distinct spec.queue_name
+    from unnest(add_jobs.specs) as spec
+    where spec.queue_name is not null
+  );
+  loop
+    exit when cardinality(queue_names) = 0;
+    perform
+    from {schema}._private_job_queues as queues
+    join unnest(queue_names) as wanted(queue_name) on wanted.queue_name = queues.queue_name
+    order by queues.id
+    for key share of queues;
+    get diagnostics affected = row_count;
+    exit when affected = cardinality(queue_names);
+
+    insert into {schema}._private_job_queues (queue_name)
+    select wanted.queue_name
+    from unnest(queue_names) as wanted(queue_name)
+    where not exists (
+      select
+      from {schema}._private_job_queues as queues
+      where queues.queue_name = wanted.queue_name
+    )
+    order by wanted.queue_name
+    on conflict (queue_name) do nothing;
+  end loop;
+
+  -- The random number keeps PostgreSQL from folding the notifications of one transaction into one.
+  perform pg_notify(
+    'jobs:insert',
+    json_build_object('r', random(), 'count', cardinality(add_jobs.specs))::text
+  );
+
+  if cardinality(keys) = 0 then
+    return query
+      insert into {schema}._private_jobs as jobs
+        (task_id, job_queue_id, payload, run_at, max_attempts, priority, flags)
+      select
+        tasks.id,
+        queues.id,
+        coalesce(spec.payload, '{}'::json),
+        coalesce(spec.run_at, now()),
+        coalesce(spec.max_attempts, 25::smallint),
+        coalesce(spec.priority, 0::smallint),
+        case
+          when spec.flags is not null
+          then (select jsonb_object_agg(flag.name, true) from unnest(spec.flags) as flag(name))
+        end
+      from unnest(add_jobs.specs) with ordinality as spec
+        (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, position)
+      join {schema}._private_tasks as tasks on tasks.identifier = spec.identifier
+      left join {schema}._private_job_queues as queues on queues.queue_name = spec.queue_name
+      order by spec.position
+      returning jobs.*;
+    return;
+  end if;
+
+  -- Ids are drawn in the order of the specs and rows written in the order of the keys: two calls that add the same new
+  -- keys then wait for one another instead of dying in a deadlock.
+  ids := array(
+    select nextval(pg_get_serial_sequence(pg_typeof(null::{schema}._private_jobs)::text, 'id')::regclass)
+    from generate_series(1, cardinality(add_jobs.specs))
+  );
+  missing_ids := ids;
+  for attempt in 1 .. 10 loop
+    perform
+    from {schema}._private_jobs as jobs
+    join unnest(keys) as wanted(key) on wanted.key = jobs.key
+    order by jobs.key
+    for update of jobs;
+
+    -- Detach what is running or exhausted. A worker that lost track of its claims tells a detached job from others by
+    -- `updated_at` being no less than `locked_at`, and now() may be older than the claim we just waited for.
+    update {schema}._private_jobs as jobs
+    set key = null,
+      attempts = jobs.max_attempts,
+      updated_at = greatest(now(), jobs.locked_at)
+    from unnest(keys) as wanted(key)
+    where jobs.key = wanted.key
+      and jobs.is_available = false;
+
+    -- Array payloads are joined as text: through jsonb their items would lose duplicate keys, order and spelling.
+    insert into {schema}._private_jobs as jobs
+      (id, task_id, job_queue_id, payload, run_at, max_attempts, priority, flags, key)
+    overriding system value
+    select
+      spec.missing_id,
+      tasks.id,
+      queues.id,
+      coalesce(spec.payload, '{}'::json),
+      coalesce(spec.run_at, now()),
+      coalesce(spec.max_attempts, 25::smallint),
+      coalesce(spec.priority, 0::smallint),
+      case
+        when spec.flags is not null
+        then (select jsonb_object_agg(flag.name, true) from unnest(spec.flags) as flag(name))
+      end,
+      spec.job_key
+    from rows from (unnest(add_jobs.specs), unnest(missing_ids)) as spec
+      (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, missing_id)
+    join {schema}._private_tasks as tasks on tasks.identifier = spec.identifier
+    left join {schema}._private_job_queues as queues on queues.queue_name = spec.queue_name
+    where spec.missing_id is not null
+    order by spec.job_key, spec.missing_id
+    on conflict (key) do update
+    set task_id = excluded.task_id,
+      job_queue_id = excluded.job_queue_id,
+      payload = case
+          when json_typeof(jobs.payload) <> 'array' or json_typeof(excluded.payload) <> 'array'
+          then excluded.payload
+          when json_array_length(jobs.payload) = 0
+          then excluded.payload
+          when json_array_length(excluded.payload) = 0
+          then jobs.payload
+          else concat(
+            left(rtrim(jobs.payload::text, whitespace), -1),
+            ', ',
+            substr(ltrim(excluded.payload::text, whitespace), 2)
+          )::json
+        end,
+      run_at = case
+          when add_jobs.job_key_preserve_run_at and jobs.attempts = 0
+          then jobs.run_at
+          else excluded.run_at
+        end,
+      max_attempts = excluded.max_attempts,
+      priority = excluded.priority,
+      flags = excluded.flags,
+      attempts = 0,
+      last_error = null,
+      revision = jobs.revision + 1,
+      updated_at = now()
+    where jobs.is_available = true;
+    get diagnostics affected = row_count;
+
+    if affected = (select count(placed.id) from unnest(missing_ids) as placed(id)) then
+      return query
+        select jobs.*
+        from rows from (unnest(add_jobs.specs), unnest(ids)) with ordinality as spec
+          (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, id, position)
+        left join {schema}._private_jobs as keyed on keyed.key = spec.job_key
+        join {schema}._private_jobs as jobs on jobs.id = coalesce(keyed.id, spec.id)
+        order by spec.position;
+      return;
+    end if;
+
+    -- A key was free when we looked; before we used it, somebody added a job under it and a worker claimed that. Our
+    -- insert locked its row, so next time it is detached.
+    missing_ids := array(
+      select case when keyed.is_available = false then spec.missing_id end
+      from rows from (unnest(add_jobs.specs), unnest(missing_ids)) with ordinality as spec
+        (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, missing_id, position)
+      left join {schema}._private_jobs as keyed on keyed.key = spec.job_key
+      order by spec.position
+    );
+  end loop;
+  raise exception using
+    errcode = 'GWNOR',
+    message = format(
+      'Unable to schedule job for key "%s"',
+      (
+        select spec.job_key
+        from rows from (unnest(add_jobs.specs), unnest(missing_ids)) as spec
+          (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, missing_id)
+        where spec.missing_id is not null
+        limit 1
+      )
+    );
+end
+$trio_graphile$;
+
+
+-- Most calls have no key; they get statements of their own, which cost half of what a call of add_jobs does.
+create or replace function {schema}.add_job(
+  identifier text,
+  payload json default null,
+  queue_name text default null,
+  run_at timestamptz default null,
+  max_attempts integer default null,
+  job_key text default null,
+  priority integer default null,
+  flags text[] default null,
+  job_key_mode text default 'replace'
+)
+returns {schema}._private_jobs
+language plpgsql
+as $trio_graphile$
+declare
+  task integer;
+  queue integer;
+  job {schema}._private_jobs;
+begin
+  if add_job.job_key is not null and add_job.job_key_mode not in ('replace', 'preserve_run_at', 'unsafe_dedupe') then
+    raise exception using
+      errcode = 'GWBKM',
+      message = 'Invalid job_key_mode value, expected ''replace'', ''preserve_run_at'' or ''unsafe_dedupe''.';
+  end if;
+
+  if add_job.job_key is not null and add_job.job_key_mode is distinct from 'unsafe_dedupe' then
+    select added.*
+    into job
+    from {schema}.add_jobs(
+      array[
+        row(
+          add_job.identifier,
+          add_job.payload,
+          add_job.queue_name,
+          add_job.run_at,
+          add_job.max_attempts::smallint,
+          add_job.job_key,
+          add_job.priority::smallint,
+          add_job.flags
+        )::{schema}.job_spec
+      ],
+      add_job.job_key_mode is not distinct from 'preserve_run_at'
+    ) as added;
+    return job;
+  end if;
+
+  -- As in add_jobs: names are inserted only if missing, and locked against a concurrent collection of garbage.
+  loop
+    select tasks.id
+    into task
+    from {schema}._private_tasks as tasks
+    where tasks.identifier = add_job.identifier
+    for key share;
+    exit when found;
+
+    insert into {schema}._private_tasks (identifier)
+    values (add_job.identifier)
+    on conflict (identifier) do nothing;
+  end loop;
+
+  loop
+    exit when add_job.queue_name is null;
+    select queues.id
+    into queue
+    from {schema}._private_job_queues as queues
+    where queues.queue_name = add_job.queue_name
+    for key share;
+    exit when found;
+
+    insert into {schema}._private_job_queues (queue_name)
+    values (add_job.queue_name)
+    on conflict (queue_name) do nothing;
+  end loop;
+
+  insert into {schema}._private_jobs as jobs
+    (task_id, job_queue_id, payload, run_at, max_attempts, key, priority, flags)
+  values (
+    task,
+    queue,
+    coalesce(add_job.payload, '{}'::json),
+    coalesce(add_job.run_at, now()),
+    coalesce(add_job.max_attempts, 25)::smallint,
+    add_job.job_key,
+    coalesce(add_job.priority, 0)::smallint,
+    case
+      when add_job.flags is not null
+      then (select jsonb_object_agg(flag.name, true) from unnest(add_job.flags) as flag(name))
+    end
+  )
+  on conflict (key) do update
+  set revision = jobs.revision + 1, updated_at = now()
+  returning jobs.*
+  into job;
+
+  if job.revision = 0 then
+    perform pg_notify('jobs:insert', json_build_object('r', random(), 'count', 1)::text);
+  end if;
+  return job;
+end
+$trio_graphile$;
+
+
+-- Delete the job under a key; one that is running is detached instead: it ends its run, and is not tried again.
+create or replace function {schema}.remove_job(
+  job_key text
+)
+returns {schema}._private_jobs
+language plpgsql
+strict
+as $trio_graphile$
+declare
+  job {schema}._private_jobs;
+begin
+  loop
+    select jobs.*
+    into job
+    from {schema}._private_jobs as jobs
+    where jobs.key = remove_job.job_key
+    for update;
+    exit when found;
+
+    -- Nothing may also mean that while we waited for the row, its key went over to another.
+    if not exists (
+      select
+      from {schema}._private_jobs as jobs
+      where jobs.key = remove_job.job_key
+    ) then
+      return null;
+    end if;
+  end loop;
+
+  if job.locked_at >= now() - interval '4 hours' then
+    update {schema}._private_jobs as jobs
+    set key = null,
+      attempts = jobs.max_attempts,
+      updated_at = greatest(now(), jobs.locked_at)
+    where jobs.id = job.id
+    returning jobs.*
+    into job;
+    return job;
+  end if;
+
+  delete from {schema}._private_jobs as jobs
+  where jobs.id = job.id;
+  update {schema}._private_job_queues as queues
+  set locked_at = null, locked_by = null
+  where queues.id = job.job_queue_id
+    and queues.locked_by = job.locked_by
+    and queues.locked_at < now() - interval '4 hours';
+  perform pg_notify('jobs:insert', json_build_object('r', random(), 'count', -1)::text);
+  return job;
+end
+$trio_graphile$;
+
+
+-- What the next three change are jobs that nobody runs: unlocked, or locked for over four hours. With such a lock goes
+-- that of the job's queue, if it is the same worker's and as old; otherwise the queue would be stuck.
+
+create or replace function {schema}.complete_jobs(
+  job_ids bigint[]
+)
+returns setof {schema}._private_jobs
+language sql
+as $trio_graphile$
+  with completed as (
+    delete from {schema}._private_jobs as jobs
+    where jobs.id = any(complete_jobs.job_ids)
+      and (jobs.locked_at is null or jobs.locked_at < now() - interval '4 hours')
+    returning jobs.*
+  ),
+  freed_queues as (
+    update {schema}._private_job_queues as queues
+    set locked_at = null, locked_by = null
+    from completed
+    where queues.id = completed.job_queue_id
+      and queues.locked_by = completed.locked_by
+      and queues.locked_at < now() - interval '4 hours'
+  )
+  select completed.*
+  from completed
+$trio_graphile$;
+
+
+create or replace function {schema}.permanently_fail_jobs(
+  job_ids bigint[],
+  error_message text default null
+)
+returns setof {schema}._private_jobs
+language sql
+as $trio_graphile$
+  with chosen as (
+    select jobs.id, jobs.job_queue_id, jobs.locked_by
+    from {schema}._private_jobs as jobs
+    where jobs.id = any(permanently_fail_jobs.job_ids)
+      and (jobs.locked_at is null or jobs.locked_at < now() - interval '4 hours')
+    order by jobs.id
+    for update
+  ),
+  freed_queues as (
+    update {schema}._private_job_queues as queues
+    set locked_at = null, locked_by = null
+    from chosen
+    where queues.id = chosen.job_queue_id
+      and queues.locked_by = chosen.locked_by
+      and queues.locked_at < now() - interval '4 hours'
+  )
+  update {schema}._private_jobs as jobs
+  set attempts = jobs.max_attempts,
+    last_error = coalesce(permanently_fail_jobs.error_message, 'Manually marked as failed'),
+    locked_at = null,
+    locked_by = null,
+    updated_at = now()
+  from chosen
+  where jobs.id = chosen.id
+  returning jobs.*
+$trio_graphile$;
+
+
+create or replace function {schema}.reschedule_jobs(
+  job_ids bigint[],
+  run_at timestamptz default null,
+  priority integer default null,
+  attempts integer default null,
+  max_attempts integer default null
+)
+returns setof {schema}._private_jobs
+language sql
+as $trio_graphile$
+  with chosen as (
+    select jobs.id, jobs.job_queue_id, jobs.locked_by
+    from {schema}._private_jobs as jobs
+    where jobs.id = any(reschedule_jobs.job_ids)
+      and (jobs.locked_at is null or jobs.locked_at < now() - interval '4 hours')
+    order by jobs.id
+    for update
+  ),
+  freed_queues as (
+    update {schema}._private_job_queues as queues
+    set locked_at = null, locked_by = null
+    from chosen
+    where queues.id = chosen.job_queue_id
+      and queues.locked_by = chosen.locked_by
+      and queues.locked_at < now() - interval '4 hours'
+  )
+  update {schema}._private_jobs as jobs
+  set run_at = coalesce(reschedule_jobs.run_at, jobs.run_at),
+    priority = coalesce(reschedule_jobs.priority, jobs.priority)::smallint,
+    attempts = coalesce(reschedule_jobs.attempts, jobs.attempts)::smallint,
+    max_attempts = coalesce(reschedule_jobs.max_attempts, jobs.max_attempts)::smallint,
+    locked_at = null,
+    locked_by = null,
+    updated_at = now()
+  from chosen
+  where jobs.id = chosen.id
+  returning jobs.*
+$trio_graphile$;
+
+
+-- The attempts that the workers were making stay spent.
+create or replace function {schema}.force_unlock_workers(
+  worker_ids text[]
+)
+returns void
+language sql
+as $trio_graphile$
+  update {schema}._private_jobs as jobs
+  set locked_at = null, locked_by = null
+  where jobs.locked_by = any(force_unlock_workers.worker_ids);
+
+  update {schema}._private_job_queues as queues
+  set locked_at = null, locked_by = null
+  where queues.locked_by = any(force_unlock_workers.worker_ids);
+$trio_graphile$;

@@ -1,0 +1,400 @@
+"""The schema in the database: what is there, what is missing, and how it gets there.
+
+Two ledgers record what was installed. `migrations` is shared with the Node and the Rust worker, which judge a schema by
+its highest number and its highest breaking number alone; we write the numbers they know and never one of our own.
+`trio_graphile_migrations` is ours: the files in the folder `migrations`.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Sequence
+from importlib import resources
+
+import attrs
+import trio
+
+from trio_graphile._database.connection import Connection, Executor
+from trio_graphile._database.statement import Statement, quote_identifier
+from trio_graphile._exceptions import (
+    MigrationFailed,
+    PostgresTooOld,
+    SchemaMissing,
+    SchemaTooNew,
+    SchemaTooOld,
+    StatementFailed,
+)
+from trio_graphile._model.backoff import backoff_delays
+
+logger = logging.getLogger("trio_graphile.database")
+
+OLDEST_SERVER = 120_000
+OLDEST_REVISION = 18
+"""The oldest revision of the shared ledger whose tables are those of today."""
+NEWEST_REVISION = 20
+BREAKING_REVISIONS = frozenset({1, 3, 11, 13, 14, 16, 19})
+
+_FOUNDATION = 1
+"""The file that makes the tables: recorded, but not run, where somebody else made them."""
+_CLASHES = frozenset({"23505", "42P06", "42P07", "42710", "40P01", "55P03"})
+"""What befalls two installers at once: something exists already, or one waits too long for the other."""
+_UNDEFINED = frozenset({"3F000", "42P01", "42703"})
+
+
+@attrs.frozen(kw_only=True)
+class Migration:
+    """One file of SQL."""
+
+    id: int
+    name: str
+    statement: Statement = attrs.field(repr=False)
+
+
+@attrs.frozen(kw_only=True)
+class SchemaState:
+    """What was found in the database."""
+
+    server_version: int
+    schema_exists: bool = True
+    ledger_exists: bool = True
+    breaking_exists: bool = True
+    """Whether the shared ledger has its third column, which the oldest releases did not make."""
+    revision: int | None = None
+    """The highest number in the shared ledger; None if it is empty or not there."""
+    breaking_revision: int | None = None
+    applied: frozenset[int] = frozenset()
+    """Our own migrations that were applied."""
+    being_written: bool = False
+    """Whether somebody is writing to the shared ledger right now."""
+
+    @property
+    def is_too_old(self) -> bool:
+        """Whether this is a schema older than we can take over, or one that somebody is still installing."""
+        return self.revision is not None and self.revision < OLDEST_REVISION
+
+
+@attrs.frozen(kw_only=True)
+class Plan:
+    """What has to be done, in one transaction and in this order."""
+
+    revisions: tuple[int, ...] = ()
+    """Rows that the shared ledger lacks."""
+    announced: bool = False
+    """Whether running workers are told of these: a fresh schema has none."""
+    scripts: tuple[Migration, ...] = ()
+    recorded: tuple[int, ...] = ()
+    """Rows that our ledger lacks."""
+    warning: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the schema is as we want it."""
+        return not self.revisions and not self.recorded
+
+
+@attrs.frozen(kw_only=True)
+class MigrationReport:
+    """What `migrate` found and did."""
+
+    found: SchemaState
+    revisions: tuple[int, ...]
+    """Rows written to the ledger that is shared with the other workers."""
+    applied: tuple[int, ...]
+    """Our own migrations that were applied."""
+    warning: str | None
+
+
+@attrs.frozen(kw_only=True)
+class Patience:
+    """How long to wait for other installers. Durations are seconds."""
+
+    limit: float = 60.0
+    quiet_period: float = 1.5
+    """An old schema that did not change for so long is not being migrated by anybody."""
+
+
+# --- what to do: no I/O -------------------------------------------------------------------------
+
+
+def plan_migration(state: SchemaState, migrations: Sequence[Migration]) -> Plan:
+    """Decide what a schema lacks. Raises `PostgresTooOld`, `SchemaTooOld` or `SchemaTooNew`."""
+    check_server(state.server_version)
+    if (state.breaking_revision or 0) > NEWEST_REVISION:
+        raise SchemaTooNew(
+            f"the schema's revision {state.breaking_revision} is a breaking one and we know none after "
+            f"{NEWEST_REVISION}: a newer trio_graphile is needed"
+        )
+    if state.is_too_old:
+        raise SchemaTooOld(
+            f"the schema is at revision {state.revision} and we can take over from {OLDEST_REVISION} on: "
+            "migrate it with the official tool first (npx graphile-worker --schema-only)"
+        )
+    if (state.revision or 0) > NEWEST_REVISION:
+        return Plan(
+            warning=f"the schema's revision {state.revision} is newer than the newest we know, "
+            f"{NEWEST_REVISION}; it is not marked as breaking, so we go on and change nothing"
+        )
+    missing = [migration for migration in migrations if migration.id not in state.applied]
+    return Plan(
+        revisions=tuple(range((state.revision or 0) + 1, NEWEST_REVISION + 1)),
+        announced=state.revision is not None,
+        scripts=tuple(m for m in missing if state.revision is None or m.id != _FOUNDATION),
+        recorded=tuple(migration.id for migration in missing),
+        warning=_unknown_migrations(state, migrations),
+    )
+
+
+def check_server(version: int) -> None:
+    """Raise `PostgresTooOld` for a server (180006 is 18.6) that lacks what the schema is made of."""
+    if version < OLDEST_SERVER:
+        number = f"{version // 10_000}.{version % 10_000 if version >= 100_000 else version // 100 % 100}"
+        raise PostgresTooOld(
+            f"PostgreSQL {OLDEST_SERVER // 10_000} or newer is needed; this server is {number}"
+        )
+
+
+def _unknown_migrations(state: SchemaState, migrations: Sequence[Migration]) -> str | None:
+    unknown = state.applied - {migration.id for migration in migrations}
+    if not unknown:
+        return None
+    return (
+        f"a newer trio_graphile applied its migrations {', '.join(map(str, sorted(unknown)))} to the schema; "
+        "they do not break older ones, so we go on"
+    )
+
+
+@functools.cache
+def own_migrations() -> tuple[Migration, ...]:
+    """Return our migrations in their order."""
+    files = (resources.files("trio_graphile._database") / "migrations").iterdir()
+    return tuple(
+        Migration(
+            id=int(file.name.partition("_")[0]),
+            name=file.name.removesuffix(".sql"),
+            statement=Statement(file.read_text(encoding="utf-8")),
+        )
+        for file in sorted(files, key=lambda file: file.name)
+        if file.name.endswith(".sql")
+    )
+
+
+# --- looking ------------------------------------------------------------------------------------
+
+READ_STATE = Statement("""
+    select
+      current_setting('server_version_num')::integer as server_version,
+      (select max(id) from {schema}.migrations) as revision,
+      (select max(id) from {schema}.migrations where breaking) as breaking_revision,
+      array(select id from {schema}.trio_graphile_migrations) as applied
+""")
+
+PROBE = """
+    with relations as (
+      select pg_class.oid, pg_class.relname
+      from pg_catalog.pg_class
+      join pg_catalog.pg_namespace on pg_namespace.oid = pg_class.relnamespace
+      where pg_namespace.nspname = $1::text
+    )
+    select
+      current_setting('server_version_num')::integer as server_version,
+      exists (
+        select
+        from pg_catalog.pg_namespace
+        where pg_namespace.nspname = $1::text
+      ) as schema_exists,
+      exists (
+        select
+        from relations
+        where relations.relname = 'migrations'
+      ) as ledger_exists,
+      exists (
+        select
+        from relations
+        join pg_catalog.pg_attribute on pg_attribute.attrelid = relations.oid
+        where relations.relname = 'migrations'
+          and pg_attribute.attname = 'breaking'
+          and not pg_attribute.attisdropped
+      ) as breaking_exists,
+      exists (
+        select
+        from relations
+        where relations.relname = 'trio_graphile_migrations'
+      ) as own_ledger_exists,
+      exists (
+        select
+        from relations
+        join pg_catalog.pg_locks on pg_locks.relation = relations.oid
+        where relations.relname = 'migrations'
+          and pg_locks.database = (select oid from pg_catalog.pg_database where datname = current_database())
+          and pg_locks.mode not in ('AccessShareLock', 'RowShareLock')
+          and pg_locks.pid <> pg_backend_pid()
+      ) as being_written
+"""  # $1 schema name. It reads catalogs alone, so it never fails, not even inside a transaction.
+
+READ_REVISION = Statement("select max(id) from {schema}.migrations")
+READ_BREAKING_REVISION = Statement("select max(id) from {schema}.migrations where breaking")
+READ_APPLIED = Statement("select array(select id from {schema}.trio_graphile_migrations)")
+
+
+async def check_schema(executor: Executor, schema: str) -> SchemaState:
+    """Look what is there: one query if all is. Not for use inside a transaction, where a failure would be fatal."""
+    try:
+        row = await executor.fetch_row(READ_STATE.for_schema(quote_identifier(schema)))
+    except StatementFailed as error:
+        if error.sqlstate not in _UNDEFINED:
+            raise
+        return await _probe(executor, schema)
+    assert row is not None
+    return SchemaState(
+        server_version=row["server_version"],
+        revision=row["revision"],
+        breaking_revision=row["breaking_revision"],
+        applied=frozenset(row["applied"]),
+    )
+
+
+async def require_schema(executor: Executor, schema: str) -> None:
+    """Raise `SchemaMissing` unless the schema is complete, or what `plan_migration` raises."""
+    state = await check_schema(executor, schema)
+    if not plan_migration(state, own_migrations()).is_empty:
+        raise SchemaMissing(f"the schema {schema!r} is not installed, or not up to date: run `migrate`")
+
+
+async def _probe(executor: Executor, schema: str) -> SchemaState:
+    row = await executor.fetch_row(PROBE, schema)
+    assert row is not None
+    fields = dict(row)
+    quoted = quote_identifier(schema)
+    if fields["ledger_exists"]:
+        fields["revision"] = await executor.fetch_value(READ_REVISION.for_schema(quoted))
+    if fields["breaking_exists"]:
+        fields["breaking_revision"] = await executor.fetch_value(READ_BREAKING_REVISION.for_schema(quoted))
+    if fields.pop("own_ledger_exists"):
+        fields["applied"] = frozenset(await executor.fetch_value(READ_APPLIED.for_schema(quoted)))
+    return SchemaState(**fields)
+
+
+# --- doing --------------------------------------------------------------------------------------
+
+
+async def migrate(
+    connection: Connection, schema: str, *, patience: Patience | None = None
+) -> MigrationReport:
+    """Install the schema, bring it up to date, or do nothing if it is; others may do the same meanwhile.
+
+    Runs in one transaction of its own: all or nothing. Raises `PostgresTooOld`, `SchemaTooOld`, `SchemaTooNew`,
+    `MigrationFailed` (if the server refuses a step), or `DatabaseError`. Do not call it inside a transaction.
+    """
+    patience = patience if patience is not None else Patience()
+    found = await _settled(connection, schema, patience)
+    plan = plan_migration(found, own_migrations())
+    if not plan.is_empty:
+        deadline = trio.current_time() + patience.limit
+        for delay in backoff_delays(first=0.1, cap=1.0):
+            try:
+                found, plan = await _attempt(connection, schema)
+                break
+            except StatementFailed as error:
+                clash = error.sqlstate in _CLASHES
+                if error.transient and not clash:
+                    raise
+                if not clash or trio.current_time() > deadline:
+                    raise MigrationFailed(f"the schema {schema!r} could not be migrated: {error}") from error
+            await trio.sleep(delay)
+            await _settled(connection, schema, patience)
+    if plan.warning is not None:
+        logger.warning("%s", plan.warning)
+    return MigrationReport(
+        found=found, revisions=plan.revisions, applied=plan.recorded, warning=plan.warning
+    )
+
+
+async def _settled(connection: Connection, schema: str, patience: Patience) -> SchemaState:
+    """Return what is there once nobody seems to be in the middle of installing it."""
+    state = await check_schema(connection, schema)
+    deadline = trio.current_time() + patience.limit
+    quiet_at = trio.current_time() + patience.quiet_period
+    delays = backoff_delays(cap=patience.quiet_period / 4)
+    while state.is_too_old and trio.current_time() < min(quiet_at, deadline):
+        await trio.sleep(next(delays))
+        newer = await _probe(connection, schema)
+        if newer.being_written or newer.revision != state.revision:
+            quiet_at = trio.current_time() + patience.quiet_period
+        state = newer
+    return state
+
+
+LOCK = """
+    select
+      set_config('lock_timeout', '5s', true),
+      pg_advisory_xact_lock(hashtextextended('trio_graphile ' || $1::text, 0))
+"""  # $1 schema name. A transaction that holds a table of ours for long must not make all others queue up behind us.
+
+
+async def _attempt(connection: Connection, schema: str) -> tuple[SchemaState, Plan]:
+    async with connection.transaction("read_committed"):
+        await connection.execute(LOCK, schema)
+        state = await _probe(connection, schema)
+        plan = plan_migration(state, own_migrations())
+        if not plan.is_empty:
+            await _carry_out(connection, schema, state, plan)
+    return state, plan
+
+
+CREATE_SCHEMA = Statement("create schema {schema}")
+CREATE_LEDGER = Statement("""
+    create table {schema}.migrations (
+      id integer
+        constraint migrations_pkey primary key,
+      ts timestamptz not null default now(),
+      breaking boolean not null default false
+    )
+""")
+ADD_BREAKING = Statement("alter table {schema}.migrations add column breaking boolean not null default false")
+MARK_BREAKING = Statement("update {schema}.migrations set breaking = true where id = any($1::integer[])")
+RECORD_REVISIONS = Statement("""
+    insert into {schema}.migrations (id, breaking)
+    select revision.id, revision.id = any($2::integer[])
+    from unnest($1::integer[]) as revision(id)
+""")  # $1 ids, $2 which ids are breaking
+ANNOUNCE_REVISIONS = """
+    select pg_notify(
+      'worker:migrate',
+      json_build_object('migrationNumber', revision.id, 'breaking', revision.id = any($2::integer[]))::text
+    )
+    from unnest($1::integer[]) as revision(id)
+"""  # $1 and $2 as above. Workers of Node stop at a breaking one.
+CREATE_OWN_LEDGER = Statement("""
+    create table if not exists {schema}.trio_graphile_migrations (
+      id integer
+        constraint trio_graphile_migrations_pkey primary key,
+      applied_at timestamptz not null default now()
+    )
+""")
+RECORD_OWN = Statement("""
+    insert into {schema}.trio_graphile_migrations (id)
+    select migration.id
+    from unnest($1::integer[]) as migration(id)
+    on conflict (id) do nothing
+""")  # $1 ids
+
+
+async def _carry_out(connection: Connection, schema: str, state: SchemaState, plan: Plan) -> None:
+    quoted = quote_identifier(schema)
+    breaking = sorted(BREAKING_REVISIONS)
+    if not state.schema_exists:
+        await connection.execute(CREATE_SCHEMA.for_schema(quoted))
+    if not state.ledger_exists:
+        await connection.execute(CREATE_LEDGER.for_schema(quoted))
+    elif not state.breaking_exists:
+        await connection.execute(ADD_BREAKING.for_schema(quoted))
+        await connection.execute(MARK_BREAKING.for_schema(quoted), breaking)
+    # The rows come before what they stand for: another installer then waits for us right there.
+    await connection.execute(RECORD_REVISIONS.for_schema(quoted), plan.revisions, breaking)
+    if plan.announced:
+        await connection.execute(ANNOUNCE_REVISIONS, plan.revisions, breaking)
+    await connection.execute(CREATE_OWN_LEDGER.for_schema(quoted))
+    for script in plan.scripts:
+        await connection.execute(script.statement.for_schema(quoted))
+    await connection.execute(RECORD_OWN.for_schema(quoted), plan.recorded)
