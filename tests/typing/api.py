@@ -86,8 +86,8 @@ async def add(database: trio_graphile.Database) -> None:
     await client.add_job(forget, 1)
 
     # The payload of another task.
-    await client.add_job(send_welcome, Resize(path="a.png"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-    await client.add_job(forget, "1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.add_job(send_welcome, Resize(path="a.png"))  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await client.add_job(forget, "1")  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
     # An identifier is not a task; that is what add_raw_job is for.
     await client.add_job("send_welcome", Welcome(to="ada@example.org"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.add_raw_job("resize_in_node", {"path": "a.png"})
@@ -102,7 +102,7 @@ async def add_many(client: Client) -> None:
     await client.add_jobs(
         [(send_welcome, Welcome(to="ada")), (send_welcome, Welcome(to="eve"), JobSpec(priority=1))]
     )
-    await client.add_jobs([(send_welcome, 5)])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await client.add_jobs([(send_welcome, 5)])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
 
 
 async def add_in_a_transaction(client: Client, database: trio_graphile.Database) -> None:
