@@ -70,7 +70,7 @@ assert_type(tick, Task[None])
 assert_type(tock, Task[None])
 
 
-@tasks.task("three")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+@tasks.task("three")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
 async def three(payload: int, context: JobContext, more: str) -> None: ...
 
 
@@ -99,9 +99,6 @@ async def add_many(client: Client) -> None:
     for job in added:
         assert_type(job, Job)
     await client.add_jobs([(send_welcome, Welcome(to="ada"), JobSpec(priority=1))])
-    await client.add_jobs(
-        [(send_welcome, Welcome(to="ada")), (send_welcome, Welcome(to="eve"), JobSpec(priority=1))]
-    )
     await client.add_jobs([(send_welcome, 5)])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
 
 
