@@ -178,7 +178,7 @@ class PayloadInvalid(GraphileError):
     def __init__(self, identifier: str, reasons: Sequence[str]) -> None:
         super().__init__(identifier, tuple(reasons))
         self.identifier = identifier
-        self.reasons = tuple(reasons)
+        self.reasons: tuple[str, ...] = tuple(reasons)
 
     def __str__(self) -> str:
         return f"payload of task {self.identifier!r}: " + "; ".join(self.reasons)
@@ -219,7 +219,7 @@ class ShutdownIncomplete(GraphileError):
     def __init__(self, worker_id: str, job_ids: Sequence[int], reason: str) -> None:
         super().__init__(worker_id, tuple(job_ids), reason)
         self.worker_id = worker_id
-        self.job_ids = tuple(job_ids)
+        self.job_ids: tuple[int, ...] = tuple(job_ids)
         self.reason = reason
 
     def __str__(self) -> str:

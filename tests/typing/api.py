@@ -70,7 +70,7 @@ assert_type(tick, Task[None])
 assert_type(tock, Task[None])
 
 
-@tasks.task("three")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportUntypedFunctionDecorator]
+@tasks.task("three")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 async def three(payload: int, context: JobContext, more: str) -> None: ...
 
 
@@ -122,6 +122,6 @@ async def serve(url: str) -> None:
 
 
 WorkerOptions(concurrency="20")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-WorkerOptions(20)  # type: ignore[misc]  # pyright: ignore[reportCallIssue]
+WorkerOptions(20)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 JobSpec(jobkey="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 JobSpec(job_key_mode="replace")
