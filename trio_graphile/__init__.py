@@ -33,8 +33,11 @@ from trio_graphile._exceptions import (
     WorkerCrashed,
 )
 from trio_graphile._model.jobs import ChangedJobs, Cleanup, Job, JobKeyMode, JobSpec
-from trio_graphile._model.options import DatabaseOptions
+from trio_graphile._model.options import DatabaseOptions, ShutdownOptions, WorkerOptions
+from trio_graphile._model.outcomes import ShutdownReport
 from trio_graphile._tasks import JobContext, Task, TaskRegistry
+from trio_graphile._worker.signals import stop_on_signals
+from trio_graphile._worker.worker import Worker
 
 __all__ = [
     "ChangedJobs",
@@ -68,12 +71,17 @@ __all__ = [
     "SchemaTooNew",
     "SchemaTooOld",
     "ShutdownIncomplete",
+    "ShutdownOptions",
+    "ShutdownReport",
     "StatementFailed",
     "Task",
     "TaskInvalid",
     "TaskRegistry",
     "UnknownTask",
+    "Worker",
     "WorkerBusy",
     "WorkerCrashed",
+    "WorkerOptions",
     "open_database",
+    "stop_on_signals",
 ]

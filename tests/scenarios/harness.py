@@ -1,7 +1,7 @@
 """End a worker's run at its k-th scheduling point, for every k, and look at what is left in the database.
 
-A scheduling point is a step of any Trio task, the bridge's asyncio loop included: everything that can happen between
-two steps is covered by ending the run at each of them.
+A scheduling point is a step of any Trio task, the bridge's asyncio loop included: everything that can happen
+between two steps is covered by ending the run at each of them.
 """
 
 from __future__ import annotations
@@ -167,7 +167,6 @@ class Trial:
     tasks: FailingRegistry = attrs.field(init=False)
     worker: Worker = attrs.field(init=False)
     report: ShutdownReport | None = None
-    crashed: bool = False
     ended_at: float | None = None
 
     def __attrs_post_init__(self) -> None:
@@ -191,8 +190,8 @@ class Trial:
                     else:
                         self.report = await self.worker.run()
                     nursery.cancel_scope.cancel()
-            except* WorkerCrashed:
-                self.crashed = True
+            except* (WorkerCrashed, LookupError):  # the latter where the worker had not even started
+                assert self.tasks.broken
 
     async def _stop_when_enough(self) -> None:
         if not self.scenario.once:

@@ -25,7 +25,11 @@ async def add_all_tempers(client: Client) -> None:
 
 async def add_to_queues(client: Client) -> None:
     await client.add_raw_jobs(
-        [(name, None, JobSpec(queue_name=queue)) for queue in ("a", "b") for name in ("brief", "failing", "brief")]
+        [
+            (name, None, JobSpec(queue_name=queue))
+            for queue in ("a", "b")
+            for name in ("brief", "failing", "brief")
+        ]
         + [("endless", None, JobSpec(queue_name="c")), ("brief", None, JobSpec(queue_name="c"))]
     )
 

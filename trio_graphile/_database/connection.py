@@ -319,8 +319,7 @@ async def connect(bridge: Bridge, url: str | None, settings: SessionSettings) ->
     async def open_session() -> Any:
         raw = await asyncpg.connect(url, timeout=settings.connect_timeout, **_connect_arguments(settings))
         if settings.json_values:
-            for name in ("json", "jsonb"):
-                await raw.set_type_codec(name, schema="pg_catalog", encoder=encode, decoder=decode)
+            await _exchange_json_as_values(raw)
         return raw
 
     try:
@@ -340,6 +339,18 @@ async def connect(bridge: Bridge, url: str | None, settings: SessionSettings) ->
         await trio.lowlevel.checkpoint_if_cancelled()  # then it failed because we gave it up
         raise describe_connect_error(error, url) from error
     return Connection(raw, bridge, settings)
+
+
+async def _exchange_json_as_values(raw: Any) -> None:
+    # In the binary format, since asyncpg cannot read a composite type, a row of the jobs say, with text in it.
+    for name, version in (("json", b""), ("jsonb", b"\1")):
+        await raw.set_type_codec(
+            name,
+            schema="pg_catalog",
+            format="binary",
+            encoder=lambda value, version=version: version + encode(value).encode(),
+            decoder=lambda binary, version=version: decode(str(binary[len(version) :], "utf-8")),
+        )
 
 
 def _connect_arguments(settings: SessionSettings) -> dict[str, object]:

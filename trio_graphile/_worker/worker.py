@@ -58,8 +58,12 @@ class Worker:
         Installs the schema if it is missing. `nursery.start` returns once the worker listens; what keeps
         it from starting (`DatabaseError`, `SchemaError`) is raised there. Later raises `WorkerCrashed` if a
         service fails for a reason that does not pass, and `ShutdownIncomplete`. Raises `WorkerBusy` if it
-        runs already or was stopped.
+        runs already or has run and was stopped; one that was stopped before it ran ends at once.
         """
+        if self._stopped and not self._ended.is_set():
+            task_status.started()
+            self._ended.set()
+            return ShutdownReport(worker_id=self.worker_id)
         with self._running(drain=False) as run:
             return await run.serve(task_status)
 

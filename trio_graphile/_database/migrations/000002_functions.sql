@@ -304,7 +304,7 @@ begin
 
     insert into {schema}._private_tasks (identifier)
     values (add_job.identifier)
-    on conflict (identifier) do nothing;
+    on conflict on constraint tasks_identifier_key do nothing;
   end loop;
 
   loop
@@ -318,7 +318,7 @@ begin
 
     insert into {schema}._private_job_queues (queue_name)
     values (add_job.queue_name)
-    on conflict (queue_name) do nothing;
+    on conflict on constraint job_queues_queue_name_key do nothing;
   end loop;
 
   insert into {schema}._private_jobs as jobs
