@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from trio_graphile._database.connection import Connection
 
@@ -25,20 +26,18 @@ def pages_with(language: str) -> list[object]:
 
 
 @pytest.mark.parametrize("page", pages_with("python"))
-def test_the_python_of_a_page_runs(page: Path, empty_database_url: str, tmp_path: Path) -> None:
+async def test_the_python_of_a_page_runs(page: Path, empty_database_url: str, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("\n".join(blocks(page, "python")))
-    environment = os.environ | {"DATABASE_URL": empty_database_url}
-    run = subprocess.run(
-        [sys.executable, str(program)],
-        check=False,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stdout
+    with trio.fail_after(60):
+        run = await trio.run_process(
+            [sys.executable, str(program)],
+            check=False,
+            capture_stdout=True,
+            stderr=subprocess.STDOUT,
+            env=os.environ | {"DATABASE_URL": empty_database_url},
+        )
+    assert run.returncode == 0, run.stdout.decode()
 
 
 @pytest.mark.parametrize("page", pages_with("sql"))

@@ -70,7 +70,7 @@ assert_type(tick, Task[None])
 assert_type(tock, Task[None])
 
 
-@tasks.task("three")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+@tasks.task("three")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
 async def three(payload: int, context: JobContext, more: str) -> None: ...
 
 
