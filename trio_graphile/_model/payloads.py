@@ -11,6 +11,7 @@ import typing
 from collections.abc import Callable, Iterable
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
+from json import JSONDecodeError
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
@@ -168,6 +169,8 @@ def _explain(error: Exception, wanted: Any) -> list[str]:
         match error:
             case Mismatch():
                 return str(error)
+            case JSONDecodeError():
+                return "not JSON"
             case KeyError():
                 return "required, but missing"
             case ForbiddenExtraKeysError():

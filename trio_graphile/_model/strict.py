@@ -9,14 +9,19 @@ import pathlib
 import types
 import typing
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import is_dataclass
 from typing import Any, TypeAlias, Union
 
 import attrs
-from cattrs.cols import is_namedtuple, iterable_unstructure_factory, mapping_unstructure_factory
-from cattrs.gen import make_dict_structure_fn
+from cattrs.cols import (
+    is_namedtuple,
+    iterable_unstructure_factory,
+    mapping_structure_factory,
+    mapping_unstructure_factory,
+)
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 from cattrs.gen.typeddicts import make_dict_structure_fn as make_typed_dict_structure_fn
 from cattrs.preconf.orjson import OrjsonConverter, make_converter
 
@@ -32,6 +37,7 @@ _FROM_TEXT: dict[Any, Callable[[str], Any]] = {
     pathlib.Path: pathlib.Path,
     uuid.UUID: uuid.UUID,
 }
+_PLAIN_MAPPINGS = frozenset({dict, Mapping, MutableMapping})
 _PRIMITIVES = frozenset({str, bool, int, float, types.NoneType})
 
 
@@ -53,11 +59,15 @@ def strict_converter(*, forbid_extra_keys: bool) -> OrjsonConverter:
     converter.register_structure_hook_func(
         lambda wanted: wanted is types.NoneType, _exact_hook(types.NoneType)
     )
-    # The keys as they are: cattrs would turn {1: ...} into {"1": ...}.
-    converter.register_unstructure_hook_factory(is_mapping, mapping_unstructure_factory)
+    converter.register_structure_hook_func(lambda wanted: wanted is object, lambda value, _: value)
+    converter.register_unstructure_hook_func(
+        lambda wanted: wanted is object,
+        lambda value: value if type(value) is object else converter.unstructure(value),
+    )
     _guard_unions(converter)
     _guard_objects(converter)
     _guard_arrays(converter)
+    _leave_what_does_not_fit(converter)
     return converter
 
 
@@ -125,6 +135,9 @@ def _guard_objects(converter: OrjsonConverter) -> None:
 
         return structure_object
 
+    def make_mapping(wanted: Any) -> Hook:
+        return guarded(wanted, mapping_structure_factory(wanted, converter))
+
     def make_class(wanted: Any) -> Hook:
         if attrs.has(origin := origin_of(wanted)):
             attrs.resolve_types(origin)
@@ -133,12 +146,13 @@ def _guard_objects(converter: OrjsonConverter) -> None:
     def make_typed_dict(wanted: Any) -> Hook:
         return guarded(wanted, make_typed_dict_structure_fn(wanted, converter))
 
+    converter.register_structure_hook_factory(lambda t: origin_of(t) in _PLAIN_MAPPINGS, make_mapping)
     converter.register_structure_hook_factory(is_class_with_fields, make_class)
     converter.register_structure_hook_factory(lambda t: typing.is_typeddict(origin_of(t)), make_typed_dict)
 
 
 def _guard_arrays(converter: OrjsonConverter) -> None:
-    """Keep a string from being taken for its characters, both ways."""
+    """Keep a string from being taken for its characters."""
     being_made: set[Any] = set()
 
     def applies(wanted: Any) -> bool:
@@ -158,13 +172,31 @@ def _guard_arrays(converter: OrjsonConverter) -> None:
 
         return structure_array
 
-    def make_unstructure(wanted: Any) -> Callable[[Any], Any]:
-        unstructure = iterable_unstructure_factory(wanted, converter, unstructure_to=list)
-        # Left alone, it fails where it is read back, with its path.
-        return lambda value: value if isinstance(value, (str, bytes, Mapping)) else unstructure(value)
-
     converter.register_structure_hook_factory(applies, make_structure)
-    converter.register_unstructure_hook_factory(is_homogeneous, make_unstructure)
+
+
+def _leave_what_does_not_fit(converter: OrjsonConverter) -> None:
+    """Pass a wrong value on as it is: when it is read back, it fails with its path."""
+
+    def make_object(wanted: Any) -> Callable[[Any], Any]:
+        unstructure, cls = make_dict_unstructure_fn(wanted, converter), origin_of(wanted)
+        return lambda value: unstructure(value) if isinstance(value, cls) else value
+
+    def make_mapping(wanted: Any) -> Callable[[Any], Any]:
+        # Without the key handler of cattrs, which would turn {1: ...} into {"1": ...}.
+        unstructure = mapping_unstructure_factory(wanted, converter)
+        return lambda value: unstructure(value) if isinstance(value, Mapping) else value
+
+    def make_array(wanted: Any) -> Callable[[Any], Any]:
+        unstructure = iterable_unstructure_factory(wanted, converter, unstructure_to=list)
+        unfit = (str, bytes, Mapping)
+        return lambda value: (
+            unstructure(value) if isinstance(value, Iterable) and not isinstance(value, unfit) else value
+        )
+
+    converter.register_unstructure_hook_factory(is_class_with_fields, make_object)
+    converter.register_unstructure_hook_factory(is_mapping, make_mapping)
+    converter.register_unstructure_hook_factory(is_homogeneous, make_array)
 
 
 def expected(wanted: Any, value: object) -> str:
@@ -174,7 +206,7 @@ def expected(wanted: Any, value: object) -> str:
 def name_of(wanted: Any) -> str:
     if wanted is types.NoneType:
         return "None"
-    return wanted.__qualname__ if type(wanted) is type else str(wanted).replace("typing.", "")
+    return wanted.__qualname__ if isinstance(wanted, type) else str(wanted).replace("typing.", "")
 
 
 def origin_of(wanted: Any) -> Any:

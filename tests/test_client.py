@@ -1,0 +1,684 @@
+"""Adding jobs and changing those that wait, on a real database."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+import attrs
+import pytest
+import trio
+
+from trio_graphile import (
+    Client,
+    Cleanup,
+    Connection,
+    Database,
+    DatabaseOptions,
+    DuplicateJobKey,
+    Job,
+    JobKeyMode,
+    JobSpec,
+    OptionInvalid,
+    PayloadInvalid,
+    SchemaMissing,
+    StatementFailed,
+    TaskRegistry,
+    open_database,
+)
+from trio_graphile._database import queue
+
+tasks = TaskRegistry()
+
+
+@attrs.frozen(kw_only=True)
+class Welcome:
+    to: str
+    locale: str = "en"
+
+
+@tasks.task("send_welcome")
+async def send_welcome(payload: Welcome) -> None: ...
+
+
+@tasks.task("tick")
+async def tick() -> None: ...
+
+
+@tasks.task("index")
+async def index(payload: list[int]) -> None: ...
+
+
+ADA = Welcome(to="ada@example.org")
+SOON = datetime(2100, 1, 1, tzinfo=UTC)
+LATER = datetime(2200, 1, 1, tzinfo=UTC)
+KEYED = JobSpec(job_key="k")
+
+
+@pytest.fixture
+def client(database: Database) -> Client:
+    return Client(database, tasks)
+
+
+async def stored(database: Database) -> list[tuple[int, str | None, str]]:
+    """The id, key and payload of each job in the table."""
+    rows = await database.fetch(
+        "select id, key, payload::text as payload from graphile_worker._private_jobs order by id"
+    )
+    return [(row["id"], row["key"], row["payload"]) for row in rows]
+
+
+async def lock(database: Database, worker_id: str = "somebody", *, age: str = "0") -> list[Job]:
+    """Claim everything that is due, as a worker would have done some time ago."""
+    claimed = await queue.get_jobs(database, worker_id, tasks.identifiers, 100)
+    for table in ("_private_jobs", "_private_job_queues"):
+        await database.execute(
+            f"update graphile_worker.{table} set locked_at = locked_at - $1::text::interval where locked_by = $2::text",
+            age,
+            worker_id,
+        )
+    return claimed
+
+
+# --- adding one -------------------------------------------------------------------------------------------------------
+
+
+async def test_an_added_job_comes_back_as_it_is_stored(client: Client, database: Database) -> None:
+    spec = JobSpec(
+        queue_name="mail",
+        run_at=SOON,
+        max_attempts=3,
+        job_key="welcome:ada",
+        priority=-5,
+        flags=["smtp", "eu", "smtp"],
+    )
+    job = await client.add_job(send_welcome, ADA, spec)
+    assert (job.task_identifier, job.payload) == ("send_welcome", {"to": "ada@example.org", "locale": "en"})
+    assert (job.queue_name, job.run_at, job.max_attempts, job.key) == ("mail", SOON, 3, "welcome:ada")
+    assert (job.priority, job.flags, job.attempts, job.revision) == (-5, ("eu", "smtp"), 0, 0)
+    assert (job.locked_at, job.locked_by, job.last_error) == (None, None, None)
+    assert await stored(database) == [(job.id, "welcome:ada", job.payload_json)]
+
+
+async def test_what_is_left_out_gets_the_database_s_default(client: Client, database: Database) -> None:
+    now = await database.fetch_value("select now()")
+    job = await client.add_job(send_welcome, ADA)
+    assert (job.queue_name, job.priority, job.max_attempts, job.key, job.flags) == (None, 0, 25, None, ())
+    assert job.run_at == job.created_at == job.updated_at
+    assert job.run_at >= now
+
+
+async def test_no_payload_is_stored_as_an_empty_object(client: Client) -> None:
+    assert (await client.add_job(tick, None)).payload_json == "{}"
+    assert (await client.add_raw_job("elsewhere")).payload_json == "{}"
+    (job,) = await client.add_raw_jobs([("elsewhere", None)])
+    assert job.payload_json == "{}"
+
+
+async def test_a_raw_payload_is_stored_to_the_byte(client: Client) -> None:
+    job = await client.add_raw_job("resize_in_node", {"b": 1, "a": [1.0, "é", 2**70, None]})
+    assert job.payload_json == '{"b":1,"a":[1.0,"é",1180591620717411303424,null]}'
+    assert job.payload == {"b": 1, "a": [1.0, "é", 2**70, None]}
+
+
+async def test_one_key_added_four_times_is_one_job(client: Client, database: Database) -> None:
+    revisions = [(await client.add_job(send_welcome, Welcome(to=str(n)), KEYED)).revision for n in range(4)]
+    assert revisions == [0, 1, 2, 3]
+    ((_, _, payload),) = await stored(database)
+    assert payload == '{"to":"3","locale":"en"}'
+
+
+async def test_adding_again_without_options_goes_back_to_the_defaults(client: Client) -> None:
+    first = await client.add_job(
+        send_welcome,
+        ADA,
+        JobSpec(job_key="k", queue_name="q", max_attempts=3, priority=5, run_at=SOON, flags=["f"]),
+    )
+    second = await client.add_raw_job("another", None, KEYED)
+    assert second.id == first.id
+    assert (second.task_identifier, second.queue_name, second.payload_json) == ("another", None, "{}")
+    assert (second.max_attempts, second.priority, second.flags) == (25, 0, ())
+    assert second.run_at < SOON
+
+
+async def test_each_mode_does_what_it_says(client: Client) -> None:
+    def spec(mode: str, run_at: datetime) -> JobSpec:
+        return JobSpec(job_key="k", job_key_mode=JobKeyMode(mode), run_at=run_at)
+
+    jobs = [
+        await client.add_raw_job("t", "first", spec("replace", SOON)),
+        await client.add_raw_job("t", "second", spec("preserve_run_at", LATER)),
+        await client.add_raw_job("t", "third", spec("unsafe_dedupe", LATER)),
+        await client.add_raw_job("t", "fourth", spec("replace", LATER)),
+    ]
+    assert [job.revision for job in jobs] == [0, 1, 2, 3]
+    assert [job.payload for job in jobs] == ["first", "second", "second", "fourth"]
+    assert [job.run_at for job in jobs] == [SOON, SOON, SOON, LATER]
+    assert len({job.id for job in jobs}) == 1
+
+
+async def test_deduplication_answers_with_the_job_that_is_there(client: Client) -> None:
+    first = await client.add_job(send_welcome, ADA, JobSpec(job_key="k", queue_name="mail"))
+    answer = await client.add_raw_job(
+        "another", 1, JobSpec(job_key="k", job_key_mode=JobKeyMode.UNSAFE_DEDUPE, queue_name="other")
+    )
+    assert (answer.id, answer.task_identifier, answer.queue_name) == (first.id, "send_welcome", "mail")
+    assert answer.payload_json == first.payload_json
+
+
+async def test_adding_under_the_key_of_a_running_job_adds_another(client: Client, database: Database) -> None:
+    first = await client.add_job(send_welcome, ADA, KEYED)
+    await lock(database)
+    second = await client.add_job(send_welcome, Welcome(to="eve"), KEYED)
+    assert second.id != first.id
+    assert [(job_id, key) for job_id, key, _ in await stored(database)] == [
+        (first.id, None),
+        (second.id, "k"),
+    ]
+
+
+# --- adding many ------------------------------------------------------------------------------------------------------
+
+
+async def test_many_jobs_come_back_in_their_order_with_all_that_is_theirs(client: Client) -> None:
+    specs = [
+        JobSpec(
+            queue_name=f"q{n % 3}" if n % 2 else None,
+            priority=n,
+            flags=[f"f{n}", 'odd "\\,{} flag'] if n % 5 else [],
+        )
+        for n in range(20)
+    ]
+    jobs = await client.add_jobs([(send_welcome, Welcome(to=str(n)), spec) for n, spec in enumerate(specs)])
+    assert [job.payload["to"] for job in jobs] == [str(n) for n in range(20)]
+    assert [job.queue_name for job in jobs] == [spec.queue_name for spec in specs]
+    assert [job.priority for job in jobs] == list(range(20))
+    assert {job.task_identifier for job in jobs} == {"send_welcome"}
+    assert [job.id for job in jobs] == sorted(job.id for job in jobs)
+
+
+async def test_what_many_jobs_return_is_what_the_table_holds(client: Client, database: Database) -> None:
+    jobs = await client.add_raw_jobs(
+        [
+            (
+                "a",
+                {"n": 1},
+                JobSpec(flags=["long one", "b", "a"], queue_name="q", run_at=SOON, max_attempts=2),
+            ),
+            ("b", [1, 2], JobSpec(job_key="k", priority=3)),
+            ("a", None),
+        ]
+    )
+    await database.execute("update graphile_worker._private_jobs set run_at = now() where run_at > now()")
+    claimed = sorted(await queue.get_jobs(database, "w", ["a", "b"], 10), key=lambda job: job.id)
+    unclaimed = [
+        attrs.evolve(job, locked_at=None, locked_by=None, attempts=0, run_at=added.run_at)
+        for job, added in zip(claimed, jobs, strict=True)
+    ]
+    assert unclaimed == jobs
+
+
+async def test_mixed_modes_in_one_call_are_each_honoured(client: Client) -> None:
+    def specs(run_at: datetime) -> list[JobSpec]:
+        preserve = JobKeyMode.PRESERVE_RUN_AT
+        return [
+            JobSpec(job_key="a", run_at=run_at, job_key_mode=preserve),
+            JobSpec(job_key="b", run_at=run_at),
+            JobSpec(job_key="c", run_at=run_at, job_key_mode=preserve),
+            JobSpec(run_at=run_at, job_key_mode=preserve),
+        ]
+
+    await client.add_raw_jobs([("t", n, spec) for n, spec in enumerate(specs(SOON))])
+    jobs = await client.add_raw_jobs([("t", n, spec) for n, spec in enumerate(specs(LATER))])
+    assert [job.payload for job in jobs] == [0, 1, 2, 3]
+    assert [job.key for job in jobs] == ["a", "b", "c", None]
+    assert [job.run_at for job in jobs] == [SOON, LATER, SOON, LATER]
+
+
+async def test_arrays_under_one_key_are_joined(client: Client, database: Database) -> None:
+    await client.add_batch_job(index, [1], KEYED)
+    await client.add_batch_job(index, (n for n in [2]), KEYED)
+    (job,) = await client.add_jobs([(index, [3], KEYED)])
+    assert job.payload == [1, 2, 3]
+    assert len(await stored(database)) == 1
+
+
+async def test_adding_nothing_does_not_touch_the_database(empty_database_url: str) -> None:
+    async with open_database(empty_database_url) as database:
+        client = Client(database, tasks)
+        assert await client.add_jobs([]) == []
+        assert await client.add_raw_jobs([]) == []
+        assert (await client.complete_jobs([])).jobs == ()
+        assert (await client.permanently_fail_jobs([])).jobs == ()
+        assert (await client.reschedule_jobs([], priority=0)).jobs == ()
+
+
+async def test_one_key_twice_in_one_call_is_refused_before_anything_is_sent(
+    client: Client, database: Database
+) -> None:
+    with pytest.raises(DuplicateJobKey, match="'k' stands twice"):
+        await client.add_jobs([(send_welcome, ADA, KEYED), (send_welcome, ADA), (send_welcome, ADA, KEYED)])
+    assert await stored(database) == []
+
+
+async def test_deduplication_cannot_be_had_for_many(client: Client) -> None:
+    with pytest.raises(OptionInvalid, match=r"job_key_mode: .*add_job") as caught:
+        await client.add_raw_jobs([("t", 1), ("t", 2, JobSpec(job_key_mode=JobKeyMode.UNSAFE_DEDUPE))])
+    assert caught.value.option == "job_key_mode"
+
+
+async def test_one_wrong_payload_keeps_all_from_being_added(client: Client, database: Database) -> None:
+    with pytest.raises(PayloadInvalid):
+        await client.add_raw_jobs([("t", 1), ("t", float("nan"))])
+    assert await stored(database) == []
+
+
+async def test_ten_thousand_jobs_are_added_and_the_planner_is_told(
+    client: Client, database: Database
+) -> None:
+    jobs = await client.add_raw_jobs([("t", n) for n in range(10_000)])
+    assert [job.payload for job in jobs] == list(range(10_000))
+    estimate = await database.fetch_value(
+        "select reltuples::integer from pg_class where oid = 'graphile_worker._private_jobs'::regclass"
+    )
+    assert estimate == 10_000
+
+
+FAIL_TO_BE_ANALYZED = """
+    create function graphile_worker.not_now(id bigint) returns bigint language plpgsql immutable as $$
+    begin
+      if current_query() like 'analyze%' then
+        raise exception 'not now';
+      end if;
+      return id;
+    end
+    $$;
+    create index on graphile_worker._private_jobs (graphile_worker.not_now(id));
+"""
+
+
+async def test_a_failed_analysis_is_only_logged(
+    client: Client, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    await database.execute(FAIL_TO_BE_ANALYZED)
+    with caplog.at_level(logging.WARNING, logger="trio_graphile.client"):
+        jobs = await client.add_raw_jobs([("t", None)] * 10_000)
+    assert len(jobs) == 10_000
+    assert [record.getMessage() for record in caplog.records] == [
+        "the jobs table could not be analyzed: not now"
+    ]
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("identifier", ["", "a" * 129, "a\0b", None, 5, send_welcome])
+async def test_an_impossible_identifier_is_refused_before_anything_is_sent(
+    client: Client, identifier: object
+) -> None:
+    with pytest.raises(OptionInvalid, match="^identifier: "):
+        await client.add_raw_job(identifier)  # type: ignore[arg-type]
+    with pytest.raises(OptionInvalid, match="^identifier: "):
+        await client.add_raw_jobs([(identifier, None)])  # type: ignore[list-item]
+
+
+async def test_the_longest_names_are_accepted(client: Client) -> None:
+    job = await client.add_raw_job("é" * 128, None, JobSpec(queue_name="é" * 128, job_key="é" * 512))
+    assert job.key == "é" * 512
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ({"a": [object()]}, "object is not JSON @ $.a[0]"),
+        ([float("nan")], "nan is not a JSON number @ $[0]"),
+        ({1: 2}, "the key 1 is not a string @ $"),
+        ({"a": "\ud800"}, "text with a lone surrogate is not valid Unicode @ $.a"),
+    ],
+)
+async def test_a_raw_payload_that_is_not_json_is_refused_with_its_path(
+    client: Client, payload: object, reason: str
+) -> None:
+    with pytest.raises(PayloadInvalid) as caught:
+        await client.add_raw_job("t", payload)
+    assert caught.value.reasons == (reason,)
+
+
+async def test_a_payload_that_contains_itself_is_refused(client: Client) -> None:
+    payload: list[object] = []
+    payload.append(payload)
+    with pytest.raises(PayloadInvalid, match="nested too deeply"):
+        await client.add_raw_job("t", payload)
+
+
+async def test_a_batch_needs_an_item(client: Client) -> None:
+    with pytest.raises(OptionInvalid, match="at least one item"):
+        await client.add_batch_job(index, [])
+
+
+async def test_without_a_schema_the_way_out_is_named(empty_database_url: str) -> None:
+    async with open_database(empty_database_url) as database:
+        client = Client(database, tasks)
+        for call in (
+            lambda: client.add_job(tick, None),
+            lambda: client.add_jobs([(tick, None)]),
+            lambda: client.remove_job("k"),
+            lambda: client.complete_jobs([1]),
+            lambda: client.permanently_fail_jobs([1]),
+            lambda: client.reschedule_jobs([1], priority=1),
+            lambda: client.force_unlock_workers(["w"]),
+            lambda: client.cleanup(),
+        ):
+            with pytest.raises(SchemaMissing, match=r"graphile_worker.*client.migrate\(\)"):
+                await call()
+        await client.migrate()
+        await client.add_job(tick, None)
+
+
+async def test_an_empty_schema_is_a_missing_one(empty_database_url: str) -> None:
+    async with open_database(empty_database_url) as database:
+        await database.execute("create schema graphile_worker")
+        client = Client(database, tasks)
+        with pytest.raises(SchemaMissing):
+            await client.add_job(tick, None)
+        with pytest.raises(SchemaMissing):
+            await client.add_jobs([(tick, None)])
+
+
+async def test_any_schema_will_do(empty_database_url: str) -> None:
+    async with open_database(empty_database_url, DatabaseOptions(schema='odd "schema"')) as database:
+        client = Client(database, tasks)
+        await client.migrate()
+        (job,) = await client.add_jobs([(tick, None, KEYED)])
+        assert (await client.remove_job("k")) == job
+        assert await client.cleanup(Cleanup) == dict.fromkeys(Cleanup, 0)
+
+
+# --- in the caller's transaction --------------------------------------------------------------------------------------
+
+
+async def test_what_is_done_in_a_transaction_that_rolls_back_was_never_done(
+    client: Client, database: Database
+) -> None:
+    waiting = await client.add_raw_job("t", None, JobSpec(job_key="old"))
+    with trio.CancelScope() as scope:  # noqa: TID251  # cancelled by the body itself
+        async with database.transaction() as connection:
+            inside = client.using(connection)
+            await inside.add_job(send_welcome, ADA)
+            await inside.add_jobs([(send_welcome, ADA, JobSpec(job_key="a")), (send_welcome, ADA)])
+            await inside.remove_job("old")
+            scope.cancel()
+    assert [job_id for job_id, _, _ in await stored(database)] == [waiting.id]
+
+
+async def test_what_is_done_in_a_transaction_is_there_once_it_commits(
+    client: Client, database: Database
+) -> None:
+    waiting = await client.add_raw_job("t")
+    async with database.transaction() as connection:
+        inside = client.using(connection)
+        added = await inside.add_jobs(
+            [
+                (send_welcome, ADA, JobSpec(job_key="a")),
+                (send_welcome, ADA, JobSpec(job_key="b", job_key_mode=JobKeyMode.PRESERVE_RUN_AT)),
+            ]
+        )
+        await inside.complete_jobs([waiting.id])
+        assert [job_id for job_id, _, _ in await stored(database)] == [waiting.id]
+    assert [job_id for job_id, _, _ in await stored(database)] == [job.id for job in added]
+
+
+async def test_a_transaction_survives_jobs_that_were_refused_on_our_side(
+    client: Client, connection: Connection
+) -> None:
+    async with connection.transaction():
+        inside = client.using(connection)
+        with pytest.raises(DuplicateJobKey):
+            await inside.add_jobs([(tick, None, KEYED), (tick, None, KEYED)])
+        await inside.add_job(tick, None)
+
+
+async def test_only_a_connection_can_be_used(client: Client) -> None:
+    with pytest.raises(TypeError, match="asyncpg or trio_graphile connection"):
+        client.using("postgresql://localhost/app")
+
+
+# --- removing ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_waiting_job_is_removed_by_its_key(client: Client, database: Database) -> None:
+    job = await client.add_job(send_welcome, ADA, JobSpec(job_key="k", queue_name="mail"))
+    assert await client.remove_job("k") == job
+    assert await stored(database) == []
+    assert await client.remove_job("k") is None
+
+
+async def test_a_running_job_is_detached_instead(client: Client, database: Database) -> None:
+    job = await client.add_job(send_welcome, ADA, KEYED)
+    await lock(database)
+    detached = await client.remove_job("k")
+    assert detached is not None
+    assert (detached.id, detached.key, detached.attempts) == (job.id, None, job.max_attempts)
+    assert detached.locked_by == "somebody"
+    assert [job_id for job_id, _, _ in await stored(database)] == [job.id]
+
+
+async def test_a_job_whose_worker_is_long_gone_is_removed_and_its_queue_freed(
+    client: Client, database: Database
+) -> None:
+    await client.add_job(send_welcome, ADA, JobSpec(job_key="k", queue_name="mail"))
+    await lock(database, age="5 hours")
+    removed = await client.remove_job("k")
+    assert removed is not None
+    assert removed.key == "k"
+    assert await stored(database) == []
+    await client.add_job(send_welcome, ADA, JobSpec(queue_name="mail"))
+    assert len(await lock(database, "another")) == 1
+
+
+async def test_a_key_that_is_not_text_is_refused(client: Client) -> None:
+    with pytest.raises(OptionInvalid, match="job_key"):
+        await client.remove_job(5)  # type: ignore[arg-type]
+
+
+# --- completing, failing, rescheduling --------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Five:
+    """A failed, two regular, a locked and an unselected job."""
+
+    failed: Job
+    regular_1: Job
+    regular_2: Job
+    locked: Job
+    untouched: Job
+
+    @property
+    def selected(self) -> list[int]:
+        return [self.failed.id, self.regular_1.id, self.locked.id, self.regular_2.id]
+
+    @property
+    def changed(self) -> list[int]:
+        return [self.failed.id, self.regular_1.id, self.regular_2.id]
+
+
+@pytest.fixture
+async def five(client: Client, database: Database) -> Five:
+    locked = await client.add_job(tick, None, JobSpec(queue_name="q"))
+    await lock(database)
+    failed, regular_1, regular_2, untouched = await client.add_jobs(
+        [(tick, None, JobSpec(max_attempts=n)) for n in (1, 2, 3, 4)]
+    )
+    await database.execute(
+        "update graphile_worker._private_jobs set attempts = max_attempts, last_error = 'oh' where id = $1::bigint",
+        failed.id,
+    )
+    return Five(failed, regular_1, regular_2, locked, untouched)
+
+
+async def test_jobs_are_completed_unless_they_run(client: Client, database: Database, five: Five) -> None:
+    result = await client.complete_jobs(five.selected)
+    assert [job.id for job in result.jobs] == sorted(five.changed)
+    assert {job.task_identifier for job in result.jobs} == {"tick"}
+    assert result.skipped_ids == (five.locked.id,)
+    assert [job_id for job_id, _, _ in await stored(database)] == sorted([five.locked.id, five.untouched.id])
+
+
+async def test_jobs_are_failed_for_good_unless_they_run(client: Client, five: Five) -> None:
+    result = await client.permanently_fail_jobs([*five.selected, 10**9, 10**9], "out of stock")
+    assert [job.id for job in result.jobs] == sorted(five.changed)
+    assert result.skipped_ids == (five.locked.id, 10**9)
+    assert {job.last_error for job in result.jobs} == {"out of stock"}
+    assert [job.attempts for job in result.jobs] == [job.max_attempts for job in result.jobs]
+
+
+async def test_a_reason_may_be_left_out_and_may_be_empty(client: Client) -> None:
+    job = await client.add_job(tick, None)
+    assert (await client.permanently_fail_jobs([job.id])).jobs[0].last_error == "Manually marked as failed"
+    assert (await client.permanently_fail_jobs([job.id], "")).jobs[0].last_error == ""
+
+
+async def test_jobs_are_rescheduled_unless_they_run(client: Client, five: Five) -> None:
+    result = await client.reschedule_jobs(five.selected, run_at=SOON)
+    assert [job.id for job in result.jobs] == sorted(five.changed)
+    assert result.skipped_ids == (five.locked.id,)
+    assert {job.run_at for job in result.jobs} == {SOON}
+    failed = next(job for job in result.jobs if job.id == five.failed.id)
+    assert (failed.last_error, failed.attempts, failed.max_attempts) == ("oh", 1, 1)
+
+
+async def test_zero_is_a_value_when_rescheduling(client: Client) -> None:
+    job = await client.add_job(tick, None, JobSpec(priority=7, max_attempts=3))
+    await client.permanently_fail_jobs([job.id])
+    (changed,) = (await client.reschedule_jobs([job.id], priority=0, attempts=0)).jobs
+    assert (changed.priority, changed.attempts, changed.max_attempts) == (0, 0, 3)
+    assert changed.run_at == job.run_at
+
+
+@pytest.mark.parametrize(
+    ("option", "changes"),
+    [
+        ("run_at", {}),
+        ("run_at", {"run_at": datetime(2100, 1, 1)}),  # noqa: DTZ001  # without a time zone
+        ("priority", {"priority": 40_000}),
+        ("priority", {"priority": True}),
+        ("attempts", {"attempts": -1}),
+        ("max_attempts", {"max_attempts": 0}),
+    ],
+)
+async def test_a_change_that_cannot_be_is_refused(
+    client: Client, option: str, changes: dict[str, int]
+) -> None:
+    with pytest.raises(OptionInvalid) as caught:
+        await client.reschedule_jobs([1], **changes)  # type: ignore[arg-type]
+    assert caught.value.option == option
+
+
+async def test_a_job_whose_worker_is_long_gone_runs_again_once_it_is_rescheduled(
+    client: Client, database: Database
+) -> None:
+    job = await client.add_job(tick, None, JobSpec(queue_name="q"))
+    await lock(database, age="5 hours")
+    (changed,) = (await client.reschedule_jobs([job.id], run_at=job.run_at)).jobs
+    assert (changed.locked_at, changed.locked_by) == (None, None)
+    assert [claimed.id for claimed in await lock(database, "another")] == [job.id]
+
+
+async def test_force_unlocking_frees_the_jobs_and_queues_of_those_workers_alone(
+    client: Client, database: Database
+) -> None:
+    for number in (1, 2, 3):
+        await client.add_job(tick, None, JobSpec(queue_name=f"q{number}"))
+        await lock(database, f"w{number}")
+    await client.force_unlock_workers([])
+    await client.force_unlock_workers(["w2", "w3", "unknown"])
+    again = await lock(database, "another")
+    assert [(job.queue_name, job.attempts) for job in again] == [("q2", 2), ("q3", 2)]
+
+
+async def test_one_worker_id_is_not_many(client: Client) -> None:
+    with pytest.raises(OptionInvalid, match="worker_ids"):
+        await client.force_unlock_workers("w1")
+
+
+# --- cleaning up ------------------------------------------------------------------------------------------------------
+
+
+async def names(database: Database, table: str, column: str) -> set[str]:
+    rows = await database.fetch(f"select {column} as name from graphile_worker.{table}")
+    return {row["name"] for row in rows}
+
+
+async def test_cleaning_up_takes_only_empty_queues_unless_told(client: Client, database: Database) -> None:
+    done = await client.add_raw_job("gone", None, JobSpec(queue_name="empty"))
+    await client.add_raw_job("t", None, JobSpec(queue_name="used"))
+    await client.add_raw_job("t")  # a job without a queue must not hide the empty ones
+    await client.complete_jobs([done.id])
+    assert await client.cleanup() == {Cleanup.GC_JOB_QUEUES: 1}
+    assert await names(database, "_private_job_queues", "queue_name") == {"used"}
+    assert await names(database, "_private_tasks", "identifier") == {"gone", "t"}
+
+
+async def test_a_locked_queue_is_not_cleaned_up(client: Client, database: Database) -> None:
+    job = await client.add_job(tick, None, JobSpec(queue_name="q"))
+    await lock(database)
+    await database.execute("delete from graphile_worker._private_jobs where id = $1::bigint", job.id)
+    assert await client.cleanup() == {Cleanup.GC_JOB_QUEUES: 0}
+
+
+async def test_failed_jobs_are_cleaned_up_and_others_kept(
+    client: Client, database: Database, five: Five
+) -> None:
+    await database.execute(
+        "update graphile_worker._private_jobs set attempts = 30, max_attempts = 5 where id = $1::bigint",
+        five.regular_1.id,
+    )
+    assert await client.cleanup([Cleanup.DELETE_PERMANENTLY_FAILED_JOBS]) == {
+        Cleanup.DELETE_PERMANENTLY_FAILED_JOBS: 2
+    }
+    assert [job_id for job_id, _, _ in await stored(database)] == sorted(
+        [five.locked.id, five.regular_2.id, five.untouched.id]
+    )
+
+
+async def test_unused_tasks_are_cleaned_up_but_for_ours_and_those_to_keep(
+    client: Client, database: Database
+) -> None:
+    await queue.register_tasks(database, ["tick", "idle elsewhere", "forgotten"])
+    await client.add_raw_job("used")
+    before = await database.fetch_value(
+        "select id from graphile_worker._private_tasks where identifier = 'tick'"
+    )
+    assert await client.cleanup([Cleanup.GC_TASK_IDENTIFIERS], keep_tasks=["idle elsewhere"]) == {
+        Cleanup.GC_TASK_IDENTIFIERS: 1
+    }
+    assert await names(database, "_private_tasks", "identifier") == {"tick", "idle elsewhere", "used"}
+    after = await database.fetch_value(
+        "select id from graphile_worker._private_tasks where identifier = 'tick'"
+    )
+    assert after == before
+
+
+async def test_cleaning_up_leaves_alone_what_a_concurrent_add_refers_to(
+    client: Client, database: Database
+) -> None:
+    await queue.register_tasks(database, ["adding"])
+    await client.complete_jobs([(await client.add_raw_job("t", None, JobSpec(queue_name="adding"))).id])
+    async with database.transaction() as connection:
+        await client.using(connection).add_raw_job("adding", None, JobSpec(queue_name="adding"))
+        counts = await client.cleanup([Cleanup.GC_TASK_IDENTIFIERS, Cleanup.GC_JOB_QUEUES], keep_tasks=["t"])
+    assert set(counts.values()) == {0}
+    (job,) = await queue.get_jobs(database, "w", ["adding"], 1)
+    assert job.queue_name == "adding"
+
+
+async def test_cleanup_knows_its_tasks_by_name_too(client: Client) -> None:
+    assert await client.cleanup(["gc_job_queues"]) == {Cleanup.GC_JOB_QUEUES: 0}  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="everything"):
+        await client.cleanup(["everything"])  # type: ignore[list-item]
+
+
+async def test_a_refused_statement_stays_what_it_is(client: Client) -> None:
+    with pytest.raises(StatementFailed):
+        await client.complete_jobs([2**70])
