@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import attrs
 import pytest
 import trio
 
 from trio_graphile import (
-    Client,
     Cleanup,
+    Client,
     Connection,
     Database,
     DatabaseOptions,
@@ -73,14 +73,18 @@ async def lock(database: Database, worker_id: str = "somebody", *, age: str = "0
     claimed = await queue.get_jobs(database, worker_id, tasks.identifiers, 100)
     for table in ("_private_jobs", "_private_job_queues"):
         await database.execute(
-            f"update graphile_worker.{table} set locked_at = locked_at - $1::text::interval where locked_by = $2::text",
-            age,
+            f"""
+            update graphile_worker.{table}
+            set locked_at = locked_at - $2::text::interval
+            where locked_by = $1::text
+            """,
             worker_id,
+            age,
         )
     return claimed
 
 
-# --- adding one -------------------------------------------------------------------------------------------------------
+# --- adding one -----------------------------------------------------------------------------------
 
 
 async def test_an_added_job_comes_back_as_it_is_stored(client: Client, database: Database) -> None:
@@ -177,7 +181,7 @@ async def test_adding_under_the_key_of_a_running_job_adds_another(client: Client
     ]
 
 
-# --- adding many ------------------------------------------------------------------------------------------------------
+# --- adding many ----------------------------------------------------------------------------------
 
 
 async def test_many_jobs_come_back_in_their_order_with_all_that_is_theirs(client: Client) -> None:
@@ -257,7 +261,7 @@ async def test_one_key_twice_in_one_call_is_refused_before_anything_is_sent(
     client: Client, database: Database
 ) -> None:
     with pytest.raises(DuplicateJobKey, match="'k' stands twice"):
-        await client.add_jobs([(send_welcome, ADA, KEYED), (send_welcome, ADA), (send_welcome, ADA, KEYED)])
+        await client.add_jobs([(send_welcome, ADA, KEYED), (send_welcome, ADA, KEYED)])
     assert await stored(database) == []
 
 
@@ -309,16 +313,16 @@ async def test_a_failed_analysis_is_only_logged(
     ]
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------
+# --- what is refused ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("identifier", ["", "a" * 129, "a\0b", None, 5, send_welcome])
 async def test_an_impossible_identifier_is_refused_before_anything_is_sent(
     client: Client, identifier: object
 ) -> None:
-    with pytest.raises(OptionInvalid, match="^identifier: "):
+    with pytest.raises(OptionInvalid, match=r"^identifier: "):
         await client.add_raw_job(identifier)  # type: ignore[arg-type]
-    with pytest.raises(OptionInvalid, match="^identifier: "):
+    with pytest.raises(OptionInvalid, match=r"^identifier: "):
         await client.add_raw_jobs([(identifier, None)])  # type: ignore[list-item]
 
 
@@ -367,7 +371,7 @@ async def test_without_a_schema_the_way_out_is_named(empty_database_url: str) ->
             lambda: client.permanently_fail_jobs([1]),
             lambda: client.reschedule_jobs([1], priority=1),
             lambda: client.force_unlock_workers(["w"]),
-            lambda: client.cleanup(),
+            client.cleanup,
         ):
             with pytest.raises(SchemaMissing, match=r"graphile_worker.*client.migrate\(\)"):
                 await call()
@@ -394,7 +398,7 @@ async def test_any_schema_will_do(empty_database_url: str) -> None:
         assert await client.cleanup(Cleanup) == dict.fromkeys(Cleanup, 0)
 
 
-# --- in the caller's transaction --------------------------------------------------------------------------------------
+# --- in the caller's transaction ------------------------------------------------------------------
 
 
 async def test_what_is_done_in_a_transaction_that_rolls_back_was_never_done(
@@ -405,7 +409,7 @@ async def test_what_is_done_in_a_transaction_that_rolls_back_was_never_done(
         async with database.transaction() as connection:
             inside = client.using(connection)
             await inside.add_job(send_welcome, ADA)
-            await inside.add_jobs([(send_welcome, ADA, JobSpec(job_key="a")), (send_welcome, ADA)])
+            await inside.add_jobs([(send_welcome, ADA, JobSpec(job_key="a")), (send_welcome, ADA, JobSpec())])
             await inside.remove_job("old")
             scope.cancel()
     assert [job_id for job_id, _, _ in await stored(database)] == [waiting.id]
@@ -443,7 +447,7 @@ async def test_only_a_connection_can_be_used(client: Client) -> None:
         client.using("postgresql://localhost/app")
 
 
-# --- removing ---------------------------------------------------------------------------------------------------------
+# --- removing -------------------------------------------------------------------------------------
 
 
 async def test_a_waiting_job_is_removed_by_its_key(client: Client, database: Database) -> None:
@@ -481,7 +485,7 @@ async def test_a_key_that_is_not_text_is_refused(client: Client) -> None:
         await client.remove_job(5)  # type: ignore[arg-type]
 
 
-# --- completing, failing, rescheduling --------------------------------------------------------------------------------
+# --- completing, failing, rescheduling ------------------------------------------------------------
 
 
 @attrs.frozen
@@ -511,7 +515,11 @@ async def five(client: Client, database: Database) -> Five:
         [(tick, None, JobSpec(max_attempts=n)) for n in (1, 2, 3, 4)]
     )
     await database.execute(
-        "update graphile_worker._private_jobs set attempts = max_attempts, last_error = 'oh' where id = $1::bigint",
+        """
+        update graphile_worker._private_jobs
+        set attempts = max_attempts, last_error = 'oh'
+        where id = $1::bigint
+        """,
         failed.id,
     )
     return Five(failed, regular_1, regular_2, locked, untouched)
@@ -602,7 +610,7 @@ async def test_one_worker_id_is_not_many(client: Client) -> None:
         await client.force_unlock_workers("w1")
 
 
-# --- cleaning up ------------------------------------------------------------------------------------------------------
+# --- cleaning up ----------------------------------------------------------------------------------
 
 
 async def names(database: Database, table: str, column: str) -> set[str]:
