@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -46,6 +47,12 @@ def _default_concurrency() -> int:
     return os.cpu_count() or 1
 
 
+def _flags(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise OptionInvalid("forbidden_flags", f"a sequence of flags is needed, not the one string {value!r}")
+    return tuple(value)
+
+
 @attrs.frozen(kw_only=True)
 class DatabaseOptions:
     """How to reach the database. Durations are seconds. Raises `OptionInvalid`."""
@@ -84,6 +91,6 @@ class WorkerOptions:
     """How often to look for due jobs when nothing wakes the worker."""
     notifications: bool = True
     """False never opens a LISTEN session: jobs are then found by polling alone."""
-    forbidden_flags: tuple[str, ...] = attrs.field(default=(), converter=tuple)
+    forbidden_flags: tuple[str, ...] = attrs.field(default=(), converter=_flags)
     """Jobs with any of these flags are left to other workers."""
     shutdown: ShutdownOptions = attrs.field(factory=ShutdownOptions)
