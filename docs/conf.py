@@ -15,7 +15,7 @@ author = "trio_graphile contributors"
 project_copyright = "2026, trio_graphile contributors"
 release = importlib.metadata.version("trio-graphile")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 
 html_theme = "furo"
@@ -25,9 +25,9 @@ myst_heading_anchors = 3
 
 # Reading order is the source's: what belongs together stands together there.
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
-autodoc_typehints_description_target = "documented"
-autodoc_class_signature = "separated"
+autodoc_preserve_defaults = True  # os.environ is a fine default, and nothing to print
+maximum_signature_line_length = 100
+add_module_names = False
 python_use_unqualified_type_names = True
 default_role = "code"
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from trio_graphile._database.connection import Connection
+import trio_graphile.embedded
+import trio_graphile.testing
+from trio_graphile import Connection
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,6 +46,13 @@ async def test_the_python_of_a_page_runs(page: Path, empty_database_url: str, tm
 async def test_the_sql_of_a_page_runs(page: Path, connection: Connection) -> None:
     for statement in blocks(page, "sql"):
         await connection.execute(statement)
+
+
+def test_the_reference_has_every_public_name() -> None:
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    documented = set(re.findall(r"^\.\. auto(?:class|function|exception):: (\w+)", reference, re.MULTILINE))
+    public = {*trio_graphile.__all__, *trio_graphile.embedded.__all__, *trio_graphile.testing.__all__}
+    assert documented == public
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
