@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 import types
@@ -226,14 +227,20 @@ def _resolve(
 ) -> Any:
     if parameter.annotation is parameter.empty:
         return Any
-    function = inspect.unwrap(handler)
-    function = getattr(function, "func", function)  # of a functools.partial
     annotated = types.SimpleNamespace(__annotations__={"payload": parameter.annotation})
-    names = getattr(function, "__globals__", {})
     try:
-        return get_type_hints(annotated, names, dict(scope), include_extras=True)["payload"]
+        return get_type_hints(annotated, _globals_of(handler), dict(scope), include_extras=True)["payload"]
     except NameError as error:
         raise TaskInvalid(identifier, _unknown_name(error)) from error
+
+
+def _globals_of(handler: Any) -> dict[str, Any]:
+    """Return the names that a handler's annotations were written with."""
+    if isinstance(handler, functools.partial):
+        handler = handler.func
+    if not inspect.isroutine(handler):
+        handler = type(handler).__call__
+    return getattr(inspect.unwrap(handler), "__globals__", {})
 
 
 def _unknown_name(error: NameError) -> str:

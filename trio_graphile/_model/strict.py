@@ -6,6 +6,7 @@ import base64
 import datetime as dt
 import decimal
 import pathlib
+import re
 import types
 import typing
 import uuid
@@ -37,6 +38,7 @@ _FROM_TEXT: dict[Any, Callable[[str], Any]] = {
     pathlib.Path: pathlib.Path,
     uuid.UUID: uuid.UUID,
 }
+_MODULES = re.compile(r"\b(?:\w+\.)+(?=\w)")
 _PLAIN_MAPPINGS = frozenset({dict, Mapping, MutableMapping})
 _PRIMITIVES = frozenset({str, bool, int, float, types.NoneType})
 
@@ -206,7 +208,7 @@ def expected(wanted: Any, value: object) -> str:
 def name_of(wanted: Any) -> str:
     if wanted is types.NoneType:
         return "None"
-    return wanted.__qualname__ if isinstance(wanted, type) else str(wanted).replace("typing.", "")
+    return wanted.__qualname__ if isinstance(wanted, type) else _MODULES.sub("", str(wanted))
 
 
 def origin_of(wanted: Any) -> Any:
