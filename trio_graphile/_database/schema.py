@@ -1,8 +1,8 @@
 """The schema in the database: what is there, what is missing, and how it gets there.
 
-Two ledgers record what was installed. `migrations` is shared with the Node and the Rust worker, which judge a schema by
-its highest number and its highest breaking number alone; we write the numbers they know and never one of our own.
-`trio_graphile_migrations` is ours: the files in the folder `migrations`.
+Two ledgers record what was installed. `migrations` is shared with the Node and the Rust worker, which judge a
+schema by its highest number and its highest breaking number alone; we write the numbers they know and never one
+of our own. `trio_graphile_migrations` is ours: the files in the folder `migrations`.
 """
 
 from __future__ import annotations
@@ -238,14 +238,16 @@ READ_APPLIED = Statement("select array(select id from {schema}.trio_graphile_mig
 
 
 async def check_schema(executor: Executor, schema: str) -> SchemaState:
-    """Look what is there: one query if all is. Not for use inside a transaction, where a failure would be fatal."""
+    """Look what is there: one query if all is.
+
+    Not for use inside a transaction, where the failure of that query would be fatal.
+    """
     try:
-        row = await executor.fetch_row(READ_STATE.for_schema(quote_identifier(schema)))
+        [row] = await executor.fetch(READ_STATE.for_schema(quote_identifier(schema)))
     except StatementFailed as error:
         if error.sqlstate not in _UNDEFINED:
             raise
         return await _probe(executor, schema)
-    assert row is not None
     return SchemaState(
         server_version=row["server_version"],
         revision=row["revision"],
@@ -262,8 +264,7 @@ async def require_schema(executor: Executor, schema: str) -> None:
 
 
 async def _probe(executor: Executor, schema: str) -> SchemaState:
-    row = await executor.fetch_row(PROBE, schema)
-    assert row is not None
+    [row] = await executor.fetch(PROBE, schema)
     fields = dict(row)
     quoted = quote_identifier(schema)
     if fields["ledger_exists"]:
@@ -283,8 +284,8 @@ async def migrate(
 ) -> MigrationReport:
     """Install the schema, bring it up to date, or do nothing if it is; others may do the same meanwhile.
 
-    Runs in one transaction of its own: all or nothing. Raises `PostgresTooOld`, `SchemaTooOld`, `SchemaTooNew`,
-    `MigrationFailed` (if the server refuses a step), or `DatabaseError`. Do not call it inside a transaction.
+    Runs in one transaction of its own (do not call it inside another): all or nothing. Raises `PostgresTooOld`,
+    `SchemaTooOld`, `SchemaTooNew`, `MigrationFailed` (the server refuses a step), or `DatabaseError`.
     """
     patience = patience if patience is not None else Patience()
     found = await _settled(connection, schema, patience)
@@ -305,9 +306,7 @@ async def migrate(
             await _settled(connection, schema, patience)
     if plan.warning is not None:
         logger.warning("%s", plan.warning)
-    return MigrationReport(
-        found=found, revisions=plan.revisions, applied=plan.recorded, warning=plan.warning
-    )
+    return MigrationReport(found=found, revisions=plan.revisions, applied=plan.recorded, warning=plan.warning)
 
 
 async def _settled(connection: Connection, schema: str, patience: Patience) -> SchemaState:
@@ -329,7 +328,7 @@ LOCK = """
     select
       set_config('lock_timeout', '5s', true),
       pg_advisory_xact_lock(hashtextextended('trio_graphile ' || $1::text, 0))
-"""  # $1 schema name. A transaction that holds a table of ours for long must not make all others queue up behind us.
+"""  # $1 schema name. Whoever waits for a lock on a table makes all others wait: not for long, then.
 
 
 async def _attempt(connection: Connection, schema: str) -> tuple[SchemaState, Plan]:

@@ -6,8 +6,27 @@
 -- Locks are taken in one order by everybody: tasks by id, queues by id, jobs by key.
 
 
--- Two kinds of call. Without keys, one insert does it. With keys, rows that stand under them are locked first, so that
--- a worker that is claiming one is waited for, and its job detached, instead of the new payload being lost.
+-- Two arrays of JSON are joined as text: through jsonb their items would lose duplicate keys, order and spelling. Anything
+-- else is replaced. Simple enough to be inlined by the planner.
+create or replace function {schema}.trio_graphile_merge_payloads(
+  stored json,
+  added json
+)
+returns json
+language sql
+immutable
+as $trio_graphile$
+  select case
+    when json_typeof(stored) <> 'array' or json_typeof(added) <> 'array' then added
+    when json_array_length(stored) = 0 then added
+    when json_array_length(added) = 0 then stored
+    else concat(left(rtrim(stored::text, E' \t\n\r'), -1), ', ', substr(ltrim(added::text, E' \t\n\r'), 2))::json
+  end
+$trio_graphile$;
+
+
+-- One spec is left to add_job. Without keys, one insert does it. With keys, rows that stand under them are locked first,
+-- so that a worker that is claiming one is waited for, and its job detached, instead of the new payload being lost.
 create or replace function {schema}.add_jobs(
   specs {schema}.job_spec[],
   job_key_preserve_run_at boolean default false
@@ -20,13 +39,32 @@ declare
   queue_names text[];
   keys text[];
   repeated_key text;
+  sequence regclass;
   ids bigint[];
   missing_ids bigint[];
+  unavailable_ids bigint[];
   affected integer;
-  whitespace constant text := E' \t\n\r';
 begin
   if coalesce(cardinality(add_jobs.specs), 0) = 0 then
     notify "jobs:insert";
+    return;
+  end if;
+
+  if cardinality(add_jobs.specs) = 1 then
+    return query
+      select job.*
+      from unnest(add_jobs.specs) as spec
+      cross join lateral {schema}.add_job(
+        spec.identifier,
+        spec.payload,
+        spec.queue_name,
+        spec.run_at,
+        spec.max_attempts,
+        spec.job_key,
+        spec.priority,
+        spec.flags,
+        case when add_jobs.job_key_preserve_run_at then 'preserve_run_at' else 'replace' end
+      ) as job;
     return;
   end if;
 
@@ -133,29 +171,34 @@ begin
 
   -- Ids are drawn in the order of the specs and rows written in the order of the keys: two calls that add the same new
   -- keys then wait for one another instead of dying in a deadlock.
+  sequence := pg_get_serial_sequence(pg_typeof(null::{schema}._private_jobs)::text, 'id');
   ids := array(
-    select nextval(pg_get_serial_sequence(pg_typeof(null::{schema}._private_jobs)::text, 'id')::regclass)
+    select nextval(sequence)
     from generate_series(1, cardinality(add_jobs.specs))
   );
   missing_ids := ids;
   for attempt in 1 .. 10 loop
-    perform
-    from {schema}._private_jobs as jobs
-    join unnest(keys) as wanted(key) on wanted.key = jobs.key
-    order by jobs.key
-    for update of jobs;
+    unavailable_ids := array_remove(
+      array(
+        select case when jobs.is_available = false then jobs.id end
+        from {schema}._private_jobs as jobs
+        join unnest(keys) as wanted(key) on wanted.key = jobs.key
+        order by jobs.key
+        for update of jobs
+      ),
+      null
+    );
 
     -- Detach what is running or exhausted. A worker that lost track of its claims tells a detached job from others by
     -- `updated_at` being no less than `locked_at`, and now() may be older than the claim we just waited for.
-    update {schema}._private_jobs as jobs
-    set key = null,
-      attempts = jobs.max_attempts,
-      updated_at = greatest(now(), jobs.locked_at)
-    from unnest(keys) as wanted(key)
-    where jobs.key = wanted.key
-      and jobs.is_available = false;
+    if cardinality(unavailable_ids) > 0 then
+      update {schema}._private_jobs as jobs
+      set key = null,
+        attempts = jobs.max_attempts,
+        updated_at = greatest(now(), jobs.locked_at)
+      where jobs.id = any(unavailable_ids);
+    end if;
 
-    -- Array payloads are joined as text: through jsonb their items would lose duplicate keys, order and spelling.
     insert into {schema}._private_jobs as jobs
       (id, task_id, job_queue_id, payload, run_at, max_attempts, priority, flags, key)
     overriding system value
@@ -181,19 +224,7 @@ begin
     on conflict (key) do update
     set task_id = excluded.task_id,
       job_queue_id = excluded.job_queue_id,
-      payload = case
-          when json_typeof(jobs.payload) <> 'array' or json_typeof(excluded.payload) <> 'array'
-          then excluded.payload
-          when json_array_length(jobs.payload) = 0
-          then excluded.payload
-          when json_array_length(excluded.payload) = 0
-          then jobs.payload
-          else concat(
-            left(rtrim(jobs.payload::text, whitespace), -1),
-            ', ',
-            substr(ltrim(excluded.payload::text, whitespace), 2)
-          )::json
-        end,
+      payload = {schema}.trio_graphile_merge_payloads(jobs.payload, excluded.payload),
       run_at = case
           when add_jobs.job_key_preserve_run_at and jobs.attempts = 0
           then jobs.run_at
@@ -246,7 +277,7 @@ end
 $trio_graphile$;
 
 
--- Most calls have no key; they get statements of their own, which cost half of what a call of add_jobs does.
+-- What add_jobs does for many specs, in statements for one: those are planned once, not in each call. Being alone, it can look before it writes, so it draws no id for a job that exists.
 create or replace function {schema}.add_job(
   identifier text,
   payload json default null,
@@ -264,6 +295,7 @@ as $trio_graphile$
 declare
   task integer;
   queue integer;
+  flag_set jsonb;
   job {schema}._private_jobs;
 begin
   if add_job.job_key is not null and add_job.job_key_mode not in ('replace', 'preserve_run_at', 'unsafe_dedupe') then
@@ -272,28 +304,6 @@ begin
       message = 'Invalid job_key_mode value, expected ''replace'', ''preserve_run_at'' or ''unsafe_dedupe''.';
   end if;
 
-  if add_job.job_key is not null and add_job.job_key_mode is distinct from 'unsafe_dedupe' then
-    select added.*
-    into job
-    from {schema}.add_jobs(
-      array[
-        row(
-          add_job.identifier,
-          add_job.payload,
-          add_job.queue_name,
-          add_job.run_at,
-          add_job.max_attempts::smallint,
-          add_job.job_key,
-          add_job.priority::smallint,
-          add_job.flags
-        )::{schema}.job_spec
-      ],
-      add_job.job_key_mode is not distinct from 'preserve_run_at'
-    ) as added;
-    return job;
-  end if;
-
-  -- As in add_jobs: names are inserted only if missing, and locked against a concurrent collection of garbage.
   loop
     select tasks.id
     into task
@@ -304,7 +314,7 @@ begin
 
     insert into {schema}._private_tasks (identifier)
     values (add_job.identifier)
-    on conflict on constraint tasks_identifier_key do nothing;
+    on conflict do nothing;
   end loop;
 
   loop
@@ -318,33 +328,84 @@ begin
 
     insert into {schema}._private_job_queues (queue_name)
     values (add_job.queue_name)
-    on conflict on constraint job_queues_queue_name_key do nothing;
+    on conflict do nothing;
   end loop;
 
-  insert into {schema}._private_jobs as jobs
-    (task_id, job_queue_id, payload, run_at, max_attempts, key, priority, flags)
-  values (
-    task,
-    queue,
-    coalesce(add_job.payload, '{}'::json),
-    coalesce(add_job.run_at, now()),
-    coalesce(add_job.max_attempts, 25)::smallint,
-    add_job.job_key,
-    coalesce(add_job.priority, 0)::smallint,
-    case
-      when add_job.flags is not null
-      then (select jsonb_object_agg(flag.name, true) from unnest(add_job.flags) as flag(name))
-    end
-  )
-  on conflict (key) do update
-  set revision = jobs.revision + 1, updated_at = now()
-  returning jobs.*
-  into job;
-
-  if job.revision = 0 then
-    perform pg_notify('jobs:insert', json_build_object('r', random(), 'count', 1)::text);
+  if add_job.flags is not null then
+    flag_set := (select jsonb_object_agg(flag.name, true) from unnest(add_job.flags) as flag(name));
   end if;
-  return job;
+  add_job.payload := coalesce(add_job.payload, '{}'::json);
+  add_job.run_at := coalesce(add_job.run_at, now());
+  add_job.max_attempts := coalesce(add_job.max_attempts, 25);
+  add_job.priority := coalesce(add_job.priority, 0);
+
+  for attempt in 1 .. 10 loop
+    if add_job.job_key is not null and add_job.job_key_mode is distinct from 'unsafe_dedupe' then
+      select jobs.*
+      into job
+      from {schema}._private_jobs as jobs
+      where jobs.key = add_job.job_key
+      for update;
+    end if;
+
+    if job.is_available then
+      update {schema}._private_jobs as jobs
+      set task_id = task,
+        job_queue_id = queue,
+        payload = {schema}.trio_graphile_merge_payloads(jobs.payload, add_job.payload),
+        run_at = case
+            when add_job.job_key_mode = 'preserve_run_at' and jobs.attempts = 0
+            then jobs.run_at
+            else add_job.run_at
+          end,
+        max_attempts = add_job.max_attempts::smallint,
+        priority = add_job.priority::smallint,
+        flags = flag_set,
+        attempts = 0,
+        last_error = null,
+        revision = jobs.revision + 1,
+        updated_at = now()
+      where jobs.id = job.id
+      returning jobs.*
+      into job;
+    else
+      if job.id is not null then
+        update {schema}._private_jobs as jobs
+        set key = null,
+          attempts = jobs.max_attempts,
+          updated_at = greatest(now(), jobs.locked_at)
+        where jobs.id = job.id;
+      end if;
+
+      insert into {schema}._private_jobs as jobs
+        (task_id, job_queue_id, payload, run_at, max_attempts, key, priority, flags)
+      values (
+        task,
+        queue,
+        add_job.payload,
+        add_job.run_at,
+        add_job.max_attempts::smallint,
+        add_job.job_key,
+        add_job.priority::smallint,
+        flag_set
+      )
+      on conflict (key) do update
+      set revision = jobs.revision + 1, updated_at = now()
+      where add_job.job_key_mode = 'unsafe_dedupe'
+      returning jobs.*
+      into job;
+    end if;
+
+    -- No row: somebody else added a job under the key after we had looked.
+    continue when job.id is null;
+    if job.revision = 0 or add_job.job_key_mode is distinct from 'unsafe_dedupe' then
+      perform pg_notify('jobs:insert', json_build_object('r', random(), 'count', 1)::text);
+    end if;
+    return job;
+  end loop;
+  raise exception using
+    errcode = 'GWNOR',
+    message = format('Unable to schedule job for key "%s"', add_job.job_key);
 end
 $trio_graphile$;
 
