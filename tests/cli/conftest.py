@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.program import Program
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """The program in a folder with the module `shop`, without a database."""
+    shutil.copy(Path(__file__).with_name("shop.py"), tmp_path)
+    return Program(tmp_path)
+
+
+@pytest.fixture
+def shop(program: Program, database_url: str) -> Program:
+    """The same with a database of this test's own, and a password that nobody asks for or may see."""
+    return program.with_environment(DATABASE_URL=with_password(database_url))
+
+
+def with_password(url: str) -> str:
+    return url.replace("@", ":sesame@", 1)

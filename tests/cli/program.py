@@ -1,0 +1,119 @@
+"""The program as its users run it: in a process of its own, in a folder with a module of tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import attrs
+import trio
+
+import trio_graphile
+
+PATIENCE = 60.0
+"""A belt: nothing here takes long."""
+
+_SOURCES = Path(trio_graphile.__file__).parents[1]
+
+
+@attrs.frozen
+class Ended:
+    """What became of a process."""
+
+    exit_code: int
+    output: str
+    errors: str
+
+    @property
+    def error(self) -> str:
+        """The only line on standard error."""
+        (line,) = self.errors.splitlines()
+        return line
+
+
+@attrs.define(eq=False)
+class Running:
+    """A process that has not ended yet."""
+
+    _process: trio.Process
+    output: str = ""
+    """What it wrote so far, errors among it."""
+
+    async def wait_for(self, text: str) -> None:
+        """Read on until the text has appeared."""
+        with trio.fail_after(PATIENCE):
+            while text not in self.output:
+                assert await self._read(), f"it ended without {text!r}:\n{self.output}"
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    async def wait_ended(self) -> int:
+        """Read to the end and return the exit code."""
+        with trio.fail_after(PATIENCE):
+            while await self._read():
+                pass
+            return await self._process.wait()
+
+    async def _read(self) -> bool:
+        assert self._process.stdout is not None
+        chunk = await self._process.stdout.receive_some()
+        self.output += chunk.decode()
+        return bool(chunk)
+
+
+@attrs.frozen
+class Program:
+    """`trio-graphile` in a folder, with a clean environment and what is set here."""
+
+    folder: Path
+    environment: Mapping[str, str] = attrs.field(factory=dict)
+
+    def with_environment(self, **variables: str) -> Program:
+        return attrs.evolve(self, environment={**self.environment, **variables})
+
+    def write(self, name: str, source: str) -> None:
+        (self.folder / name).write_text(source)
+
+    async def run(self, *arguments: str) -> Ended:
+        """Run it to its end."""
+        return await self.run_python("-m", "trio_graphile", *arguments)
+
+    async def run_python(self, *arguments: str) -> Ended:
+        with trio.fail_after(PATIENCE):
+            completed = await trio.run_process(
+                [sys.executable, *arguments],
+                cwd=self.folder,
+                env=self._whole_environment(),
+                capture_stdout=True,
+                capture_stderr=True,
+                check=False,
+            )
+        return Ended(completed.returncode, completed.stdout.decode(), completed.stderr.decode())
+
+    @contextlib.asynccontextmanager
+    async def running(self, *arguments: str) -> AsyncIterator[Running]:
+        """Start it; what still runs when the body ends is killed."""
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "trio_graphile", *arguments],
+            cwd=self.folder,
+            env=self._whole_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            yield Running(process)
+        finally:
+            process.kill()
+            with trio.move_on_after(PATIENCE, shield=True):
+                await process.wait()
+
+    def _whole_environment(self) -> dict[str, str]:
+        unwanted = ("DATABASE_URL", "GRAPHILE_WORKER_SCHEMA")
+        inherited = {k: v for k, v in os.environ.items() if k not in unwanted and not k.startswith("PG")}
+        return {**inherited, "PYTHONPATH": str(_SOURCES), "PYTHONDONTWRITEBYTECODE": "1", **self.environment}

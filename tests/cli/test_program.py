@@ -1,0 +1,61 @@
+"""The program around its commands."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.cli.program import Program
+
+COMMANDS = ("migrate", "run")
+
+
+async def test_help_lists_the_commands(
+    program: Program, record_property: Callable[[str, object], None]
+) -> None:
+    started = time.perf_counter()
+    ended = await program.run("--help")
+    record_property("seconds", round(time.perf_counter() - started, 2))  # for a report; machines differ
+    assert ended.exit_code == 0
+    assert all(command in ended.output for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_the_help_of_a_command_speaks_for_the_options(program: Program, command: str) -> None:
+    """Texts and defaults are the options' own."""
+    ended = await program.run(command, "--help")
+    assert ended.exit_code == 0
+    words = " ".join(ended.output.replace("│", " ").split())
+    assert "--connect-timeout FLOAT How long opening one session may take. [default: 5.0]" in words
+    assert ("--grace-period" in words) is (command == "run")
+
+
+async def test_it_has_a_version(program: Program) -> None:
+    ended = await program.run("--version")
+    assert (ended.exit_code, bool(ended.output.strip())) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["rum"], 'Unknown command "rum". Did you mean "run"?'),
+        (["run"], "TASKS requires an argument. See trio-graphile run --help."),
+        (["run", "shop:tasks", "more"], "See trio-graphile run --help."),
+        (["migrate", "--poll-interval", "3"], "Unknown option: --poll-interval."),
+    ],
+)
+async def test_wrong_usage_is_one_line_with_the_way_out(
+    program: Program, arguments: list[str], error: str
+) -> None:
+    ended = await program.run(*arguments)
+    assert error in ended.error
+    assert (ended.exit_code, ended.output) == (2, "")
+
+
+async def test_without_the_extra_it_says_how_to_install_it(program: Program) -> None:
+    source = "import sys; sys.modules['cyclopts'] = None; from trio_graphile.cli import main; main()"
+    ended = await program.run_python("-c", source)
+    assert 'pip install "trio-graphile[cli]"' in ended.error
+    assert ended.exit_code == 1

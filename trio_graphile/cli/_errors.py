@@ -1,0 +1,55 @@
+"""What the program says when it cannot do what it was asked to, and its exit code."""
+
+from __future__ import annotations
+
+import attrs
+from cyclopts import CycloptsError
+
+from trio_graphile._exceptions import DatabaseUrlInvalid, GraphileError, OptionInvalid, leaves
+
+FAILED = 1
+WRONG_USAGE = 2
+INTERRUPTED = 130  # as shells count: 128 and the number of SIGINT
+
+
+class UsageError(GraphileError):
+    """The arguments cannot be right, whatever the state of the world."""
+
+
+class TasksBroken(GraphileError):
+    """The module with the tasks is there, but cannot be imported."""
+
+
+@attrs.frozen
+class Verdict:
+    """One line for the user, and the exit code."""
+
+    text: str
+    exit_code: int
+
+
+def judge(error: BaseException) -> Verdict | None:
+    """Return what to say of an exception, or the first of a group; None for mistakes of ours."""
+    verdicts = [_judge_leaf(leaf) for leaf in leaves(error)]
+    return None if None in verdicts else verdicts[0]
+
+
+def _judge_leaf(error: BaseException) -> Verdict | None:
+    match error:
+        case KeyboardInterrupt():
+            return Verdict("interrupted", INTERRUPTED)
+        case CycloptsError():
+            command = " ".join(["trio-graphile", *(error.command_chain or ())])
+            return Verdict(f"{_in_one_line(error)} See {command} --help.", WRONG_USAGE)
+        case OptionInvalid():
+            return Verdict(f"--{error.option.replace('_', '-')}: {error.reason}", WRONG_USAGE)
+        case UsageError() | DatabaseUrlInvalid():
+            return Verdict(_in_one_line(error), WRONG_USAGE)
+        case GraphileError():
+            return Verdict(_in_one_line(error), FAILED)
+        case _:
+            return None
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

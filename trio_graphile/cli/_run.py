@@ -1,0 +1,113 @@
+"""`trio-graphile run`: a worker as a program."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+
+import attrs
+import trio
+
+from trio_graphile._database.database import open_database
+from trio_graphile._database.errors import safe_url
+from trio_graphile._model.outcomes import ShutdownReport
+from trio_graphile._worker.signals import stop_on_signals
+from trio_graphile._worker.worker import Worker
+from trio_graphile.cli._errors import UsageError
+from trio_graphile.cli._flags import (
+    DATABASE_DEFAULTS,
+    SHUTDOWN_DEFAULTS,
+    WORKER_DEFAULTS,
+    DatabaseFlags,
+    DatabaseUrl,
+    ShutdownFlags,
+    Switch,
+    Verbose,
+    WorkerFlags,
+    configure_logging,
+)
+from trio_graphile.cli._tasks import load_tasks
+from trio_graphile.embedded import embedded_postgres
+
+
+async def run(
+    tasks: str,
+    /,
+    *,
+    once: Switch = False,
+    embedded: Switch = False,
+    database_url: DatabaseUrl = None,
+    database_options: DatabaseFlags = DATABASE_DEFAULTS,
+    worker_options: WorkerFlags = WORKER_DEFAULTS,
+    shutdown_options: ShutdownFlags = SHUTDOWN_DEFAULTS,
+    verbose: Verbose = False,
+) -> None:
+    """Run jobs until a signal ends it.
+
+    Args:
+        tasks: Where the TaskRegistry is, as MODULE:NAME, such as app.jobs:tasks.
+        once: End as soon as no job is due.
+        embedded: Use a PostgreSQL of its own, in a temporary folder that is gone afterwards.
+    """
+    configure_logging(verbose=verbose)
+    registry = load_tasks(tasks)
+    options = attrs.evolve(worker_options, shutdown=shutdown_options)
+    async with (
+        _server(database_url, embedded=embedded) as url,
+        open_database(url, database_options) as database,
+    ):
+        worker = Worker(database, registry, options)
+        report = await _work(worker, where=safe_url(url), once=once)
+    _print(_describe_end(report))
+
+
+@contextlib.asynccontextmanager
+async def _server(url: str | None, *, embedded: bool) -> AsyncIterator[str | None]:
+    """Yield the URL of the database, None if only the PG* variables say where it is."""
+    if not embedded:
+        yield url if url is not None else os.environ.get("DATABASE_URL") or None
+        return
+    if url is not None:
+        raise UsageError("--embedded brings a database of its own: leave out --database-url")
+    async with embedded_postgres() as server:
+        yield server.url
+
+
+async def _work(worker: Worker, *, where: str, once: bool) -> ShutdownReport:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stop_on_signals, worker)
+        if once:
+            _print(_describe_start(worker, where))
+            report = await worker.run_once()
+        else:
+            report = await worker.run(task_status=_Announcement(_describe_start(worker, where)))
+    return report
+
+
+@attrs.frozen
+class _Announcement(trio.TaskStatus[None]):
+    """Prints its text when the worker has started."""
+
+    _text: str
+
+    def started(self, value: None = None) -> None:  # noqa: ARG002  # the interface's
+        _print(self._text)
+
+
+def _describe_start(worker: Worker, where: str) -> str:
+    tasks = ", ".join(worker.tasks.identifiers)
+    return (
+        f"{worker.worker_id} runs {tasks}; {worker.options.concurrency} at once; "
+        f"{where}, schema {worker.database.schema}"
+    )
+
+
+def _describe_end(report: ShutdownReport) -> str:
+    counts = f"{report.completed} completed, {report.failed} failed, {report.returned} given back"
+    lost = f", {report.lost} lost to other workers" if report.lost else ""
+    return f"{report.worker_id} ended: {counts}{lost}; that took {report.seconds:.2f} s"
+
+
+def _print(text: str) -> None:
+    print(text, flush=True)  # whoever reads it through a pipe waits for it
