@@ -51,20 +51,42 @@ async def uncommitted(database: Database, sql: str) -> AsyncIterator[None]:
     async with database.connection() as connection:
         await connection.execute("begin")
         await connection.execute(sql)
-        try:
-            yield
-        finally:
-            await connection.execute("rollback")
+        yield  # a session that comes back to its pool is rolled back
 
 
 async def wait_for_blocked_sessions(database: Database, count: int) -> None:
-    """Wait until so many sessions wait for a lock. Nothing announces that: the server has to be asked."""
-    while count > await database.fetch_value("""
-        select count(*)
+    """Wait until so many sessions wait for a lock."""
+    await wait_until(
+        database,
+        """
+        select count(*) >= $1::integer
         from pg_stat_activity
         where datname = current_database()
           and wait_event_type = 'Lock'
-    """):
+        """,
+        count,
+    )
+
+
+async def wait_for_ledger_reader(database: Database) -> None:
+    """Wait until another session of ours has looked at the ledger."""
+    await wait_until(
+        database,
+        """
+        select count(*) > 0
+        from pg_stat_activity
+        where datname = current_database()
+          and application_name like 'trio_graphile%'
+          and pid <> pg_backend_pid()
+          and query ilike '%migrations%'
+          and query not ilike '%insert into%'
+        """,
+    )
+
+
+async def wait_until(database: Database, question: str, *arguments: object) -> None:
+    """Ask until the answer is yes: what sessions do is announced to nobody."""
+    while not await database.fetch_value(question, *arguments):  # noqa: ASYNC110
         await trio.lowlevel.checkpoint()
 
 
@@ -133,22 +155,6 @@ async def test_we_come_while_node_is_halfway(
         nursery.start_soon(Client(empty).migrate)
         await wait_for_ledger_reader(empty)
     await assert_usable_by_both(node, empty, empty_database_url)
-
-
-async def wait_for_ledger_reader(database: Database) -> None:
-    """Wait until another session of ours has looked at the ledger."""
-    while not await database.fetch_value("""
-        select exists (
-          select
-          from pg_stat_activity
-          where datname = current_database()
-            and application_name like 'trio_graphile%'
-            and pid <> pg_backend_pid()
-            and query ilike '%migrations%'
-            and query not ilike '%insert into%'
-        )
-    """):
-        await trio.lowlevel.checkpoint()
 
 
 async def test_node_comes_while_we_are_halfway(
