@@ -1,96 +1,36 @@
 """The schema in the database: what is there, what is missing, and how it gets there.
 
-Two ledgers record what was installed. `migrations` is shared with the Node and the Rust worker, which judge a
-schema by its highest number and its highest breaking number alone; we write the numbers they know and never one
-of our own. `trio_graphile_migrations` is ours: the files in the folder `migrations`.
+Two ledgers record what was installed. `migrations` is shared with the Node and the Rust worker, which judge
+a schema by its highest number and its highest breaking number alone; we write the numbers they know and never
+one of our own. `trio_graphile_migrations` is ours: the files in the folder `migrations`.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
 from importlib import resources
 
 import attrs
 import trio
 
 from trio_graphile._database.connection import Connection, Executor
-from trio_graphile._database.statement import Statement, quote_identifier
-from trio_graphile._exceptions import (
-    MigrationFailed,
-    PostgresTooOld,
-    SchemaMissing,
-    SchemaTooNew,
-    SchemaTooOld,
-    StatementFailed,
+from trio_graphile._database.schema_plan import (
+    BREAKING_REVISIONS,
+    Migration,
+    Plan,
+    SchemaState,
+    plan_migration,
 )
+from trio_graphile._database.statement import Statement, quote_identifier
+from trio_graphile._exceptions import MigrationFailed, SchemaMissing, StatementFailed
 from trio_graphile._model.backoff import backoff_delays
 
 logger = logging.getLogger("trio_graphile.database")
 
-OLDEST_SERVER = 120_000
-OLDEST_REVISION = 18
-"""The oldest revision of the shared ledger whose tables are those of today."""
-NEWEST_REVISION = 20
-BREAKING_REVISIONS = frozenset({1, 3, 11, 13, 14, 16, 19})
-
-_FOUNDATION = 1
-"""The file that makes the tables: recorded, but not run, where somebody else made them."""
 _CLASHES = frozenset({"23505", "42P06", "42P07", "42710", "40P01", "55P03"})
 """What befalls two installers at once: something exists already, or one waits too long for the other."""
 _UNDEFINED = frozenset({"3F000", "42P01", "42703"})
-
-
-@attrs.frozen(kw_only=True)
-class Migration:
-    """One file of SQL."""
-
-    id: int
-    name: str
-    statement: Statement = attrs.field(repr=False)
-
-
-@attrs.frozen(kw_only=True)
-class SchemaState:
-    """What was found in the database."""
-
-    server_version: int
-    schema_exists: bool = True
-    ledger_exists: bool = True
-    breaking_exists: bool = True
-    """Whether the shared ledger has its third column, which the oldest releases did not make."""
-    revision: int | None = None
-    """The highest number in the shared ledger; None if it is empty or not there."""
-    breaking_revision: int | None = None
-    applied: frozenset[int] = frozenset()
-    """Our own migrations that were applied."""
-    being_written: bool = False
-    """Whether somebody is writing to the shared ledger right now."""
-
-    @property
-    def is_too_old(self) -> bool:
-        """Whether this is a schema older than we can take over, or one that somebody is still installing."""
-        return self.revision is not None and self.revision < OLDEST_REVISION
-
-
-@attrs.frozen(kw_only=True)
-class Plan:
-    """What has to be done, in one transaction and in this order."""
-
-    revisions: tuple[int, ...] = ()
-    """Rows that the shared ledger lacks."""
-    announced: bool = False
-    """Whether running workers are told of these: a fresh schema has none."""
-    scripts: tuple[Migration, ...] = ()
-    recorded: tuple[int, ...] = ()
-    """Rows that our ledger lacks."""
-    warning: str | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether the schema is as we want it."""
-        return not self.revisions and not self.recorded
 
 
 @attrs.frozen(kw_only=True)
@@ -109,59 +49,9 @@ class MigrationReport:
 class Patience:
     """How long to wait for other installers. Durations are seconds."""
 
-    limit: float = 60.0
+    limit: float = 30.0
     quiet_period: float = 1.5
     """An old schema that did not change for so long is not being migrated by anybody."""
-
-
-# --- what to do: no I/O -------------------------------------------------------------------------
-
-
-def plan_migration(state: SchemaState, migrations: Sequence[Migration]) -> Plan:
-    """Decide what a schema lacks. Raises `PostgresTooOld`, `SchemaTooOld` or `SchemaTooNew`."""
-    check_server(state.server_version)
-    if (state.breaking_revision or 0) > NEWEST_REVISION:
-        raise SchemaTooNew(
-            f"the schema's revision {state.breaking_revision} is a breaking one and we know none after "
-            f"{NEWEST_REVISION}: a newer trio_graphile is needed"
-        )
-    if state.is_too_old:
-        raise SchemaTooOld(
-            f"the schema is at revision {state.revision} and we can take over from {OLDEST_REVISION} on: "
-            "migrate it with the official tool first (npx graphile-worker --schema-only)"
-        )
-    if (state.revision or 0) > NEWEST_REVISION:
-        return Plan(
-            warning=f"the schema's revision {state.revision} is newer than the newest we know, "
-            f"{NEWEST_REVISION}; it is not marked as breaking, so we go on and change nothing"
-        )
-    missing = [migration for migration in migrations if migration.id not in state.applied]
-    return Plan(
-        revisions=tuple(range((state.revision or 0) + 1, NEWEST_REVISION + 1)),
-        announced=state.revision is not None,
-        scripts=tuple(m for m in missing if state.revision is None or m.id != _FOUNDATION),
-        recorded=tuple(migration.id for migration in missing),
-        warning=_unknown_migrations(state, migrations),
-    )
-
-
-def check_server(version: int) -> None:
-    """Raise `PostgresTooOld` for a server (180006 is 18.6) that lacks what the schema is made of."""
-    if version < OLDEST_SERVER:
-        number = f"{version // 10_000}.{version % 10_000 if version >= 100_000 else version // 100 % 100}"
-        raise PostgresTooOld(
-            f"PostgreSQL {OLDEST_SERVER // 10_000} or newer is needed; this server is {number}"
-        )
-
-
-def _unknown_migrations(state: SchemaState, migrations: Sequence[Migration]) -> str | None:
-    unknown = state.applied - {migration.id for migration in migrations}
-    if not unknown:
-        return None
-    return (
-        f"a newer trio_graphile applied its migrations {', '.join(map(str, sorted(unknown)))} to the schema; "
-        "they do not break older ones, so we go on"
-    )
 
 
 @functools.cache
@@ -284,8 +174,9 @@ async def migrate(
 ) -> MigrationReport:
     """Install the schema, bring it up to date, or do nothing if it is; others may do the same meanwhile.
 
-    Runs in one transaction of its own (do not call it inside another): all or nothing. Raises `PostgresTooOld`,
-    `SchemaTooOld`, `SchemaTooNew`, `MigrationFailed` (the server refuses a step), or `DatabaseError`.
+    Runs in one transaction of its own (do not call it inside another): all or nothing. Raises
+    `PostgresTooOld`, `SchemaTooOld`, `SchemaTooNew`, `MigrationFailed` (the server refuses a step), or
+    `DatabaseError`.
     """
     patience = patience if patience is not None else Patience()
     found = await _settled(connection, schema, patience)
