@@ -7,7 +7,7 @@ import inspect
 import sys
 import types
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Generic, Protocol, TypeVar, get_type_hints, overload
+from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints, overload
 
 import attrs
 import trio
@@ -73,7 +73,9 @@ class Task(Generic[PayloadT]):
             raise PayloadInvalid(self.identifier, mismatch.reasons) from None
 
     def from_json(self, text: str) -> PayloadT:
-        """Return the payload of a stored job. Raises `JobPayloadInvalid`."""
+        """Return the payload of a stored job; None if the handler takes none. Raises `JobPayloadInvalid`."""
+        if not self.wants_payload:
+            return cast("PayloadT", None)
         try:
             return self._format.from_json(text)
         except PayloadMismatch as mismatch:

@@ -342,7 +342,7 @@ async def connect(bridge: Bridge, url: str | None, settings: SessionSettings) ->
 
 
 async def _exchange_json_as_values(raw: Any) -> None:
-    # In the binary format, since asyncpg cannot read a composite type, a row of the jobs say, with text in it.
+    # Binary, since asyncpg cannot read a composite type (a row of the jobs, say) with a text codec in it.
     for name, version in (("json", b""), ("jsonb", b"\1")):
         await raw.set_type_codec(
             name,

@@ -61,9 +61,8 @@ def describe_error(error: BaseException) -> str:
     Never empty, never longer than PostgreSQL and people can bear, and nothing that PostgreSQL cannot store.
     """
     text = "; ".join(_describe_leaf(leaf) for leaf in leaves(error))
-    if len(text) > _LONGEST_ERROR:
-        text = text[: _LONGEST_ERROR - 1] + "…"
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"
 
 
 def _describe_leaf(error: BaseException) -> str:

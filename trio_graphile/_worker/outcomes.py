@@ -67,11 +67,6 @@ class Outcomes:
                 self._returned.append(outcome)
         self._arrived.set()
 
-    @property
-    def waiting(self) -> list[Job]:
-        """The jobs whose outcomes are not written yet."""
-        return [outcome.job for outcome in (*self._completed, *self._failed, *self._returned)]
-
     async def wait_for_room(self) -> None:
         """Wait while too many outcomes wait to be written: slots that outrun the database pause here."""
         while len(self._completed) + len(self._failed) + len(self._returned) > _MOST_WAITING:

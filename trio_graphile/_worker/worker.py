@@ -49,7 +49,7 @@ class Worker:
     worker_id: str = attrs.field(init=False, factory=lambda: f"trio_graphile_{os.urandom(9).hex()}")
     """What stands in `locked_by` of the rows that this worker holds."""
     _run: _Run | None = attrs.field(init=False, default=None, repr=False)
-    _stopped: bool = attrs.field(init=False, default=False, repr=False)
+    _stopping: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
     _ended: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> ShutdownReport:
@@ -60,7 +60,7 @@ class Worker:
         service fails for a reason that does not pass, and `ShutdownIncomplete`. Raises `WorkerBusy` if it
         runs already or has run and was stopped; one that was stopped before it ran ends at once.
         """
-        if self._stopped and not self._ended.is_set():
+        if self._stopping.is_set() and not self._ended.is_set():
             task_status.started()
             self._ended.set()
             return ShutdownReport(worker_id=self.worker_id)
@@ -77,7 +77,7 @@ class Worker:
 
     def stop(self) -> None:
         """Stop gracefully: start nothing more, give running jobs the grace period, then interrupt them."""
-        self._stopped = True
+        self._stopping.set()
         if self._run is not None:
             self._run.ending.set()
 
@@ -87,6 +87,10 @@ class Worker:
         if self._run is not None:
             self._run.interrupt()
 
+    async def wait_stopping(self) -> None:
+        """Wait until `stop` or `cancel` was called."""
+        await self._stopping.wait()
+
     async def wait_ended(self) -> None:
         """Wait until `run` or `run_once` has ended."""
         await self._ended.wait()
@@ -95,7 +99,7 @@ class Worker:
     def _running(self, *, drain: bool) -> Iterator[_Run]:
         if self._run is not None:
             raise WorkerBusy("the worker is running already")
-        if self._stopped:
+        if self._stopping.is_set():
             raise WorkerBusy("the worker was stopped; make a new one")
         self._run = _Run(self, drain=drain)
         try:

@@ -1,0 +1,198 @@
+"""`run_once`: drains what is due and what that adds, then says what it did."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import trio
+
+from tests.worker.conftest import Handlers, Table
+from trio_graphile import Client, Database, JobContext, JobSpec, TaskRegistry, Worker, WorkerOptions
+
+
+@pytest.fixture
+def worker(database: Database, handlers: Handlers) -> Worker:
+    return Worker(database, handlers.tasks, WorkerOptions(concurrency=10))
+
+
+async def test_all_due_jobs_are_run_and_leave_no_rows(
+    worker: Worker, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_jobs([("quick", None)] * 5)
+    report = await worker.run_once()
+    assert (report.completed, report.failed, report.returned, report.lost) == (5, 0, 0, 0)
+    assert [job.task_identifier for job in handlers.ended] == ["quick"] * 5
+    assert await table.jobs() == []
+
+
+async def test_an_empty_queue_is_nothing_to_do(worker: Worker) -> None:
+    report = await worker.run_once()
+    assert (report.completed, report.failed, report.returned) == (0, 0, 0)
+
+
+async def test_a_running_job_and_its_queue_are_locked_until_it_is_done(
+    worker: Worker, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_job("held", None, JobSpec(queue_name="q"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.run_once)
+        await handlers.wait_started(1)
+        [job] = await table.jobs()
+        assert (job["attempts"], job["locked_by"]) == (1, worker.worker_id)
+        assert await table.locked_queues() == {"q": worker.worker_id}
+        handlers.release.set()
+    assert await table.jobs() == []
+    assert await table.locked_queues() == {}
+
+
+async def test_jobs_of_different_queues_run_together(
+    worker: Worker, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_jobs([("held", None, JobSpec(queue_name=f"q{n}")) for n in range(5)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.run_once)
+        await handlers.wait_started(5)
+        assert len(await table.locked_queues()) == 5
+        handlers.release.set()
+
+
+async def test_jobs_of_one_queue_run_one_after_the_other_in_the_whole_fleet(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    spec = JobSpec(queue_name="q")
+    added = await client.add_raw_jobs([("quick", None, spec)] * 5)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            worker = Worker(database, handlers.tasks, WorkerOptions(concurrency=3))
+            nursery.start_soon(worker.run_once)
+    assert [job.id for job in handlers.ended] == [job.id for job in added]
+    assert handlers.most_at_once == 1
+    assert await table.jobs() == []
+
+
+async def test_a_job_that_a_job_adds_is_run_too(worker: Worker, client: Client, handlers: Handlers) -> None:
+    @handlers.tasks.task("parent")
+    async def parent(context: JobContext) -> None:
+        await context.client.add_raw_job("quick")
+
+    await client.add_raw_job("parent", None, JobSpec(queue_name="q"))
+    report = await worker.run_once()
+    assert report.completed == 2
+    assert len(handlers.ended) == 1
+
+
+async def test_a_failure_is_recorded_and_waits_for_its_time(
+    worker: Worker, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_job("failing", None, JobSpec(queue_name="q"))
+    assert (await worker.run_once()).failed == 1
+    [job] = await table.jobs()
+    assert (job["attempts"], job["max_attempts"]) == (1, 25)
+    assert job["last_error"] == "ValueError: no such luck"
+    assert job["delay"] == pytest.approx(math.e, abs=1)
+    assert (job["locked_by"], await table.locked_queues()) == (None, {})
+
+    assert (await worker.run_once()).failed == 0  # not due yet
+    await table.make_due()
+    assert (await worker.run_once()).failed == 1
+    [job] = await table.jobs()
+    assert job["attempts"] == 2
+    assert job["delay"] == pytest.approx(math.exp(2), abs=1)
+    assert handlers.started[1].last_error == "ValueError: no such luck"
+
+
+async def test_a_job_is_tried_as_often_as_it_may_be_and_then_kept(
+    worker: Worker, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_job("failing", None, JobSpec(max_attempts=3))
+    for _ in range(4):
+        await worker.run_once()
+        await table.make_due()
+    [job] = await table.jobs()
+    assert (job["attempts"], job["max_attempts"]) == (3, 3)
+    assert len(handlers.started) == 3
+
+
+async def test_a_job_of_the_future_waits_for_its_time(
+    worker: Worker, client: Client, handlers: Handlers, database: Database, table: Table
+) -> None:
+    in_an_hour = await database.fetch_value("select now() + interval '1 hour'")
+    await client.add_raw_job("quick", None, JobSpec(run_at=in_an_hour))
+    for _ in range(2):
+        await worker.run_once()
+    assert handlers.started == []
+    await table.make_due()
+    assert (await worker.run_once()).completed == 1
+
+
+async def test_a_keyed_job_added_again_while_it_runs_runs_again(
+    worker: Worker, client: Client, handlers: Handlers, table: Table
+) -> None:
+    spec = JobSpec(job_key="k")
+    first = await client.add_raw_job("held", 1, spec)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.run_once)
+        await handlers.wait_started(1)
+        second = await client.add_raw_job("held", 2, spec)
+        assert second.id != first.id
+        await handlers.wait_started(2)
+        handlers.release.set()
+    assert [job.payload for job in handlers.started] == [1, 2]
+    assert await table.jobs() == []
+
+
+async def test_a_keyed_job_pending_retry_that_is_added_again_starts_over(
+    worker: Worker, client: Client, table: Table
+) -> None:
+    job = await client.add_raw_job("failing", None, JobSpec(job_key="k"))
+    await worker.run_once()
+    again = await client.add_raw_job("quick", None, JobSpec(job_key="k"))
+    assert (again.id, again.attempts, again.last_error, again.revision) == (job.id, 0, None, 1)
+    assert (await worker.run_once()).completed == 1
+    assert await table.jobs() == []
+
+
+async def test_a_completed_job_frees_its_key(worker: Worker, client: Client) -> None:
+    first = await client.add_raw_job("quick", None, JobSpec(job_key="k"))
+    await worker.run_once()
+    second = await client.add_raw_job("quick", None, JobSpec(job_key="k"))
+    assert (second.id != first.id, second.revision) == (True, 0)
+
+
+async def test_jobs_start_in_the_order_of_priority_then_time(
+    database: Database, client: Client, handlers: Handlers
+) -> None:
+    jobs = await client.add_raw_jobs([("quick", None, JobSpec(priority=p)) for p in (3, -1, 2, 0)])
+    await Worker(database, handlers.tasks, WorkerOptions(concurrency=1)).run_once()
+    assert [job.id for job in handlers.started] == [jobs[i].id for i in (1, 3, 2, 0)]
+
+
+async def test_forbidden_flags_leave_jobs_to_others(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_job("quick", None, JobSpec(flags=("a", "b")))
+    other = await client.add_raw_job("quick", None, JobSpec(flags=("c", "d")))
+    options = WorkerOptions(concurrency=2, forbidden_flags=("d",))
+    assert (await Worker(database, handlers.tasks, options).run_once()).completed == 1
+    [left] = await table.jobs()
+    assert (left["id"], left["attempts"]) == (other.id, 0)
+
+
+async def test_a_stop_ends_a_drain_early(
+    worker: Worker, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_jobs([("held", None)] * 30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(worker.run_once)
+        await handlers.wait_started(10)
+        worker.stop()
+        handlers.release.set()
+    assert len(handlers.ended) == 10
+    left = await table.jobs()
+    assert [(job["attempts"], job["locked_by"]) for job in left] == [(0, None)] * 20
+
+
+async def test_a_worker_without_tasks_says_so(database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    await Worker(database, TaskRegistry()).run_once()
+    assert "has no tasks" in caplog.text
