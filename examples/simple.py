@@ -1,11 +1,26 @@
-"""Two tasks, some jobs, a worker beside the rest of a program, and a clean end. Brings its own PostgreSQL."""
+"""Some jobs, a worker that is stopped too early, and another that does the rest.
+
+Uses the database that $DATABASE_URL names, or else brings a PostgreSQL of its own.
+"""
 
 from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import attrs
 import trio
 
-from trio_graphile import Client, JobSpec, TaskRegistry, Worker, WorkerOptions, open_database
+from trio_graphile import (
+    Client,
+    JobContext,
+    ShutdownOptions,
+    TaskRegistry,
+    Worker,
+    WorkerOptions,
+    open_database,
+)
 from trio_graphile.embedded import embedded_postgres
 
 tasks = TaskRegistry()
@@ -19,40 +34,53 @@ class Welcome:
 
 @tasks.task("send_welcome")
 async def send_welcome(payload: Welcome) -> None:
-    await trio.sleep(0.05)  # a mail server would take its time too
-    print(f"  sent {payload.locale} welcome to {payload.to}")
+    await trio.sleep(0.02)  # a mail server would take its time, too
+    print(f"  a welcome to {payload.to}, in {payload.locale}")
 
 
-@tasks.task("count_words")  # a payload may be any type that JSON can hold
-async def count_words(text: str) -> None:
-    print(f"  {len(text.split())} words in {text!r}")
+@tasks.task("bake")  # a payload may be any type that JSON can hold
+async def bake(cake: str, context: JobContext) -> None:
+    print(f"  {cake}: into the oven, attempt {context.attempt}")
+    context.state.set()  # whatever the worker was made with: here an event
+    await trio.sleep(1)
+    print(f"  {cake}: done")
 
 
 async def main() -> None:
-    async with embedded_postgres() as server, open_database(server.url) as database:
+    async with database_url() as url, open_database(url) as database:
         client = Client(database, tasks)
         await client.migrate()
 
-        print("adding jobs before any worker runs")
         await client.add_jobs([(send_welcome, Welcome(to=f"{who}@example.org")) for who in ("ada", "grace")])
-        await client.add_job(count_words, "to be or not to be", JobSpec(priority=-1))
-
-        # The job becomes visible when the transaction commits, and never if it rolls back.
+        # This job appears when the transaction commits, and never if it rolls back.
         async with database.transaction() as connection:
-            await client.using(connection).add_job(send_welcome, Welcome(to="dijkstra@example.org"))
+            await client.using(connection).add_job(
+                send_welcome, Welcome(to="edsger@example.org", locale="nl")
+            )
 
-        print("draining the queue once")
-        report = await Worker(database, tasks, WorkerOptions(concurrency=4)).run_once()
-        print(f"  {report.completed} completed, {report.failed} failed")
-
-        worker = Worker(database, tasks)
-        print("running a worker beside the rest of the program")
+        print("a worker, as one child of a nursery:")
+        oven_is_on = trio.Event()
+        options = WorkerOptions(concurrency=4, shutdown=ShutdownOptions(grace_period=0.1))
+        worker = Worker(database, tasks, options, state=oven_is_on)
         async with trio.open_nursery() as nursery:
             await nursery.start(worker.run)  # returns as soon as it listens
-            await client.add_job(send_welcome, Welcome(to="alan@example.org"))
-            await trio.sleep(0.5)  # whatever else the program does
-            worker.stop()  # running handlers may finish; the nursery ends when the last one is recorded
-        print("stopped: nothing is locked, nothing is lost")
+            await client.add_job(bake, "apple pie")
+            await oven_is_on.wait()
+            worker.stop()  # too early: what still runs after the grace period goes back to the queue
+        print("  stopped: nothing is locked, nothing is lost")
+
+        print("another worker, which ends as soon as nothing is due:")
+        report = await Worker(database, tasks, state=trio.Event()).run_once()
+        print(f"  {report.completed} completed, {report.failed} failed, {report.returned} given back")
+
+
+@asynccontextmanager
+async def database_url() -> AsyncIterator[str]:
+    if url := os.environ.get("DATABASE_URL"):
+        yield url
+    else:
+        async with embedded_postgres() as server:
+            yield server.url
 
 
 if __name__ == "__main__":
