@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 
 _LONG_NUMBER = re.compile(r"\d{19}")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def encode(value: object) -> str:
@@ -78,7 +79,7 @@ def _unencodable(value: object, path: str) -> Iterator[tuple[str, str]]:
         case None | bool() | int() | enum.Enum() | uuid.UUID() | dt.date() | dt.time():
             return
         case str():
-            if any("\ud800" <= character <= "\udfff" for character in value):
+            if _LONE_SURROGATE.search(value):
                 yield path, "text with a lone surrogate is not valid Unicode"
         case float():
             if not math.isfinite(value):
@@ -87,6 +88,8 @@ def _unencodable(value: object, path: str) -> Iterator[tuple[str, str]]:
             for key, item in value.items():
                 if not isinstance(key, str):
                     yield path, f"the key {key!r} is not a string"
+                elif _LONE_SURROGATE.search(key):
+                    yield path, "a key with a lone surrogate is not valid Unicode"
                 yield from _unencodable(item, f"{path}.{key}")
         case list() | tuple():
             for index, item in enumerate(value):

@@ -53,6 +53,8 @@ class PayloadFormat(Generic[T]):
     """How payloads of one type become JSON text and come back. Made by `PayloadFormats`."""
 
     payload_type: Any
+    _wanted_class: type | None
+    """What a payload must be an instance of before its parts are looked at."""
     _structure: Hook
     _unstructure: Callable[[Any], Any]
     _reserved: _Reserved
@@ -61,8 +63,7 @@ class PayloadFormat(Generic[T]):
         """Return the JSON text of a payload, having read it back. Raises `PayloadMismatch`."""
         if payload is None and self.payload_type is types.NoneType:
             return "{}"  # what the database stores for a job without payload
-        wanted = class_of(self.payload_type)
-        if wanted is not None and not isinstance(payload, wanted):
+        if self._wanted_class is not None and not isinstance(payload, self._wanted_class):
             raise PayloadMismatch([f"{expected(self.payload_type, payload)} @ $"])
         text = self._encoded(payload)
         self.from_json(text)
@@ -110,6 +111,7 @@ class PayloadFormats:
         """
         return PayloadFormat(
             payload_type,
+            class_of(payload_type),
             self._converter.get_structure_hook(payload_type),
             self._converter.get_unstructure_hook(payload_type),
             _reserved_of(payload_type),

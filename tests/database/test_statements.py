@@ -1,0 +1,27 @@
+"""Every SQL statement of the package is understood by the server, against the schema as it is installed."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+
+import pytest
+
+from trio_graphile import Connection, _database
+from trio_graphile._database.statement import Statement, quote_identifier
+
+
+def statements() -> Iterator[object]:
+    for module in pkgutil.iter_modules(_database.__path__, f"{_database.__name__}."):
+        for name, value in vars(importlib.import_module(module.name)).items():
+            if isinstance(value, Statement):
+                yield pytest.param(value, id=f"{module.name.rpartition('.')[2]}.{name}")
+
+
+@pytest.mark.parametrize("statement", list(statements()))
+async def test_a_statement_can_be_prepared(connection: Connection, statement: Statement) -> None:
+    sql = statement.for_schema(quote_identifier("graphile_worker"))
+    if not sql.lstrip().startswith(("select", "with", "insert", "update", "delete")):
+        return  # utility statements cannot be
+    await connection.execute(f"prepare probe as {sql}")
