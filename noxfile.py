@@ -121,4 +121,4 @@ def run_pytest(session: nox.Session, *arguments: str) -> None:
 
 def npm_cache(session: nox.Session) -> dict[str, str]:
     """Keep npm's downloads in .nox: an account may have no home."""
-    return {"npm_config_cache": str(session.cache_dir / "npm")}
+    return {"npm_config_cache": str(session.cache_dir.resolve() / "npm")}
