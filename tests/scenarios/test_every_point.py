@@ -64,6 +64,7 @@ async def test_the_guarantee_holds_wherever_a_run_ends(
         count = await end_at(database, plan, point, act)
         if point > count:
             break  # this run was over before its turn came: there are no more points
+        assert count < 3 * undisturbed, "something runs in circles"
         total = max(total, count)
         point += step
         tried += 1

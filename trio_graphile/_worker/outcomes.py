@@ -69,7 +69,7 @@ class Outcomes:
 
     async def wait_for_room(self) -> None:
         """Wait while too many outcomes wait to be written: slots that outrun the database pause here."""
-        while len(self._completed) + len(self._failed) + len(self._returned) > _MOST_WAITING:
+        while self._count_waiting() > _MOST_WAITING:
             self._written = trio.Event()
             await self._written.wait()
 
@@ -77,7 +77,9 @@ class Outcomes:
         """Write outcomes as they come, until cancelled. What is left then is for `flush`."""
         task_status.started()
         while True:
-            await self._arrived.wait()
+            if self._count_waiting() == 0:
+                self._arrived = trio.Event()
+                await self._arrived.wait()
             await self.flush()
 
     async def flush(self) -> None:
@@ -85,8 +87,7 @@ class Outcomes:
 
         Cancelled between two statements it leaves the rest waiting.
         """
-        while self._completed or self._failed or self._returned:
-            self._arrived = trio.Event()
+        while self._count_waiting() > 0:
             self.counts.completed += await self._write(self._completed, self._recording.complete)
             self.counts.failed += await self._write(self._failed, self._recording.fail)
             self.counts.returned += await self._write(self._returned, self._recording.give_back)
@@ -111,6 +112,9 @@ class Outcomes:
         ours = await persist(attempt, what="recording outcomes")
         del waiting[: len(batch)]
         return self._settle([outcome.job for outcome in batch], ours, certain=certain)
+
+    def _count_waiting(self) -> int:
+        return len(self._completed) + len(self._failed) + len(self._returned)
 
     def _settle(self, jobs: Sequence[Job], ours: set[int], *, certain: bool) -> int:
         """Forget the jobs of a written batch; return how many were recorded."""

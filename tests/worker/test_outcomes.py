@@ -1,0 +1,181 @@
+"""The recorder: what it writes together, what it does when a write fails, and that it rests in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from trio_graphile import ConnectionLost, Job, StatementFailed
+from trio_graphile._model.outcomes import Completed, Failed, Outcome, Returned
+from trio_graphile._worker.outcomes import Outcomes, Recording
+
+NOW = datetime.now(UTC)
+
+
+def job(id_: int, queue_name: str | None = None) -> Job:
+    return Job(
+        id=id_,
+        task_identifier="a",
+        payload_json="{}",
+        run_at=NOW,
+        created_at=NOW,
+        updated_at=NOW,
+        queue_name=queue_name,
+    )
+
+
+@attrs.define(eq=False)
+class Ledger:
+    """Stands for the database: notes each write, and goes wrong on demand."""
+
+    written: list[tuple[str, list[int]]] = attrs.field(factory=list)
+    before_write: Callable[[], None] = lambda: None
+    errors: list[Exception] = attrs.field(factory=list)
+    stolen: set[int] = attrs.field(factory=set)
+    freed: list[bool] = attrs.field(factory=list)
+    known: dict[int, Job] = attrs.field(factory=dict)
+
+    def recorder(self) -> Outcomes:
+        return Outcomes(
+            recording=Recording(
+                complete=lambda done: self._write("completed", [o.job.id for o in done]),
+                fail=lambda failed: self._write("failed", [o.job.id for o in failed]),
+                give_back=lambda back: self._write("returned", [o.job.id for o in back]),
+            ),
+            known=self.known,
+            on_recorded=self.freed.append,
+        )
+
+    async def _write(self, what: str, ids: Sequence[int]) -> set[int]:
+        self.before_write()
+        await trio.lowlevel.checkpoint()
+        if self.errors:
+            raise self.errors.pop(0)
+        self.written.append((what, list(ids)))
+        return set(ids) - self.stolen
+
+
+async def test_what_arrives_during_a_write_leaves_together_in_the_next(nursery: trio.Nursery) -> None:
+    ledger = Ledger()
+    outcomes = ledger.recorder()
+    arriving = [2, 3, 4]
+
+    def arrive() -> None:
+        while arriving:
+            outcomes.put(Completed(job(arriving.pop(0))))
+
+    ledger.before_write = arrive
+    await nursery.start(outcomes.run)
+    outcomes.put(Completed(job(1)))
+    await trio.testing.wait_all_tasks_blocked()
+    assert ledger.written == [("completed", [1]), ("completed", [2, 3, 4])]
+
+
+async def test_the_recorder_rests_when_all_is_written(nursery: trio.Nursery) -> None:
+    """Also when an outcome of one kind came while one of another was being written."""
+    ledger = Ledger()
+    outcomes = ledger.recorder()
+    await nursery.start(outcomes.run)
+    for late in (Failed(job(2), "no"), Returned(job(3)), Completed(job(4))):
+        pending: list[Outcome] = [late]
+
+        def arrive(pending: list[Outcome] = pending) -> None:
+            while pending:
+                outcomes.put(pending.pop())
+
+        ledger.before_write = arrive
+        outcomes.put(Completed(job(1)))
+        with trio.fail_after(5):
+            await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_write_that_fails_in_passing_is_repeated(nursery: trio.Nursery) -> None:
+    ledger = Ledger(errors=[StatementFailed("deadlock", sqlstate="40P01"), ConnectionLost("gone")])
+    outcomes = ledger.recorder()
+    outcomes.put(Completed(job(1)))
+    with trio.fail_after(10):
+        await outcomes.flush()
+    assert ledger.written == [("completed", [1])]
+    assert outcomes.counts.completed == 1
+
+
+async def test_a_write_whose_fate_was_unknown_is_not_called_lost_when_repeated() -> None:
+    ledger = Ledger(errors=[ConnectionLost("after the commit")], stolen={1})
+    outcomes = ledger.recorder()
+    outcomes.put(Completed(job(1)))
+    await outcomes.flush()
+    assert (outcomes.counts.completed, outcomes.counts.lost) == (1, 0)
+
+
+async def test_a_job_that_is_not_ours_any_more_is_counted_as_lost() -> None:
+    ledger = Ledger(stolen={2})
+    outcomes = ledger.recorder()
+    for id_ in (1, 2):
+        outcomes.put(Completed(job(id_)))
+    await outcomes.flush()
+    assert (outcomes.counts.completed, outcomes.counts.lost) == (1, 1)
+
+
+async def test_an_error_that_does_not_pass_is_raised_and_the_outcomes_stay() -> None:
+    ledger = Ledger(errors=[StatementFailed("no such table", sqlstate="42P01")])
+    outcomes = ledger.recorder()
+    outcomes.put(Completed(job(1)))
+    with pytest.raises(StatementFailed):
+        await outcomes.flush()
+    await outcomes.flush()
+    assert ledger.written == [("completed", [1])]
+
+
+async def test_a_cancelled_flush_leaves_what_it_did_not_write() -> None:
+    ledger = Ledger()
+    outcomes = ledger.recorder()
+    outcomes.put(Completed(job(1)))
+    outcomes.put(Failed(job(2), "no"))
+    with trio.move_on_after(0):
+        await outcomes.flush()
+    assert ledger.written == []
+    await outcomes.flush()
+    assert ledger.written == [("completed", [1]), ("failed", [2])]
+
+
+async def test_a_recorded_job_is_forgotten_unless_it_was_claimed_again() -> None:
+    ledger = Ledger()
+    outcomes = ledger.recorder()
+    old, again, other = job(1), job(1), job(2)
+    ledger.known |= {1: again, 2: other}
+    outcomes.put(Completed(old))
+    outcomes.put(Completed(other))
+    await outcomes.flush()
+    assert ledger.known == {1: again}
+
+
+async def test_the_freeing_of_a_queue_is_told() -> None:
+    ledger = Ledger()
+    outcomes = ledger.recorder()
+    for queue_name in (None, "q"):
+        outcomes.put(Completed(job(1, queue_name)))
+        await outcomes.flush()
+    assert ledger.freed == [False, True]
+
+
+async def test_slots_pause_while_too_many_outcomes_wait(nursery: trio.Nursery) -> None:
+    outcomes = Ledger().recorder()
+    for id_ in range(5000):
+        outcomes.put(Completed(job(id_)))
+    passed = trio.Event()
+
+    async def slot() -> None:
+        await outcomes.wait_for_room()
+        passed.set()
+
+    nursery.start_soon(slot)
+    await trio.testing.wait_all_tasks_blocked()
+    assert not passed.is_set()
+    await outcomes.flush()
+    with trio.fail_after(5):
+        await passed.wait()
