@@ -52,6 +52,7 @@ async def index(payload: list[int]) -> None: ...
 ADA = Welcome(to="ada@example.org")
 SOON = datetime(2100, 1, 1, tzinfo=UTC)
 LATER = datetime(2200, 1, 1, tzinfo=UTC)
+ODD_FLAGS = ["", " ", "NULL", 'quotes " and \\', "{a,b}", "é"]
 KEYED = JobSpec(job_key="k")
 
 
@@ -189,7 +190,7 @@ async def test_many_jobs_come_back_in_their_order_with_all_that_is_theirs(client
         JobSpec(
             queue_name=f"q{n % 3}" if n % 2 else None,
             priority=n,
-            flags=[f"f{n}", 'odd "\\,{} flag'] if n % 5 else [],
+            flags=[f"f{n}", *ODD_FLAGS] if n % 5 else [],
         )
         for n in range(20)
     ]

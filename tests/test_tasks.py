@@ -207,6 +207,12 @@ def test_methods_partials_and_callable_objects_can_be_handlers() -> None:
     assert tasks.task("partial")(functools.partial(with_service, "smtp")).payload_type is Welcome
 
 
+send_welcome_payload = Welcome
+
+
+async def welcome_from_this_module(payload: Welcome) -> None: ...
+
+
 def plain(payload: Welcome) -> None: ...
 def generator() -> Iterator[None]:
     yield
@@ -268,6 +274,20 @@ def test_classes_local_to_a_function_are_found() -> None:
 
     payload = Local(Inner(1), [Inner(2)])
     assert handler.from_json(handler.to_json(payload)) == payload
+
+
+def test_names_mean_what_they_mean_where_they_were_written() -> None:
+    """A local class of the same name does not take the place of the one that a handler was written with."""
+
+    @attrs.frozen
+    class Welcome:
+        pass
+
+    async def local(payload: Welcome) -> None: ...
+
+    tasks = TaskRegistry()
+    assert tasks.task("local")(local).payload_type is Welcome
+    assert tasks.task("global")(welcome_from_this_module).payload_type is send_welcome_payload
 
 
 def test_an_unannotated_payload_is_any_json() -> None:

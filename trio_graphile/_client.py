@@ -77,14 +77,14 @@ class JobClient:
 
         Raises `PayloadInvalid`.
         """
-        return await self._add_one(NewJob(task.identifier, task.to_json(payload), spec or _PLAIN))
+        return await self._add_one(_typed_job((task, payload, _PLAIN if spec is None else spec)))
 
     async def add_raw_job(self, identifier: str, payload: Any = None, spec: JobSpec | None = None) -> Job:
         """Add a job for a task that another program handles. As `add_job`.
 
         The payload is any JSON value. None is stored as `{}`, as other programs do.
         """
-        return await self._add_one(_raw_job((identifier, payload, spec or _PLAIN)))
+        return await self._add_one(_raw_job((identifier, payload, _PLAIN if spec is None else spec)))
 
     async def add_batch_job(
         self, task: Addable[list[ItemT]], items: Iterable[ItemT], spec: JobSpec | None = None
@@ -245,18 +245,20 @@ _UNDEFINED = frozenset({"3F000", "42P01", "42883", "42704"})
 
 
 def _typed_job(job: TypedJob[Any]) -> NewJob:
-    task, payload, *spec = job
-    return NewJob(task.identifier, task.to_json(payload), spec[0] if spec else _PLAIN)
+    task, payload, *rest = job
+    (spec,) = rest or (_PLAIN,)
+    return NewJob(task.identifier, task.to_json(payload), spec)
 
 
 def _raw_job(job: RawJob) -> NewJob:
-    identifier, payload, *spec = job
+    identifier, payload, *rest = job
+    (spec,) = rest or (_PLAIN,)
     check_identifier(identifier)
     try:
         text = "{}" if payload is None else encode(payload)
     except ValueError as error:
         raise PayloadInvalid(identifier, [str(error)]) from None
-    return NewJob(identifier, text, spec[0] if spec else _PLAIN)
+    return NewJob(identifier, text, spec)
 
 
 def _calls(new_jobs: Sequence[NewJob]) -> Iterator[tuple[bool, list[int]]]:

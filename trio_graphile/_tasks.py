@@ -194,7 +194,7 @@ class TaskRegistry:
     def _format_for(self, identifier: str, payload_type: Any, scope: Mapping[str, Any]) -> PayloadFormat[Any]:
         try:
             if attrs.has(payload_type):
-                attrs.resolve_types(payload_type, localns=dict(scope))
+                attrs.resolve_types(payload_type, localns=_locals_of(payload_type, scope))
             return self._formats.format_for(payload_type)
         except NameError as error:
             raise TaskInvalid(identifier, _unknown_name(error)) from error
@@ -231,18 +231,22 @@ def _resolve(
         return Any
     annotated = types.SimpleNamespace(__annotations__={"payload": parameter.annotation})
     try:
-        return get_type_hints(annotated, _globals_of(handler), dict(scope), include_extras=True)["payload"]
+        function = _function_of(handler)
+        names = getattr(function, "__globals__", {})
+        return get_type_hints(annotated, names, _locals_of(function, scope), include_extras=True)["payload"]
     except NameError as error:
         raise TaskInvalid(identifier, _unknown_name(error)) from error
 
 
-def _globals_of(handler: Any) -> dict[str, Any]:
-    """Return the names that a handler's annotations were written with."""
+def _function_of(handler: Any) -> Any:
     if isinstance(handler, functools.partial):
-        handler = handler.func
-    if not inspect.isroutine(handler):
-        handler = type(handler).__call__
-    return getattr(inspect.unwrap(handler), "__globals__", {})
+        return _function_of(handler.func)
+    return inspect.unwrap(handler if inspect.isroutine(handler) else type(handler).__call__)
+
+
+def _locals_of(definition: Any, scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the local names that the annotations of a function or class may use, if it is local itself."""
+    return dict(scope) if "<locals>" in definition.__qualname__ else {}
 
 
 def _unknown_name(error: NameError) -> str:
