@@ -238,7 +238,7 @@ async def test_a_worker_that_was_stopped_before_it_ran_ends_at_once(
     await client.add_raw_job("quick")
     worker = make_worker(database, handlers.tasks)
     worker.stop()
-    async with trio.open_nursery() as nursery:
+    async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # that start returns is the point
         await nursery.start(worker.run)
     assert handlers.started == []
     assert len(await table.jobs()) == 1

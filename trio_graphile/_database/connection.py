@@ -90,7 +90,7 @@ class Bridge:
         try:
             return task.result()  # type: ignore[no-any-return]  # trio-asyncio is untyped
         except asyncio.CancelledError:
-            raise TimeoutError("given up") from None
+            raise TimeoutError("given up") from None  # noqa: ASYNC104  # asyncio's cancellation, not Trio's
 
 
 @contextlib.asynccontextmanager
@@ -200,7 +200,7 @@ class Connection:
             yield self
             await trio.lowlevel.checkpoint_if_cancelled()
         except BaseException:
-            await self._roll_back(transaction)
+            await self._roll_back(transaction)  # noqa: ASYNC102  # uncancellable and bounded inside
             raise
         await self._settle(transaction.commit)
 
@@ -267,7 +267,7 @@ class Connection:
                 return await self._translated(call)
             finally:
                 for request in requests:  # else it might hit the session's next statement
-                    await request
+                    await request  # noqa: ASYNC102  # in asyncio, which settle() bounds
 
         try:
             return await self._bridge.settle(

@@ -44,7 +44,7 @@ class Pool:
                 yield connection
             finally:
                 try:
-                    await connection.reset()
+                    await connection.reset()  # noqa: ASYNC102  # uncancellable and bounded inside
                 except DatabaseError:
                     connection.terminate()
 

@@ -172,7 +172,7 @@ class _Run:
                     raise
                 raise verdict from group
             finally:
-                await self._flush()
+                await self._flush()  # noqa: ASYNC102  # shielded and bounded inside
         report = ShutdownReport(
             worker_id=self.worker.worker_id,
             seconds=trio.current_time() - self._ending_at,
