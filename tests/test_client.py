@@ -182,6 +182,19 @@ async def test_adding_under_the_key_of_a_running_job_adds_another(client: Client
     ]
 
 
+async def test_two_adds_under_the_key_of_a_running_job_leave_one_waiting(
+    client: Client, database: Database
+) -> None:
+    first = await client.add_job(send_welcome, ADA, KEYED)
+    await lock(database)
+    async with trio.open_nursery() as nursery:
+        for name in ("eve", "bob"):
+            nursery.start_soon(client.add_jobs, [(send_welcome, Welcome(to=name), KEYED)])
+    rows = await stored(database)
+    assert [key for _, key, _ in rows] == [None, "k"]
+    assert rows[0][0] == first.id
+
+
 # --- adding many ----------------------------------------------------------------------------------
 
 
@@ -433,6 +446,27 @@ async def test_what_is_done_in_a_transaction_is_there_once_it_commits(
     assert [job_id for job_id, _, _ in await stored(database)] == [job.id for job in added]
 
 
+async def test_a_client_for_a_transaction_does_not_maintain_the_schema(
+    client: Client, connection: Connection
+) -> None:
+    inside = client.using(connection)
+    assert not hasattr(inside, "migrate")
+    assert not hasattr(inside, "cleanup")
+
+
+async def test_ten_thousand_jobs_of_a_transaction_that_rolls_back_leave_nothing(
+    client: Client, database: Database
+) -> None:
+    async def add_and_fail() -> None:
+        async with database.transaction() as connection:
+            added = await client.using(connection).add_jobs([(tick, None)] * 10_000)
+            raise ArithmeticError(len(added))
+
+    with pytest.raises(ArithmeticError, match=r"^10000$"):
+        await add_and_fail()
+    assert await stored(database) == []
+
+
 async def test_a_transaction_survives_jobs_that_were_refused_on_our_side(
     client: Client, connection: Connection
 ) -> None:
@@ -680,6 +714,39 @@ async def test_cleaning_up_leaves_alone_what_a_concurrent_add_refers_to(
     assert set(counts.values()) == {0}
     (job,) = await queue.get_jobs(database, "w", ["adding"], 1)
     assert job.queue_name == "adding"
+
+
+DANGLING = """
+    select count(*)
+    from graphile_worker._private_jobs as jobs
+    left join graphile_worker._private_tasks as tasks on tasks.id = jobs.task_id
+    left join graphile_worker._private_job_queues as queues on queues.id = jobs.job_queue_id
+    where tasks.id is null
+      or (jobs.job_queue_id is not null and queues.id is null)
+"""
+
+
+async def test_no_job_is_left_without_its_task_or_queue_by_cleaning_up_meanwhile(
+    client: Client, database: Database
+) -> None:
+    finished = trio.Event()
+
+    async def add() -> None:
+        for number in range(100):
+            job = await client.add_raw_job(f"t{number % 3}", None, JobSpec(queue_name=f"q{number % 3}"))
+            if number % 10:
+                await client.complete_jobs([job.id])
+        finished.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(add)
+        collected = 0
+        while not finished.is_set():
+            counts = await client.cleanup([Cleanup.GC_TASK_IDENTIFIERS, Cleanup.GC_JOB_QUEUES])
+            collected += sum(counts.values())
+    assert collected > 0
+    assert await database.fetch_value(DANGLING) == 0
+    assert len(await stored(database)) == 10
 
 
 async def test_cleanup_knows_its_tasks_by_name_too(client: Client) -> None:

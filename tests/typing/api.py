@@ -13,6 +13,7 @@ import trio
 
 import trio_graphile
 from trio_graphile import (
+    Cleanup,
     Client,
     Job,
     JobClient,
@@ -53,6 +54,10 @@ async def forget(payload: int) -> None: ...
 
 @tasks.task("resize")
 async def resize(payload: Resize) -> None: ...
+
+
+@tasks.task("index")
+async def index(payload: list[int]) -> None: ...
 
 
 @tasks.task("tick")
@@ -99,6 +104,10 @@ async def add_many(client: Client) -> None:
     for job in added:
         assert_type(job, Job)
     await client.add_jobs([(send_welcome, Welcome(to="ada"), JobSpec(priority=1))])
+    await client.add_raw_jobs([("a", 1), ("b", {"n": 2}, JobSpec(priority=1))])
+    await client.add_batch_job(index, [1, 2])
+    await client.add_batch_job(index, ["a"])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await client.add_batch_job(forget, [1])  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.add_jobs([(send_welcome, 5)])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
 
 
@@ -106,6 +115,17 @@ async def add_in_a_transaction(client: Client, database: trio_graphile.Database)
     async with database.transaction() as connection:
         assert_type(client.using(connection), JobClient)
         await client.using(connection).add_job(send_welcome, Welcome(to="ada@example.org"))
+        # What takes a transaction of its own cannot be done in yours.
+        await client.using(connection).migrate()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        await client.using(connection).cleanup()  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+
+
+async def change(client: Client) -> None:
+    changed = await client.reschedule_jobs([1, 2], priority=0)
+    assert_type(changed.jobs, tuple[Job, ...])
+    assert_type(changed.skipped_ids, tuple[int, ...])
+    assert_type(await client.remove_job("welcome:ada"), Job | None)
+    assert_type(await client.cleanup(Cleanup), dict[Cleanup, int])
 
 
 async def serve(url: str) -> None:
