@@ -268,6 +268,10 @@ async def test_an_error_of_the_body_comes_out_as_it_is(empty_database_url: str) 
         ("nonsense", DatabaseUrlInvalid, "looks like postgresql://"),
         ("mysql://root@localhost/db", DatabaseUrlInvalid, "looks like postgresql://"),
         ("postgresql://someone:secret@127.0.0.1:port/db", DatabaseUrlInvalid, "looks like postgresql://"),
+        ("postgresql://someone:secret/more@127.0.0.1/db", DatabaseUrlInvalid, "%2F"),
+        ("postgresql://someone:12/secret@127.0.0.1/db", DatabaseUrlInvalid, "%2F"),
+        ("postgresql://someone:12?secret@127.0.0.1/db", DatabaseUrlInvalid, "%3F"),
+        ("postgresql://someone:12#secret@127.0.0.1/db", DatabaseUrlInvalid, "%23"),
     ],
 )
 async def test_a_wrong_url_is_refused_with_an_example(url: str, error: type[Exception], text: str) -> None:
@@ -367,6 +371,7 @@ async def test_a_database_that_does_not_exist_is_refused_at_once(empty_database_
         ("postgresql://ada:secret@db.example:5433/queue", "postgresql://ada@db.example:5433/queue"),
         ("postgresql://ada@/queue?host=/run/pg&password=secret", "postgresql://ada@/run/pg/queue"),
         ("postgresql://[broken", "a URL that cannot be parsed"),
+        ("postgresql://ada:12/secret@h/queue", "a URL that cannot be parsed"),
         (None, "the PG* variables' address"),
     ],
 )

@@ -20,6 +20,7 @@ from trio_graphile._database.connection import (
     connect,
     open_bridge,
 )
+from trio_graphile._database.errors import check_url
 from trio_graphile._database.pool import Pool
 from trio_graphile._database.statement import Statement, quote_identifier
 from trio_graphile._exceptions import DatabaseUrlInvalid
@@ -154,6 +155,6 @@ def _configured_url(url: str | None) -> str | None:
         raise DatabaseUrlInvalid(
             "no database is configured: give a URL, or set DATABASE_URL, or PGHOST and its like"
         )
-    if url is not None and not url.startswith(("postgres://", "postgresql://")):
-        raise DatabaseUrlInvalid("a database URL looks like postgresql://user@host:5432/database")
+    if url is not None:
+        check_url(url)
     return url

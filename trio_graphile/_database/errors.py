@@ -15,6 +15,10 @@ from trio_graphile._exceptions import (
     is_transient,
 )
 
+_EXAMPLE = (
+    "a database URL looks like postgresql://user:password@host:5432/database, with the characters / ? # @ : "
+    "of a password written as %2F %3F %23 %40 %3A"
+)
 # The server says one of these and hangs up.
 _FATAL_STATES = frozenset({"57P01", "57P02", "57P03", "57P05"})
 
@@ -41,9 +45,20 @@ def describe_connect_error(error: BaseException, url: str | None) -> GraphileErr
         return DatabaseUnavailable(f"cannot reach PostgreSQL at {where}: {_text(error)}", sqlstate=sqlstate)
     if sqlstate is not None:
         return DatabaseRefused(f"PostgreSQL at {where} turned us away: {_text(error)}", sqlstate=sqlstate)
-    return DatabaseUrlInvalid(
-        f"{_text(error)} (a database URL looks like postgresql://user@host:5432/database)"
-    )
+    return DatabaseUrlInvalid(f"{_text(error)}; {_EXAMPLE}")
+
+
+def check_url(url: str) -> None:
+    """Raise `DatabaseUrlInvalid` for what is no database URL, without repeating any of it."""
+    if not url.startswith(("postgres://", "postgresql://")):
+        raise DatabaseUrlInvalid(_EXAMPLE)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise DatabaseUrlInvalid(f"the host or the port is not one; {_EXAMPLE}") from None
+    if "@" in parts.path + parts.query.partition("=")[0] + parts.fragment:
+        raise DatabaseUrlInvalid(f"an @ stands where none can be; {_EXAMPLE}")
 
 
 def safe_url(url: str | None) -> str:
@@ -51,6 +66,7 @@ def safe_url(url: str | None) -> str:
     if url is None:
         return "the PG* variables' address"
     try:
+        check_url(url)
         parts = urlsplit(url)
         user = f"{parts.username}@" if parts.username else ""
         host = parts.hostname or next(
@@ -62,7 +78,7 @@ def safe_url(url: str | None) -> str:
             "localhost",
         )
         port = f":{parts.port}" if parts.port else ""
-    except ValueError:
+    except (DatabaseUrlInvalid, ValueError):
         return "a URL that cannot be parsed"
     return f"{parts.scheme}://{user}{host}{port}{parts.path}"
 
