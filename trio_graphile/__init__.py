@@ -33,7 +33,13 @@ from trio_graphile._exceptions import (
     WorkerCrashed,
 )
 from trio_graphile._model.jobs import ChangedJobs, Cleanup, Job, JobKeyMode, JobSpec
-from trio_graphile._model.options import DatabaseOptions, ShutdownOptions, WorkerOptions
+from trio_graphile._model.options import (
+    DatabaseOptions,
+    LocalQueueOptions,
+    RefetchDelayOptions,
+    ShutdownOptions,
+    WorkerOptions,
+)
 from trio_graphile._model.outcomes import ShutdownReport
 from trio_graphile._tasks import JobContext, Task, TaskRegistry
 from trio_graphile._worker.signals import stop_on_signals
@@ -61,11 +67,13 @@ __all__ = [
     "JobKeyMode",
     "JobPayloadInvalid",
     "JobSpec",
+    "LocalQueueOptions",
     "MigrationFailed",
     "OptionInvalid",
     "PayloadInvalid",
     "PostgresNotFound",
     "PostgresTooOld",
+    "RefetchDelayOptions",
     "SchemaError",
     "SchemaMissing",
     "SchemaTooNew",

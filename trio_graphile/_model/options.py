@@ -39,6 +39,13 @@ def _count(least: int, most: int) -> Any:
     return check
 
 
+def _abort_threshold(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 1
+    ):
+        raise OptionInvalid(attribute.name, f"a number of jobs of at least 1 is needed, not {value!r}")
+
+
 def _default_schema() -> str:
     return os.environ.get("GRAPHILE_WORKER_SCHEMA") or DEFAULT_SCHEMA
 
@@ -72,6 +79,30 @@ class DatabaseOptions:
 
 
 @attrs.frozen(kw_only=True)
+class RefetchDelayOptions:
+    """A pause after a claim that brought few jobs, so that a trickle of jobs is claimed in batches."""
+
+    duration: float = attrs.field(validator=_seconds(600))
+    """About how long, in seconds: half to one and a half times as long, at random."""
+    threshold: int = attrs.field(default=0, validator=_count(0, 1_000_000))
+    """Up to how many jobs are few."""
+    max_abort_threshold: float | None = attrs.field(default=None, validator=_abort_threshold)
+    """How many announced jobs end the pause early, drawn at random up to this; by default five times the size
+    of the local queue, and infinity for never."""
+
+
+@attrs.frozen(kw_only=True)
+class LocalQueueOptions:
+    """Jobs claimed ahead of the slots that will run them. Durations are seconds."""
+
+    size: int = attrs.field(default=0, validator=_count(0, 1_000_000))
+    """How many jobs may be held beyond what idle slots can run at once; 0 claims only for idle slots."""
+    ttl: float = attrs.field(default=300.0, validator=_seconds(86_400))
+    """How long a job may be held before it is given back to others."""
+    refetch_delay: RefetchDelayOptions | None = None
+
+
+@attrs.frozen(kw_only=True)
 class ShutdownOptions:
     """How a worker ends. The sum of both bounds a graceful stop, `flush_timeout` alone a cancellation."""
 
@@ -93,4 +124,13 @@ class WorkerOptions:
     """False never opens a LISTEN session: jobs are then found by polling alone."""
     forbidden_flags: tuple[str, ...] = attrs.field(default=(), converter=_flags)
     """Jobs with any of these flags are left to other workers."""
+    local_queue: LocalQueueOptions = attrs.field(factory=LocalQueueOptions)
     shutdown: ShutdownOptions = attrs.field(factory=ShutdownOptions)
+
+    def __attrs_post_init__(self) -> None:
+        delay = self.local_queue.refetch_delay
+        if delay is not None and delay.duration > self.poll_interval:
+            raise OptionInvalid(
+                "local_queue.refetch_delay.duration",
+                f"{delay.duration} s is longer than the poll_interval of {self.poll_interval} s",
+            )

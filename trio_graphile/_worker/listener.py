@@ -24,7 +24,8 @@ class Listener:
     """Holds the LISTEN session; opens it again, for ever, when it is lost."""
 
     _open: Callable[[], Awaitable[Connection]]
-    _on_jobs: Callable[[], None]
+    _on_jobs: Callable[[int], None]
+    """Called with how many jobs were announced."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled. Started once it listens, or has failed to for a first time."""
@@ -36,7 +37,7 @@ class Listener:
                     await connection.listen(JOBS_INSERT, self._hear)
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
-                    self._on_jobs()  # whatever was added while nobody listened
+                    self._on_jobs(1)  # whatever was added while nobody listened
                     delays = backoff_delays(cap=_LONGEST_PAUSE)
                     await connection.wait_closed()
                 finally:
@@ -53,8 +54,9 @@ class Listener:
             await trio.sleep(delay)
 
     def _hear(self, payload: str) -> None:
-        if announced_jobs(payload) > 0:
-            self._on_jobs()
+        count = announced_jobs(payload)
+        if count > 0:
+            self._on_jobs(count)
 
 
 def announced_jobs(payload: str) -> int:

@@ -1,10 +1,16 @@
-"""The local queue: claims jobs, holds them until a slot takes them, gives back what nobody took."""
+"""The local queue: claims jobs, holds them until a slot takes them, gives back what nobody took.
+
+What it does next is decided in `_model.local_queue`; here it is done.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
+import random
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from typing import assert_never
 
 import attrs
 import trio
@@ -12,13 +18,26 @@ import trio
 from trio_graphile._exceptions import DatabaseError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.jobs import Job
+from trio_graphile._model.local_queue import (
+    Claim,
+    GiveBack,
+    Mode,
+    Occasion,
+    Rest,
+    Situation,
+    Step,
+    next_mode,
+    next_step,
+    refill_mark,
+)
+from trio_graphile._model.options import LocalQueueOptions, RefetchDelayOptions
 
 logger = logging.getLogger("trio_graphile.worker")
 
 
 @attrs.define(eq=False, kw_only=True)
 class LocalQueue:
-    """One Trio task claims; slots take. A job is always in exactly one hand: here, or in a slot."""
+    """One Trio task claims; slots take. A job is always in exactly one hand: here, or in a slot's."""
 
     _claim: Callable[[int], Awaitable[list[Job]]]
     _reconcile: Callable[[], Awaitable[None]]
@@ -28,11 +47,20 @@ class LocalQueue:
     """All jobs between their claim and their record, by id; shared with the recorder."""
     _poll_interval: float
     _ending: trio.Event
+    _options: LocalQueueOptions
+    _mode: Mode = Mode.STARTING
     _held: deque[Job] = attrs.field(factory=deque)
     _idle_slots: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
-    _room: trio.Event = attrs.field(factory=trio.Event)
-    _nudged: trio.Event = attrs.field(factory=trio.Event)
-    _closed: bool = False
+    _woken: trio.Event = attrs.field(factory=trio.Event)
+    """Something happened on which the next step may depend."""
+    _claim_at: float = -math.inf
+    _expires_at: float = math.inf
+    _delayed_until: float = -math.inf
+    _announced: int = 0
+    """How many jobs were announced since the last claim began."""
+    _enough_announced: float = math.inf
+    """How many of them end a refetch delay early."""
+    _suspended: bool = False
 
     async def take(self) -> Job | None:
         """Wait for the next job; None once no more will come.
@@ -40,59 +68,124 @@ class LocalQueue:
         Atomic under cancellation: a job that is not returned is still held.
         """
         await trio.lowlevel.checkpoint()
-        while not (self._closed or self._ending.is_set()):
+        while self._mode is not Mode.RELEASED and not self._ending.is_set():
             if self._held:
-                return self._held.popleft()
-            self._room.set()
+                return self._hand_out()
+            self._happened(Occasion.SLOT_ASKED)
             await self._idle_slots.park()
         return None
 
-    def nudge(self) -> None:
-        """Claim soon: there may be something to claim."""
-        self._nudged.set()
+    def announce(self, jobs: int) -> None:
+        """Take notice that there may be so many jobs more to claim."""
+        self._announced += jobs
+        now = trio.current_time()
+        if now >= self._delayed_until or self._announced >= self._enough_announced:
+            self._claim_at = self._delayed_until = -math.inf
+        else:
+            self._claim_at = min(self._claim_at, self._delayed_until)
+        self._woken.set()
+
+    def drop(self, lost: Collection[int]) -> None:
+        """Forget held jobs that are not ours any more."""
+        for job in [job for job in self._held if job.id in lost]:
+            self._held.remove(job)
+            self._known.pop(job.id, None)
+
+    def suspend(self) -> None:
+        """Give back what is held and claim nothing until `resume`."""
+        self._suspended = True
+        self._release_held(Occasion.TIME_TO_LIVE_OVER)
+
+    def resume(self) -> None:
+        """Claim again."""
+        self._suspended = False
+        if self._idle_slots:
+            self._happened(Occasion.SLOT_ASKED)  # they asked while nobody listened
+        self.announce(1)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep the idle slots in work until cancelled."""
+        """Keep the slots in work until cancelled."""
         task_status.started()
+        self._happened(Occasion.START)
         try:
             while True:
-                wanted, got = await self._fill()
-                if got < wanted:
-                    await self._pause()
+                await self._act(self._decide())
         finally:
-            self._close()
+            self._release_held(Occasion.RELEASE)
+            self._idle_slots.unpark_all()
 
     async def drain(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """As `run`, but end when nothing is due and every job that ran is recorded."""
         task_status.started()
+        self._happened(Occasion.START)
         try:
             while True:
                 # Asked before the claim: a job recorded since may have freed its queue or added another.
                 nothing_unrecorded = not self._known
-                wanted, got = await self._fill()
-                if got == 0 and nothing_unrecorded:
+                step = self._decide()
+                if await self._act(step) == 0 and nothing_unrecorded and isinstance(step, Claim):
                     return
-                if got < wanted:
-                    await self._pause()
         finally:
-            self._close()
+            self._release_held(Occasion.RELEASE)
+            self._idle_slots.unpark_all()
 
-    async def _fill(self) -> tuple[int, int]:
-        """Wait for an idle slot, then claim for all; return how many were wanted and how many came."""
-        while self._wanted() <= 0:
-            self._room = trio.Event()
-            await self._room.wait()
-        await trio.lowlevel.checkpoint()  # other slots that are about to become idle share the claim
-        self._nudged = trio.Event()
-        wanted = self._wanted()
-        jobs = await self._claim_patiently(wanted)
+    def _decide(self) -> Step:
+        if self._suspended:
+            return Rest(math.inf)
+        return next_step(
+            Situation(
+                mode=self._mode,
+                now=trio.current_time(),
+                idle_slots=len(self._idle_slots),  # one that was woken for a held job is not among them
+                held=len(self._held),
+                size=self._options.size,
+                claim_at=self._claim_at,
+                expires_at=self._expires_at,
+            )
+        )
+
+    async def _act(self, step: Step) -> int:
+        """Do what was decided; return how many jobs came."""
+        match step:
+            case Claim(limit):
+                return await self._fill(limit)
+            case GiveBack():
+                self._release_held(Occasion.TIME_TO_LIVE_OVER)
+            case Rest(until):
+                self._woken = trio.Event()
+                with trio.move_on_at(until):
+                    await self._woken.wait()
+                await trio.lowlevel.checkpoint()  # other slots that are about to become idle share the claim
+            case _:
+                assert_never(step)
+        return 0
+
+    async def _fill(self, limit: int) -> int:
+        self._announced = 0
+        jobs = await self._claim_patiently(limit)
+        now = trio.current_time()
         for job in jobs:
             self._known[job.id] = job
-        self._held.extend(jobs)
-        self._idle_slots.unpark(count=len(jobs))
-        return wanted, len(jobs)
+        if jobs:
+            self._held.extend(jobs)
+            self._expires_at = now + self._options.ttl
+            self._happened(Occasion.JOBS_CAME)
+            self._idle_slots.unpark(count=len(jobs))
+        self._claim_at = -math.inf if len(jobs) >= limit else now + self._poll_interval
+        if len(jobs) < limit:
+            self._delay_next_claim(len(jobs), now)
+        return len(jobs)
 
-    async def _claim_patiently(self, wanted: int) -> list[Job]:
+    def _delay_next_claim(self, came: int, now: float) -> None:
+        """After a claim that came back short: what was announced meanwhile counts, and a delay may start."""
+        delay = self._options.refetch_delay
+        if delay is not None and came <= delay.threshold:
+            self._delayed_until = now + delay.duration * random.uniform(0.5, 1.5)  # noqa: S311  # spreads a fleet
+            self._enough_announced = _draw_abort_threshold(delay, self._options.size)
+        if self._announced:
+            self.announce(0)
+
+    async def _claim_patiently(self, limit: int) -> list[Job]:
         """Claim; wait out what passes. A claim that was lost on its way is given back before the next."""
         lost = False
         for delay in backoff_delays(cap=max(self._poll_interval, 1.0)):
@@ -100,7 +193,7 @@ class LocalQueue:
                 if lost:
                     await self._reconcile()
                     lost = False
-                return await self._claim(wanted)
+                return await self._claim(limit)
             except DatabaseError as error:
                 if not error.transient:
                     raise
@@ -109,15 +202,25 @@ class LocalQueue:
             await trio.sleep(delay)
         raise AssertionError("backoff_delays never ends")
 
-    async def _pause(self) -> None:
-        with trio.move_on_after(self._poll_interval):
-            await self._nudged.wait()
+    def _hand_out(self) -> Job:
+        job = self._held.popleft()
+        if not self._held:
+            self._happened(Occasion.LAST_TAKEN)
+        elif len(self._held) == refill_mark(self._options.size):
+            self._woken.set()
+        return job
 
-    def _wanted(self) -> int:
-        return len(self._idle_slots)  # a slot that was woken for a held job has left the lot already
-
-    def _close(self) -> None:
-        self._closed = True
+    def _release_held(self, occasion: Occasion) -> None:
         while self._held:
             self._give_back(self._held.popleft())
-        self._idle_slots.unpark_all()
+        self._happened(occasion)
+
+    def _happened(self, occasion: Occasion) -> None:
+        self._mode = next_mode(self._mode, occasion)
+        self._woken.set()
+
+
+def _draw_abort_threshold(delay: RefetchDelayOptions, size: int) -> float:
+    """Return how many announced jobs end this delay, at random so that a fleet does not wake as one."""
+    most = 5 * size if delay.max_abort_threshold is None else delay.max_abort_threshold
+    return math.inf if math.isinf(most) else max(1, math.floor(random.random() * most))  # noqa: S311

@@ -18,7 +18,7 @@ from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session
 from trio_graphile._exceptions import DatabaseError, ShutdownIncomplete, WorkerBusy, WorkerCrashed, leaves
 from trio_graphile._model.jobs import Job
-from trio_graphile._model.options import WorkerOptions
+from trio_graphile._model.options import LocalQueueOptions, WorkerOptions
 from trio_graphile._model.outcomes import Returned, ShutdownReport
 from trio_graphile._tasks import JobContext, TaskRegistry
 from trio_graphile._worker.listener import Listener
@@ -145,6 +145,7 @@ class _Run:
             known=self._known,
             poll_interval=worker.options.poll_interval,
             ending=self.ending,
+            options=_without_delay(worker.options.local_queue) if self._drain else worker.options.local_queue,
         )
         client = Client(worker.database, worker.tasks)
         self._runner = Runner(
@@ -254,10 +255,10 @@ class _Run:
 
     def _after_record(self, freed_a_queue: bool) -> None:  # noqa: FBT001  # a callback with one meaning
         if freed_a_queue or self._drain:
-            self._local_queue.nudge()
+            self._local_queue.announce(1)
 
     def _listener(self) -> Listener:
-        return Listener(self._listening_session, self._local_queue.nudge)
+        return Listener(self._listening_session, self._local_queue.announce)
 
     async def _listening_session(self) -> Any:
         return await self.worker.database.open_session("listen", cancel_patience=self._patience)
@@ -276,6 +277,10 @@ class _Run:
         finally:
             for session in (self._claiming, self._recording):
                 await session.aclose()
+
+
+def _without_delay(options: LocalQueueOptions) -> LocalQueueOptions:
+    return attrs.evolve(options, refetch_delay=None)  # a drain does not wait for more to come
 
 
 def _verdict(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
