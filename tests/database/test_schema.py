@@ -6,13 +6,13 @@ import json
 import logging
 import re
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
 import pytest
 import trio
 
+from tests.database.sessions import heard, wait_until_somebody_waits
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._database.schema import (
@@ -96,37 +96,6 @@ async def catalog(database: Database) -> set[tuple[Any, ...]]:
         where pronamespace = 'graphile_worker'::regnamespace
     """)
     return {tuple(row.values()) for row in rows}
-
-
-@asynccontextmanager
-async def heard(database: Database, channel: str) -> AsyncIterator[list[str]]:
-    """Collect the payloads of a channel; complete when the block has ended."""
-    payloads: list[str] = []
-    ended = trio.Event()
-
-    def notified(payload: str) -> None:
-        if payload == "end":
-            ended.set()
-        else:
-            payloads.append(payload)
-
-    listener = await database.open_session("test", cancel_patience=1)
-    try:
-        await listener.listen(channel, notified)
-        yield payloads
-        await database.execute("select pg_notify($1::text, 'end')", channel)
-        with trio.fail_after(10):
-            await ended.wait()
-    finally:
-        await listener.aclose()
-
-
-async def wait_until_somebody_waits(database: Database) -> None:
-    with trio.fail_after(10):
-        while not await database.fetch_value(
-            "select exists (select from pg_locks where not granted and pid <> pg_backend_pid())"
-        ):
-            pass
 
 
 @attrs.define

@@ -1,0 +1,47 @@
+"""What tests with several sessions wait for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from trio_graphile._database.database import Database
+
+
+@asynccontextmanager
+async def heard(database: Database, channel: str) -> AsyncIterator[list[str]]:
+    """Collect the payloads of a channel; complete when the block has ended."""
+    payloads: list[str] = []
+    ended = trio.Event()
+
+    def notified(payload: str) -> None:
+        if payload == "end":
+            ended.set()
+        else:
+            payloads.append(payload)
+
+    listener = await database.open_session("test", cancel_patience=1)
+    try:
+        await listener.listen(channel, notified)
+        yield payloads
+        await database.execute("select pg_notify($1::text, 'end')", channel)
+        with trio.fail_after(10):
+            await ended.wait()
+    finally:
+        await listener.aclose()
+
+
+async def wait_until_somebody_waits(database: Database) -> None:
+    """Return when a session of the database waits for a lock of another one."""
+    with trio.fail_after(10):
+        while not await database.fetch_value("""
+            select exists (
+              select
+              from pg_stat_activity
+              where datname = current_database()
+                and cardinality(pg_blocking_pids(pid)) > 0
+            )
+        """):
+            pass
