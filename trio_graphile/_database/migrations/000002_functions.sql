@@ -72,6 +72,7 @@ begin
     select spec.job_key
     from unnest(add_jobs.specs) as spec
     where spec.job_key is not null
+    order by spec.job_key
   );
   select key.name
   into repeated_key
@@ -178,15 +179,19 @@ begin
   );
   missing_ids := ids;
   for attempt in 1 .. 10 loop
-    unavailable_ids := array_remove(
-      array(
-        select case when jobs.is_available = false then jobs.id end
+    -- Each key is looked up by itself, here and below: a plan made for all while the table was small would read all
+    -- of it after it has grown.
+    unavailable_ids := array(
+      select existing.id
+      from unnest(keys) as wanted(key)
+      cross join lateral (
+        select jobs.id, jobs.is_available
         from {schema}._private_jobs as jobs
-        join unnest(keys) as wanted(key) on wanted.key = jobs.key
-        order by jobs.key
-        for update of jobs
-      ),
-      null
+        where jobs.key = wanted.key
+        limit 1
+        for update
+      ) as existing
+      where existing.is_available = false
     );
 
     -- Detach what is running or exhausted. A worker that lost track of its claims tells a detached job from others by
@@ -245,8 +250,18 @@ begin
         select jobs.*
         from rows from (unnest(add_jobs.specs), unnest(ids)) with ordinality as spec
           (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, id, position)
-        left join {schema}._private_jobs as keyed on keyed.key = spec.job_key
-        join {schema}._private_jobs as jobs on jobs.id = coalesce(keyed.id, spec.id)
+        left join lateral (
+          select keyed.id
+          from {schema}._private_jobs as keyed
+          where keyed.key = spec.job_key
+          limit 1
+        ) as keyed on true
+        cross join lateral (
+          select jobs.*
+          from {schema}._private_jobs as jobs
+          where jobs.id = coalesce(keyed.id, spec.id)
+          limit 1
+        ) as jobs
         order by spec.position;
       return;
     end if;
