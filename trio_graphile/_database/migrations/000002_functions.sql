@@ -20,7 +20,7 @@ as $trio_graphile$
     when json_typeof(stored) <> 'array' or json_typeof(added) <> 'array' then added
     when json_array_length(stored) = 0 then added
     when json_array_length(added) = 0 then stored
-    else concat(left(rtrim(stored::text, E' \t\n\r'), -1), ', ', substr(ltrim(added::text, E' \t\n\r'), 2))::json
+    else (left(rtrim(stored::text, E' \t\n\r'), -1) || ', ' || substr(ltrim(added::text, E' \t\n\r'), 2))::json
   end
 $trio_graphile$;
 
