@@ -1,13 +1,14 @@
--- The functions that SQL callers and workers of every language call by name. Signatures are contract, bodies are ours.
+-- The functions that SQL callers and workers of every language call by name. Signatures are contract, bodies
+-- are ours.
 --
--- Arguments bear the names of columns: they are always written with the function's name, columns with their table's.
--- No search path is assumed, so everything is written with its schema.
+-- Arguments bear the names of columns: they are always written with the function's name, columns with their
+-- table's. No search path is assumed, so everything is written with its schema.
 --
 -- Locks are taken in one order by everybody: tasks by id, queues by id, jobs by key.
 
 
--- Two arrays of JSON are joined as text: through jsonb their items would lose duplicate keys, order and spelling. Anything
--- else is replaced. Simple enough to be inlined by the planner.
+-- Two arrays of JSON are joined as text: through jsonb their items would lose duplicate keys, order and
+-- spelling. Anything else is replaced. Simple enough to be inlined by the planner.
 create or replace function {schema}.trio_graphile_merge_payloads(
   stored json,
   added json
@@ -20,13 +21,16 @@ as $trio_graphile$
     when json_typeof(stored) <> 'array' or json_typeof(added) <> 'array' then added
     when json_array_length(stored) = 0 then added
     when json_array_length(added) = 0 then stored
-    else (left(rtrim(stored::text, E' \t\n\r'), -1) || ', ' || substr(ltrim(added::text, E' \t\n\r'), 2))::json
+    else (
+      left(rtrim(stored::text, E' \t\n\r'), -1) || ', ' || substr(ltrim(added::text, E' \t\n\r'), 2)
+    )::json
   end
 $trio_graphile$;
 
 
--- One spec is left to add_job. Without keys, one insert does it. With keys, rows that stand under them are locked first,
--- so that a worker that is claiming one is waited for, and its job detached, instead of the new payload being lost.
+-- One spec is left to add_job. Without keys, one insert does it. With keys, rows that stand under them are
+-- locked first, so that a worker that is claiming one is waited for, and its job detached, instead of the new
+-- payload being lost.
 create or replace function {schema}.add_jobs(
   specs {schema}.job_spec[],
   job_key_preserve_run_at boolean default false
@@ -86,8 +90,9 @@ begin
       hint = 'Add the jobs one after the other.';
   end if;
 
-  -- Only missing names are inserted: an insert that conflicts would burn one of 2^31 ids each time. The lock keeps the
-  -- rows from being collected as garbage before our jobs are there for all to see; a row that just went is made anew.
+  -- Only missing names are inserted: an insert that conflicts would burn one of 2^31 ids each time. The lock
+  -- keeps the rows from being collected as garbage before our jobs are there for all to see; a row that just
+  -- went is made anew.
   identifiers := array(
     select distinct spec.identifier
     from unnest(add_jobs.specs) as spec
@@ -170,8 +175,8 @@ begin
     return;
   end if;
 
-  -- Ids are drawn in the order of the specs and rows written in the order of the keys: two calls that add the same new
-  -- keys then wait for one another instead of dying in a deadlock.
+  -- Ids are drawn in the order of the specs and rows written in the order of the keys: two calls that add the
+  -- same new keys then wait for one another instead of dying in a deadlock.
   sequence := pg_get_serial_sequence(pg_typeof(null::{schema}._private_jobs)::text, 'id');
   ids := array(
     select nextval(sequence)
@@ -179,8 +184,8 @@ begin
   );
   missing_ids := ids;
   for attempt in 1 .. 10 loop
-    -- Each key is looked up by itself, here and below: a plan made for all while the table was small would read all
-    -- of it after it has grown.
+    -- Each key is looked up by itself, here and below: a plan made for all while the table was small would
+    -- read all of it after it has grown.
     unavailable_ids := array(
       select existing.id
       from unnest(keys) as wanted(key)
@@ -194,8 +199,9 @@ begin
       where existing.is_available = false
     );
 
-    -- Detach what is running or exhausted. A worker that lost track of its claims tells a detached job from others by
-    -- `updated_at` being no less than `locked_at`, and now() may be older than the claim we just waited for.
+    -- Detach what is running or exhausted. A worker that lost track of its claims tells a detached job from
+    -- others by `updated_at` being no less than `locked_at`, and now() may be older than the claim we just
+    -- waited for.
     if cardinality(unavailable_ids) > 0 then
       update {schema}._private_jobs as jobs
       set key = null,
@@ -266,12 +272,15 @@ begin
       return;
     end if;
 
-    -- A key was free when we looked; before we used it, somebody added a job under it and a worker claimed that. Our
-    -- insert locked its row, so next time it is detached.
+    -- A key was free when we looked; before we used it, somebody added a job under it and a worker claimed
+    -- that. Our insert locked its row, so next time it is detached.
     missing_ids := array(
       select case when keyed.is_available = false then spec.missing_id end
       from rows from (unnest(add_jobs.specs), unnest(missing_ids)) with ordinality as spec
-        (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, missing_id, position)
+        (
+          identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags,
+          missing_id, position
+        )
       left join {schema}._private_jobs as keyed on keyed.key = spec.job_key
       order by spec.position
     );
@@ -292,7 +301,8 @@ end
 $trio_graphile$;
 
 
--- What add_jobs does for many specs, in statements for one: those are planned once, not in each call. Being alone, it can look before it writes, so it draws no id for a job that exists.
+-- What add_jobs does for many specs, in statements for one: those are planned once, not in each call. Being
+-- alone, it can look before it writes, so it draws no id for a job that exists.
 create or replace function {schema}.add_job(
   identifier text,
   payload json default null,
@@ -313,7 +323,9 @@ declare
   flag_set jsonb;
   job {schema}._private_jobs;
 begin
-  if add_job.job_key is not null and add_job.job_key_mode not in ('replace', 'preserve_run_at', 'unsafe_dedupe') then
+  if add_job.job_key is not null
+    and add_job.job_key_mode not in ('replace', 'preserve_run_at', 'unsafe_dedupe')
+  then
     raise exception using
       errcode = 'GWBKM',
       message = 'Invalid job_key_mode value, expected ''replace'', ''preserve_run_at'' or ''unsafe_dedupe''.';
@@ -425,7 +437,8 @@ end
 $trio_graphile$;
 
 
--- Delete the job under a key; one that is running is detached instead: it ends its run, and is not tried again.
+-- Delete the job under a key; one that is running is detached instead: it ends its run, and is not tried
+-- again.
 create or replace function {schema}.remove_job(
   job_key text
 )
@@ -478,8 +491,9 @@ end
 $trio_graphile$;
 
 
--- What the next three change are jobs that nobody runs: unlocked, or locked for over four hours. With such a lock goes
--- that of the job's queue, if it is the same worker's and as old; otherwise the queue would be stuck.
+-- What the next three change are jobs that nobody runs: unlocked, or locked for over four hours. With such a
+-- lock goes that of the job's queue, if it is the same worker's and as old; otherwise the queue would be
+-- stuck.
 
 create or replace function {schema}.complete_jobs(
   job_ids bigint[]

@@ -71,8 +71,8 @@ as $trio_graphile$
     )
 $trio_graphile$;
 
--- A job that lost its key while it ran was replaced or removed: it must not run again, so it gets no attempt back.
--- Detaching sets `updated_at` to no less than `locked_at`; claiming leaves it behind.
+-- A job that lost its key while it ran was replaced or removed: it must not run again, so it gets no attempt
+-- back. Detaching sets `updated_at` to no less than `locked_at`; claiming leaves it behind.
 create or replace function {schema}.recover_dead_worker_jobs(
   worker_ids text[],
   recovery_delay interval default '00:00:00'::interval
