@@ -280,3 +280,13 @@ async def test_reconciling_gives_back_what_we_do_not_know_of_and_nothing_else(da
         assert (stored["attempts"], stored["locked_by"], stored["is_available"]) == (0, None, True)
     assert (await row(database, known.id))["locked_by"] == ME
     assert await locked_queues(database) == {known.queue_name: ME, "q3": "other"}
+
+
+async def test_reconciling_gives_the_attempt_back_though_the_key_was_deduplicated_meanwhile(
+    database: Database,
+) -> None:
+    job_id = await add(database, job_key="'k'", max_attempts="1")
+    await claim(database)
+    assert await add(database, job_key="'k'", job_key_mode="'unsafe_dedupe'") == job_id
+    assert await queue.reconcile(database, ME, []) == {job_id}
+    assert (await row(database, job_id))["attempts"] == 0

@@ -239,8 +239,11 @@ RECONCILE = Statement("""
     with returned as (
       update {schema}._private_jobs as jobs
       set attempts = case
-          when jobs.updated_at < jobs.locked_at then greatest(jobs.attempts - 1, 0)
-          else jobs.attempts
+          when jobs.key is null
+            and jobs.attempts = jobs.max_attempts
+            and jobs.updated_at >= jobs.locked_at
+          then jobs.attempts
+          else greatest(jobs.attempts - 1, 0)
         end,
         locked_by = null,
         locked_at = null
@@ -262,7 +265,8 @@ RECONCILE = Statement("""
     from returned
 """)
 # $1 worker id, $2 ids of the jobs that we hold.
-# Claiming leaves `updated_at` alone and detaching sets it: a row touched after its claim is detached.
+# A job claimed for its last attempt looks like a detached one, but for `updated_at`, which claiming leaves
+# alone and detaching sets.
 
 
 async def reconcile(executor: Executor, worker_id: str, held: Sequence[int]) -> set[int]:
