@@ -213,6 +213,7 @@ class LocalQueue:
     def _release_held(self, occasion: Occasion) -> None:
         while self._held:
             self._give_back(self._held.popleft())
+        self._claim_at = -math.inf  # these are to be had: whoever asks next need not wait for a poll
         self._happened(occasion)
 
     def _happened(self, occasion: Occasion) -> None:

@@ -1,0 +1,190 @@
+"""Prefetching: jobs are claimed ahead, run as if they were not, and given back when nobody takes them."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+import trio
+
+from tests.worker.conftest import Handlers, Table
+from trio_graphile import (
+    Client,
+    Database,
+    JobSpec,
+    LocalQueueOptions,
+    OptionInvalid,
+    RefetchDelayOptions,
+    ShutdownOptions,
+    Worker,
+    WorkerOptions,
+)
+
+NEVER = 600.0
+
+
+def make_worker(database: Database, handlers: Handlers, **options: object) -> Worker:
+    defaults = WorkerOptions(concurrency=2, poll_interval=NEVER, local_queue=LocalQueueOptions(size=20))
+    return Worker(database, handlers.tasks, attrs.evolve(defaults, **options))  # type: ignore[arg-type]
+
+
+async def wait_for_locks(table: Table, count: int) -> None:
+    """Wait until so many jobs are locked: nobody tells us when a claim has happened, the table does."""
+    with trio.fail_after(20):
+        while sum(job["locked_by"] is not None for job in await table.jobs()) != count:
+            await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("slots_and_size", [(1, 1), (10, 50), (3, 500)])
+async def test_all_jobs_run_whatever_the_size(
+    database: Database, client: Client, handlers: Handlers, slots_and_size: tuple[int, int]
+) -> None:
+    await client.add_raw_jobs([("quick", None)] * 100)
+    concurrency, size = slots_and_size
+    options = LocalQueueOptions(size=size)
+    report = await make_worker(database, handlers, concurrency=concurrency, local_queue=options).run_once()
+    assert report.completed == 100
+    assert len({job.id for job in handlers.ended}) == 100
+    assert await database.fetch_value("select count(*) from graphile_worker._private_jobs") == 0
+
+
+async def test_slots_find_the_next_job_in_the_local_queue(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_jobs([("held", None)] * 30)
+    async with trio.open_nursery() as nursery:
+        worker = make_worker(database, handlers)
+        await nursery.start(worker.run)
+        await handlers.wait_started(2)
+        await wait_for_locks(table, 22)
+        handlers.release.set()
+        await handlers.wait_ended(30)
+        worker.stop()
+
+
+async def test_a_stop_gives_back_what_is_held_with_its_attempt(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_jobs([("held", None)] * 30)
+    async with trio.open_nursery() as nursery:
+        worker = make_worker(database, handlers, shutdown=ShutdownOptions(grace_period=0.05))
+        await nursery.start(worker.run)
+        await handlers.wait_started(2)
+        await wait_for_locks(table, 22)
+        worker.stop()
+    assert len(handlers.started) == 2
+    assert [(job["attempts"], job["locked_by"]) for job in await table.jobs()] == [(0, None)] * 30
+
+
+async def test_what_nobody_takes_in_time_is_given_back_and_claimed_again_when_a_slot_asks(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_jobs([("held", None)] * 10)
+    async with trio.open_nursery() as nursery:
+        options = LocalQueueOptions(size=20, ttl=0.1)
+        worker = make_worker(database, handlers, local_queue=options)
+        await nursery.start(worker.run)
+        await handlers.wait_started(2)
+        await wait_for_locks(table, 2)  # eight are available to others again
+        assert sum(job["attempts"] == 0 for job in await table.jobs()) == 8
+        handlers.release.set()
+        await handlers.wait_ended(10)
+        worker.stop()
+
+
+async def test_prefetching_keeps_named_queues_serial_and_in_order(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    added = await client.add_raw_jobs(
+        [("quick", None, JobSpec(queue_name=f"q{number % 3}")) for number in range(30)]
+    )
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(make_worker(database, handlers, concurrency=4).run_once)
+    for queue in range(3):
+        started = [job.id for job in handlers.started if job.queue_name == f"q{queue}"]
+        assert started == [job.id for job in added if job.queue_name == f"q{queue}"]
+    assert await table.jobs() == []
+
+
+async def test_one_claim_holds_one_job_of_a_queue(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_jobs([("held", None, JobSpec(queue_name="q"))] * 5 + [("held", None)] * 2)
+    async with trio.open_nursery() as nursery:
+        worker = make_worker(database, handlers, concurrency=5)
+        await nursery.start(worker.run)
+        await handlers.wait_started(3)
+        await wait_for_locks(table, 3)
+        handlers.release.set()
+        await handlers.wait_ended(7)
+        worker.stop()
+
+
+async def test_forbidden_flags_hold_for_prefetched_jobs_too(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_jobs([("quick", None, JobSpec(flags=("a",)))] * 3 + [("quick", None)] * 3)
+    report = await make_worker(database, handlers, forbidden_flags=("a",)).run_once()
+    assert report.completed == 3
+    assert [job["attempts"] for job in await table.jobs()] == [0, 0, 0]
+
+
+async def test_a_notification_ends_a_long_poll(
+    database: Database, client: Client, handlers: Handlers
+) -> None:
+    async with trio.open_nursery() as nursery:
+        worker = make_worker(database, handlers)
+        await nursery.start(worker.run)
+        for count in (1, 2, 3):
+            await client.add_raw_job("quick")
+            await handlers.wait_ended(count)
+        worker.stop()
+
+
+async def test_enough_announced_jobs_end_a_refetch_delay_early(
+    database: Database, client: Client, handlers: Handlers
+) -> None:
+    delay = RefetchDelayOptions(duration=NEVER, max_abort_threshold=3)
+    options = LocalQueueOptions(size=20, refetch_delay=delay)
+    async with trio.open_nursery() as nursery:
+        worker = make_worker(database, handlers, local_queue=options)
+        await nursery.start(worker.run)
+        for _ in range(5):
+            await client.add_raw_job("quick")
+        await handlers.wait_ended(3)
+        worker.stop()
+
+
+async def test_a_refetch_delay_does_not_hold_up_jobs_that_came(
+    database: Database, client: Client, handlers: Handlers
+) -> None:
+    delay = RefetchDelayOptions(duration=NEVER, threshold=5)
+    await client.add_raw_jobs([("quick", None)] * 3)
+    async with trio.open_nursery() as nursery:
+        options = LocalQueueOptions(size=20, refetch_delay=delay)
+        worker = make_worker(database, handlers, local_queue=options)
+        await nursery.start(worker.run)
+        await handlers.wait_ended(3)
+        worker.stop()
+
+
+def test_a_refetch_delay_longer_than_polling_is_refused() -> None:
+    options = LocalQueueOptions(size=10, refetch_delay=RefetchDelayOptions(duration=3.0))
+    with pytest.raises(OptionInvalid, match=r"refetch_delay.duration.*poll_interval"):
+        WorkerOptions(poll_interval=2.0, local_queue=options)
+    WorkerOptions(poll_interval=3.0, local_queue=options)
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"size": -1}, "size"),
+        ({"size": 1_000_001}, "size"),
+        ({"size": True}, "size"),
+        ({"ttl": 0}, "ttl"),
+        ({"ttl": 300_000}, "ttl"),
+    ],
+)
+def test_wrong_options_are_refused_by_name(options: dict[str, float], name: str) -> None:
+    with pytest.raises(OptionInvalid, match=name):
+        LocalQueueOptions(**options)  # type: ignore[arg-type]
