@@ -43,11 +43,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Raise what the test raised: pytest-trio wraps it in the groups of its own nurseries."""
+    """Raise what the test raised: pytest-trio wraps it in the groups of its own nurseries.
+
+    Of a skip or an expected failure it makes a new one without the reason.
+    """
     try:
         return (yield)
-    except BaseExceptionGroup as group:
-        if pyfuncitem.get_closest_marker("trio") is None:
+    except (BaseExceptionGroup, pytest.skip.Exception, pytest.xfail.Exception) as raised:
+        group = raised if isinstance(raised, BaseExceptionGroup) else raised.__context__
+        if pyfuncitem.get_closest_marker("trio") is None or not isinstance(group, BaseExceptionGroup):
             raise
         error: BaseException = group
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
