@@ -99,6 +99,14 @@ class Table:
         """)
         return {row["queue_name"]: row["locked_by"] for row in rows}
 
+    async def wait_until(self, sql: str, *arguments: object) -> None:
+        """Wait until a query says true: a table tells nobody when it changes."""
+        with trio.fail_after(20):
+            while True:
+                if await self.database.fetch_value(sql, *arguments):
+                    return
+                await trio.lowlevel.checkpoint()
+
     async def make_due(self) -> None:
         await self.database.execute("update graphile_worker._private_jobs set run_at = now()")
 

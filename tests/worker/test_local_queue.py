@@ -28,10 +28,10 @@ def make_worker(database: Database, handlers: Handlers, **options: object) -> Wo
 
 
 async def wait_for_locks(table: Table, count: int) -> None:
-    """Wait until so many jobs are locked: nobody tells us when a claim has happened, the table does."""
-    with trio.fail_after(20):
-        while sum(job["locked_by"] is not None for job in await table.jobs()) != count:
-            await trio.lowlevel.checkpoint()
+    await table.wait_until(
+        "select count(locked_by) = $1::integer from graphile_worker._private_jobs",
+        count,
+    )
 
 
 @pytest.mark.parametrize("slots_and_size", [(1, 1), (10, 50), (3, 500)])
