@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import trio
 
-from tests.interop.graphile_worker import VERSIONS, GraphileWorker, programs_for, reason_to_skip
+from tests.interop.graphile_worker import VERSIONS, programs_for, reason_to_skip
 from trio_graphile import open_database
 from trio_graphile.embedded import PostgresServer
 from trio_graphile.testing import TemplateDatabases
@@ -21,47 +21,58 @@ from trio_graphile.testing import TemplateDatabases
 ROOT = Path(__file__).parents[2]
 CONCURRENCY = 24
 OURS = "trio_graphile"
+PREFETCHED = 500
 
-# A session for each slot; and what its documentation says is fastest.
-NODE_SETTINGS: dict[str, dict[str, Any]] = {
-    "default": {"maxPoolSize": CONCURRENCY + 2},
+# By setting, and the same settings for both sides: as they come, and with what is fastest.
+OUR_OPTIONS: dict[str, dict[str, Any]] = {
+    "default": {"local_queue_size": 0},
+    "local queue": {"local_queue_size": PREFETCHED},
+}
+NODE_OPTIONS: dict[str, dict[str, Any]] = {
+    "default": {"worker": {"maxPoolSize": CONCURRENCY + 2}},  # a session for each slot
     "local queue": {
-        "maxPoolSize": CONCURRENCY + 2,
-        "localQueue": {"size": 500},
-        "completeJobBatchDelay": 0,
-        "failJobBatchDelay": 0,
+        "worker": {
+            "maxPoolSize": CONCURRENCY + 2,
+            "localQueue": {"size": PREFETCHED},
+            "completeJobBatchDelay": 0,
+            "failJobBatchDelay": 0,
+        }
     },
 }
 
 
 @attrs.frozen
 class Contender:
-    """A worker in one configuration."""
+    """A worker with one of the settings."""
 
-    name: str
+    project: str
+    settings: str
     command: list[str]
     options: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """How the tables call it."""
+        return f"{self.project}, {self.settings}"
 
 
 @contextmanager
 def contenders() -> Iterator[list[Contender]]:
-    """Lend ours, and Node's as far as there is a Node."""
-    ours = Contender(OURS, [sys.executable, "-m", "tests.benchmarks.ours"], {})
+    """Lend ours, and Node's where there is a Node."""
+    us = [sys.executable, "-m", "tests.benchmarks.ours"]
+    found = [Contender(OURS, settings, us, options) for settings, options in OUR_OPTIONS.items()]
     with ExitStack() as stack:
-        found = [ours]
         if reason := reason_to_skip():
             print(f"Without Node's: {reason}.", file=sys.stderr)
         else:
             for version in VERSIONS:
                 node = stack.enter_context(programs_for(version, ROOT / "tests/benchmarks/node"))
-                found += [_node_contender(node, name) for name in NODE_SETTINGS]
+                peer = node.command("peer.mjs")
+                found += [
+                    Contender(f"Node {version}", settings, peer, options)
+                    for settings, options in NODE_OPTIONS.items()
+                ]
         yield found
-
-
-def _node_contender(node: GraphileWorker, settings: str) -> Contender:
-    return Contender(
-        f"Node {node.version}, {settings}", node.command("peer.mjs"), {"worker": NODE_SETTINGS[settings]}
-    )
 
 
 @attrs.frozen

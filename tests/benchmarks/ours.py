@@ -10,12 +10,19 @@ from typing import Any
 import attrs
 import trio
 
-from trio_graphile import Client, TaskRegistry, Worker, WorkerOptions, open_database
+from trio_graphile import Client, LocalQueueOptions, TaskRegistry, Worker, WorkerOptions, open_database
 
 
 @attrs.frozen(kw_only=True)
 class Nothing:
     n: int
+
+
+def worker_options(options: dict[str, Any]) -> WorkerOptions:
+    return WorkerOptions(
+        concurrency=options["concurrency"],
+        local_queue=LocalQueueOptions(size=options["local_queue_size"]),
+    )
 
 
 async def migrate(_options: dict[str, Any]) -> None:
@@ -35,7 +42,7 @@ async def drain(options: dict[str, Any]) -> dict[str, Any]:
             worker.stop()
 
     async with open_database() as database:
-        worker = Worker(database, tasks, WorkerOptions(concurrency=options["concurrency"]))
+        worker = Worker(database, tasks, worker_options(options))
         cpu_before, before = time.process_time(), time.perf_counter()
         await worker.run()
         return {
@@ -56,7 +63,7 @@ async def latency(options: dict[str, Any]) -> dict[str, Any]:
 
     seconds = []
     async with open_database() as database, trio.open_nursery() as nursery:
-        worker = Worker(database, tasks, WorkerOptions(concurrency=options["concurrency"]))
+        worker = Worker(database, tasks, worker_options(options))
         await nursery.start(worker.run)
         client = Client(database)
         for n in range(options["adds"]):

@@ -48,7 +48,7 @@ def markdown(facts: dict[str, Any], results: Results) -> str:
     lines = [
         f"{facts['cores']} cores ({facts['processor']}), load {facts['load_before']:.2f} before.",
         f"PostgreSQL {facts['postgresql']} ({settings}); Python {facts['python']}; Node {facts['node']}.",
-        f"Concurrency {CONCURRENCY}. Medians of the rounds. Ratios over 1: ours is better by that factor.",
+        f"Concurrency {CONCURRENCY}. Medians of the rounds; a ratio over 1: ours, set likewise, is better.",
     ]
     for benchmark, columns in _COLUMNS.items():
         if any(benchmark in measured for measured in results.values()):
@@ -97,8 +97,9 @@ def _table(benchmark: str, columns: Sequence[Column], results: Results) -> Itera
     titles = [title for title, _, _ in columns]
     yield f"| {benchmark} | " + " | ".join(f"{title} | ratio" for title in titles) + " |"
     yield "|---" + "|--:|--:" * len(columns) + "|"
-    ours = results.get(OURS, {}).get(benchmark)
     for name, measured in results.items():
+        _, settings = name.split(", ")
+        ours = results.get(f"{OURS}, {settings}", {}).get(benchmark)
         cells = []
         for _, show, more_is_better in columns:
             value = _median(measured[benchmark], show)
