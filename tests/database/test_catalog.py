@@ -117,7 +117,7 @@ INDEXES = {
     "_private_workers_last_heartbeat_at_idx": "btree (last_heartbeat_at)",
 }
 OUR_INDEX = (
-    "btree (job_queue_id, priority, run_at) WHERE ((is_available = true) AND (job_queue_id IS NOT NULL))"
+    "btree (job_queue_id, priority, run_at, id) WHERE ((is_available = true) AND (job_queue_id IS NOT NULL))"
 )
 
 SEQUENCES = {

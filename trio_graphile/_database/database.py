@@ -29,6 +29,18 @@ from trio_graphile._model.options import DatabaseOptions
 _CLIENT_MARGIN = 2.0
 """How much longer than the server we wait for a statement, so that normally the server's word comes first."""
 
+_STEADY_PLANS = {
+    # Our own statements look rows up by index, however large the tables are said to be. Whoever plans them
+    # while the queue is empty, or before it was analyzed, would rather read all of it, each time, later on.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_sort": "off",
+    "enable_incremental_sort": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+
 
 @attrs.define(eq=False)
 class Database:
@@ -94,8 +106,10 @@ class Database:
         Its statements are not interrupted by a cancellation, but end within `cancel_patience` seconds.
         Raises `DatabaseUnavailable`.
         """
+        shared = self._session_settings(f"trio_graphile {purpose}")
         own = attrs.evolve(
-            self._session_settings(f"trio_graphile {purpose}"),
+            shared,
+            settings={**shared.settings, **_STEADY_PLANS},
             interruptible=False,
             cancel_patience=cancel_patience,
             json_values=False,

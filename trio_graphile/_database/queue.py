@@ -39,7 +39,7 @@ GET_JOBS = Statement("""
       where identifier = any($2::text[])
     ),
     unqueued as (
-      select jobs.id, jobs.priority, jobs.run_at
+      select jobs.id, jobs.priority, jobs.run_at, null::integer as job_queue_id
       from {schema}._private_jobs as jobs
       where jobs.is_available = true
         and jobs.job_queue_id is null
@@ -51,7 +51,7 @@ GET_JOBS = Statement("""
       for update skip locked
     ),
     heads as (
-      select queues.id as job_queue_id, queues.queue_name, head.id
+      select head.id
       from {schema}._private_job_queues as queues
       cross join lateral (
         select jobs.id, jobs.priority, jobs.run_at
@@ -61,7 +61,7 @@ GET_JOBS = Statement("""
           and jobs.run_at <= now()
           and jobs.task_id = any(array(select tasks.id from tasks))
           and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
-        order by jobs.priority, jobs.run_at
+        order by jobs.priority, jobs.run_at, jobs.id
         limit 1
       ) as head
       where queues.is_available = true
@@ -70,18 +70,18 @@ GET_JOBS = Statement("""
       for no key update of queues skip locked
     ),
     queued as (
-      select jobs.id, jobs.priority, jobs.run_at, heads.job_queue_id, heads.queue_name
-      from heads
-      join {schema}._private_jobs as jobs on jobs.id = heads.id
-      where jobs.is_available = true
+      select jobs.id, jobs.priority, jobs.run_at, jobs.job_queue_id
+      from {schema}._private_jobs as jobs
+      where jobs.id = any(array(select heads.id from heads))
+        and jobs.is_available = true
         and jobs.run_at <= now()
-      for update of jobs skip locked
+      for update skip locked
     ),
     chosen as materialized (
-      select id, priority, run_at, null::integer as job_queue_id, null::text as queue_name
+      select id, priority, run_at, job_queue_id
       from unqueued
       union all
-      select id, priority, run_at, job_queue_id, queue_name
+      select id, priority, run_at, job_queue_id
       from queued
       order by priority, run_at
       limit $3::integer
@@ -89,24 +89,33 @@ GET_JOBS = Statement("""
     locked_queues as (
       update {schema}._private_job_queues as queues
       set locked_by = $1::text, locked_at = now()
-      from chosen
-      where queues.id = chosen.job_queue_id
+      where queues.id = any(array(select chosen.job_queue_id from chosen))
     )
     update {schema}._private_jobs as jobs
     set attempts = jobs.attempts + 1, locked_by = $1::text, locked_at = now()
-    from chosen, tasks
-    where jobs.id = chosen.id
-      and tasks.id = jobs.task_id
-    returning jobs.id, tasks.identifier as task_identifier, jobs.payload::text as payload_json,
-      chosen.queue_name, jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error,
-      jobs.created_at, jobs.updated_at, jobs.key, jobs.revision, jobs.flags::text as flags,
-      jobs.locked_at, jobs.locked_by
+    where jobs.id = any(array(select chosen.id from chosen))
+    returning jobs.id,
+      (
+        select tasks.identifier
+        from tasks
+        where tasks.id = jobs.task_id
+      ) as task_identifier,
+      jobs.payload::text as payload_json,
+      (
+        select queues.queue_name
+        from {schema}._private_job_queues as queues
+        where queues.id = jobs.job_queue_id
+      ) as queue_name,
+      jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at,
+      jobs.updated_at, jobs.key, jobs.revision, jobs.flags::text as flags, jobs.locked_at, jobs.locked_by
 """)
 # $1 worker id, $2 identifiers, $3 limit, $4 forbidden flags or null.
 # The queue's row is locked before its job's: whoever holds it decides alone which job of the queue is next,
 # so a queue hands out one job at a time and in order. `no key update` lets adds to it go on meanwhile.
 # Tasks are named, not numbered: a garbage collector may delete an idle task, and an add bring it back under
 # another id.
+# Rows are looked up by arrays of ids, never joined: a plan made while the table was empty, or before anybody
+# analyzed it, joins by reading all of it. `id` ends the order of `heads` so that only our index serves it.
 
 
 async def get_jobs(
@@ -136,25 +145,26 @@ def job_from_row(row: Row) -> Job:
 COMPLETE_JOBS = Statement("""
     with done as (
       delete from {schema}._private_jobs as jobs
-      using unnest($2::bigint[], $3::smallint[], $4::boolean[]) as mine(id, attempts, keyed)
-      where jobs.id = mine.id
+      where jobs.id = any($2::bigint[])
         and jobs.locked_by = $1::text
         and (
-          jobs.attempts = mine.attempts
-          or mine.keyed and jobs.key is null and jobs.attempts = jobs.max_attempts
+          (jobs.id, jobs.attempts) in (
+            select mine.id, mine.attempts
+            from unnest($2::bigint[], $3::smallint[]) as mine(id, attempts)
+          )
+          or jobs.id = any($4::bigint[]) and jobs.key is null and jobs.attempts = jobs.max_attempts
         )
       returning jobs.id, jobs.job_queue_id
     ),
     freed_queues as (
       update {schema}._private_job_queues as queues
       set locked_by = null, locked_at = null
-      from done
-      where queues.id = done.job_queue_id
+      where queues.id = any(array(select done.job_queue_id from done))
         and queues.locked_by = $1::text
     )
     select id
     from done
-""")  # $1 worker id, $2 job ids, $3 attempts as claimed, $4 whether the job had a key then
+""")  # $1 worker id, $2 job ids, $3 their attempts as claimed, $4 the ids of those that had a key then
 
 
 async def complete_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job]) -> set[int]:
@@ -170,20 +180,20 @@ FAIL_JOBS = Statement("""
         run_at = greatest(now(), jobs.run_at) + exp(least(jobs.attempts, 10)) * interval '1 second',
         locked_by = null,
         locked_at = null
-      from unnest($2::bigint[], $3::smallint[], $4::boolean[], $5::text[]) as mine(id, attempts, keyed, error)
-      where jobs.id = mine.id
+      from unnest($2::bigint[], $3::smallint[], $5::text[]) as mine(id, attempts, error)
+      where jobs.id = any($2::bigint[])
+        and jobs.id = mine.id
         and jobs.locked_by = $1::text
         and (
           jobs.attempts = mine.attempts
-          or mine.keyed and jobs.key is null and jobs.attempts = jobs.max_attempts
+          or jobs.id = any($4::bigint[]) and jobs.key is null and jobs.attempts = jobs.max_attempts
         )
       returning jobs.id, jobs.job_queue_id
     ),
     freed_queues as (
       update {schema}._private_job_queues as queues
       set locked_by = null, locked_at = null
-      from failed
-      where queues.id = failed.job_queue_id
+      where queues.id = any(array(select failed.job_queue_id from failed))
         and queues.locked_by = $1::text
     )
     select id
@@ -202,26 +212,27 @@ RETURN_JOBS = Statement("""
     with returned as (
       update {schema}._private_jobs as jobs
       set attempts = case
-          when jobs.attempts = mine.attempts and mine.keyed = (jobs.key is not null)
-          then greatest(jobs.attempts - 1, 0)
-          else jobs.attempts
+          when jobs.id = any($4::bigint[]) and jobs.key is null
+          then jobs.attempts
+          else greatest(jobs.attempts - 1, 0)
         end,
         locked_by = null,
         locked_at = null
-      from unnest($2::bigint[], $3::smallint[], $4::boolean[]) as mine(id, attempts, keyed)
-      where jobs.id = mine.id
+      where jobs.id = any($2::bigint[])
         and jobs.locked_by = $1::text
         and (
-          jobs.attempts = mine.attempts
-          or mine.keyed and jobs.key is null and jobs.attempts = jobs.max_attempts
+          (jobs.id, jobs.attempts) in (
+            select mine.id, mine.attempts
+            from unnest($2::bigint[], $3::smallint[]) as mine(id, attempts)
+          )
+          or jobs.id = any($4::bigint[]) and jobs.key is null and jobs.attempts = jobs.max_attempts
         )
       returning jobs.id, jobs.job_queue_id
     ),
     freed_queues as (
       update {schema}._private_job_queues as queues
       set locked_by = null, locked_at = null
-      from returned
-      where queues.id = returned.job_queue_id
+      where queues.id = any(array(select returned.job_queue_id from returned))
         and queues.locked_by = $1::text
     )
     select id
@@ -278,9 +289,9 @@ async def reconcile(executor: Executor, worker_id: str, held: Sequence[int]) -> 
     return {row["id"] for row in rows}
 
 
-def _fences(jobs: Sequence[Job]) -> tuple[list[int], list[int], list[bool]]:
+def _fences(jobs: Sequence[Job]) -> tuple[list[int], list[int], list[int]]:
     return (
         [job.id for job in jobs],
         [job.attempts for job in jobs],
-        [job.key is not None for job in jobs],
+        [job.id for job in jobs if job.key is not None],
     )

@@ -54,10 +54,20 @@ def _default_concurrency() -> int:
     return os.cpu_count() or 1
 
 
-def _flags(value: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise OptionInvalid("forbidden_flags", f"a sequence of flags is needed, not the one string {value!r}")
-    return tuple(value)
+def _flags(option: str) -> Any:
+    """Return a converter of flags to a tuple that catches a single one that is no sequence."""
+
+    def convert(value: Iterable[str]) -> tuple[str, ...]:
+        if isinstance(value, str):
+            raise OptionInvalid(option, f"a sequence of flags is needed, not the one string {value!r}")
+        return tuple(value)
+
+    return convert
+
+
+def _multiplier(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 1 <= value <= 1000:
+        raise OptionInvalid(attribute.name, f"a number from 1 to 1000 is needed, not {value!r}")
 
 
 @attrs.frozen(kw_only=True)
@@ -113,6 +123,51 @@ class ShutdownOptions:
 
 
 @attrs.frozen(kw_only=True)
+class SweepOptions:
+    """Which workers are taken for dead, and when their jobs run again. Durations are seconds."""
+
+    sweep_threshold: float = attrs.field(default=300.0, validator=_seconds(604_800))
+    """After how long without a sign of life a worker is taken for dead. One of another kind must be
+    registered for that: it sends heartbeats."""
+    orphan_threshold: float = attrs.field(default=14_400.0, validator=_seconds(2_592_000))
+    """After how long locks of workers that never register, those of Node above all, are taken for abandoned.
+    Nothing renews these locks: a shorter time than the longest job has such jobs run twice."""
+    recovery_delay: float = attrs.field(default=30.0, validator=_seconds(86_400, zero=True))
+    """How long a job waits that is taken from a dead worker."""
+    resilient_flags: tuple[str, ...] = attrs.field(
+        default=("infrastructure_resilient",), converter=_flags("resilient_flags")
+    )
+    """A worker that holds a job with any of these flags is given more time."""
+    resilient_multiplier: float = attrs.field(default=3.0, validator=_multiplier)
+    """How many times as much."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.orphan_threshold < self.sweep_threshold:
+            raise OptionInvalid(
+                "orphan_threshold",
+                f"{self.orphan_threshold} s is shorter than the sweep_threshold of {self.sweep_threshold} s",
+            )
+
+
+@attrs.frozen(kw_only=True)
+class RecoveryOptions(SweepOptions):
+    """How a worker shows that it lives, and looks for others that do not. Durations are seconds."""
+
+    heartbeat_interval: float = attrs.field(default=30.0, validator=_seconds(3600))
+    """How often the worker says that it lives."""
+    sweep_interval: float = attrs.field(default=60.0, validator=_seconds(86_400))
+    """About how often it looks for dead workers: a quarter more or less, at random."""
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self.sweep_threshold < 2 * self.heartbeat_interval:
+            raise OptionInvalid(
+                "sweep_threshold",
+                f"{self.sweep_threshold} s is less than two heartbeat intervals of {self.heartbeat_interval} s",
+            )
+
+
+@attrs.frozen(kw_only=True)
 class WorkerOptions:
     """How a worker runs. Durations are seconds. Raises `OptionInvalid`."""
 
@@ -122,9 +177,12 @@ class WorkerOptions:
     """How often to look for due jobs when nothing wakes the worker."""
     notifications: bool = True
     """False never opens a LISTEN session: jobs are then found by polling alone."""
-    forbidden_flags: tuple[str, ...] = attrs.field(default=(), converter=_flags)
+    forbidden_flags: tuple[str, ...] = attrs.field(default=(), converter=_flags("forbidden_flags"))
     """Jobs with any of these flags are left to other workers."""
     local_queue: LocalQueueOptions = attrs.field(factory=LocalQueueOptions)
+    recovery: RecoveryOptions | None = attrs.field(factory=RecoveryOptions)
+    """None neither registers the worker nor looks for dead ones; its locks are kept all the same, and locks
+    older than four hours are released."""
     shutdown: ShutdownOptions = attrs.field(factory=ShutdownOptions)
 
     def __attrs_post_init__(self) -> None:
