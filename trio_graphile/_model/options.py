@@ -54,15 +54,16 @@ def _default_concurrency() -> int:
     return os.cpu_count() or 1
 
 
-def _flags(option: str) -> Any:
-    """Return a converter of flags to a tuple that catches a single one that is no sequence."""
+def _flags(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise OptionInvalid("forbidden_flags", f"a sequence of flags is needed, not the one string {value!r}")
+    return tuple(value)
 
-    def convert(value: Iterable[str]) -> tuple[str, ...]:
-        if isinstance(value, str):
-            raise OptionInvalid(option, f"a sequence of flags is needed, not the one string {value!r}")
-        return tuple(value)
 
-    return convert
+def _resilient_flags(value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise OptionInvalid("resilient_flags", f"a sequence of flags is needed, not the one string {value!r}")
+    return tuple(value)
 
 
 def _multiplier(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -126,16 +127,16 @@ class ShutdownOptions:
 class SweepOptions:
     """Which workers are taken for dead, and when their jobs run again. Durations are seconds."""
 
-    sweep_threshold: float = attrs.field(default=300.0, validator=_seconds(604_800))
+    sweep_threshold: float = attrs.field(default=300.0, validator=_seconds(86_400))
     """After how long without a sign of life a worker is taken for dead. One of another kind must be
     registered for that: it sends heartbeats."""
-    orphan_threshold: float = attrs.field(default=14_400.0, validator=_seconds(2_592_000))
+    orphan_threshold: float = attrs.field(default=14_400.0, validator=_seconds(604_800))
     """After how long locks of workers that never register, those of Node above all, are taken for abandoned.
     Nothing renews these locks: a shorter time than the longest job has such jobs run twice."""
-    recovery_delay: float = attrs.field(default=30.0, validator=_seconds(86_400, zero=True))
+    recovery_delay: float = attrs.field(default=30.0, validator=_seconds(21_600, zero=True))
     """How long a job waits that is taken from a dead worker."""
     resilient_flags: tuple[str, ...] = attrs.field(
-        default=("infrastructure_resilient",), converter=_flags("resilient_flags")
+        default=("infrastructure_resilient",), converter=_resilient_flags
     )
     """A worker that holds a job with any of these flags is given more time."""
     resilient_multiplier: float = attrs.field(default=3.0, validator=_multiplier)
@@ -155,15 +156,19 @@ class RecoveryOptions(SweepOptions):
 
     heartbeat_interval: float = attrs.field(default=30.0, validator=_seconds(3600))
     """How often the worker says that it lives."""
-    sweep_interval: float = attrs.field(default=60.0, validator=_seconds(86_400))
-    """About how often it looks for dead workers: a quarter more or less, at random."""
+    sweep_interval: float = attrs.field(default=60.0, validator=_seconds(3600))
+    """About how often it looks for dead workers: up to a fifth more or less, at random."""
+    reset_interval: float = attrs.field(default=540.0, validator=_seconds(7200))
+    """About how often it releases locks older than four hours: up to a ninth more or less, at random. Workers
+    without recovery do so, too."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
         if self.sweep_threshold < 2 * self.heartbeat_interval:
             raise OptionInvalid(
                 "sweep_threshold",
-                f"{self.sweep_threshold} s is less than two heartbeat intervals of {self.heartbeat_interval} s",
+                f"{self.sweep_threshold} s is less than twice the heartbeat_interval of "
+                f"{self.heartbeat_interval} s",
             )
 
 
@@ -177,7 +182,7 @@ class WorkerOptions:
     """How often to look for due jobs when nothing wakes the worker."""
     notifications: bool = True
     """False never opens a LISTEN session: jobs are then found by polling alone."""
-    forbidden_flags: tuple[str, ...] = attrs.field(default=(), converter=_flags("forbidden_flags"))
+    forbidden_flags: tuple[str, ...] = attrs.field(default=(), converter=_flags)
     """Jobs with any of these flags are left to other workers."""
     local_queue: LocalQueueOptions = attrs.field(factory=LocalQueueOptions)
     recovery: RecoveryOptions | None = attrs.field(factory=RecoveryOptions)

@@ -1,0 +1,73 @@
+"""Recovery as values: who is registered, who fell silent, whose jobs are taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+from trio_graphile._model.options import SweepOptions
+
+WORKER_ID_PREFIX = "trio_graphile_"
+"""What our worker ids begin with. Whoever has one renews its locks, so an old lock means that it is gone."""
+
+
+@attrs.frozen(kw_only=True)
+class ActiveWorker:
+    """A worker that is registered in the database; those of Node never are."""
+
+    worker_id: str
+    """What stands in `locked_by` of the rows that it holds."""
+    last_heartbeat_at: datetime
+    started_at: datetime
+    """When it registered; again after it was taken for dead."""
+    metadata: Any = None
+    """What it says of itself: of our workers `pid`, `host`, `version`, `concurrency` and `tasks`."""
+    is_stale: bool = False
+    """Whether the last heartbeat is older than the threshold that was asked for, by the database's clock."""
+
+
+@attrs.frozen(kw_only=True)
+class SilentWorker:
+    """A worker that has given no sign of life for longer than a threshold."""
+
+    worker_id: str
+    is_registered: bool
+    silent_for: float
+    """Seconds since its last heartbeat, or, of an unregistered one, since it last took or renewed a lock."""
+    holds_resilient: bool = False
+    """Whether one of its jobs has a flag for which workers are given more time."""
+
+
+@attrs.frozen(kw_only=True)
+class SweepReport:
+    """What a sweep found and did."""
+
+    worker_ids: tuple[str, ...] = ()
+    """The workers that are gone: first registered ones, then those known by their locks alone."""
+    recovered_jobs: int = 0
+    """How many jobs were given back; 0 in a dry run."""
+    dry_run: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class ResetReport:
+    """How many locks were too old to be anybody's."""
+
+    jobs: int = 0
+    queues: int = 0
+
+
+def dead_workers(silent: Iterable[SilentWorker], options: SweepOptions) -> tuple[str, ...]:
+    """Return the ids of those that were silent for so long that they are taken for dead."""
+    return tuple(worker.worker_id for worker in silent if worker.silent_for > _patience(worker, options))
+
+
+def _patience(worker: SilentWorker, options: SweepOptions) -> float:
+    if worker.is_registered:
+        return options.sweep_threshold * (options.resilient_multiplier if worker.holds_resilient else 1.0)
+    if worker.worker_id.startswith(WORKER_ID_PREFIX):
+        return options.sweep_threshold
+    return options.orphan_threshold  # others neither register nor renew: a long job of theirs looks the same
