@@ -36,16 +36,19 @@ from trio_graphile._model.jobs import ChangedJobs, Cleanup, Job, JobKeyMode, Job
 from trio_graphile._model.options import (
     DatabaseOptions,
     LocalQueueOptions,
+    RecoveryOptions,
     RefetchDelayOptions,
     ShutdownOptions,
     WorkerOptions,
 )
 from trio_graphile._model.outcomes import ShutdownReport
+from trio_graphile._model.recovery import ActiveWorker, SweepReport
 from trio_graphile._tasks import JobContext, Task, TaskRegistry
 from trio_graphile._worker.signals import stop_on_signals
 from trio_graphile._worker.worker import Worker
 
 __all__ = [
+    "ActiveWorker",
     "ChangedJobs",
     "Cleanup",
     "Client",
@@ -73,6 +76,7 @@ __all__ = [
     "PayloadInvalid",
     "PostgresNotFound",
     "PostgresTooOld",
+    "RecoveryOptions",
     "RefetchDelayOptions",
     "SchemaError",
     "SchemaMissing",
@@ -82,6 +86,7 @@ __all__ = [
     "ShutdownOptions",
     "ShutdownReport",
     "StatementFailed",
+    "SweepReport",
     "Task",
     "TaskInvalid",
     "TaskRegistry",

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
 
-from trio_graphile._database import manage
+from trio_graphile._database import fleet, manage
 from trio_graphile._database.cleanup import clean_up
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
@@ -35,6 +35,8 @@ from trio_graphile._model.jobs import (
     check_identifier,
 )
 from trio_graphile._model.json import encode
+from trio_graphile._model.options import SweepOptions
+from trio_graphile._model.recovery import ActiveWorker, SweepReport
 
 PayloadT = TypeVar("PayloadT")
 ItemT = TypeVar("ItemT")
@@ -45,6 +47,7 @@ RawJob: TypeAlias = tuple[str, Any] | tuple[str, Any, JobSpec]
 
 logger = logging.getLogger("trio_graphile.client")
 
+_STALE_THRESHOLD = SweepOptions().sweep_threshold
 _PLAIN = JobSpec()
 _MANY_JOBS = 10_000
 """So many at once change what the planner should think of the table."""
@@ -165,6 +168,14 @@ class JobClient:
         with self._naming_missing_schema():
             await manage.force_unlock_workers(self._executor, list(worker_ids))
 
+    async def list_active_workers(self, stale_threshold: float = _STALE_THRESHOLD) -> list[ActiveWorker]:
+        """Return the workers that are registered, that with the latest heartbeat first.
+
+        A worker that has sent none for `stale_threshold` seconds is marked as stale.
+        """
+        with self._naming_missing_schema():
+            return await fleet.list_active_workers(self._executor, stale_threshold)
+
     async def _add_one(self, new_job: NewJob) -> Job:
         with self._naming_missing_schema():
             return await manage.add_job(self._executor, new_job)
@@ -216,14 +227,43 @@ class Client(JobClient):
     ) -> dict[Cleanup, int]:
         """Delete what nobody needs any more, in the given order; return how many rows of each kind.
 
-        Safe beside programs that add jobs. The identifiers of this client's tasks and `keep_tasks` stay.
+        Safe beside programs that add jobs. The identifiers of this client's tasks and `keep_tasks` stay, and
+        those of the tasks that live workers say they have.
         """
-        kept = list(keep_tasks)
+        kinds, kept = [Cleanup(kind) for kind in what], list(keep_tasks)
         if self.tasks is not None:
             kept.extend(self.tasks.identifiers)
         with self._naming_missing_schema():
             async with self.database.connection() as connection:
-                return {kind: await clean_up(connection, kind, kept) for kind in map(Cleanup, what)}
+                if Cleanup.GC_TASK_IDENTIFIERS in kinds and await fleet.has_registry(connection):
+                    kept.extend(await fleet.advertised_tasks(connection, _STALE_THRESHOLD))
+                return {kind: await clean_up(connection, kind, kept) for kind in kinds}
+
+    async def sweep_stale_workers(
+        self,
+        threshold: float | None = None,
+        recovery_delay: float | None = None,
+        *,
+        orphan_threshold: float | None = None,
+        resilient_flags: Sequence[str] | None = None,
+        resilient_multiplier: float | None = None,
+        dry_run: bool = False,
+    ) -> SweepReport:
+        """Give back the jobs of workers that died, as workers with recovery do; a dry run only looks.
+
+        What is left out is as in `RecoveryOptions`, where `threshold` is called `sweep_threshold`. Finds
+        nothing while another sweep is under way. Raises `OptionInvalid`.
+        """
+        given: dict[str, Any] = {
+            "sweep_threshold": threshold,
+            "recovery_delay": recovery_delay,
+            "orphan_threshold": orphan_threshold,
+            "resilient_flags": resilient_flags,
+            "resilient_multiplier": resilient_multiplier,
+        }
+        options = SweepOptions(**{name: value for name, value in given.items() if value is not None})
+        with self._naming_missing_schema():
+            return await fleet.sweep(self.database, options, dry_run=dry_run)
 
     async def migrate(self) -> MigrationReport:
         """Install the schema, or bring it up to date. Raises `SchemaError`."""
