@@ -86,6 +86,8 @@ def main(arguments: list[str]) -> None:
         become(int(uid), int(gid))
     if options.parent is not None:
         die_with(options.parent)  # last: a change of identity makes the kernel forget it
+    # A shell starts its background jobs deaf to SIGINT, and that would be inherited.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     if options.watch_stdin:
         watch_stdin()
     try:
