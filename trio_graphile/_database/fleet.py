@@ -123,9 +123,12 @@ async def has_registry(executor: Executor) -> bool:
 HEARTBEAT = Statement("select {schema}.worker_heartbeat($1::text, $2::text::json)")  # $1 id, $2 metadata
 
 
-async def heartbeat(executor: Executor, worker_id: str, metadata: object) -> None:
-    """Say that a worker lives, registering it if need be; `metadata` is what it says of itself, as JSON."""
-    await executor.execute(HEARTBEAT, worker_id, encode(metadata))
+async def heartbeat(executor: Executor, worker_id: str, metadata: object = None) -> None:
+    """Say that a worker lives, registering it if need be.
+
+    `metadata` is what it says of itself, any JSON value; None leaves what it said before.
+    """
+    await executor.execute(HEARTBEAT, worker_id, None if metadata is None else encode(metadata))
 
 
 DEREGISTER = Statement("select {schema}.worker_deregister($1::text)")  # $1 worker id

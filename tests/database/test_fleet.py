@@ -1,0 +1,604 @@
+"""Leases and recovery: the statements by which workers keep their locks and take over those of the dead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import attrs
+import pytest
+import trio
+
+from trio_graphile import Connection, Database, DatabaseOptions, Job, SweepReport, open_database
+from trio_graphile._database import fleet, queue
+from trio_graphile._database.schema import migrate
+from trio_graphile._model.options import SweepOptions
+
+ME = "trio_graphile_me"
+RULES = SweepOptions(sweep_threshold=60.0)
+
+
+@attrs.define(eq=False)
+class Fleet:
+    """The tables of one schema, and what befalls them, as a test says it."""
+
+    database: Database
+    schema: str = "graphile_worker"
+
+    async def add(self, **options: object) -> int:
+        """Add a job as SQL callers do; options are SQL literals."""
+        named = "".join(f", {name} => {value}" for name, value in options.items())
+        return int(await self.database.fetch_value(f"select id from {self.schema}.add_job('a'{named})"))
+
+    async def claim(self, worker: str = ME, limit: int = 100) -> list[Job]:
+        return await queue.get_jobs(self.database, worker, ["a"], limit)
+
+    async def hold(self, worker: str = ME, /, **options: object) -> Job:
+        """Add a job and have a worker claim it."""
+        await self.add(**options)
+        [job] = await self.claim(worker)
+        return job
+
+    async def age_locks(self, age: str, worker: str | None = None) -> None:
+        """Make locks older, of one worker or of all, and their jobs with them."""
+        for table in ("_private_jobs", "_private_job_queues"):
+            await self.database.execute(
+                f"""
+                update {self.schema}.{table}
+                set locked_at = locked_at - $1::text::interval
+                where locked_by = coalesce($2::text, locked_by)
+                """,
+                age,
+                worker,
+            )
+        await self.database.execute(
+            f"""
+            update {self.schema}._private_jobs
+            set created_at = created_at - $1::text::interval, updated_at = updated_at - $1::text::interval
+            where locked_by = coalesce($2::text, locked_by)
+            """,
+            age,
+            worker,
+        )
+
+    async def beat(self, worker: str, age: str = "0") -> None:
+        """Register a worker whose last heartbeat is so old."""
+        await fleet.heartbeat(self.database, worker)
+        await self.database.execute(
+            f"""
+            update {self.schema}._private_workers
+            set last_heartbeat_at = now() - $1::text::interval
+            where id = $2::text
+            """,
+            age,
+            worker,
+        )
+
+    async def sweep(self, rules: SweepOptions = RULES, *, dry_run: bool = False) -> SweepReport:
+        return await fleet.sweep(self.database, rules, dry_run=dry_run)
+
+    async def row(self, job_id: int) -> dict[str, object]:
+        found = await self.database.fetch_row(
+            f"select * from {self.schema}._private_jobs where id = $1::bigint", job_id
+        )
+        assert found is not None
+        return dict(found)
+
+    async def locked_by(self, job_id: int) -> object:
+        return (await self.row(job_id))["locked_by"]
+
+    async def locked_queues(self) -> dict[str, str]:
+        rows = await self.database.fetch(f"""
+            select queue_name, locked_by
+            from {self.schema}._private_job_queues
+            where locked_at is not null
+        """)
+        return {row["queue_name"]: row["locked_by"] for row in rows}
+
+    async def registered(self) -> set[str]:
+        rows = await self.database.fetch(f"select id from {self.schema}._private_workers")
+        return {row["id"] for row in rows}
+
+    async def dump(self) -> list[object]:
+        """Everything that a sweep might change."""
+        tables = ("_private_jobs", "_private_job_queues", "_private_workers")
+        return [
+            await self.database.fetch(f"select * from {self.schema}.{table} order by id") for table in tables
+        ]
+
+
+@pytest.fixture
+def tables(database: Database) -> Fleet:
+    return Fleet(database)
+
+
+def renewal(*, lost: Sequence[Job] = (), detached: Sequence[Job] = ()) -> fleet.Renewal:
+    return fleet.Renewal(
+        lost=frozenset(job.id for job in lost), detached=frozenset(job.id for job in detached)
+    )
+
+
+# --- renewing -------------------------------------------------------------------------------------
+
+
+async def test_renewing_makes_locks_as_if_just_taken_and_changes_nothing_else(tables: Fleet) -> None:
+    mine = [await tables.hold(queue_name="'mine'"), await tables.hold(job_key="'k'")]
+    other = await tables.hold("other", queue_name="'other'")
+    await tables.age_locks("1 hour")
+    before = {job.id: await tables.row(job.id) for job in (*mine, other)}
+    assert await fleet.renew(tables.database, ME, mine) == renewal()
+    for job in mine:
+        old, new = before[job.id], await tables.row(job.id)
+        assert new.pop("locked_at") >= old.pop("locked_at") + timedelta(hours=1)  # type: ignore[operator]
+        assert new == old
+    assert await tables.row(other.id) == before[other.id]
+    fresh = await tables.database.fetch("""
+        select queue_name
+        from graphile_worker._private_job_queues
+        where locked_at > now() - interval '1 minute'
+    """)
+    assert [row["queue_name"] for row in fresh] == ["mine"]
+    assert await tables.locked_queues() == {"mine": ME, "other": "other"}
+
+
+async def test_a_queue_is_renewed_though_its_job_is_unknown(tables: Fleet) -> None:
+    await tables.hold(queue_name="'q'")
+    await tables.age_locks("1 hour")
+    await fleet.renew(tables.database, ME, [])
+    fresh = "select locked_at > now() - interval '1 minute' from graphile_worker._private_job_queues"
+    assert await tables.database.fetch_value(fresh)
+
+
+@pytest.mark.parametrize(
+    "befalls",
+    [
+        "delete from graphile_worker._private_jobs",
+        "update graphile_worker._private_jobs set locked_by = 'other'",
+        "update graphile_worker._private_jobs set locked_by = null, locked_at = null",
+        "update graphile_worker._private_jobs set attempts = attempts + 1",
+        "update graphile_worker._private_jobs set attempts = max_attempts",
+        "update graphile_worker._private_jobs set attempts = 0",
+    ],
+)
+async def test_a_job_that_is_no_longer_ours_is_lost_and_not_touched(tables: Fleet, befalls: str) -> None:
+    kept = await tables.hold(queue_name="'q'")
+    job = await tables.hold()
+    await tables.database.execute(f"{befalls} where id = $1::bigint", job.id)
+    untouched = "select * from graphile_worker._private_jobs where id = $1::bigint"
+    before = await tables.database.fetch(untouched, job.id)
+    assert await fleet.renew(tables.database, ME, [kept, job]) == renewal(lost=[job])
+    assert await tables.database.fetch(untouched, job.id) == before
+
+
+@pytest.mark.parametrize("max_attempts", [1, 25])
+@pytest.mark.parametrize("how", ["add_job('a', job_key => 'k')", "remove_job('k')"])
+async def test_a_detached_job_is_ours_to_end_is_named_and_stays_recognizable(
+    tables: Fleet, how: str, max_attempts: int
+) -> None:
+    job = await tables.hold(job_key="'k'", max_attempts=max_attempts)
+    await tables.age_locks("1 hour")
+    await tables.database.execute(f"select graphile_worker.{how}")
+    for _ in range(2):
+        assert await fleet.renew(tables.database, ME, [job]) == renewal(detached=[job])
+        stored = await tables.row(job.id)
+        assert stored["locked_by"] == ME
+        assert stored["updated_at"] == stored["locked_at"]
+    assert await tables.database.fetch_value("""
+        select max(locked_at) > now() - interval '1 minute'
+        from graphile_worker._private_jobs
+    """)
+
+
+RETURNING = ["sweep", "reconcile", "return", "rust"]
+
+
+async def give_back(tables: Fleet, job: Job, way: str) -> None:
+    match way:
+        case "sweep":
+            await tables.beat(ME, "2 minutes")
+            assert (await tables.sweep()).recovered_jobs == 1
+        case "reconcile":
+            assert await queue.reconcile(tables.database, ME, []) == {job.id}
+        case "return":
+            assert await queue.return_jobs(tables.database, ME, [job]) == {job.id}
+        case _:
+            recover = "select graphile_worker.recover_dead_worker_jobs(array[$1::text])"
+            assert await tables.database.fetch_value(recover, ME) == 1
+
+
+@pytest.mark.parametrize("way", RETURNING)
+async def test_a_detached_job_is_never_revived_by_giving_it_back_after_a_renewal(
+    tables: Fleet, way: str
+) -> None:
+    job = await tables.hold(job_key="'k'")
+    await tables.add(job_key="'k'")
+    await fleet.renew(tables.database, ME, [job])
+    await give_back(tables, job, way)
+    stored = await tables.row(job.id)
+    assert (stored["attempts"], stored["locked_by"], stored["is_available"]) == (25, None, False)
+
+
+@pytest.mark.parametrize("way", RETURNING)
+@pytest.mark.parametrize("options", [{}, {"job_key": "'k'"}])
+async def test_a_last_attempt_is_given_back_after_a_renewal(
+    tables: Fleet, way: str, options: dict[str, object]
+) -> None:
+    job = await tables.hold(max_attempts=1, **options)
+    await fleet.renew(tables.database, ME, [job])
+    await give_back(tables, job, way)
+    stored = await tables.row(job.id)
+    assert (stored["attempts"], stored["locked_by"], stored["is_available"]) == (0, None, True)
+
+
+async def test_who_completes_or_replaces_a_job_just_now_is_not_waited_for_nor_is_the_job_lost(
+    tables: Fleet,
+) -> None:
+    completed, replaced = await tables.hold(queue_name="'q'"), await tables.hold(job_key="'k'")
+    held = [completed, replaced]
+    async with tables.database.transaction() as connection:
+        assert await queue.complete_jobs(connection, ME, [completed]) == {completed.id}
+        await connection.execute("select graphile_worker.add_job('a', job_key => 'k')")
+        with trio.fail_after(20):
+            assert await fleet.renew(tables.database, ME, held) == renewal()
+    assert await fleet.renew(tables.database, ME, held) == renewal(lost=[completed], detached=[replaced])
+
+
+async def test_a_sweeper_of_rust_finds_no_orphans_among_what_is_renewed(tables: Fleet) -> None:
+    held = [await tables.hold(queue_name="'q'"), await tables.hold(job_key="'k'"), await tables.hold()]
+    await tables.database.execute("select graphile_worker.remove_job('k')")
+    await tables.age_locks("10 minutes")
+    orphans = "select worker_id from graphile_worker.list_orphan_locked_workers('5 minutes')"
+    assert await tables.database.fetch_value(orphans) == ME
+    await fleet.renew(tables.database, ME, held)
+    assert await tables.database.fetch(orphans) == []
+
+
+async def test_renewing_writes_no_index(tables: Fleet) -> None:
+    held = [await tables.hold(queue_name="'q'"), await tables.hold(job_key="'k'")]
+    await tables.add(job_key="'k'")
+    updates = """
+        select sum(n_tup_upd)::integer as updated, sum(n_tup_hot_upd)::integer as hot
+        from pg_catalog.pg_stat_xact_user_tables
+        where relname in ('_private_jobs', '_private_job_queues')
+    """
+    async with tables.database.transaction() as connection:
+        [before] = await connection.fetch(updates)
+        await fleet.renew(connection, ME, held)
+        [after] = await connection.fetch(updates)
+    assert (after["updated"] - before["updated"], after["hot"] - before["hot"]) == (3, 3)
+
+
+# --- the registry ---------------------------------------------------------------------------------
+
+
+async def test_workers_register_beat_and_leave(tables: Fleet) -> None:
+    await fleet.heartbeat(tables.database, "plain")
+    await fleet.heartbeat(tables.database, ME, {"pid": 1, "tasks": ["a"]})
+    await tables.database.execute("""
+        update graphile_worker._private_workers
+        set last_heartbeat_at = now() - interval '90 seconds', started_at = now() - interval '1 day'
+    """)
+    await fleet.heartbeat(tables.database, ME)
+    mine, plain = await fleet.list_active_workers(tables.database, 60.0)
+    assert (mine.worker_id, mine.is_stale, mine.metadata) == (ME, False, {"pid": 1, "tasks": ["a"]})
+    assert mine.last_heartbeat_at - mine.started_at >= timedelta(days=1)
+    assert (plain.worker_id, plain.is_stale, plain.metadata) == ("plain", True, None)
+    assert not any(worker.is_stale for worker in await fleet.list_active_workers(tables.database, 120.0))
+    for _ in range(2):
+        await fleet.deregister(tables.database, "plain")
+    assert await tables.registered() == {ME}
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "table graphile_worker._private_workers",
+        "function graphile_worker.worker_heartbeat",
+        "function graphile_worker.worker_deregister",
+    ],
+)
+async def test_a_schema_that_somebody_else_made_may_have_no_registry(
+    connection: Connection, missing: str
+) -> None:
+    assert await fleet.has_registry(connection)
+    await connection.execute(f"drop {missing}")
+    assert not await fleet.has_registry(connection)
+
+
+async def test_the_tasks_of_live_workers_are_known_whatever_others_have_in_their_metadata(
+    tables: Fleet,
+) -> None:
+    for worker, metadata in [
+        ("one", {"tasks": ["a", "b"]}),
+        ("two", {"tasks": ["b", None, 1]}),
+        ("silent", {"tasks": ["c"]}),
+        ("odd", {"tasks": {"d": 1}}),
+        ("text", "tasks"),
+        ("rust", {"pid": 1}),
+        ("none", None),
+    ]:
+        await fleet.heartbeat(tables.database, worker, metadata)
+    await tables.database.execute("""
+        update graphile_worker._private_workers
+        set last_heartbeat_at = now() - interval '1 hour'
+        where id = 'silent'
+    """)
+    assert sorted(await fleet.advertised_tasks(tables.database, 300.0)) == ["1", "a", "b"]
+
+
+# --- who is dead ----------------------------------------------------------------------------------
+
+
+async def test_a_silent_worker_loses_its_jobs_and_queues_and_a_live_one_does_not(tables: Fleet) -> None:
+    lost = await tables.hold("silent", queue_name="'q'")
+    kept = await tables.hold("alive", queue_name="'r'")
+    await tables.age_locks("1 hour")
+    await tables.beat("silent", "61 seconds")
+    await tables.beat("alive", "59 seconds")
+    before = await tables.row(kept.id)
+    assert await tables.sweep() == SweepReport(worker_ids=("silent",), recovered_jobs=1)
+    stored = await tables.row(lost.id)
+    assert (stored["attempts"], stored["locked_by"], stored["locked_at"]) == (0, None, None)
+    assert stored["last_error"] == "Job recovered after worker interruption"
+    assert stored["run_at"] == stored["updated_at"] + timedelta(seconds=30)  # type: ignore[operator]
+    assert await tables.row(kept.id) == before
+    assert await tables.locked_queues() == {"r": "alive"}
+    assert await tables.registered() == {"alive"}
+    assert await tables.sweep() == SweepReport()
+
+
+async def test_the_later_of_both_times_and_no_less_than_no_attempt_is_kept(tables: Fleet) -> None:
+    job = await tables.hold("silent")
+    await tables.database.execute(
+        "update graphile_worker._private_jobs set attempts = 0, run_at = now() + interval '1 hour'"
+    )
+    later = (await tables.row(job.id))["run_at"]
+    await tables.beat("silent", "1 hour")
+    assert (await tables.sweep()).recovered_jobs == 1
+    stored = await tables.row(job.id)
+    assert (stored["attempts"], stored["run_at"]) == (0, later)
+
+
+async def test_a_worker_of_node_that_never_registers_keeps_its_jobs_for_hours(tables: Fleet) -> None:
+    job = await tables.hold("pool-5d1a", queue_name="'q'")
+    await tables.age_locks("10 minutes")
+    assert await tables.sweep() == SweepReport()
+    assert await tables.locked_by(job.id) == "pool-5d1a"
+    await tables.age_locks("3 hours 51 minutes")
+    assert await tables.sweep() == SweepReport(worker_ids=("pool-5d1a",), recovered_jobs=1)
+    assert await tables.locked_queues() == {}
+
+
+async def test_a_worker_of_ours_that_is_not_registered_renews_so_an_old_lock_means_that_it_is_gone(
+    tables: Fleet,
+) -> None:
+    job = await tables.hold(ME)
+    await tables.age_locks("59 seconds")
+    assert await tables.sweep() == SweepReport()
+    await tables.age_locks("2 seconds")
+    assert await tables.sweep() == SweepReport(worker_ids=(ME,), recovered_jobs=1)
+    assert await tables.locked_by(job.id) is None
+
+
+async def test_whoever_has_one_fresh_lock_lives(tables: Fleet) -> None:
+    old = await tables.hold(ME, queue_name="'q'")
+    await tables.age_locks("1 hour")
+    new = await tables.hold(ME)
+    assert await tables.sweep() == SweepReport()
+    assert await tables.locked_by(old.id) == await tables.locked_by(new.id) == ME
+
+
+async def test_fractions_of_a_second_count(tables: Fleet) -> None:
+    job = await tables.hold("orphan")
+    await tables.age_locks("10 minutes")
+    rules = SweepOptions(sweep_threshold=60.0, orphan_threshold=60.0, recovery_delay=0.75)
+    assert (await tables.sweep(rules)).recovered_jobs == 1
+    stored = await tables.row(job.id)
+    assert stored["run_at"] == stored["updated_at"] + timedelta(seconds=0.75)  # type: ignore[operator]
+    await tables.beat("silent", "300 milliseconds")
+    assert (await tables.sweep(SweepOptions(sweep_threshold=0.2))).worker_ids == ("silent",)
+
+
+@pytest.mark.parametrize("value", ["true", "false"])
+async def test_a_worker_with_a_resilient_job_is_given_more_time(tables: Fleet, value: str) -> None:
+    job = await tables.hold("silent")
+    await tables.hold("silent")
+    await tables.database.execute(
+        "update graphile_worker._private_jobs set flags = $1::text::jsonb where id = $2::bigint",
+        f'{{"infrastructure_resilient": {value}}}',
+        job.id,
+    )
+    await tables.beat("silent", "2 minutes")
+    assert await tables.sweep() == SweepReport()
+    await tables.beat("silent", "4 minutes")
+    assert await tables.sweep() == SweepReport(worker_ids=("silent",), recovered_jobs=2)
+
+
+@pytest.mark.parametrize("flags", [(), ("other",)])
+async def test_which_flags_are_resilient_can_be_said(tables: Fleet, flags: tuple[str, ...]) -> None:
+    await tables.hold("silent", flags="'{infrastructure_resilient}'")
+    await tables.beat("silent", "2 minutes")
+    rules = attrs.evolve(RULES, resilient_flags=flags)
+    assert (await tables.sweep(rules)).recovered_jobs == 1
+
+
+async def test_a_queue_that_is_locked_without_a_job_is_freed(tables: Fleet) -> None:
+    job = await tables.hold("silent", queue_name="'q'")
+    await tables.database.execute("delete from graphile_worker._private_jobs where id = $1::bigint", job.id)
+    await tables.age_locks("10 minutes")
+    await tables.beat("silent", "10 minutes")
+    assert await tables.sweep() == SweepReport(worker_ids=("silent",), recovered_jobs=0)
+    assert await tables.locked_queues() == {}
+
+
+async def test_an_orphaned_queue_alone_betrays_a_dead_worker(tables: Fleet) -> None:
+    job = await tables.hold(ME, queue_name="'q'")
+    await tables.database.execute("delete from graphile_worker._private_jobs where id = $1::bigint", job.id)
+    await tables.age_locks("10 minutes")
+    assert await tables.sweep() == SweepReport(worker_ids=(ME,), recovered_jobs=0)
+    assert await tables.locked_queues() == {}
+
+
+async def test_the_registered_dead_are_named_first_and_nobody_twice(tables: Fleet) -> None:
+    for worker in (ME, "silent", "trio_graphile_b"):
+        await tables.hold(worker)
+    await tables.age_locks("1 hour")
+    await tables.beat("silent", "1 hour")
+    await tables.beat("trio_graphile_b", "1 hour")
+    await tables.beat("idle", "1 hour")
+    report = await tables.sweep()
+    assert report == SweepReport(worker_ids=("idle", "silent", "trio_graphile_b", ME), recovered_jobs=3)
+    assert await tables.registered() == set()
+
+
+async def test_a_dry_run_finds_the_same_and_writes_nothing(tables: Fleet) -> None:
+    await tables.hold("silent", queue_name="'q'")
+    await tables.hold(ME)
+    await tables.age_locks("1 hour")
+    await tables.beat("silent", "1 hour")
+    before = await tables.dump()
+    assert await tables.sweep(dry_run=True) == SweepReport(worker_ids=("silent", ME), dry_run=True)
+    assert await tables.dump() == before
+    assert await tables.sweep() == SweepReport(worker_ids=("silent", ME), recovered_jobs=2)
+
+
+async def test_a_worker_that_was_taken_for_dead_registers_anew(tables: Fleet) -> None:
+    await tables.beat(ME, "1 hour")
+    await tables.database.execute(
+        "update graphile_worker._private_workers set started_at = now() - interval '1 day'"
+    )
+    await tables.sweep()
+    await fleet.heartbeat(tables.database, ME)
+    [worker] = await fleet.list_active_workers(tables.database, 60.0)
+    assert worker.started_at == worker.last_heartbeat_at
+
+
+# --- beside others --------------------------------------------------------------------------------
+
+
+async def test_sweeps_at_the_same_time_recover_a_job_once_in_all(tables: Fleet) -> None:
+    job = await tables.hold("silent", queue_name="'q'")
+    await tables.database.execute("update graphile_worker._private_jobs set attempts = 5")
+    await tables.beat("silent", "1 hour")
+    reports: list[SweepReport] = []
+
+    async def sweep() -> None:
+        reports.append(await tables.sweep())
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(sweep)
+    assert sum(report.recovered_jobs for report in reports) == 1
+    assert (await tables.row(job.id))["attempts"] == 4
+
+
+async def test_a_sweep_gives_way_to_another_of_its_schema(tables: Fleet) -> None:
+    await tables.beat("silent", "1 hour")
+    async with tables.database.transaction() as connection:
+        assert await connection.fetch_value(fleet.TRY_LOCK_SWEEP)
+        assert await tables.sweep() == SweepReport()
+        assert await tables.sweep(dry_run=True) == SweepReport(dry_run=True)
+    assert await tables.sweep() == SweepReport(worker_ids=("silent",))
+
+
+async def test_sweepers_of_rust_and_ours_keep_each_other_out(tables: Fleet) -> None:
+    rust = "select pg_try_advisory_xact_lock(1196905043, 1398228304)"  # GWRS, SWEP
+    await tables.beat("silent", "1 hour")
+    async with tables.database.transaction() as connection:
+        assert await connection.fetch_value(rust)
+        assert await tables.sweep() == SweepReport()
+    async with tables.database.transaction() as connection:
+        assert await connection.fetch_value(fleet.TRY_LOCK_SWEEP)
+        assert not await tables.database.fetch_value(rust)
+    assert (int.from_bytes(b"GWRS"), int.from_bytes(b"SWEP")) == (1196905043, 1398228304)
+
+
+async def test_sweeps_of_two_schemas_do_not_keep_each_other_out(tables: Fleet, database_url: str) -> None:
+    name = """it's "odd" $schema$"""
+    async with open_database(database_url, DatabaseOptions(schema=name)) as other:
+        async with other.connection() as connection:
+            await migrate(connection, name)
+        assert await fleet.has_registry(other)
+        await fleet.heartbeat(other, "silent")
+        async with tables.database.transaction() as connection:
+            assert await connection.fetch_value(fleet.TRY_LOCK_SWEEP)
+            report = await fleet.sweep(other, SweepOptions(sweep_threshold=1e-6))
+        assert report == SweepReport(worker_ids=("silent",))
+        assert await fleet.list_active_workers(other, 60.0) == []
+
+
+async def test_what_somebody_has_locked_just_now_is_neither_waited_for_nor_forgotten(tables: Fleet) -> None:
+    busy = await tables.hold("silent", queue_name="'busy'", job_key="'k'")
+    free = await tables.hold("silent", queue_name="'free'")
+    await tables.beat("silent", "1 hour")
+    async with tables.database.transaction() as connection:
+        await connection.execute(
+            "select from graphile_worker._private_jobs where id = $1::bigint for update", busy.id
+        )
+        with trio.fail_after(20):
+            assert await tables.sweep() == SweepReport(worker_ids=("silent",), recovered_jobs=1)
+    assert await tables.locked_by(free.id) is None
+    assert await tables.locked_by(busy.id) == "silent"
+    assert await tables.registered() == {"silent"}
+    assert await tables.sweep() == SweepReport(worker_ids=("silent",), recovered_jobs=1)
+    assert await tables.registered() == set()
+
+
+async def test_a_heartbeat_that_is_coming_just_now_is_a_sign_of_life(tables: Fleet) -> None:
+    job = await tables.hold("slow")
+    await tables.beat("slow", "1 hour")
+    async with tables.database.transaction() as connection:
+        await fleet.heartbeat(connection, "slow")
+        with trio.fail_after(20):
+            assert await tables.sweep() == SweepReport()
+    assert await tables.sweep() == SweepReport()
+    assert await tables.locked_by(job.id) == "slow"
+
+
+# --- locks that are too old -----------------------------------------------------------------------
+
+
+async def test_what_was_locked_for_over_four_hours_is_released_whoever_locked_it(tables: Fleet) -> None:
+    young = await tables.hold("pool-1", queue_name="'young'")
+    await tables.age_locks("5 minutes")
+    old = await tables.hold("pool-2", queue_name="'old'")
+    await tables.age_locks("4 hours 1 minute", "pool-2")
+    before = {job.id: await tables.row(job.id) for job in (young, old)}
+    report = await fleet.reset_stale_locks(tables.database)
+    assert (report.jobs, report.queues) == (1, 1)
+    assert await tables.row(young.id) == before[young.id]
+    stored = await tables.row(old.id)
+    changed = {name for name, value in stored.items() if value != before[old.id][name]}
+    assert changed == {"locked_by", "locked_at", "run_at", "is_available"}
+    assert stored["run_at"] > before[old.id]["run_at"]  # type: ignore[operator]
+    assert stored["attempts"] == 1
+    assert await tables.locked_queues() == {"young": "pool-1"}
+    report = await fleet.reset_stale_locks(tables.database)
+    assert (report.jobs, report.queues) == (0, 0)
+
+
+async def test_old_queues_are_released_without_their_job_and_late_jobs_keep_their_time(tables: Fleet) -> None:
+    job = await tables.hold("pool", queue_name="'q'")
+    await tables.age_locks("5 hours")
+    await tables.database.execute("""
+        update graphile_worker._private_jobs
+        set locked_at = now(), run_at = now() + interval '1 day'
+    """)
+    report = await fleet.reset_stale_locks(tables.database)
+    assert (report.jobs, report.queues) == (0, 1)
+    later = (await tables.row(job.id))["run_at"]
+    await tables.age_locks("5 hours")
+    assert (await fleet.reset_stale_locks(tables.database)).jobs == 1
+    assert (await tables.row(job.id))["run_at"] == later
+
+
+async def test_releasing_an_old_lock_waits_for_nobody_and_revives_nothing(tables: Fleet) -> None:
+    replaced = await tables.hold("pool", job_key="'k'")
+    await tables.add(job_key="'k'")
+    await tables.age_locks("5 hours")
+    async with tables.database.transaction() as connection:
+        await connection.execute("select from graphile_worker._private_jobs for update")
+        with trio.fail_after(20):
+            assert (await fleet.reset_stale_locks(tables.database)).jobs == 0
+    assert (await fleet.reset_stale_locks(tables.database)).jobs == 1
+    assert (await tables.row(replaced.id))["is_available"] is False
