@@ -23,10 +23,11 @@ from trio_graphile import (
     PayloadInvalid,
     SchemaMissing,
     StatementFailed,
+    SweepReport,
     TaskRegistry,
     open_database,
 )
-from trio_graphile._database import queue
+from trio_graphile._database import fleet, queue
 
 tasks = TaskRegistry()
 
@@ -385,7 +386,10 @@ async def test_without_a_schema_the_way_out_is_named(empty_database_url: str) ->
             lambda: client.permanently_fail_jobs([1]),
             lambda: client.reschedule_jobs([1], priority=1),
             lambda: client.force_unlock_workers(["w"]),
+            client.list_active_workers,
+            client.sweep_stale_workers,
             client.cleanup,
+            lambda: client.cleanup([Cleanup.GC_TASK_IDENTIFIERS]),
         ):
             with pytest.raises(SchemaMissing, match=r"graphile_worker.*client.migrate\(\)"):
                 await call()
@@ -452,6 +456,7 @@ async def test_a_client_for_a_transaction_does_not_maintain_the_schema(
     inside = client.using(connection)
     assert not hasattr(inside, "migrate")
     assert not hasattr(inside, "cleanup")
+    assert not hasattr(inside, "sweep_stale_workers")
 
 
 async def test_ten_thousand_jobs_of_a_transaction_that_rolls_back_leave_nothing(
@@ -703,6 +708,21 @@ async def test_unused_tasks_are_cleaned_up_but_for_ours_and_those_to_keep(
     assert after == before
 
 
+async def test_the_tasks_of_live_workers_are_kept(client: Client, database: Database) -> None:
+    await queue.register_tasks(database, ["tick", "idle elsewhere", "of the dead"])
+    await fleet.heartbeat(database, "alive", {"tasks": ["idle elsewhere"]})
+    await fleet.heartbeat(database, "dead", {"tasks": ["of the dead"]})
+    await silence(database, "dead", "6 minutes")
+    assert await client.cleanup([Cleanup.GC_TASK_IDENTIFIERS]) == {Cleanup.GC_TASK_IDENTIFIERS: 1}
+    assert await names(database, "_private_tasks", "identifier") == {"tick", "idle elsewhere"}
+
+
+async def test_cleaning_up_needs_no_registry_of_workers(client: Client, database: Database) -> None:
+    await queue.register_tasks(database, ["gone"])
+    await database.execute("drop table graphile_worker._private_workers")
+    assert await client.cleanup([Cleanup.GC_TASK_IDENTIFIERS]) == {Cleanup.GC_TASK_IDENTIFIERS: 1}
+
+
 async def test_cleaning_up_leaves_alone_what_a_concurrent_add_refers_to(
     client: Client, database: Database
 ) -> None:
@@ -753,6 +773,83 @@ async def test_cleanup_knows_its_tasks_by_name_too(client: Client) -> None:
     assert await client.cleanup(["gc_job_queues"]) == {Cleanup.GC_JOB_QUEUES: 0}  # type: ignore[list-item]
     with pytest.raises(ValueError, match="everything"):
         await client.cleanup(["everything"])  # type: ignore[list-item]
+
+
+# --- the workers ----------------------------------------------------------------------------------
+
+
+async def silence(database: Database, worker_id: str, age: str) -> None:
+    await database.execute(
+        """
+        update graphile_worker._private_workers
+        set last_heartbeat_at = now() - $2::text::interval
+        where id = $1::text
+        """,
+        worker_id,
+        age,
+    )
+
+
+async def test_registered_workers_are_listed_and_the_stale_marked(client: Client, database: Database) -> None:
+    assert await client.list_active_workers() == []
+    await fleet.heartbeat(database, "stale", {"pid": 1})
+    await fleet.heartbeat(database, "fresh")
+    await silence(database, "stale", "301 seconds")
+    fresh, stale = await client.list_active_workers()
+    assert (fresh.worker_id, fresh.metadata, fresh.is_stale) == ("fresh", None, False)
+    assert (stale.worker_id, stale.metadata, stale.is_stale) == ("stale", {"pid": 1}, True)
+    assert not (await client.list_active_workers(310))[1].is_stale
+    async with database.transaction() as connection:
+        await fleet.deregister(connection, "stale")
+        assert await client.using(connection).list_active_workers() == [fresh]
+
+
+async def test_the_jobs_of_the_dead_are_given_back(client: Client, database: Database) -> None:
+    job = await client.add_job(tick, None, JobSpec(queue_name="q"))
+    await lock(database, "dead", age="1 hour")
+    await fleet.heartbeat(database, "dead")
+    assert await client.sweep_stale_workers() == SweepReport()
+    await silence(database, "dead", "2 minutes")
+    assert await client.sweep_stale_workers() == SweepReport()
+    found = await client.sweep_stale_workers(60, dry_run=True)
+    assert found == SweepReport(worker_ids=("dead",), dry_run=True)
+    assert await client.sweep_stale_workers(60, 0) == SweepReport(worker_ids=("dead",), recovered_jobs=1)
+    assert await client.list_active_workers() == []
+    assert [again.id for again in await lock(database, "another")] == [job.id]
+
+
+async def test_a_sweep_can_be_told_more(client: Client, database: Database) -> None:
+    await client.add_job(tick, None, JobSpec(flags=["patient"]))
+    await lock(database, "dead")
+    await fleet.heartbeat(database, "dead")
+    await silence(database, "dead", "2 minutes")
+    patient = {"threshold": 60.0, "resilient_flags": ["patient"]}
+    assert (await client.sweep_stale_workers(**patient)).worker_ids == ()  # type: ignore[arg-type]
+    report = await client.sweep_stale_workers(**patient, resilient_multiplier=1.5)  # type: ignore[arg-type]
+    assert report.recovered_jobs == 1
+    await client.add_job(tick, None)
+    await lock(database, "pool-of-node", age="10 minutes")
+    assert (await client.sweep_stale_workers()).worker_ids == ()
+    assert (await client.sweep_stale_workers(orphan_threshold=500)).worker_ids == ("pool-of-node",)
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [
+        ("sweep_threshold", {"threshold": 0}),
+        ("sweep_threshold", {"threshold": 300_000}),
+        ("recovery_delay", {"recovery_delay": -1}),
+        ("orphan_threshold", {"threshold": 60, "orphan_threshold": 59}),
+        ("resilient_flags", {"resilient_flags": "patient"}),
+        ("resilient_multiplier", {"resilient_multiplier": 0}),
+    ],
+)
+async def test_a_sweep_that_cannot_be_meant_is_refused(
+    client: Client, option: str, given: dict[str, float]
+) -> None:
+    with pytest.raises(OptionInvalid) as caught:
+        await client.sweep_stale_workers(**given)  # type: ignore[arg-type]
+    assert caught.value.option == option
 
 
 async def test_a_refused_statement_stays_what_it_is(client: Client) -> None:

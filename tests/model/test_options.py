@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trio_graphile import DatabaseOptions, OptionInvalid
+from trio_graphile import DatabaseOptions, OptionInvalid, RecoveryOptions
 from trio_graphile._model.options import ShutdownOptions, WorkerOptions
 
 
@@ -24,6 +24,19 @@ from trio_graphile._model.options import ShutdownOptions, WorkerOptions
         (ShutdownOptions, "grace_period", -1, "-1 is not a positive number of seconds"),
         (ShutdownOptions, "flush_timeout", 0, "0 is not a positive number of seconds"),
         (ShutdownOptions, "flush_timeout", 5000, "is in seconds: 5000 is over the maximum of 600"),
+        (RecoveryOptions, "heartbeat_interval", 30_000, "is in seconds: 30000 is over the maximum of 3600"),
+        (RecoveryOptions, "heartbeat_interval", 0, "0 is not a positive number of seconds"),
+        (RecoveryOptions, "sweep_interval", 60_000, "is in seconds: 60000 is over the maximum of 3600"),
+        (RecoveryOptions, "sweep_interval", 0, "0 is not a positive number of seconds"),
+        (RecoveryOptions, "sweep_threshold", 300_000, "is in seconds: 300000 is over the maximum of 86400"),
+        (RecoveryOptions, "sweep_threshold", 59, "59 s is less than twice the heartbeat_interval of 30.0 s"),
+        (RecoveryOptions, "recovery_delay", 30_000, "is in seconds: 30000 is over the maximum of 21600"),
+        (RecoveryOptions, "orphan_threshold", 299, "299 s is shorter than the sweep_threshold of 300.0 s"),
+        (RecoveryOptions, "orphan_threshold", 14_400_000, "is in seconds: 14400000 is over the maximum"),
+        (RecoveryOptions, "resilient_flags", "a", "a sequence of flags is needed, not the one string 'a'"),
+        (RecoveryOptions, "resilient_multiplier", 0.5, "a number from 1 to 1000 is needed, not 0.5"),
+        (RecoveryOptions, "resilient_multiplier", "3", "a number from 1 to 1000 is needed, not '3'"),
+        (RecoveryOptions, "reset_interval", 540_000, "is in seconds: 540000 is over the maximum of 7200"),
         (DatabaseOptions, "pool_size", 0, "0 is not between 1 and 10000"),
         (DatabaseOptions, "connect_timeout", 5000, "is in seconds: 5000 is over the maximum of 600"),
         (DatabaseOptions, "statement_timeout", 0, "0 is not a positive number of seconds"),
@@ -42,6 +55,10 @@ def test_what_can_never_work_is_refused_with_what_would(
 def test_defaults_are_valid_and_durations_may_be_whole_or_not() -> None:
     assert WorkerOptions(poll_interval=0.25, shutdown=ShutdownOptions(grace_period=0)).poll_interval == 0.25
     assert DatabaseOptions(wait_for_server=None).wait_for_server is None
+    scaled_down = RecoveryOptions(heartbeat_interval=0.1, sweep_threshold=0.2, orphan_threshold=0.2)
+    assert WorkerOptions(recovery=scaled_down).recovery == scaled_down
+    assert WorkerOptions(recovery=None).recovery is None
+    assert WorkerOptions().recovery == RecoveryOptions()
 
 
 def test_the_schema_comes_from_the_environment_unless_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import trio
 
 import trio_graphile
 from trio_graphile import (
+    ActiveWorker,
     Cleanup,
     Client,
     Job,
@@ -20,7 +21,9 @@ from trio_graphile import (
     JobContext,
     JobKeyMode,
     JobSpec,
+    RecoveryOptions,
     ShutdownOptions,
+    SweepReport,
     Task,
     TaskRegistry,
     Worker,
@@ -126,6 +129,8 @@ async def change(client: Client) -> None:
     assert_type(changed.skipped_ids, tuple[int, ...])
     assert_type(await client.remove_job("welcome:ada"), Job | None)
     assert_type(await client.cleanup(Cleanup), dict[Cleanup, int])
+    assert_type(await client.list_active_workers(), list[ActiveWorker])
+    assert_type(await client.sweep_stale_workers(60, dry_run=True), SweepReport)
 
 
 async def serve(url: str) -> None:
@@ -142,6 +147,9 @@ async def serve(url: str) -> None:
 
 
 WorkerOptions(concurrency="20")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+WorkerOptions(recovery=RecoveryOptions(sweep_threshold=120, resilient_flags=["patient"]))
+WorkerOptions(recovery=None)
+WorkerOptions(recovery=False)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 WorkerOptions(20)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 JobSpec(jobkey="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 JobSpec(job_key_mode="replace")

@@ -1,0 +1,45 @@
+"""Who is taken for dead: a table."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+
+from trio_graphile._model.options import SweepOptions
+from trio_graphile._model.recovery import SilentWorker, dead_workers
+
+RULES = SweepOptions(sweep_threshold=60.0, orphan_threshold=600.0, resilient_multiplier=2.5)
+OURS = "trio_graphile_0123"
+RUST = "graphile_worker_0123"
+NODE = "pool-0123"
+
+
+def registered(worker_id: str, *, holds_resilient: bool = False) -> SilentWorker:
+    return SilentWorker(
+        worker_id=worker_id, is_registered=True, holds_resilient=holds_resilient, silent_for=0.0
+    )
+
+
+def orphan(worker_id: str) -> SilentWorker:
+    return SilentWorker(worker_id=worker_id, is_registered=False, silent_for=0.0)
+
+
+@pytest.mark.parametrize(
+    ("worker", "limit"),
+    [
+        (registered(OURS), 60.0),
+        (registered(RUST), 60.0),
+        (registered(OURS, holds_resilient=True), 150.0),
+        (registered(RUST, holds_resilient=True), 150.0),
+        (orphan(OURS), 60.0),
+        (orphan(RUST), 600.0),
+        (orphan(NODE), 600.0),
+        (orphan("trio-graphile-"), 600.0),
+        (orphan(""), 600.0),
+    ],
+)
+def test_a_worker_is_dead_once_it_was_silent_for_longer_than_its_kind_may_be(
+    worker: SilentWorker, limit: float
+) -> None:
+    assert dead_workers([attrs.evolve(worker, silent_for=limit)], RULES) == ()
+    assert dead_workers([attrs.evolve(worker, silent_for=limit + 0.001)], RULES) == (worker.worker_id,)

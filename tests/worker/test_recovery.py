@@ -1,0 +1,209 @@
+"""The sweeper: when it looks, what it makes of failures, what it says; and jobs of the dead run again."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from tests.worker.conftest import Handlers, Table
+from trio_graphile import Client, Database, JobSpec, RecoveryOptions, StatementFailed, SweepReport, Worker
+from trio_graphile._database import fleet, queue
+from trio_graphile._model.recovery import ResetReport
+from trio_graphile._worker.recovery import Sweeper
+
+HOUR = 3600.0
+
+
+@attrs.define(eq=False)
+class Chores:
+    """Both chores, done by nobody: notes when, and answers what the test says."""
+
+    swept_at: list[float] = attrs.field(factory=list)
+    reset_at: list[float] = attrs.field(factory=list)
+    found: Iterator[SweepReport | Exception] = attrs.field(factory=lambda: itertools.repeat(SweepReport()))
+    released: ResetReport = attrs.field(factory=ResetReport)
+    began_at: float = attrs.field(factory=trio.current_time)
+    at_once: int = 0
+    most_at_once: int = 0
+
+    async def sweep(self) -> SweepReport:
+        self.swept_at.append(trio.current_time() - self.began_at)
+        await self._take_time()
+        found = next(self.found)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def reset(self) -> ResetReport:
+        self.reset_at.append(trio.current_time() - self.began_at)
+        await self._take_time()
+        return self.released
+
+    async def _take_time(self) -> None:
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        await trio.lowlevel.checkpoint()
+        self.at_once -= 1
+
+    def sweeper(self, options: RecoveryOptions | None) -> Sweeper:
+        return Sweeper(options=options, sweep=self.sweep, reset=self.reset)
+
+
+async def run_for(sweeper: Sweeper, seconds: float) -> None:
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(sweeper.run)
+
+
+def gaps(times: list[float]) -> list[float]:
+    return [later - earlier for earlier, later in itertools.pairwise(times)]
+
+
+async def test_it_sweeps_soon_and_every_minute_or_so_and_resets_within_a_minute_and_every_nine(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    chores = Chores()
+    await run_for(chores.sweeper(RecoveryOptions()), 24 * HOUR)
+    assert chores.swept_at[0] <= 5
+    assert all(48 <= gap <= 72 for gap in gaps(chores.swept_at))
+    assert max(gaps(chores.swept_at)) - min(gaps(chores.swept_at)) > 10  # a fleet does not sweep in step
+    assert chores.reset_at[0] <= 60
+    assert all(480 <= gap <= 600 for gap in gaps(chores.reset_at))
+    assert len(chores.swept_at) > 1200
+    assert len(chores.reset_at) > 144
+    assert chores.most_at_once == 1
+
+
+async def test_intervals_that_are_shorter_begin_sooner(autojump_clock: trio.testing.MockClock) -> None:
+    chores = Chores()
+    options = RecoveryOptions(sweep_interval=0.5, reset_interval=2.0)
+    await run_for(chores.sweeper(options), 60)
+    assert chores.swept_at[0] <= 0.5
+    assert chores.reset_at[0] <= 2.0
+    assert len(chores.swept_at) >= 90
+    assert len(chores.reset_at) >= 20
+
+
+async def test_without_recovery_old_locks_are_released_all_the_same(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    chores = Chores()
+    await run_for(chores.sweeper(None), HOUR)
+    assert chores.swept_at == []
+    assert len(chores.reset_at) >= 6
+
+
+async def test_a_failure_that_will_pass_is_said_and_left_for_next_time(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    failure = StatementFailed("deadlock detected", sqlstate="40P01")
+    chores = Chores(found=itertools.chain([failure, failure], itertools.repeat(SweepReport())))
+    await run_for(chores.sweeper(RecoveryOptions()), HOUR)
+    assert len(chores.swept_at) >= 50
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * 2
+    assert "deadlock detected" in caplog.text
+
+
+async def test_a_failure_that_will_not_pass_is_raised(autojump_clock: trio.testing.MockClock) -> None:
+    chores = Chores(found=iter([StatementFailed("permission denied", sqlstate="42501")]))
+    with pytest.raises(StatementFailed, match="permission denied"):
+        await chores.sweeper(RecoveryOptions()).run()
+
+
+async def test_it_says_what_it_gave_back_once_and_nothing_when_nobody_died(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "trio_graphile")
+    dead = SweepReport(worker_ids=("trio_graphile_a", "pool-b"), recovered_jobs=3)
+    chores = Chores(found=itertools.chain([dead], itertools.repeat(SweepReport())))
+    await run_for(chores.sweeper(RecoveryOptions()), HOUR)
+    [line] = caplog.messages
+    assert line == "gave back 3 jobs of workers that are gone: trio_graphile_a, pool-b"
+    chores = Chores(released=ResetReport(queues=1))
+    await run_for(chores.sweeper(None), 61)
+    assert caplog.messages[1:] == ["released 0 jobs and 1 queues that were locked for over four hours"]
+
+
+# --- on a real table ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sweeper(database: Database) -> Sweeper:
+    return make_sweeper(database)
+
+
+def make_sweeper(database: Database, *, orphan_threshold: float = 14_400.0) -> Sweeper:
+    """Make one whose intervals a test need not wait for."""
+    options = RecoveryOptions(
+        sweep_interval=0.05, reset_interval=0.05, recovery_delay=0.0, orphan_threshold=orphan_threshold
+    )
+    return Sweeper(
+        options=options,
+        sweep=lambda: fleet.sweep(database, options),
+        reset=lambda: fleet.reset_stale_locks(database),
+    )
+
+
+async def test_the_job_of_a_worker_that_died_runs_again_as_if_for_the_first_time(
+    database: Database, client: Client, handlers: Handlers, table: Table, sweeper: Sweeper
+) -> None:
+    await client.add_raw_job("quick", None, JobSpec(queue_name="q", max_attempts=1))
+    await queue.get_jobs(database, "trio_graphile_dead", ["quick"], 1)
+    await fleet.heartbeat(database, "trio_graphile_dead")
+    async with trio.open_nursery() as nursery:
+        await nursery.start(sweeper.run)
+        await database.execute("""
+            update graphile_worker._private_workers
+            set last_heartbeat_at = now() - interval '301 seconds'
+        """)
+        await table.wait_until("select count(*) = 0 from graphile_worker._private_workers")
+        nursery.cancel_scope.cancel()
+    await Worker(database, handlers.tasks).run_once()
+    assert [(job.attempts, job.last_error) for job in handlers.ended] == [
+        (1, "Job recovered after worker interruption")
+    ]
+    assert await table.jobs() == []
+    assert await table.locked_queues() == {}
+
+
+async def test_locks_older_than_four_hours_are_released(
+    database: Database, client: Client, table: Table
+) -> None:
+    await client.add_raw_job("quick", None, JobSpec(queue_name="q"))
+    await queue.get_jobs(database, "pool-of-node", ["quick"], 1)
+    for name in ("jobs", "job_queues"):
+        await database.execute(
+            f"update graphile_worker._private_{name} set locked_at = now() - interval '4 hours 1 minute'"
+        )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(make_sweeper(database, orphan_threshold=86_400.0).run)
+        await table.wait_until("select locked_at is null from graphile_worker._private_jobs")
+        nursery.cancel_scope.cancel()
+    [job] = await table.jobs()
+    assert (job["locked_by"], job["attempts"]) == (None, 1)  # by age alone: nobody knows what became of it
+    assert await table.locked_queues() == {}
+
+
+async def test_a_sweeper_survives_the_loss_of_its_session(database: Database, sweeper: Sweeper) -> None:
+    await fleet.heartbeat(database, "trio_graphile_dead")
+    async with database.connection() as watching, trio.open_nursery() as nursery:
+        await nursery.start(sweeper.run)
+        await watching.execute("""
+            select pg_terminate_backend(pid)
+            from pg_catalog.pg_stat_activity
+            where datname = current_database() and pid <> pg_backend_pid()
+        """)
+        await watching.execute("""
+            update graphile_worker._private_workers
+            set last_heartbeat_at = now() - interval '301 seconds'
+        """)
+        with trio.fail_after(20):
+            while await watching.fetch_value("select count(*) from graphile_worker._private_workers"):
+                await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
