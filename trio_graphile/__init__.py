@@ -35,13 +35,14 @@ from trio_graphile._exceptions import (
 from trio_graphile._model.jobs import ChangedJobs, Cleanup, Job, JobKeyMode, JobSpec
 from trio_graphile._model.options import (
     DatabaseOptions,
+    LeaseOptions,
     LocalQueueOptions,
     RecoveryOptions,
     RefetchDelayOptions,
     ShutdownOptions,
     WorkerOptions,
 )
-from trio_graphile._model.outcomes import ShutdownReport
+from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._model.recovery import ActiveWorker, SweepReport
 from trio_graphile._tasks import JobContext, Task, TaskRegistry
 from trio_graphile._worker.signals import stop_on_signals
@@ -70,6 +71,7 @@ __all__ = [
     "JobKeyMode",
     "JobPayloadInvalid",
     "JobSpec",
+    "LeaseOptions",
     "LocalQueueOptions",
     "MigrationFailed",
     "OptionInvalid",
@@ -86,6 +88,7 @@ __all__ = [
     "ShutdownOptions",
     "ShutdownReport",
     "StatementFailed",
+    "StopCause",
     "SweepReport",
     "Task",
     "TaskInvalid",

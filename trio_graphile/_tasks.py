@@ -7,7 +7,18 @@ import inspect
 import sys
 import types
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Generic, Protocol, TypeVar, cast, get_type_hints, overload
+from typing import (
+    Any,
+    Generic,
+    Literal,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    cast,
+    get_args,
+    get_type_hints,
+    overload,
+)
 
 import attrs
 import trio
@@ -18,6 +29,7 @@ from trio_graphile._database.database import Database
 from trio_graphile._exceptions import (
     DuplicateTask,
     JobPayloadInvalid,
+    OptionInvalid,
     PayloadInvalid,
     TaskInvalid,
     UnknownTask,
@@ -26,6 +38,7 @@ from trio_graphile._model.jobs import Job, check_identifier
 from trio_graphile._model.payloads import PayloadFormat, PayloadFormats, PayloadMismatch, UnknownKeys
 
 PayloadT = TypeVar("PayloadT")
+OnReplaced: TypeAlias = Literal["finish", "cancel"]
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -58,6 +71,8 @@ class Task(Generic[PayloadT]):
     """The function as it was written."""
     wants_payload: bool
     wants_context: bool
+    on_replaced: OnReplaced = "finish"
+    """What a run does when its job is replaced or removed through its key: it may finish, or is cancelled."""
     _format: PayloadFormat[PayloadT] = attrs.field(repr=False)
 
     @property
@@ -119,20 +134,25 @@ class TaskRegistry:
         self._tasks: dict[str, Task[Any]] = {}
         self._formats = PayloadFormats(unknown_keys)
 
-    def task(self, identifier: str) -> TaskDecorator:
+    def task(self, identifier: str, *, on_replaced: OnReplaced = "finish") -> TaskDecorator:
         """Return a decorator that makes a task of an async function.
 
         The function takes the payload, then the `JobContext`; both may be left out. The identifier stands in
         the database, so it is written out: renaming the function must not orphan rows. Raises
         `OptionInvalid`, `DuplicateTask` and, when the function cannot be a handler, `TaskInvalid`.
+
+        A job that is replaced or removed through its key while it runs is let finish, or is cancelled, as
+        `on_replaced` says. A worker finds out at its next renewal.
         """
         check_identifier(identifier)
+        if on_replaced not in get_args(OnReplaced):
+            raise OptionInvalid("on_replaced", f"{on_replaced!r} is neither 'finish' nor 'cancel'")
 
         def register(handler: Callable[..., Awaitable[object]], /) -> Task[Any]:
             if identifier in self._tasks:
                 raise DuplicateTask(identifier)
             scope = sys._getframe(1).f_locals  # noqa: SLF001  # where classes local to a function are found
-            task = self._make_task(identifier, handler, scope)
+            task = attrs.evolve(self._make_task(identifier, handler, scope), on_replaced=on_replaced)
             self._tasks[identifier] = task
             return task
 

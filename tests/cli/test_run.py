@@ -203,3 +203,19 @@ async def test_a_database_that_does_not_exist_is_a_failure(program: Program, dat
     ended = await program.run("run", "shop:tasks", "--database-url", missing)
     assert "does not exist" in ended.error
     assert ended.exit_code == 1
+
+
+async def test_a_breaking_migration_ends_it_gracefully_with_a_code_of_its_own(
+    shop: Program, database: Database
+) -> None:
+    async with shop.running("run", "shop:tasks") as running:
+        await running.wait_for("schema graphile_worker\n")
+        await Client(database).add_raw_job("obey")
+        await running.wait_for("obey runs")
+        await database.execute(
+            """select pg_notify('worker:migrate', '{"migrationNumber": 999, "breaking": true}')"""
+        )
+        assert await running.wait_ended() == 57
+    assert "1 completed" in running.output
+    assert "install a newer one" in running.output
+    assert "Traceback" not in running.output

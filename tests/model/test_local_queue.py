@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import attrs
 import pytest
@@ -50,6 +53,13 @@ def test_every_mode_is_reached_from_the_start_and_leads_to_the_end() -> None:
         reached |= more
     assert reached == set(Mode)
     assert all(next_mode(mode, Occasion.RELEASE) is Mode.RELEASED for mode in Mode)
+
+
+def test_the_picture_in_the_documentation_is_that_of_the_table(tmp_path: Path) -> None:
+    """If not: `python docs/state_diagram.py docs/local_queue.svg`."""
+    docs = Path(__file__).parents[2] / "docs"
+    subprocess.run([sys.executable, docs / "state_diagram.py", tmp_path / "drawn.svg"], check=True)
+    assert (tmp_path / "drawn.svg").read_text() == (docs / "local_queue.svg").read_text()
 
 
 CALM = Situation(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trio_graphile import DatabaseOptions, OptionInvalid, RecoveryOptions
+from trio_graphile import DatabaseOptions, LeaseOptions, OptionInvalid, RecoveryOptions
 from trio_graphile._model.options import ShutdownOptions, WorkerOptions
 
 
@@ -24,12 +24,13 @@ from trio_graphile._model.options import ShutdownOptions, WorkerOptions
         (ShutdownOptions, "grace_period", -1, "-1 is not a positive number of seconds"),
         (ShutdownOptions, "flush_timeout", 0, "0 is not a positive number of seconds"),
         (ShutdownOptions, "flush_timeout", 5000, "is in seconds: 5000 is over the maximum of 600"),
-        (RecoveryOptions, "heartbeat_interval", 30_000, "is in seconds: 30000 is over the maximum of 3600"),
-        (RecoveryOptions, "heartbeat_interval", 0, "0 is not a positive number of seconds"),
+        (LeaseOptions, "renew_interval", 30_000, "is in seconds: 30000 is over the maximum of 3600"),
+        (LeaseOptions, "renew_interval", 0, "0 is not a positive number of seconds"),
+        (LeaseOptions, "renew_interval", 140, "leaves no second try"),
+        (LeaseOptions, "length", 300_000, "is in seconds: 300000 is over the maximum of 86400"),
         (RecoveryOptions, "sweep_interval", 60_000, "is in seconds: 60000 is over the maximum of 3600"),
         (RecoveryOptions, "sweep_interval", 0, "0 is not a positive number of seconds"),
         (RecoveryOptions, "sweep_threshold", 300_000, "is in seconds: 300000 is over the maximum of 86400"),
-        (RecoveryOptions, "sweep_threshold", 59, "59 s is less than twice the heartbeat_interval of 30.0 s"),
         (RecoveryOptions, "recovery_delay", 30_000, "is in seconds: 30000 is over the maximum of 21600"),
         (RecoveryOptions, "orphan_threshold", 299, "299 s is shorter than the sweep_threshold of 300.0 s"),
         (RecoveryOptions, "orphan_threshold", 14_400_000, "is in seconds: 14400000 is over the maximum"),
@@ -55,8 +56,8 @@ def test_what_can_never_work_is_refused_with_what_would(
 def test_defaults_are_valid_and_durations_may_be_whole_or_not() -> None:
     assert WorkerOptions(poll_interval=0.25, shutdown=ShutdownOptions(grace_period=0)).poll_interval == 0.25
     assert DatabaseOptions(wait_for_server=None).wait_for_server is None
-    scaled_down = RecoveryOptions(heartbeat_interval=0.1, sweep_threshold=0.2, orphan_threshold=0.2)
-    assert WorkerOptions(recovery=scaled_down).recovery == scaled_down
+    scaled_down = RecoveryOptions(sweep_threshold=0.2, orphan_threshold=0.2)
+    assert WorkerOptions(recovery=scaled_down, lease=LeaseOptions(length=0.2)).recovery == scaled_down
     assert WorkerOptions(recovery=None).recovery is None
     assert WorkerOptions().recovery == RecoveryOptions()
 
@@ -67,3 +68,8 @@ def test_the_schema_comes_from_the_environment_unless_given(monkeypatch: pytest.
     monkeypatch.setenv("GRAPHILE_WORKER_SCHEMA", "jobs")
     assert DatabaseOptions().schema == "jobs"
     assert DatabaseOptions(schema="mine").schema == "mine"
+
+
+def test_a_lease_longer_than_others_would_wait_is_refused() -> None:
+    with pytest.raises(OptionInvalid, match=r"lease.length: 300.0 s is longer than recovery.sweep_threshold"):
+        WorkerOptions(recovery=RecoveryOptions(sweep_threshold=299))

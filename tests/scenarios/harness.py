@@ -7,7 +7,11 @@ between two steps is covered by ending the run at each of them.
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import attrs
 import trio
@@ -15,8 +19,10 @@ import trio
 from trio_graphile import (
     Client,
     Database,
+    DatabaseError,
     Job,
     JobContext,
+    LocalQueueOptions,
     ShutdownOptions,
     ShutdownReport,
     TaskRegistry,
@@ -24,6 +30,9 @@ from trio_graphile import (
     WorkerCrashed,
     WorkerOptions,
 )
+from trio_graphile._database.connection import Row
+from trio_graphile._database.session import persist
+from trio_graphile._model.outcomes import describe_error
 
 GRACE_PERIOD = 0.02
 FLUSH_TIMEOUT = 4.0
@@ -59,7 +68,7 @@ class Journal:
 
     running: set[int] = attrs.field(factory=set)
     finished: set[int] = attrs.field(factory=set)
-    raised: set[int] = attrs.field(factory=set)
+    raised: dict[int, str] = attrs.field(factory=dict)
     queues: dict[str, int] = attrs.field(factory=dict)
     violations: list[str] = attrs.field(factory=list)
     progress: trio.Event = attrs.field(factory=trio.Event)
@@ -76,8 +85,8 @@ class Journal:
         try:
             yield
             self.finished.add(job.id)
-        except RuntimeError:
-            self.raised.add(job.id)
+        except (RuntimeError, DatabaseError) as error:
+            self.raised[job.id] = describe_error(error)
             raise
         finally:
             self.running.discard(job.id)
@@ -154,6 +163,24 @@ class Scenario:
     enough: Callable[[Journal], bool]
     """When an undisturbed run is stopped."""
     once: bool = False
+    prefetch: int = 0
+
+
+REFUSED_PRIORITY = 7
+"""The database refuses to delete jobs of this priority: their completion cannot be recorded as such."""
+
+REFUSE_DELETION = f"""
+    create or replace function public.refuse_deletion() returns trigger language plpgsql as $$
+    begin
+      if old.priority = {REFUSED_PRIORITY} and old.locked_by is not null then
+        raise exception 'not this one';
+      end if;
+      return old;
+    end
+    $$;
+    create or replace trigger refuse_deletion before delete on graphile_worker._private_jobs
+      for each row execute function public.refuse_deletion()
+"""
 
 
 @attrs.define
@@ -161,6 +188,7 @@ class Trial:
     """One run, ended at one point."""
 
     database: Database
+    database_url: str
     scenario: Scenario
     journal: Journal = attrs.field(factory=Journal)
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # noqa: TID251  # cancelled, not shielded
@@ -173,6 +201,8 @@ class Trial:
         self.tasks = make_tasks(self.journal)
         options = WorkerOptions(
             concurrency=self.scenario.concurrency,
+            poll_interval=0.5,
+            local_queue=LocalQueueOptions(size=self.scenario.prefetch),
             shutdown=ShutdownOptions(grace_period=GRACE_PERIOD, flush_timeout=FLUSH_TIMEOUT),
         )
         self.worker = Worker(self.database, self.tasks, options)
@@ -190,22 +220,30 @@ class Trial:
                     else:
                         self.report = await self.worker.run()
                     nursery.cancel_scope.cancel()
-            except* (WorkerCrashed, LookupError):  # the latter where the worker had not even started
+            except* WorkerCrashed:
                 assert self.tasks.broken
+            except* (LookupError, DatabaseError):  # what keeps a worker from starting is raised as it is
+                assert not self.journal.finished | self.journal.raised.keys()
 
     async def _stop_when_enough(self) -> None:
         if not self.scenario.once:
             await self.journal.wait_until(lambda: self.scenario.enough(self.journal))
             self.worker.stop()
 
-    async def check(self) -> None:
-        """Design section 1: nothing locked, every job in one of its three fates, its attempt right."""
-        rows = await self.database.fetch("""
-            select id, attempts, locked_by, last_error, run_at > now() as later
+    async def _fetch(self, sql: str) -> list[Row]:
+        return await persist(lambda: self.database.fetch(sql), what="looking")
+
+    async def check(self) -> tuple[int, int]:
+        """Nothing is locked, every job has one of its three fates, and the right number of attempts.
+
+        Returns how many jobs are left and how many were completed.
+        """
+        rows = await self._fetch("""
+            select id, priority, attempts, locked_by, last_error, run_at > now() as later
             from graphile_worker._private_jobs
         """)
         left = {row["id"]: row for row in rows}
-        locked_queues = await self.database.fetch("""
+        locked_queues = await self._fetch("""
             select queue_name
             from graphile_worker._private_job_queues
             where locked_by is not null or locked_at is not null
@@ -215,17 +253,22 @@ class Trial:
         assert not journal.running, "a handler outlived the run"
         assert not locked_queues, "a queue is locked"
         assert not [row for row in rows if row["locked_by"] is not None], "a job is locked"
-        assert not journal.finished & left.keys(), "a finished job is still there"
+        refused = {row["id"] for row in rows if row["priority"] == REFUSED_PRIORITY} & journal.finished
+        assert not journal.finished & left.keys() - refused, "a finished job is still there"
         for id_, row in left.items():
-            if id_ in journal.raised:
-                assert (row["attempts"], row["last_error"]) == (1, "RuntimeError: as it should")
+            if id_ in refused:
+                assert (row["attempts"], row["later"]) == (1, True)
+                assert "not this one" in row["last_error"]
+            elif id_ in journal.raised:
+                assert (row["attempts"], row["last_error"]) == (1, journal.raised[id_])
                 assert row["later"], "no back-off"
             else:
                 assert (row["attempts"], row["last_error"], row["later"]) == (0, None, False), dict(row)
         if self.report is not None:
-            assert self.report.completed == len(journal.finished)
-            assert self.report.failed == len(journal.raised)
-            assert self.report.lost == 0
+            counts = (self.report.completed, self.report.failed, self.report.lost)
+            expected = (len(journal.finished - refused), len(journal.raised.keys() | refused), 0)
+            assert counts == expected, f"reported {counts}, but it was {expected}"
+        return len(left), len(journal.finished - refused)
 
 
 Ending = Callable[[Trial], None]
@@ -235,21 +278,41 @@ def _break_a_service(trial: Trial) -> None:
     trial.tasks.broken = True
 
 
+def _lose_connections(trial: Trial) -> None:
+    """Have the server drop every session of the trial's database, as an administrator would."""
+    name = urlsplit(trial.database_url).path.removeprefix("/")
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            title = (process / "cmdline").read_text()
+            if title.startswith("postgres: ") and f" {name} " in title:
+                os.kill(int(process.name), signal.SIGTERM)
+
+
 ENDINGS: dict[str, Ending] = {
     "stop": lambda trial: trial.worker.stop(),
     "worker_cancel": lambda trial: trial.worker.cancel(),
     "outer_cancel": lambda trial: trial.scope.cancel(),
     "broken_service": _break_a_service,
+    "lost_connections": _lose_connections,
 }
 
 
-async def end_at(database: Database, scenario: Scenario, point: int | None, ending: Ending) -> int:
+_PROMPT = (ENDINGS["stop"], ENDINGS["worker_cancel"], ENDINGS["outer_cancel"])
+
+
+EMPTY = """
+    update graphile_worker._private_jobs set locked_by = null;
+    delete from graphile_worker._private_jobs;
+    delete from graphile_worker._private_job_queues
+"""
+
+
+async def end_at(
+    database: Database, database_url: str, scenario: Scenario, point: int | None, ending: Ending
+) -> int:
     """Run the scenario afresh, end it at a point, check what is left; return how many points there were."""
-    await database.execute("""
-        delete from graphile_worker._private_jobs;
-        delete from graphile_worker._private_job_queues
-    """)
-    trial = Trial(database, scenario)
+    await persist(lambda: database.execute(EMPTY), what="emptying")
+    trial = Trial(database, database_url, scenario)
     client = Client(database, trial.tasks)
     await scenario.add(client)
     total = len(await database.fetch("select id from graphile_worker._private_jobs"))
@@ -262,9 +325,8 @@ async def end_at(database: Database, scenario: Scenario, point: int | None, endi
     with trio.fail_after(30), instrument.installed():
         await trial.run()
     ended = trio.current_time()
-    await trial.check()
-    left = await database.fetch_value("select count(*) from graphile_worker._private_jobs")
-    assert left + len(trial.journal.finished) == total, "a job was lost"
-    if trial.ended_at is not None and ending is not _break_a_service:
+    left, completed = await trial.check()
+    assert left + completed == total, "a job was lost"
+    if trial.ended_at is not None and ending in _PROMPT:
         assert ended - trial.ended_at <= GRACE_PERIOD + FLUSH_TIMEOUT + SLACK
     return instrument.count

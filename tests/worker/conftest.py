@@ -34,6 +34,7 @@ class Handlers:
                 await self.release.wait()
             except trio.Cancelled:
                 self.cancelled.append(context.job)
+                self._note()
                 raise
             self._end(context)
 
@@ -58,6 +59,11 @@ class Handlers:
     async def wait_started(self, count: int) -> None:
         with trio.fail_after(20):
             while len(self.started) < count:
+                await self._changed.wait()
+
+    async def wait_cancelled(self, count: int) -> None:
+        with trio.fail_after(20):
+            while len(self.cancelled) < count:
                 await self._changed.wait()
 
     async def wait_ended(self, count: int) -> None:

@@ -46,6 +46,7 @@ class Ledger:
                 complete=lambda done: self._write("completed", [o.job.id for o in done]),
                 fail=lambda failed: self._write("failed", [o.job.id for o in failed]),
                 give_back=lambda back: self._write("returned", [o.job.id for o in back]),
+                remove=lambda removed: self._write("removed", [o.job.id for o in removed]),
             ),
             known=self.known,
             on_recorded=self.freed.append,

@@ -24,6 +24,7 @@ from trio_graphile import (
     ShutdownIncomplete,
     ShutdownOptions,
     ShutdownReport,
+    StopCause,
     TaskRegistry,
     Worker,
     WorkerBusy,
@@ -55,6 +56,9 @@ class Running:
 
     async def stop(self) -> ShutdownReport:
         self.worker.stop()
+        return await self.wait()
+
+    async def wait(self) -> ShutdownReport:
         with trio.fail_after(20):
             await self.ended.wait()
         assert self.report is not None
@@ -194,6 +198,31 @@ async def test_a_handler_is_told_of_the_stop(
         await handlers.wait_started(1)
         assert (await run.stop()).completed == 1
     assert await table.jobs() == []
+
+
+@pytest.mark.parametrize(
+    ("payload", "cause"),
+    [
+        ('{"migrationNumber": 21, "breaking": true}', StopCause.SUPERSEDED),
+        ('{"migrationNumber": 21, "breaking": false}', StopCause.STOPPED),
+        ("nonsense", StopCause.STOPPED),
+    ],
+)
+async def test_a_breaking_migration_by_somebody_else_stops_the_worker_gracefully(
+    client: Client, handlers: Handlers, payload: str, cause: StopCause
+) -> None:
+    async with running(make_worker(client.database, handlers.tasks)) as run:
+        await client.add_raw_job("held")
+        await handlers.wait_started(1)
+        await client.database.execute("select pg_notify('worker:migrate', $1::text)", payload)
+        await client.add_raw_job("quick")  # its notification comes after the other
+        goes_on = cause is StopCause.STOPPED
+        if goes_on:
+            await handlers.wait_ended(1)
+        handlers.release.set()
+        report = await run.stop() if goes_on else await run.wait()
+    assert report.cause is cause
+    assert report.completed == (2 if goes_on else 1)
 
 
 async def test_cancelling_the_worker_skips_the_grace_period(

@@ -116,6 +116,16 @@ class Database:
         )
         return await connect(self._bridge, self._url, own)
 
+    @contextlib.asynccontextmanager
+    async def in_this_thread(self) -> AsyncIterator[Database]:
+        """Open the same database for another thread: sessions belong to the thread that opened them."""
+        async with open_bridge() as bridge:
+            database = Database(self.options, self._url, bridge)
+            try:
+                yield database
+            finally:
+                await database.aclose()
+
     def adopt(self, connection: object) -> Connection:
         """Wrap a caller's asyncpg connection, so that our statements run in the caller's transaction."""
         return adopt(connection, self._bridge, self._session_settings())

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, TypeAlias
 
 import attrs
 
 from trio_graphile._exceptions import OptionInvalid
 
 DEFAULT_SCHEMA = "graphile_worker"
+
+ForbiddenFlags: TypeAlias = (
+    Sequence[str] | Callable[[], Sequence[str] | None] | Callable[[], Awaitable[Sequence[str] | None]]
+)
+"""Flags, or a function that is asked for them before each claim."""
 
 
 def _seconds(maximum: float, *, zero: bool = False) -> Any:
@@ -54,16 +59,18 @@ def _default_concurrency() -> int:
     return os.cpu_count() or 1
 
 
-def _flags(value: Iterable[str]) -> tuple[str, ...]:
+def _flags(option: str, value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str):
-        raise OptionInvalid("forbidden_flags", f"a sequence of flags is needed, not the one string {value!r}")
+        raise OptionInvalid(option, f"a sequence of flags is needed, not the one string {value!r}")
     return tuple(value)
 
 
 def _resilient_flags(value: Iterable[str]) -> tuple[str, ...]:
-    if isinstance(value, str):
-        raise OptionInvalid("resilient_flags", f"a sequence of flags is needed, not the one string {value!r}")
-    return tuple(value)
+    return _flags("resilient_flags", value)
+
+
+def _forbidden_flags(value: ForbiddenFlags) -> ForbiddenFlags:
+    return value if callable(value) else _flags("forbidden_flags", value)
 
 
 def _multiplier(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -124,6 +131,37 @@ class ShutdownOptions:
 
 
 @attrs.frozen(kw_only=True)
+class LeaseOptions:
+    """How a worker keeps its claims alive, and what it does when it cannot. Durations are seconds.
+
+    Rust workers with recovery take what was not renewed for five minutes, other workers of ours what was not
+    renewed for their `sweep_threshold`: `length` must be the shortest of these in the fleet.
+    """
+
+    length: float = attrs.field(default=300.0, validator=_seconds(86_400))
+    """After how long without a renewal others may take our jobs."""
+    renew_interval: float = attrs.field(
+        default=attrs.Factory(lambda self: self.length / 10, takes_self=True), validator=_seconds(3600)
+    )
+    """How often locks and heartbeat are renewed. Defaults to a tenth of the length."""
+    margin: float = attrs.field(
+        default=attrs.Factory(lambda self: self.length / 10, takes_self=True), validator=_seconds(3600)
+    )
+    """How long before the end of its lease a worker that cannot renew it interrupts its handlers. Defaults to
+    a tenth of the length."""
+    blocked_after: float = attrs.field(default=5.0, validator=_seconds(3600))
+    """After how long a handler that blocks the event loop is named in the log."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.renew_interval * 2 > self.length - self.margin:
+            raise OptionInvalid(
+                "renew_interval",
+                f"{self.renew_interval} s leaves no second try within the {self.length} s of the lease less "
+                f"its margin of {self.margin} s",
+            )
+
+
+@attrs.frozen(kw_only=True)
 class SweepOptions:
     """Which workers are taken for dead, and when their jobs run again. Durations are seconds."""
 
@@ -154,22 +192,11 @@ class SweepOptions:
 class RecoveryOptions(SweepOptions):
     """How a worker shows that it lives, and looks for others that do not. Durations are seconds."""
 
-    heartbeat_interval: float = attrs.field(default=30.0, validator=_seconds(3600))
-    """How often the worker says that it lives."""
     sweep_interval: float = attrs.field(default=60.0, validator=_seconds(3600))
     """About how often it looks for dead workers: up to a fifth more or less, at random."""
     reset_interval: float = attrs.field(default=540.0, validator=_seconds(7200))
     """About how often it releases locks older than four hours: up to a ninth more or less, at random. Workers
     without recovery do so, too."""
-
-    def __attrs_post_init__(self) -> None:
-        super().__attrs_post_init__()
-        if self.sweep_threshold < 2 * self.heartbeat_interval:
-            raise OptionInvalid(
-                "sweep_threshold",
-                f"{self.sweep_threshold} s is less than twice the heartbeat_interval of "
-                f"{self.heartbeat_interval} s",
-            )
 
 
 @attrs.frozen(kw_only=True)
@@ -182,9 +209,15 @@ class WorkerOptions:
     """How often to look for due jobs when nothing wakes the worker."""
     notifications: bool = True
     """False never opens a LISTEN session: jobs are then found by polling alone."""
-    forbidden_flags: tuple[str, ...] = attrs.field(default=(), converter=_flags)
-    """Jobs with any of these flags are left to other workers."""
+    forbidden_flags: ForbiddenFlags = attrs.field(default=(), converter=_forbidden_flags)
+    """Jobs with any of these flags are left to other workers. A function, async or not, is asked before each
+    claim: rate limits are made of this."""
     local_queue: LocalQueueOptions = attrs.field(factory=LocalQueueOptions)
+    complete_delay: float = attrs.field(default=0.0, validator=_seconds(60, zero=True))
+    """How long a completion waits for others to be recorded with. Under load they gather by themselves."""
+    fail_delay: float = attrs.field(default=0.0, validator=_seconds(60, zero=True))
+    """How long a failure waits for others to be recorded with."""
+    lease: LeaseOptions = attrs.field(factory=LeaseOptions)
     recovery: RecoveryOptions | None = attrs.field(factory=RecoveryOptions)
     """None neither registers the worker nor looks for dead ones; its locks are kept all the same, and locks
     older than four hours are released."""
@@ -196,4 +229,10 @@ class WorkerOptions:
             raise OptionInvalid(
                 "local_queue.refetch_delay.duration",
                 f"{delay.duration} s is longer than the poll_interval of {self.poll_interval} s",
+            )
+        if self.recovery is not None and self.lease.length > self.recovery.sweep_threshold:
+            raise OptionInvalid(
+                "lease.length",
+                f"{self.lease.length} s is longer than recovery.sweep_threshold of "
+                f"{self.recovery.sweep_threshold} s: jobs would be taken from a worker that still runs them",
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from typing import TypeAlias
 
 import attrs
@@ -33,7 +34,32 @@ class Returned:
     job: Job
 
 
-Outcome: TypeAlias = Completed | Failed | Returned
+@attrs.frozen
+class Removed:
+    """The job was replaced or removed through its key and its handler interrupted; the row is deleted."""
+
+    job: Job
+
+
+@attrs.frozen
+class Lost:
+    """The job was not ours any more when its run ended: there is nothing left to write."""
+
+    job: Job
+
+
+Outcome: TypeAlias = Completed | Failed | Returned | Removed | Lost
+
+
+class StopCause(enum.Enum):
+    """Why a worker ended."""
+
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+    DRAINED = "drained"
+    """`run_once` found nothing more to do."""
+    SUPERSEDED = "superseded"
+    """Somebody installed a revision of the schema that this version cannot work with."""
 
 
 @attrs.frozen(kw_only=True)
@@ -41,11 +67,14 @@ class ShutdownReport:
     """What a worker did between its start and its end."""
 
     worker_id: str
+    cause: StopCause = StopCause.STOPPED
     completed: int = 0
     failed: int = 0
     """Runs that failed; the job waits for its next attempt, or has none left."""
     returned: int = 0
     """Jobs given back unfinished, with their attempt."""
+    removed: int = 0
+    """Runs interrupted because their job was replaced or removed through its key."""
     lost: int = 0
     """Runs whose outcome was not ours to record any more: the lock had been taken from us."""
     seconds: float = 0.0

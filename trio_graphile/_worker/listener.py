@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import attrs
 import trio
 
 from trio_graphile._database.connection import Connection
-from trio_graphile._exceptions import DatabaseError
+from trio_graphile._exceptions import ConnectionLost, DatabaseError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.json import decode
 
 logger = logging.getLogger("trio_graphile.worker")
 
 JOBS_INSERT = "jobs:insert"
+WORKER_MIGRATE = "worker:migrate"
 _LONGEST_PAUSE = 60.0
+_ECHO_INTERVAL = 15.0
+_ECHO_PATIENCE = 5.0
+
+ECHO = "select pg_notify($1::text, '')"  # $1 a channel that nobody else listens to
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class Listener:
-    """Holds the LISTEN session; opens it again, for ever, when it is lost."""
+    """Holds the LISTEN session; opens it again, for ever, when it is lost or has gone deaf."""
 
     _open: Callable[[], Awaitable[Connection]]
     _on_jobs: Callable[[int], None]
     """Called with how many jobs were announced."""
+    _on_breaking_migration: Callable[[], None]
+    """Called when somebody installs a revision under which we cannot go on."""
+    _echo_channel: str
+    _echo_interval: float = _ECHO_INTERVAL
+    _echo_patience: float = _ECHO_PATIENCE
+    _heard_echo: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled. Started once it listens, or has failed to for a first time."""
@@ -34,35 +46,71 @@ class Listener:
             try:
                 connection = await self._open()
                 try:
-                    await connection.listen(JOBS_INSERT, self._hear)
+                    await self._subscribe(connection)
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
                     self._on_jobs(1)  # whatever was added while nobody listened
                     delays = backoff_delays(cap=_LONGEST_PAUSE)
-                    await connection.wait_closed()
+                    await self._wait_deaf(connection)
                 finally:
                     await connection.aclose()
-                reason: object = "the session was closed"
             except DatabaseError as error:
                 if not error.transient:
                     raise
-                reason = error
-            task_status.started()
-            task_status = trio.TASK_STATUS_IGNORED
-            delay = next(delays)
-            logger.warning("not listening, polling meanwhile; next try in %.1f s: %s", delay, reason)
-            await trio.sleep(delay)
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
+                delay = next(delays)
+                logger.warning("not listening, polling meanwhile; next try in %.1f s: %s", delay, error)
+                await trio.sleep(delay)
 
-    def _hear(self, payload: str) -> None:
+    async def _subscribe(self, connection: Connection) -> None:
+        await connection.listen(JOBS_INSERT, self._hear_jobs)
+        await connection.listen(WORKER_MIGRATE, self._hear_migration)
+        await connection.listen(self._echo_channel, self._hear_echo)
+
+    async def _wait_deaf(self, connection: Connection) -> None:
+        """Wait until the session is lost, or does not bring back what we send through it.
+
+        A connection that was cut without a packet looks alive for a quarter of an hour otherwise.
+        """
+        while True:
+            with trio.move_on_after(self._echo_interval):
+                await connection.wait_closed()
+                raise ConnectionLost("the session was closed")
+            self._heard_echo = trio.Event()
+            with trio.move_on_after(self._echo_patience):
+                await connection.execute(ECHO, self._echo_channel)
+                await self._heard_echo.wait()
+            if not self._heard_echo.is_set():
+                connection.terminate()
+                raise ConnectionLost("the session has gone deaf")
+
+    def _hear_jobs(self, payload: str) -> None:
         count = announced_jobs(payload)
         if count > 0:
             self._on_jobs(count)
 
+    def _hear_migration(self, payload: str) -> None:
+        if is_breaking(payload):
+            self._on_breaking_migration()
+
+    def _hear_echo(self, _payload: str) -> None:
+        self._heard_echo.set()
+
 
 def announced_jobs(payload: str) -> int:
     """Return how many jobs a notification announces: 1 if it does not say, negative for removals."""
+    count = _field(payload, "count")
+    return count if type(count) is int else 1
+
+
+def is_breaking(payload: str) -> bool:
+    """Return whether a notification announces a revision that older workers cannot live with."""
+    return _field(payload, "breaking") is True
+
+
+def _field(payload: str, name: str) -> Any:
     try:
-        count = decode(payload)["count"]
+        return decode(payload)[name]
     except (ValueError, TypeError, KeyError):
-        return 1
-    return count if isinstance(count, int) else 1
+        return None

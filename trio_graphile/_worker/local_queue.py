@@ -85,11 +85,15 @@ class LocalQueue:
             self._claim_at = min(self._claim_at, self._delayed_until)
         self._woken.set()
 
-    def drop(self, lost: Collection[int]) -> None:
+    def drop(self, lost: Collection[Job]) -> None:
         """Forget held jobs that are not ours any more."""
-        for job in [job for job in self._held if job.id in lost]:
-            self._held.remove(job)
-            self._known.pop(job.id, None)
+        for job in lost:
+            if any(held is job for held in self._held):
+                self._held.remove(job)
+                self._known.pop(job.id, None)
+                logger.warning("job %d (%s) was taken from us before it ran", job.id, job.task_identifier)
+        if lost and not self._held:
+            self._happened(Occasion.LAST_TAKEN)
 
     def suspend(self) -> None:
         """Give back what is held and claim nothing until `resume`."""

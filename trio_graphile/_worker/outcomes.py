@@ -3,41 +3,70 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar, assert_never
 
 import attrs
 import trio
 
 from trio_graphile._database.session import persist
-from trio_graphile._exceptions import ConnectionLost
+from trio_graphile._exceptions import ConnectionLost, StatementFailed
 from trio_graphile._model.jobs import Job
-from trio_graphile._model.outcomes import Completed, Failed, Outcome, Returned
+from trio_graphile._model.outcomes import Completed, Failed, Lost, Outcome, Removed, Returned, describe_error
 
-OutcomeT = TypeVar("OutcomeT", Completed, Failed, Returned)
+OutcomeT = TypeVar("OutcomeT", Completed, Failed, Returned, Removed)
 logger = logging.getLogger("trio_graphile.worker")
 
 _MOST_WAITING = 4096
 _LARGEST_BATCH = 2000
+# Not the fault of a row: no table, no permission, a syntax that this server does not know.
+_EVERYBODYS_FAULT = frozenset({"42", "3F", "28", "0A"})
 
 
 @attrs.frozen
 class Recording:
-    """The three statements that record outcomes; each returns the ids of the jobs that were still ours."""
+    """The statements that record outcomes; each returns the ids of the jobs that were still ours."""
 
     complete: Callable[[Sequence[Completed]], Awaitable[set[int]]]
     fail: Callable[[Sequence[Failed]], Awaitable[set[int]]]
     give_back: Callable[[Sequence[Returned]], Awaitable[set[int]]]
+    remove: Callable[[Sequence[Removed]], Awaitable[set[int]]]
 
 
-@attrs.define
+@attrs.frozen(kw_only=True)
 class Counts:
     """How many runs ended how."""
 
     completed: int = 0
     failed: int = 0
     returned: int = 0
+    removed: int = 0
     lost: int = 0
+
+
+@attrs.define(eq=False, kw_only=True)
+class Waiting(Generic[OutcomeT]):
+    """Outcomes of one kind that are not written yet."""
+
+    record: Callable[[Sequence[OutcomeT]], Awaitable[set[int]]]
+    delay: float = 0.0
+    """How long the first of a batch waits for others, in seconds."""
+    outcomes: list[OutcomeT] = attrs.field(factory=list)
+    due_at: float = math.inf
+    recorded: int = 0
+    """How many were written as what they are."""
+
+    def put(self, outcome: OutcomeT) -> None:
+        """Take an outcome."""
+        if not self.outcomes:
+            self.due_at = trio.current_time() + self.delay
+        self.outcomes.append(outcome)
+
+    def forget(self, count: int) -> None:
+        """Forget the oldest, which are written."""
+        del self.outcomes[:count]
+        self.due_at = trio.current_time() if self.outcomes else math.inf
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -49,22 +78,51 @@ class Outcomes:
     """All jobs between their claim and their record, by id; shared with the local queue."""
     _on_recorded: Callable[[bool], None]
     """Called after each write with whether a queue was freed."""
-    counts: Counts = attrs.field(factory=Counts)
-    _completed: list[Completed] = attrs.field(factory=list)
-    _failed: list[Failed] = attrs.field(factory=list)
-    _returned: list[Returned] = attrs.field(factory=list)
+    _complete_delay: float = 0.0
+    _fail_delay: float = 0.0
+    _refused: int = 0
+    _lost: int = 0
+    _completed: Waiting[Completed] = attrs.field(init=False)
+    _failed: Waiting[Failed] = attrs.field(init=False)
+    _returned: Waiting[Returned] = attrs.field(init=False)
+    _removed: Waiting[Removed] = attrs.field(init=False)
     _arrived: trio.Event = attrs.field(factory=trio.Event)
     _written: trio.Event = attrs.field(factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self._completed = Waiting(record=self._recording.complete, delay=self._complete_delay)
+        self._failed = Waiting(record=self._recording.fail, delay=self._fail_delay)
+        self._returned = Waiting(record=self._recording.give_back)
+        self._removed = Waiting(record=self._recording.remove)
+
+    @property
+    def counts(self) -> Counts:
+        """How many runs ended how, as far as that is recorded."""
+        return Counts(
+            completed=self._completed.recorded,
+            failed=self._failed.recorded + self._refused,
+            returned=self._returned.recorded,
+            removed=self._removed.recorded,
+            lost=self._lost,
+        )
 
     def put(self, outcome: Outcome) -> None:
         """Take an outcome. Neither blocks nor fails, and is no checkpoint."""
         match outcome:
             case Completed():
-                self._completed.append(outcome)
+                self._completed.put(outcome)
             case Failed():
-                self._failed.append(outcome)
+                self._failed.put(outcome)
             case Returned():
-                self._returned.append(outcome)
+                self._returned.put(outcome)
+            case Removed():
+                self._removed.put(outcome)
+            case Lost(job):
+                self._forget(job)
+                self._lost += 1
+                self._on_recorded(False)  # noqa: FBT003  # whoever has the job has its queue
+            case _:
+                assert_never(outcome)
         self._arrived.set()
 
     async def wait_for_room(self) -> None:
@@ -77,10 +135,14 @@ class Outcomes:
         """Write outcomes as they come, until cancelled. What is left then is for `flush`."""
         task_status.started()
         while True:
-            if self._count_waiting() == 0:
+            due_at = min(
+                self._completed.due_at, self._failed.due_at, self._returned.due_at, self._removed.due_at
+            )
+            if due_at > trio.current_time():
                 self._arrived = trio.Event()
-                await self._arrived.wait()
-            await self.flush()
+                with trio.move_on_at(due_at):
+                    await self._arrived.wait()
+            await self._write_due(trio.current_time())
 
     async def flush(self) -> None:
         """Write all that wait, however often the database has to be asked.
@@ -88,45 +150,85 @@ class Outcomes:
         Cancelled between two statements it leaves the rest waiting.
         """
         while self._count_waiting() > 0:
-            self.counts.completed += await self._write(self._completed, self._recording.complete)
-            self.counts.failed += await self._write(self._failed, self._recording.fail)
-            self.counts.returned += await self._write(self._returned, self._recording.give_back)
+            await self._write_due(math.inf)
 
-    async def _write(
-        self, waiting: list[OutcomeT], record: Callable[[Sequence[OutcomeT]], Awaitable[set[int]]]
-    ) -> int:
-        """Write the next batch of one kind; return how many were recorded."""
-        batch = waiting[:_LARGEST_BATCH]
+    async def _write_due(self, now: float) -> None:
+        if self._completed.due_at <= now:
+            await self._write(self._completed, _LARGEST_BATCH)
+        if self._failed.due_at <= now:
+            await self._write(self._failed, _LARGEST_BATCH)
+        if self._returned.due_at <= now:
+            await self._write(self._returned, _LARGEST_BATCH)
+        if self._removed.due_at <= now:
+            await self._write(self._removed, _LARGEST_BATCH)
+
+    async def _write(self, waiting: Waiting[OutcomeT], size: int) -> None:
+        """Write the oldest outcomes of one kind together, or in halves where the database refuses that."""
+        batch = waiting.outcomes[:size]
         if not batch:
-            return 0
+            return
+        try:
+            ours, certain = await self._persist(lambda: waiting.record(batch))
+        except StatementFailed as error:
+            if error.sqlstate is None or error.sqlstate[:2] in _EVERYBODYS_FAULT:
+                raise
+            if len(batch) == 1:
+                await self._write_substitute(waiting, batch[0], error)
+            else:
+                await self._write(waiting, len(batch) // 2)
+                await self._write(waiting, len(batch) - len(batch) // 2)
+            return
+        waiting.forget(len(batch))
+        waiting.recorded += self._settle([outcome.job for outcome in batch], ours, certain=certain)
+
+    async def _write_substitute(
+        self, waiting: Waiting[OutcomeT], outcome: OutcomeT, error: StatementFailed
+    ) -> None:
+        """Write, for an outcome that the database refuses, that it does: the job must not stay locked."""
+        job = outcome.job
+        logger.error("the outcome of job %d (%s) was refused: %s", job.id, job.task_identifier, error)
+        refusal = describe_error(error)
+        if isinstance(outcome, Failed):
+            refusal = f"{outcome.error[:200]!a} (whose record was refused: {refusal})"
+        failure = Failed(job, refusal)
+        ours, certain = await self._persist(lambda: self._recording.fail([failure]))
+        waiting.forget(1)
+        self._refused += self._settle([job], ours, certain=certain)
+
+    async def _persist(self, record: Callable[[], Awaitable[set[int]]]) -> tuple[set[int], bool]:
+        """Write, as often as it takes; return what was ours, and whether that is the last word."""
         certain = True
 
         async def attempt() -> set[int]:
             nonlocal certain
             try:
-                return await record(batch)
+                return await record()
             except ConnectionLost:
                 certain = False  # it may have been committed: then the next try finds nothing, rightly
                 raise
 
-        ours = await persist(attempt, what="recording outcomes")
-        del waiting[: len(batch)]
-        return self._settle([outcome.job for outcome in batch], ours, certain=certain)
-
-    def _count_waiting(self) -> int:
-        return len(self._completed) + len(self._failed) + len(self._returned)
+        return await persist(attempt, what="recording outcomes"), certain
 
     def _settle(self, jobs: Sequence[Job], ours: set[int], *, certain: bool) -> int:
         """Forget the jobs of a written batch; return how many were recorded."""
         lost = [job for job in jobs if job.id not in ours] if certain else []
         for job in jobs:
-            if self._known.get(job.id) is job:  # else it was taken from us and claimed by us again
-                del self._known[job.id]
+            self._forget(job)
         for job in lost:
-            logger.error(
-                "job %d (%s) was taken from us while it ran: not recorded", job.id, job.task_identifier
-            )
-        self.counts.lost += len(lost)
+            logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
+        self._lost += len(lost)
         self._written.set()
         self._on_recorded(any(job.queue_name is not None for job in jobs))
         return len(jobs) - len(lost)
+
+    def _forget(self, job: Job) -> None:
+        if self._known.get(job.id) is job:  # else it was taken from us and claimed by us again
+            del self._known[job.id]
+
+    def _count_waiting(self) -> int:
+        return (
+            len(self._completed.outcomes)
+            + len(self._failed.outcomes)
+            + len(self._returned.outcomes)
+            + len(self._removed.outcomes)
+        )

@@ -5,25 +5,36 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import attrs
 import trio
 
 from trio_graphile._client import Client
-from trio_graphile._database import queue
+from trio_graphile._database import fleet, queue
+from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
-from trio_graphile._database.schema import migrate
-from trio_graphile._database.session import Session
-from trio_graphile._exceptions import DatabaseError, ShutdownIncomplete, WorkerBusy, WorkerCrashed, leaves
+from trio_graphile._database.session import persist
+from trio_graphile._exceptions import (
+    DatabaseError,
+    ShutdownIncomplete,
+    WorkerBusy,
+    WorkerCrashed,
+    leaves,
+)
 from trio_graphile._model.jobs import Job
-from trio_graphile._model.options import LocalQueueOptions, WorkerOptions
-from trio_graphile._model.outcomes import Returned, ShutdownReport
+from trio_graphile._model.options import LocalQueueOptions, RecoveryOptions, WorkerOptions
+from trio_graphile._model.outcomes import Returned, ShutdownReport, StopCause
 from trio_graphile._tasks import JobContext, TaskRegistry
+from trio_graphile._worker.blocking import describe_block
+from trio_graphile._worker.holdings import Holdings, Renewed
+from trio_graphile._worker.lease import Lease
 from trio_graphile._worker.listener import Listener
 from trio_graphile._worker.local_queue import LocalQueue
 from trio_graphile._worker.outcomes import Outcomes, Recording
+from trio_graphile._worker.recovery import Sweeper
 from trio_graphile._worker.runner import Runner
 
 logger = logging.getLogger("trio_graphile.worker")
@@ -79,12 +90,13 @@ class Worker:
         """Stop gracefully: start nothing more, give running jobs the grace period, then interrupt them."""
         self._stopping.set()
         if self._run is not None:
-            self._run.ending.set()
+            self._run.end(StopCause.STOPPED)
 
     def cancel(self) -> None:
         """Stop at once: interrupt running jobs and give them back. `run` returns as after a stop."""
-        self.stop()
+        self._stopping.set()
         if self._run is not None:
+            self._run.end(StopCause.CANCELLED)
             self._run.interrupt()
 
     async def wait_stopping(self) -> None:
@@ -115,56 +127,58 @@ class _Run:
 
     worker: Worker
     _drain: bool = attrs.field(kw_only=True)
-    ending: trio.Event = attrs.field(init=False, factory=trio.Event)
     interrupt: Callable[[], None] = attrs.field(init=False, default=lambda: None)
+    """Cancels the handlers, once there are any."""
+    _ending: trio.Event = attrs.field(init=False, factory=trio.Event)
     _ending_at: float = attrs.field(init=False, default=0.0)
-    _known: dict[int, Job] = attrs.field(init=False, factory=dict)
-    _claiming: Session = attrs.field(init=False)
-    _recording: Session = attrs.field(init=False)
+    _cause: StopCause = attrs.field(init=False, default=StopCause.CANCELLED)
+    _holdings: Holdings = attrs.field(init=False)
     _outcomes: Outcomes = attrs.field(init=False)
     _local_queue: LocalQueue = attrs.field(init=False)
     _runner: Runner = attrs.field(init=False)
+    _lease: Lease[Renewed] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        worker = self.worker
-        self._claiming = self._session("claim")
-        self._recording = session = self._session("outcomes")
+        worker, options = self.worker, self.worker.options
+        patience = options.shutdown.flush_timeout * _PATIENCE_SHARE
+        self._holdings = Holdings(worker.database, worker.tasks, options, worker.worker_id, patience)
         self._outcomes = Outcomes(
-            recording=Recording(
-                complete=lambda done: queue.complete_jobs(session, worker.worker_id, [o.job for o in done]),
-                fail=lambda failures: queue.fail_jobs(session, worker.worker_id, failures),
-                give_back=lambda back: queue.return_jobs(session, worker.worker_id, [o.job for o in back]),
-            ),
-            known=self._known,
+            recording=self._recording(),
+            known=self._holdings.known,
             on_recorded=self._after_record,
+            complete_delay=options.complete_delay,
+            fail_delay=options.fail_delay,
         )
         self._local_queue = LocalQueue(
-            claim=self._claim,
-            reconcile=lambda: self._reconcile(self._claiming),
+            claim=self._holdings.claim,
+            reconcile=lambda: self._holdings.reconcile(self._holdings.claiming),
             give_back=lambda job: self._outcomes.put(Returned(job)),
-            known=self._known,
-            poll_interval=worker.options.poll_interval,
-            ending=self.ending,
-            options=_without_delay(worker.options.local_queue) if self._drain else worker.options.local_queue,
+            known=self._holdings.known,
+            poll_interval=options.poll_interval,
+            ending=self._ending,
+            options=_without_delay(options.local_queue) if self._drain else options.local_queue,
         )
-        client = Client(worker.database, worker.tasks)
         self._runner = Runner(
-            tasks=worker.tasks,
-            make_context=lambda job: JobContext(
-                job=job,
-                worker_id=worker.worker_id,
-                client=client,
-                database=worker.database,
-                state=worker.state,
-                stopping=self.ending,
-            ),
-            record=self._outcomes.put,
+            tasks=worker.tasks, make_context=self._context_maker(), record=self._outcomes.put
         )
+        self._lease = Lease(
+            database=worker.database,
+            options=options.lease,
+            renew=self._holdings.renew,
+            events=self,
+            describe_block=partial(describe_block, runner=Runner.run.__code__),
+        )
+
+    def end(self, cause: StopCause) -> None:
+        """Begin to end, for the first cause that is given."""
+        if not self._ending.is_set():
+            self._cause = cause
+            self._ending.set()
 
     async def serve(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
         """Run from start to end; what it raises is one exception, or a cancellation."""
-        async with self._sessions():
-            await self._prepare()
+        try:
+            await self._holdings.prepare()
             try:
                 await self._nest(task_status)
             except BaseExceptionGroup as group:
@@ -172,10 +186,11 @@ class _Run:
                 if verdict is None:
                     raise
                 raise verdict from group
-            finally:
-                await self._flush()  # noqa: ASYNC102  # shielded and bounded inside
+        finally:
+            await self._holdings.aclose()  # noqa: ASYNC102  # each session at most a second, none if cancelled
         report = ShutdownReport(
             worker_id=self.worker.worker_id,
+            cause=self._cause,
             seconds=trio.current_time() - self._ending_at,
             **attrs.asdict(self._outcomes.counts),
         )
@@ -183,27 +198,42 @@ class _Run:
         return report
 
     async def _nest(self, task_status: trio.TaskStatus[None]) -> None:
-        """Recording ends when all that ran is handed over, handling when the slots are, intake first."""
+        """Presence outlives recording, recording outlives handling, handling outlives intake."""
         options = self.worker.options
-        async with trio.open_nursery() as recording:
-            await recording.start(self._outcomes.run, name="outcomes")
-            async with trio.open_nursery() as handling:
-                self.interrupt = handling.cancel_scope.cancel
-                for number in range(options.concurrency):
-                    handling.start_soon(self._slot, name=f"slot {number}")
-                async with trio.open_nursery() as intake:
-                    if self._drain:
-                        intake.start_soon(self._drain_queue, name="local queue")
-                    else:
-                        if options.notifications:
-                            await intake.start(self._listener().run, name="listener")
-                        await intake.start(self._local_queue.run, name="local queue")
-                    task_status.started()
-                    await self.ending.wait()
-                    self._ending_at = trio.current_time()
-                    intake.cancel_scope.cancel()
-                handling.cancel_scope.deadline = self._ending_at + options.shutdown.grace_period
-            recording.cancel_scope.cancel()
+        async with trio.open_nursery() as presence:
+            try:
+                await presence.start(self._lease.run, name="lease")
+                if not self._drain:
+                    await presence.start(self._sweeper().run, name="sweeper")
+                async with trio.open_nursery() as recording:
+                    await recording.start(self._outcomes.run, name="outcomes")
+                    async with trio.open_nursery() as handling:
+                        self.interrupt = handling.cancel_scope.cancel
+                        for number in range(options.concurrency):
+                            handling.start_soon(self._slot, name=f"slot {number}")
+                        async with trio.open_nursery() as intake:
+                            await self._start_intake(intake)
+                            task_status.started()
+                            await self._ending.wait()
+                            self._ending_at = trio.current_time()
+                            intake.cancel_scope.cancel()
+                        handling.cancel_scope.deadline = self._ending_at + options.shutdown.grace_period
+                    recording.cancel_scope.cancel()
+            finally:
+                try:
+                    await self._flush()  # noqa: ASYNC102  # shielded and bounded inside
+                finally:
+                    self._lease.stop()
+            presence.cancel_scope.cancel()
+
+    async def _start_intake(self, intake: trio.Nursery) -> None:
+        """Start what brings jobs, in the given nursery."""
+        if self._drain:
+            intake.start_soon(self._drain_queue, name="local queue")
+            return
+        if self.worker.options.notifications:
+            await intake.start(self._listener().run, name="listener")
+        await intake.start(self._local_queue.run, name="local queue")
 
     async def _slot(self) -> None:
         while True:
@@ -215,27 +245,7 @@ class _Run:
 
     async def _drain_queue(self) -> None:
         await self._local_queue.drain()
-        self.ending.set()
-
-    async def _prepare(self) -> None:
-        worker = self.worker
-        connection = await self._claiming.open()
-        await self._recording.open()
-        await migrate(connection, worker.database.schema)
-        if not worker.tasks.identifiers:
-            logger.warning("worker %s has no tasks: it will find nothing to do", worker.worker_id)
-        await queue.register_tasks(connection, worker.tasks.identifiers)
-
-    async def _claim(self, limit: int) -> list[Job]:
-        worker = self.worker
-        return await queue.get_jobs(
-            self._claiming, worker.worker_id, worker.tasks.identifiers, limit, worker.options.forbidden_flags
-        )
-
-    async def _reconcile(self, session: Session) -> None:
-        returned = await queue.reconcile(session, self.worker.worker_id, list(self._known))
-        if returned:
-            logger.warning("gave back jobs of a claim whose answer was lost: %s", sorted(returned))
+        self.end(StopCause.DRAINED)
 
     async def _flush(self) -> None:
         """Write the last outcomes and make sure that nothing is left: the only words after the last job's."""
@@ -244,39 +254,81 @@ class _Run:
         with trio.move_on_after(limit, shield=True):
             try:
                 await self._outcomes.flush()
-                await self._reconcile(self._recording)
+                await persist(self._holdings.leave, what="leaving")
             except DatabaseError as error:
                 reason = error
             else:
                 return
         raise ShutdownIncomplete(
-            self.worker.worker_id, sorted(self._known), f"not all was recorded: {reason}"
+            self.worker.worker_id, sorted(self._holdings.known), f"not all was recorded: {reason}"
+        )
+
+    # --- what the lease says --------------------------------------------------------------------
+
+    def renewed(self, renewal: Renewed) -> None:
+        """Interrupt what is lost, and what was replaced if its task wants that."""
+        lost = {job.id: job for job in renewal.asked if job.id in renewal.found.lost}
+        self._local_queue.drop(lost.values())
+        for job in lost.values():
+            self._runner.lose(job)
+        for job in renewal.asked:
+            if job.id in renewal.found.detached:
+                self._runner.detach(job)
+
+    def expiring(self) -> None:
+        """Run nothing any more: others may take our jobs soon."""
+        self._local_queue.suspend()
+        self._runner.fence()
+
+    def restored(self) -> None:
+        """Claim again."""
+        self._local_queue.resume()
+
+    # --- how the services are made --------------------------------------------------------------
+
+    def _recording(self) -> Recording:
+        session, worker_id = self._holdings.recording, self.worker.worker_id
+        return Recording(
+            complete=lambda done: queue.complete_jobs(session, worker_id, [o.job for o in done]),
+            fail=lambda failures: queue.fail_jobs(session, worker_id, failures),
+            give_back=lambda back: queue.return_jobs(session, worker_id, [o.job for o in back]),
+            remove=lambda removed: queue.complete_jobs(session, worker_id, [o.job for o in removed]),
+        )
+
+    def _context_maker(self) -> Callable[[Job], JobContext]:
+        worker = self.worker
+        client = Client(worker.database, worker.tasks)
+        return lambda job: JobContext(
+            job=job,
+            worker_id=worker.worker_id,
+            client=client,
+            database=worker.database,
+            state=worker.state,
+            stopping=self._ending,
+        )
+
+    def _listener(self) -> Listener:
+        return Listener(
+            open=self._listening_session,
+            on_jobs=self._local_queue.announce,
+            on_breaking_migration=lambda: self.end(StopCause.SUPERSEDED),
+            echo_channel=f"trio_graphile:echo:{self.worker.worker_id}",
+        )
+
+    async def _listening_session(self) -> Connection:
+        return await self.worker.database.open_session("listen", cancel_patience=self._holdings.patience)
+
+    def _sweeper(self) -> Sweeper:
+        database, recovery = self.worker.database, self.worker.options.recovery
+        return Sweeper(
+            options=recovery,
+            sweep=lambda: fleet.sweep(database, recovery if recovery is not None else RecoveryOptions()),
+            reset=lambda: fleet.reset_stale_locks(database),
         )
 
     def _after_record(self, freed_a_queue: bool) -> None:  # noqa: FBT001  # a callback with one meaning
         if freed_a_queue or self._drain:
             self._local_queue.announce(1)
-
-    def _listener(self) -> Listener:
-        return Listener(self._listening_session, self._local_queue.announce)
-
-    async def _listening_session(self) -> Any:
-        return await self.worker.database.open_session("listen", cancel_patience=self._patience)
-
-    def _session(self, purpose: str) -> Session:
-        return Session(self.worker.database, purpose, self._patience)
-
-    @property
-    def _patience(self) -> float:
-        return self.worker.options.shutdown.flush_timeout * _PATIENCE_SHARE
-
-    @contextlib.asynccontextmanager
-    async def _sessions(self) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            for session in (self._claiming, self._recording):
-                await session.aclose()
 
 
 def _without_delay(options: LocalQueueOptions) -> LocalQueueOptions:
@@ -290,6 +342,6 @@ def _verdict(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
         return None
     errors = list(leaves(rest))
     for error in errors:
-        if not isinstance(error, Exception):  # KeyboardInterrupt and its like are not a crash of ours
-            return error
+        if isinstance(error, ShutdownIncomplete) or not isinstance(error, Exception):
+            return error  # the first is said already, KeyboardInterrupt and its like are not a crash of ours
     return WorkerCrashed("; ".join(f"{type(error).__name__}: {error}" for error in errors))

@@ -9,6 +9,7 @@ from trio_graphile._exceptions import DatabaseUrlInvalid, GraphileError, OptionI
 
 FAILED = 1
 WRONG_USAGE = 2
+SUPERSEDED = 57  # as Graphile Worker's own program ends then
 INTERRUPTED = 130  # as shells count: 128 and the number of SIGINT
 
 
@@ -18,6 +19,10 @@ class UsageError(GraphileError):
 
 class TasksBroken(GraphileError):
     """The module with the tasks is there, but cannot be imported."""
+
+
+class Superseded(GraphileError):
+    """Somebody installed a revision of the schema that this version cannot work with."""
 
 
 @attrs.frozen
@@ -43,6 +48,8 @@ def _judge_leaf(error: BaseException) -> Verdict | None:
             return Verdict(f"{_in_one_line(error)} See {command} --help.", WRONG_USAGE)
         case OptionInvalid():
             return Verdict(f"--{error.option.replace('_', '-')}: {error.reason}", WRONG_USAGE)
+        case Superseded():
+            return Verdict(_in_one_line(error), SUPERSEDED)
         case UsageError() | DatabaseUrlInvalid():
             return Verdict(_in_one_line(error), WRONG_USAGE)
         case GraphileError():

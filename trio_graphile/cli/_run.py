@@ -11,10 +11,10 @@ import trio
 
 from trio_graphile._database.database import open_database
 from trio_graphile._database.errors import safe_url
-from trio_graphile._model.outcomes import ShutdownReport
+from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._worker.signals import stop_on_signals
 from trio_graphile._worker.worker import Worker
-from trio_graphile.cli._errors import UsageError
+from trio_graphile.cli._errors import Superseded, UsageError
 from trio_graphile.cli._flags import (
     DATABASE_DEFAULTS,
     SHUTDOWN_DEFAULTS,
@@ -60,6 +60,8 @@ async def run(
         worker = Worker(database, registry, options)
         report = await _work(worker, where=safe_url(url), once=once)
     _print(_describe_end(report))
+    if report.cause is StopCause.SUPERSEDED:
+        raise Superseded("the schema was migrated past what this version can work with: install a newer one")
 
 
 @contextlib.asynccontextmanager

@@ -1,0 +1,249 @@
+"""The lease: what is held stays ours while we live, and is let go before others may take it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import attrs
+import pytest
+import trio
+
+from tests.worker.conftest import Handlers, Table
+from trio_graphile import (
+    Client,
+    Database,
+    DatabaseOptions,
+    JobContext,
+    JobSpec,
+    LeaseOptions,
+    LocalQueueOptions,
+    OptionInvalid,
+    ShutdownOptions,
+    ShutdownReport,
+    Worker,
+    WorkerOptions,
+    open_database,
+)
+from trio_graphile.embedded import embedded_postgres
+
+NEVER = 600.0
+EAGER = LeaseOptions(length=300, renew_interval=0.05, blocked_after=0.2)
+
+
+def make_worker(database: Database, handlers: Handlers, **options: object) -> Worker:
+    defaults = WorkerOptions(
+        concurrency=4, poll_interval=NEVER, lease=EAGER, shutdown=ShutdownOptions(grace_period=5.0)
+    )
+    return Worker(database, handlers.tasks, attrs.evolve(defaults, **options))  # type: ignore[arg-type]
+
+
+async def run_and_report(worker: Worker, into: list[ShutdownReport]) -> None:
+    into.append(await worker.run())
+
+
+async def wait_renewed(table: Table, *, but: int = 0) -> None:
+    """Wait until every lock that is held now, but that of one job, has been renewed."""
+    now = await table.database.fetch_value("select clock_timestamp()")
+    await table.wait_until(
+        """
+        select min(locked_at) > $1::timestamptz
+        from graphile_worker._private_jobs
+        where locked_at is not null and id <> $2::bigint
+        """,
+        now,
+        but,
+    )
+
+
+async def test_locks_of_jobs_and_queues_are_renewed_and_the_worker_is_known(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_jobs([("held", None, JobSpec(queue_name="q")), ("held", None)])
+    async with trio.open_nursery() as nursery:
+        worker = make_worker(database, handlers)
+        await nursery.start(worker.run)
+        await handlers.wait_started(2)
+        await wait_renewed(table)
+        row = await database.fetch_row("""
+            select min(queues.locked_at) > min(jobs.created_at) as queue_renewed
+            from graphile_worker._private_jobs as jobs, graphile_worker._private_job_queues as queues
+        """)
+        assert row is not None
+        assert row["queue_renewed"]
+        beats = await database.fetch("select id, metadata from graphile_worker._private_workers")
+        assert [beat["id"] for beat in beats] == [worker.worker_id]
+        assert set(beats[0]["metadata"]["tasks"]) == {"quick", "held", "failing"}
+        assert {"pid", "host", "version", "concurrency"} <= set(beats[0]["metadata"])
+        handlers.release.set()
+        await handlers.wait_ended(2)
+        worker.stop()
+    assert await database.fetch("select id from graphile_worker._private_workers") == []
+
+
+async def test_a_handler_that_blocks_the_event_loop_loses_nothing_and_is_named(
+    database: Database, client: Client, handlers: Handlers, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    spans: list[object] = []
+
+    @handlers.tasks.task("blocking")
+    async def blocking(context: JobContext) -> None:
+        spans.append(context.job.locked_at)
+        threading.Event().wait(1.0)
+        spans.append(
+            await context.database.fetch_value("select locked_at from graphile_worker._private_jobs")
+        )
+        spans.append(await context.database.fetch_value("select now()"))
+
+    job = await client.add_raw_job("blocking")
+    await make_worker(database, handlers).run_once()
+    claimed, renewed, ended = spans
+    assert (renewed - claimed).total_seconds() > 0.5  # type: ignore[operator]
+    assert (ended - renewed).total_seconds() < 0.5  # type: ignore[operator]
+    [record] = [r for r in caplog.records if "is blocked" in r.getMessage()]
+    assert f"by job {job.id} (blocking), at {__file__}:" in record.getMessage()
+    assert "blocking" in record.getMessage()
+    assert "turns again" in caplog.text
+
+
+async def test_a_job_that_was_taken_from_us_is_cancelled_and_left_to_its_new_owner(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_job("held")
+    reports: list[ShutdownReport] = []
+    async with trio.open_nursery() as nursery:
+        worker = make_worker(database, handlers)
+        nursery.start_soon(run_and_report, worker, reports)
+        await handlers.wait_started(1)
+        await database.execute("update graphile_worker._private_jobs set locked_by = 'another'")
+        await handlers.wait_cancelled(1)
+        worker.stop()
+    assert (reports[0].lost, reports[0].returned, reports[0].completed) == (1, 0, 0)
+    assert [(job["locked_by"], job["attempts"]) for job in await table.jobs()] == [("another", 1)]
+
+
+async def test_a_job_taken_before_it_ran_does_not_run(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    jobs = await client.add_raw_jobs([("held", None)] * 6)
+    async with trio.open_nursery() as nursery:
+        worker = make_worker(database, handlers, local_queue=LocalQueueOptions(size=10))
+        await nursery.start(worker.run)
+        await handlers.wait_started(4)
+        await database.execute(
+            "update graphile_worker._private_jobs set locked_by = 'another' where id = $1::bigint", jobs[5].id
+        )
+        for _ in range(2):  # the second renewal began after the first had told the worker
+            await wait_renewed(table, but=jobs[5].id)
+        handlers.release.set()
+        await handlers.wait_ended(5)
+        worker.stop()
+    assert jobs[5].id not in {job.id for job in handlers.started}
+
+
+@pytest.mark.parametrize("how", ["replaced", "removed"])
+async def test_a_task_may_want_to_be_cancelled_when_its_job_is_replaced_or_removed(
+    table: Table, client: Client, handlers: Handlers, how: str
+) -> None:
+    cancelled = trio.Event()
+
+    @handlers.tasks.task("eager", on_replaced="cancel")
+    async def eager(context: JobContext) -> None:
+        if context.job.payload:
+            return
+        handlers.started.append(context.job)
+        handlers._note()
+        try:
+            await trio.sleep_forever()
+        finally:
+            cancelled.set()
+
+    spec = JobSpec(job_key="k", queue_name="q")
+    await client.add_raw_job("eager", None, spec)
+    reports: list[ShutdownReport] = []
+    async with trio.open_nursery() as nursery:
+        worker = make_worker(table.database, handlers)
+        nursery.start_soon(run_and_report, worker, reports)
+        await handlers.wait_started(1)
+        if how == "replaced":
+            await client.add_raw_job("eager", {"again": True}, spec)
+        else:
+            await client.remove_job("k")
+        with trio.fail_after(20):
+            await cancelled.wait()
+        await table.wait_until("select count(*) = 0 from graphile_worker._private_jobs")
+        worker.stop()
+    assert reports[0].removed == 1
+    assert reports[0].completed == (how == "replaced")
+
+
+async def test_a_job_that_is_replaced_finishes_unless_its_task_says_otherwise(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_job("held", None, JobSpec(job_key="k"))
+    async with trio.open_nursery() as nursery:
+        worker = make_worker(database, handlers)
+        await nursery.start(worker.run)
+        await handlers.wait_started(1)
+        await client.remove_job("k")
+        await wait_renewed(table)
+        handlers.release.set()
+        await handlers.wait_ended(1)
+        worker.stop()
+    assert handlers.cancelled == []
+    assert await table.jobs() == []
+
+
+async def test_a_lost_lease_session_is_replaced(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_job("held")
+    async with trio.open_nursery() as nursery:
+        worker = make_worker(database, handlers)
+        await nursery.start(worker.run)
+        await handlers.wait_started(1)
+        await wait_renewed(table)
+        await database.execute("""
+            select pg_terminate_backend(pid)
+            from pg_stat_activity
+            where datname = current_database() and application_name = 'trio_graphile lease'
+        """)
+        await wait_renewed(table)
+        handlers.release.set()
+        await handlers.wait_ended(1)
+        worker.stop()
+
+
+async def test_a_worker_that_cannot_renew_fences_itself_in_time_and_goes_on_afterwards() -> None:
+    handlers = Handlers()
+    lease = LeaseOptions(length=1.5, margin=0.5, renew_interval=0.2)
+    async with (
+        embedded_postgres() as server,
+        open_database(server.url, DatabaseOptions(connect_timeout=0.3)) as database,
+    ):
+        client = Client(database, handlers.tasks)
+        await client.migrate()
+        await client.add_raw_job("held")
+        async with trio.open_nursery() as nursery:
+            worker = make_worker(database, handlers, lease=lease, poll_interval=0.2)
+            await nursery.start(worker.run)
+            await handlers.wait_started(1)
+            await wait_renewed(Table(database))
+            stopped_at = trio.current_time()
+            await server.stop()
+            await handlers.wait_cancelled(1)
+            fenced_after = trio.current_time() - stopped_at
+            handlers.release.set()
+            await server.start()
+            await handlers.wait_started(2)
+            await handlers.wait_ended(1)
+            worker.stop()
+        assert fenced_after < lease.length
+        assert handlers.started[1].attempts == 1  # the attempt was given back
+        assert await database.fetch_value("select count(*) from graphile_worker._private_jobs") == 0
+
+
+def test_a_lease_that_leaves_no_second_try_is_refused() -> None:
+    with pytest.raises(OptionInvalid, match="renew_interval"):
+        LeaseOptions(length=60, renew_interval=30, margin=10)

@@ -1,0 +1,126 @@
+"""The jobs that a worker holds, and the sessions through which it claims, records and renews them."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import socket
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+
+import attrs
+
+from trio_graphile._database import fleet, queue
+from trio_graphile._database.database import Database
+from trio_graphile._database.schema import migrate
+from trio_graphile._database.session import Session
+from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.jobs import Job
+from trio_graphile._model.options import WorkerOptions
+from trio_graphile._tasks import TaskRegistry
+
+logger = logging.getLogger("trio_graphile.worker")
+
+
+@attrs.frozen
+class Renewed:
+    """What a renewal asked for, and what it found."""
+
+    asked: tuple[Job, ...]
+    found: fleet.Renewal
+
+
+@attrs.define(eq=False)
+class Holdings:
+    """What stands in the database under one worker's id, as far as the worker knows."""
+
+    database: Database
+    tasks: TaskRegistry
+    options: WorkerOptions
+    worker_id: str
+    patience: float
+    """How long a statement may take to end after a cancellation, in seconds."""
+    known: dict[int, Job] = attrs.field(init=False, factory=dict)
+    """All jobs between their claim and their record, by id."""
+    claiming: Session = attrs.field(init=False)
+    recording: Session = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.claiming = self.session("claim")
+        self.recording = self.session("outcomes")
+
+    def session(self, purpose: str) -> Session:
+        """Return a session for one purpose; whoever asks closes it."""
+        return Session(self.database, purpose, self.patience)
+
+    async def prepare(self) -> None:
+        """Open the sessions, install the schema if need be, make tasks and worker known."""
+        connection = await self.claiming.open()
+        await self.recording.open()
+        await migrate(connection, self.database.schema)
+        if not self.tasks.identifiers:
+            logger.warning("worker %s has no tasks: it will find nothing to do", self.worker_id)
+        await queue.register_tasks(connection, self.tasks.identifiers)
+        if self.options.recovery is not None:
+            await fleet.heartbeat(connection, self.worker_id, self._metadata())
+
+    async def claim(self, limit: int) -> list[Job]:
+        """Claim up to so many jobs."""
+        flags = await self._forbidden_flags()
+        return await queue.get_jobs(self.claiming, self.worker_id, self.tasks.identifiers, limit, flags)
+
+    async def reconcile(self, session: Session) -> None:
+        """Give back what is locked by us and unknown here: a claim whose answer was lost, say."""
+        returned = await queue.reconcile(session, self.worker_id, list(self.known))
+        if returned:
+            logger.warning("gave back jobs of a claim whose answer was lost: %s", sorted(returned))
+
+    async def renew(self, session: Session) -> Renewed:
+        """Renew all that we hold, and our heartbeat. Runs in the lease's thread."""
+        asked = tuple(
+            self.known.values()
+        )  # one step of the interpreter, so the worker's thread cannot interfere
+        found = await fleet.renew(session, self.worker_id, asked)
+        if self.options.recovery is not None:
+            await fleet.heartbeat(session, self.worker_id, self._metadata())
+        await queue.register_tasks(session, self.tasks.identifiers)
+        return Renewed(asked, found)
+
+    async def leave(self) -> None:
+        """Make sure that nothing is locked by us any more, and tell the others that we are gone."""
+        await self.reconcile(self.recording)
+        if self.options.recovery is not None:
+            await fleet.deregister(self.recording, self.worker_id)
+
+    async def aclose(self) -> None:
+        """Close the sessions."""
+        for session in (self.claiming, self.recording):
+            await session.aclose()
+
+    async def _forbidden_flags(self) -> Sequence[str]:
+        flags = self.options.forbidden_flags
+        if not callable(flags):
+            return flags
+        chosen = flags()
+        if inspect.isawaitable(chosen):
+            chosen = await chosen
+        if isinstance(chosen, str):
+            raise OptionInvalid("forbidden_flags", f"flags are needed, not the one string {chosen!r}")
+        return tuple(chosen or ())
+
+    def _metadata(self) -> dict[str, object]:
+        return {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "version": _version(),
+            "concurrency": self.options.concurrency,
+            "tasks": list(self.tasks.identifiers),
+        }
+
+
+def _version() -> str:
+    try:
+        return f"trio_graphile {version('trio-graphile')}"
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return "trio_graphile"

@@ -1,0 +1,175 @@
+"""The lease: renews what we hold, from a thread of its own: a handler that blocks the loop loses nothing.
+
+The thread runs a second Trio with one session. It renews, and looks whether the event loop still turns. When
+it could not renew for so long that others may soon take our jobs, it has the handlers interrupted first
+(fencing).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+
+import attrs
+import trio
+
+from trio_graphile._database.database import Database
+from trio_graphile._database.session import Session
+from trio_graphile._exceptions import DatabaseError
+from trio_graphile._model.options import LeaseOptions
+
+logger = logging.getLogger("trio_graphile.worker")
+
+_CLOSE_PATIENCE = 0.5
+_LOOK_INTERVAL = 0.5
+
+
+RenewalT = TypeVar("RenewalT")
+RenewalT_contra = TypeVar("RenewalT_contra", contravariant=True)
+
+
+class Events(Protocol[RenewalT_contra]):
+    """What the lease tells the worker; called in the worker's own thread."""
+
+    def renewed(self, renewal: RenewalT_contra) -> None:
+        """The locks were renewed; `renewal` is whatever `renew` returned."""
+
+    def expiring(self) -> None:
+        """The lease is about to end: nothing may run any more."""
+
+    def restored(self) -> None:
+        """The lease holds again."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Lease(Generic[RenewalT]):
+    """Keeps renewing until told to stop; the last of the worker's services to leave."""
+
+    _database: Database
+    _options: LeaseOptions
+    _renew: Callable[[Session], Awaitable[RenewalT]]
+    """Runs in the lease's thread. Reads what it needs in one step, since the worker's thread goes on."""
+    _events: Events[RenewalT]
+    _describe_block: Callable[[int], str]
+    """Says which handler the thread with this identifier is in."""
+    _stopping: threading.Event = attrs.field(factory=threading.Event)
+    _inside: trio.lowlevel.TrioToken | None = None
+    _stop_inside: trio.Event | None = None
+    _outside: trio.lowlevel.TrioToken = attrs.field(init=False)
+    _renewed_at: float = 0.0
+    _expired: bool = False
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Renew until `stop` is called; no cancellation ends it: it must outlive all other services."""
+        self._outside = trio.lowlevel.current_trio_token()
+        self._renewed_at = time.monotonic()
+        watched = threading.get_ident()
+
+        def enter() -> None:
+            # In a context of its own: the worker's names an asyncio loop that belongs to the worker's thread.
+            contextvars.Context().run(trio.run, self._main, watched)
+
+        task_status.started()
+        await trio.to_thread.run_sync(enter, limiter=trio.CapacityLimiter(1))
+
+    def stop(self) -> None:
+        """End the lease; `run` returns soon after."""
+        self._stopping.set()
+        inside, stop_inside = self._inside, self._stop_inside
+        if inside is not None and stop_inside is not None:
+            with contextlib.suppress(trio.RunFinishedError):
+                inside.run_sync_soon(stop_inside.set)
+
+    # --- in the lease's thread ------------------------------------------------------------------
+
+    async def _main(self, watched: int) -> None:
+        self._stop_inside = stop = trio.Event()
+        self._inside = trio.lowlevel.current_trio_token()
+        if self._stopping.is_set():
+            return
+        async with self._database.in_this_thread() as database:
+            session = Session(database, "lease", _CLOSE_PATIENCE)
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch, watched)
+                    nursery.start_soon(self._renew_forever, session)
+                    await stop.wait()
+                    nursery.cancel_scope.cancel()
+            finally:
+                await session.aclose()
+
+    @property
+    def _ends_at(self) -> float:
+        """When nothing may run any more if no renewal succeeds."""
+        return self._renewed_at + self._options.length - self._options.margin
+
+    async def _renew_forever(self, session: Session) -> None:
+        # After a failure sooner than usual: a lease is long, but not so long as to waste a tenth of it.
+        retry_interval = min(self._options.renew_interval, self._options.length / 30)
+        while True:
+            renewed = await self._renew_once(session)
+            self._judge()
+            await trio.sleep(
+                self._options.renew_interval if renewed else self._at_most_to_end(retry_interval)
+            )
+
+    def _at_most_to_end(self, seconds: float) -> float:
+        """Cut a wait short where it would make us notice the end of the lease too late."""
+        left = self._ends_at - time.monotonic()
+        return min(seconds, left) if left > 0 else seconds
+
+    async def _renew_once(self, session: Session) -> bool:
+        began = time.monotonic()
+        try:
+            with trio.fail_after(self._at_most_to_end(self._options.renew_interval)):
+                renewal = await self._renew(session)
+        except (DatabaseError, trio.TooSlowError) as error:
+            left = self._ends_at - time.monotonic()
+            logger.warning("renewing the lease failed, it ends in %.1f s: %r", left, error)
+            return False
+        self._renewed_at = began  # not later: others count from what the database wrote
+        self._tell(lambda: self._events.renewed(renewal))
+        return True
+
+    def _judge(self) -> None:
+        """Tell the worker when its lease is about to end, and when it holds again."""
+        expired = time.monotonic() >= self._ends_at
+        if expired and not self._expired:
+            logger.error("the lease could not be renewed for too long: interrupting all handlers")
+            self._tell(self._events.expiring)
+        elif self._expired and not expired:
+            logger.warning("the lease holds again")
+            self._tell(self._events.restored)
+        self._expired = expired
+
+    async def _watch(self, watched: int) -> None:
+        """Look whether the worker's event loop turns; name the handler that keeps it from turning."""
+        inside = trio.lowlevel.current_trio_token()
+        while True:
+            turned = trio.Event()
+            asked_at = trio.current_time()
+            self._tell(partial(_answer, inside, turned))
+            with trio.move_on_after(self._options.blocked_after):
+                await turned.wait()
+            if not turned.is_set():
+                patience, where = self._options.blocked_after, self._describe_block(watched)
+                logger.error("the event loop is blocked for over %.1f s %s", patience, where)
+                await turned.wait()
+                blocked = trio.current_time() - asked_at
+                logger.warning("the event loop turns again after %.1f s", blocked)
+            await trio.sleep(_LOOK_INTERVAL)
+
+    def _tell(self, what: Callable[[], None]) -> None:
+        with contextlib.suppress(trio.RunFinishedError):  # then nobody is left to be told
+            self._outside.run_sync_soon(what)
+
+
+def _answer(token: trio.lowlevel.TrioToken, turned: trio.Event) -> None:
+    with contextlib.suppress(trio.RunFinishedError):
+        token.run_sync_soon(turned.set)
