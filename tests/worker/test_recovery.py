@@ -12,7 +12,16 @@ import trio
 import trio.testing
 
 from tests.worker.conftest import Handlers, Table
-from trio_graphile import Client, Database, JobSpec, RecoveryOptions, StatementFailed, SweepReport, Worker
+from trio_graphile import (
+    Client,
+    Database,
+    JobSpec,
+    RecoveryOptions,
+    StatementFailed,
+    SweepReport,
+    Worker,
+    WorkerOptions,
+)
 from trio_graphile._database import fleet, queue
 from trio_graphile._model.recovery import ResetReport
 from trio_graphile._worker.recovery import Sweeper
@@ -208,3 +217,43 @@ async def test_a_sweeper_survives_the_loss_of_its_session(database: Database, sw
                     break
                 await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_worker_gives_back_and_runs_the_jobs_of_one_that_died(
+    client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_job("quick", None, JobSpec(queue_name="q"))
+    await queue.get_jobs(client.database, "trio_graphile_dead", ["quick"], 1)
+    await table.database.execute("""
+        update graphile_worker._private_jobs set locked_at = now() - interval '6 minutes';
+        update graphile_worker._private_job_queues set locked_at = now() - interval '6 minutes'
+    """)
+    recovery = RecoveryOptions(sweep_interval=0.1, recovery_delay=0)
+    options = WorkerOptions(concurrency=1, poll_interval=0.05, recovery=recovery)
+    async with trio.open_nursery() as nursery:
+        worker = Worker(client.database, handlers.tasks, options)
+        await nursery.start(worker.run)
+        await handlers.wait_ended(1)
+        worker.stop()
+    [job] = handlers.ended
+    assert (job.attempts, job.last_error) == (1, "Job recovered after worker interruption")
+    assert await table.jobs() == []
+
+
+async def test_run_once_releases_locks_that_nobody_can_still_want_before_it_begins(
+    client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_jobs([("quick", None)] * 2)
+    for number, age in enumerate(("4 hours 1 minute", "3 hours 59 minutes")):
+        [job] = await queue.get_jobs(client.database, f"pool-{number}", ["quick"], 1)
+        await table.database.execute(
+            """
+            update graphile_worker._private_jobs
+            set locked_at = now() - $1::text::interval
+            where id = $2::bigint
+            """,
+            age,
+            job.id,
+        )
+    assert (await Worker(client.database, handlers.tasks).run_once()).completed == 1
+    assert [job["locked_by"] for job in await table.jobs()] == ["pool-1"]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import attrs
 
 from trio_graphile._database import fleet, queue
+from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
+from trio_graphile._model.recovery import ResetReport, SweepReport
 from trio_graphile._tasks import TaskRegistry
 
 logger = logging.getLogger("trio_graphile.worker")
@@ -43,6 +46,8 @@ class Holdings:
     """How long a statement may take to end after a cancellation, in seconds."""
     known: dict[int, Job] = attrs.field(init=False, factory=dict)
     """All jobs between their claim and their record, by id."""
+    registered: bool = attrs.field(init=False, default=False)
+    """Whether others can see that we live. Not in a schema of Node's that we cannot complete."""
     claiming: Session = attrs.field(init=False)
     recording: Session = attrs.field(init=False)
 
@@ -62,7 +67,8 @@ class Holdings:
         if not self.tasks.identifiers:
             logger.warning("worker %s has no tasks: it will find nothing to do", self.worker_id)
         await queue.register_tasks(connection, self.tasks.identifiers)
-        if self.options.recovery is not None:
+        self.registered = self.options.recovery is not None and await fleet.has_registry(connection)
+        if self.registered:
             await fleet.heartbeat(connection, self.worker_id, self._metadata())
 
     async def claim(self, limit: int) -> list[Job]:
@@ -82,21 +88,42 @@ class Holdings:
             self.known.values()
         )  # one step of the interpreter, so the worker's thread cannot interfere
         found = await fleet.renew(session, self.worker_id, asked)
-        if self.options.recovery is not None:
+        if self.registered:
             await fleet.heartbeat(session, self.worker_id, self._metadata())
         await queue.register_tasks(session, self.tasks.identifiers)
         return Renewed(asked, found)
 
+    async def sweep(self) -> SweepReport:
+        """Give back the jobs of workers that died. On a session of its own: handlers may use up the pool."""
+        options = self.options.recovery
+        if options is None:
+            return SweepReport()
+        async with self._own_session("recovery") as connection:
+            return await fleet.sweep(connection, options)
+
+    async def release_old_locks(self) -> ResetReport:
+        """Release what has been locked for hours, whoever locked it."""
+        async with self._own_session("recovery") as connection:
+            return await fleet.reset_stale_locks(connection)
+
     async def leave(self) -> None:
         """Make sure that nothing is locked by us any more, and tell the others that we are gone."""
         await self.reconcile(self.recording)
-        if self.options.recovery is not None:
+        if self.registered:
             await fleet.deregister(self.recording, self.worker_id)
 
     async def aclose(self) -> None:
         """Close the sessions."""
         for session in (self.claiming, self.recording):
             await session.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _own_session(self, purpose: str) -> AsyncIterator[Connection]:
+        connection = await self.database.open_session(purpose, cancel_patience=self.patience)
+        try:
+            yield connection
+        finally:
+            await connection.aclose()  # noqa: ASYNC102  # at most a second, at once if cancelled
 
     async def _forbidden_flags(self) -> Sequence[str]:
         flags = self.options.forbidden_flags

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from trio_graphile._client import Client
-from trio_graphile._database import fleet, queue
+from trio_graphile._database import queue
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.session import persist
@@ -25,8 +25,9 @@ from trio_graphile._exceptions import (
     leaves,
 )
 from trio_graphile._model.jobs import Job
-from trio_graphile._model.options import LocalQueueOptions, RecoveryOptions, WorkerOptions
+from trio_graphile._model.options import LocalQueueOptions, WorkerOptions
 from trio_graphile._model.outcomes import Returned, ShutdownReport, StopCause
+from trio_graphile._model.recovery import WORKER_ID_PREFIX
 from trio_graphile._tasks import JobContext, TaskRegistry
 from trio_graphile._worker.blocking import describe_block
 from trio_graphile._worker.holdings import Holdings, Renewed
@@ -57,7 +58,7 @@ class Worker:
     options: WorkerOptions = attrs.field(factory=WorkerOptions)
     state: Any = attrs.field(default=None, kw_only=True)
     """Whatever handlers should find as `context.state`."""
-    worker_id: str = attrs.field(init=False, factory=lambda: f"trio_graphile_{os.urandom(9).hex()}")
+    worker_id: str = attrs.field(init=False, factory=lambda: f"{WORKER_ID_PREFIX}{os.urandom(9).hex()}")
     """What stands in `locked_by` of the rows that this worker holds."""
     _run: _Run | None = attrs.field(init=False, default=None, repr=False)
     _stopping: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
@@ -179,6 +180,8 @@ class _Run:
         """Run from start to end; what it raises is one exception, or a cancellation."""
         try:
             await self._holdings.prepare()
+            if self._drain:  # which has no sweeper
+                await self._holdings.release_old_locks()
             try:
                 await self._nest(task_status)
             except BaseExceptionGroup as group:
@@ -319,11 +322,10 @@ class _Run:
         return await self.worker.database.open_session("listen", cancel_patience=self._holdings.patience)
 
     def _sweeper(self) -> Sweeper:
-        database, recovery = self.worker.database, self.worker.options.recovery
         return Sweeper(
-            options=recovery,
-            sweep=lambda: fleet.sweep(database, recovery if recovery is not None else RecoveryOptions()),
-            reset=lambda: fleet.reset_stale_locks(database),
+            options=self.worker.options.recovery if self._holdings.registered else None,
+            sweep=self._holdings.sweep,
+            reset=self._holdings.release_old_locks,
         )
 
     def _after_record(self, freed_a_queue: bool) -> None:  # noqa: FBT001  # a callback with one meaning
