@@ -37,11 +37,15 @@ class Ledger:
     before_write: Callable[[], None] = lambda: None
     errors: list[Exception] = attrs.field(factory=list)
     stolen: set[int] = attrs.field(factory=set)
+    poison: int = 0
+    """The job whose completion is refused."""
     freed: list[bool] = attrs.field(factory=list)
     known: dict[int, Job] = attrs.field(factory=dict)
 
-    def recorder(self) -> Outcomes:
+    def recorder(self, *, complete_delay: float = 0.0, fail_delay: float = 0.0) -> Outcomes:
         return Outcomes(
+            complete_delay=complete_delay,
+            fail_delay=fail_delay,
             recording=Recording(
                 complete=lambda done: self._write("completed", [o.job.id for o in done]),
                 fail=lambda failed: self._write("failed", [o.job.id for o in failed]),
@@ -54,9 +58,11 @@ class Ledger:
 
     async def _write(self, what: str, ids: Sequence[int]) -> set[int]:
         self.before_write()
-        await trio.lowlevel.checkpoint()
         if self.errors:
             raise self.errors.pop(0)
+        await trio.lowlevel.checkpoint()
+        if what == "completed" and self.poison in ids:
+            raise StatementFailed("not this one", sqlstate="P0001")
         self.written.append((what, list(ids)))
         return set(ids) - self.stolen
 
@@ -111,6 +117,46 @@ async def test_a_write_whose_fate_was_unknown_is_not_called_lost_when_repeated()
     outcomes.put(Completed(job(1)))
     await outcomes.flush()
     assert (outcomes.counts.completed, outcomes.counts.lost) == (1, 0)
+
+
+async def test_an_outcome_in_doubt_stays_so_though_the_next_try_was_cancelled() -> None:
+    ledger = Ledger(errors=[ConnectionLost("after the commit")], stolen={1})
+    outcomes = ledger.recorder()
+    outcomes.put(Completed(job(1)))
+    with trio.move_on_after(0) as scope:
+        await outcomes.flush()
+    assert scope.cancelled_caught
+    await outcomes.flush()
+    assert (outcomes.counts.completed, outcomes.counts.lost) == (1, 0)
+
+
+async def test_a_batch_that_is_refused_is_written_apart_and_the_culprit_as_failed() -> None:
+    ledger = Ledger(poison=3)
+    outcomes = ledger.recorder()
+    for id_ in range(1, 6):
+        outcomes.put(Completed(job(id_)))
+    await outcomes.flush()
+    assert {id_ for what, ids in ledger.written for id_ in ids if what == "completed"} == {1, 2, 4, 5}
+    assert [ids for what, ids in ledger.written if what == "failed"] == [[3]]
+    assert (outcomes.counts.completed, outcomes.counts.failed, outcomes.counts.lost) == (4, 1, 0)
+
+
+async def test_completions_and_failures_may_wait_for_company_what_is_given_back_does_not(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    ledger = Ledger()
+    outcomes = ledger.recorder(complete_delay=2.0, fail_delay=1.0)
+    await nursery.start(outcomes.run)
+    outcomes.put(Completed(job(1)))
+    outcomes.put(Failed(job(2), "no"))
+    outcomes.put(Returned(job(3)))
+    await trio.sleep(0.5)
+    outcomes.put(Completed(job(4)))
+    assert ledger.written == [("returned", [3])]
+    await trio.sleep(1.0)
+    assert ledger.written[1:] == [("failed", [2])]
+    await trio.sleep(1.0)
+    assert ledger.written[2:] == [("completed", [1, 4])]
 
 
 async def test_a_job_that_is_not_ours_any_more_is_counted_as_lost() -> None:

@@ -28,6 +28,7 @@ T = TypeVar("T")
 Row: TypeAlias = Mapping[str, Any]
 Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
 
+_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 _CLOSE_TIMEOUT = 1.0
 _LAST_RESORT = 1.0
 """What asyncpg gets to end a call after its socket was aborted, before the call is cancelled, too."""
@@ -286,7 +287,10 @@ class Connection:
     async def _translated(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         try:
             return await call()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+        except Exception as error:
+            # Terminated in the middle of a call, asyncpg stumbles over what is no longer there.
+            if not (self.is_closed or isinstance(error, _DRIVER_ERRORS)):
+                raise
             translated = describe_statement_error(error, session_closed=self.is_closed)
             if isinstance(translated, ConnectionLost):
                 self.terminate()

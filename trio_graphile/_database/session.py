@@ -60,6 +60,11 @@ class Session:
         if self._connection is not None:
             await self._connection.aclose()
 
+    def terminate(self) -> None:
+        """Cut the session off at once."""
+        if self._connection is not None:
+            self._connection.terminate()
+
 
 async def persist(operation: Callable[[], Awaitable[T]], *, what: str) -> T:
     """Repeat an operation for as long as it fails for reasons that pass; wait longer each time.

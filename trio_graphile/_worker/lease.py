@@ -26,7 +26,7 @@ from trio_graphile._model.options import LeaseOptions
 
 logger = logging.getLogger("trio_graphile.worker")
 
-_CLOSE_PATIENCE = 0.5
+_CANCEL_PATIENCE = 0.1
 _LOOK_INTERVAL = 0.5
 
 
@@ -94,7 +94,7 @@ class Lease(Generic[RenewalT]):
         if self._stopping.is_set():
             return
         async with self._database.in_this_thread() as database:
-            session = Session(database, "lease", _CLOSE_PATIENCE)
+            session = Session(database, "lease", _CANCEL_PATIENCE)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch, watched)
@@ -102,7 +102,7 @@ class Lease(Generic[RenewalT]):
                     await stop.wait()
                     nursery.cancel_scope.cancel()
             finally:
-                await session.aclose()
+                session.terminate()  # the worker's end waits for this thread, and nothing is under way here
 
     @property
     def _ends_at(self) -> float:

@@ -82,6 +82,8 @@ class Outcomes:
     _fail_delay: float = 0.0
     _refused: int = 0
     _lost: int = 0
+    _in_doubt: set[int] = attrs.field(factory=set)
+    """Jobs whose outcome was sent on a session that was then lost: it may have been written."""
     _completed: Waiting[Completed] = attrs.field(init=False)
     _failed: Waiting[Failed] = attrs.field(init=False)
     _returned: Waiting[Returned] = attrs.field(init=False)
@@ -167,8 +169,9 @@ class Outcomes:
         batch = waiting.outcomes[:size]
         if not batch:
             return
+        jobs = [outcome.job for outcome in batch]
         try:
-            ours, certain = await self._persist(lambda: waiting.record(batch))
+            ours = await self._persist(lambda: waiting.record(batch), jobs)
         except StatementFailed as error:
             if error.sqlstate is None or error.sqlstate[:2] in _EVERYBODYS_FAULT:
                 raise
@@ -179,7 +182,7 @@ class Outcomes:
                 await self._write(waiting, len(batch) - len(batch) // 2)
             return
         waiting.forget(len(batch))
-        waiting.recorded += self._settle([outcome.job for outcome in batch], ours, certain=certain)
+        waiting.recorded += self._settle(jobs, ours)
 
     async def _write_substitute(
         self, waiting: Waiting[OutcomeT], outcome: OutcomeT, error: StatementFailed
@@ -191,27 +194,29 @@ class Outcomes:
         if isinstance(outcome, Failed):
             refusal = f"{outcome.error[:200]!a} (whose record was refused: {refusal})"
         failure = Failed(job, refusal)
-        ours, certain = await self._persist(lambda: self._recording.fail([failure]))
+        ours = await self._persist(lambda: self._recording.fail([failure]), [job])
         waiting.forget(1)
-        self._refused += self._settle([job], ours, certain=certain)
+        self._refused += self._settle([job], ours)
 
-    async def _persist(self, record: Callable[[], Awaitable[set[int]]]) -> tuple[set[int], bool]:
-        """Write, as often as it takes; return what was ours, and whether that is the last word."""
-        certain = True
+    async def _persist(self, record: Callable[[], Awaitable[set[int]]], jobs: Sequence[Job]) -> set[int]:
+        """Write, as often as it takes; return the ids of the jobs that were still ours."""
 
         async def attempt() -> set[int]:
-            nonlocal certain
             try:
                 return await record()
             except ConnectionLost:
-                certain = False  # it may have been committed: then the next try finds nothing, rightly
+                self._in_doubt.update(job.id for job in jobs)
                 raise
 
-        return await persist(attempt, what="recording outcomes"), certain
+        return await persist(attempt, what="recording outcomes")
 
-    def _settle(self, jobs: Sequence[Job], ours: set[int], *, certain: bool) -> int:
-        """Forget the jobs of a written batch; return how many were recorded."""
-        lost = [job for job in jobs if job.id not in ours] if certain else []
+    def _settle(self, jobs: Sequence[Job], ours: set[int]) -> int:
+        """Forget the jobs of a written batch; return how many were recorded.
+
+        One in doubt that is not found now was written before.
+        """
+        lost = [job for job in jobs if job.id not in ours and job.id not in self._in_doubt]
+        self._in_doubt.difference_update(job.id for job in jobs)
         for job in jobs:
             self._forget(job)
         for job in lost:

@@ -262,6 +262,7 @@ class _Run:
                 reason = error
             else:
                 return
+        self._holdings.terminate()  # a polite farewell would take time that is up
         raise ShutdownIncomplete(
             self.worker.worker_id, sorted(self._holdings.known), f"not all was recorded: {reason}"
         )
