@@ -89,7 +89,6 @@ async def test_a_fault_of_the_network_costs_time_and_nothing_else(
     await check_nothing_locked(stage.database)
 
 
-@pytest.mark.xfail(reason="what a session sent before it was given up takes effect after its successor began")
 async def test_a_claim_that_arrives_late_leaves_no_job_behind(stage: Stage) -> None:
     """Given up, sent again on a new session, and then executed after all: nobody waits for its answer."""
     load = Load()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 import attrs
@@ -12,48 +13,93 @@ import trio
 from trio_graphile._database.connection import Connection, Row
 from trio_graphile._database.database import Database
 from trio_graphile._database.statement import Statement
-from trio_graphile._exceptions import DatabaseError
+from trio_graphile._exceptions import DatabaseError, StatementFailed
 from trio_graphile._model.backoff import backoff_delays
 
 T = TypeVar("T")
 logger = logging.getLogger("trio_graphile.database")
 
 
+_READ_ONLY = "25006"
+
+IDENTIFY = """
+    select activity.pid, activity.backend_start
+    from pg_catalog.pg_stat_activity as activity
+    where activity.pid = pg_backend_pid()
+"""
+
+END = """
+    select pg_terminate_backend(activity.pid)
+    from pg_catalog.pg_stat_activity as activity
+    where activity.pid = $1::integer
+      and activity.backend_start = $2::timestamptz
+"""  # $1 process, $2 its start, since the number may be another's by now
+
+
 @attrs.define(eq=False)
 class Session:
     """One session for one purpose, opened at its first statement and again after it was lost.
 
-    It runs statements as a `Connection` does; a lost one is reported, the next opens a new session.
+    It runs statements as a `Connection` does; a lost one is reported, the next opens a new session. Before it
+    is used, the server has ended the lost one: what was on its way there cannot take effect any more, after
+    we have looked what did.
     """
 
     _database: Database
     _purpose: str
     _cancel_patience: float
     _connection: Connection | None = None
+    _identity: tuple[int, datetime] | None = None
 
     async def open(self) -> Connection:
-        """Return the session that is open, or a new one. Raises `DatabaseUnavailable`."""
+        """Return the session that is open, or a new one. Raises `DatabaseUnavailable`, `ConnectionLost`."""
         if self._connection is None or self._connection.is_closed:
-            self._connection = await self._database.open_session(
+            connection = await self._database.open_session(
                 self._purpose, cancel_patience=self._cancel_patience
             )
+            try:
+                await self._replace(connection)
+            except BaseException:
+                connection.terminate()
+                raise
+            self._connection = connection
         return self._connection
+
+    async def _replace(self, connection: Connection) -> None:
+        if not self._database.options.prepared_statements:
+            return  # behind a pooler the server's sessions are not ours to end
+        if self._identity is not None:
+            for delay in backoff_delays(first=0.01, cap=0.5):
+                if not await connection.fetch(END, *self._identity):
+                    break
+                await trio.sleep(delay)
+        [row] = await connection.fetch(IDENTIFY)
+        self._identity = (row["pid"], row["backend_start"])
+
+    async def _run(self, call: Callable[[Connection], Awaitable[T]]) -> T:
+        connection = await self.open()
+        try:
+            return await call(connection)
+        except StatementFailed as error:
+            if error.sqlstate == _READ_ONLY:  # a standby once: the session would stay what it was when opened
+                connection.terminate()
+            raise
 
     async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
         """As `Connection.fetch`."""
-        return await (await self.open()).fetch(sql, *arguments)
+        return await self._run(lambda connection: connection.fetch(sql, *arguments))
 
     async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
         """As `Connection.fetch_row`."""
-        return await (await self.open()).fetch_row(sql, *arguments)
+        return await self._run(lambda connection: connection.fetch_row(sql, *arguments))
 
     async def fetch_value(self, sql: str | Statement, *arguments: object) -> Any:
         """As `Connection.fetch_value`."""
-        return await (await self.open()).fetch_value(sql, *arguments)
+        return await self._run(lambda connection: connection.fetch_value(sql, *arguments))
 
     async def execute(self, sql: str | Statement, *arguments: object) -> str:
         """As `Connection.execute`."""
-        return await (await self.open()).execute(sql, *arguments)
+        return await self._run(lambda connection: connection.execute(sql, *arguments))
 
     async def aclose(self) -> None:
         """Close the session; a later statement would open another."""
