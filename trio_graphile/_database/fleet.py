@@ -13,6 +13,7 @@ from typing import Protocol
 import attrs
 
 from trio_graphile._database.connection import Connection, Executor, Isolation
+from trio_graphile._database.queue import OURS, fences
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.json import decode, encode
@@ -39,19 +40,12 @@ class Renewal:
     """Jobs that are ours to end, but were replaced or removed through their key."""
 
 
-RENEW = Statement("""
+RENEW = Statement(
+    """
     with ours as (
       select jobs.id, jobs.key is null and jobs.id = any($4::bigint[]) as is_detached
       from {schema}._private_jobs as jobs
-      where jobs.id = any($2::bigint[])
-        and jobs.locked_by = $1::text
-        and (
-          (jobs.id, jobs.attempts) in (
-            select held.id, held.attempts
-            from unnest($2::bigint[], $3::smallint[]) as held(id, attempts)
-          )
-          or jobs.id = any($4::bigint[]) and jobs.key is null and jobs.attempts = jobs.max_attempts
-        )
+      where {ours}
     ),
     free as (
       select jobs.id
@@ -83,9 +77,8 @@ RENEW = Statement("""
     )
     select id, is_detached
     from ours
-""")
-# $1 worker id, $2 job ids, $3 their attempts as claimed, $4 the ids of those that had a key then: the fence
-# of queue.py.
+""".replace("{ours}", OURS)
+)
 # Waits for nobody: who has a row locked at this moment completes it, replaces it or takes it away, and the
 # next renewal will see. Until then it counts as ours.
 # A detached job keeps `updated_at` at no less than `locked_at`: that is how others know it for one.
@@ -93,13 +86,7 @@ RENEW = Statement("""
 
 async def renew(executor: Executor, worker_id: str, held: Sequence[Job]) -> Renewal:
     """Make the locks of all jobs and queues that we hold as fresh as if just taken."""
-    rows = await executor.fetch(
-        RENEW,
-        worker_id,
-        [job.id for job in held],
-        [job.attempts for job in held],
-        [job.id for job in held if job.key is not None],
-    )
+    rows = await executor.fetch(RENEW, worker_id, *fences(held))
     return Renewal(
         lost=frozenset(job.id for job in held) - frozenset(row["id"] for row in rows),
         detached=frozenset(row["id"] for row in rows if row["is_detached"]),

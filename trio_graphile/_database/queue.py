@@ -142,18 +142,33 @@ def job_from_row(row: Row) -> Job:
     return Job(**fields)
 
 
-COMPLETE_JOBS = Statement("""
-    with done as (
-      delete from {schema}._private_jobs as jobs
-      where jobs.id = any($2::bigint[])
+OURS = """jobs.id = any($2::bigint[])
         and jobs.locked_by = $1::text
         and (
           (jobs.id, jobs.attempts) in (
-            select mine.id, mine.attempts
-            from unnest($2::bigint[], $3::smallint[]) as mine(id, attempts)
+            select held.id, held.attempts
+            from unnest($2::bigint[], $3::smallint[]) as held(id, attempts)
           )
           or jobs.id = any($4::bigint[]) and jobs.key is null and jobs.attempts = jobs.max_attempts
-        )
+        )"""
+# The fence: what `{ours}` stands for below. $1 worker id, $2 job ids, $3 their attempts as claimed, $4 the
+# ids of those that had a key then.
+
+
+def fences(jobs: Sequence[Job]) -> tuple[list[int], list[int], list[int]]:
+    """Return the parameters $2 to $4 of `OURS`."""
+    return (
+        [job.id for job in jobs],
+        [job.attempts for job in jobs],
+        [job.id for job in jobs if job.key is not None],
+    )
+
+
+COMPLETE_JOBS = Statement(
+    """
+    with done as (
+      delete from {schema}._private_jobs as jobs
+      where {ours}
       returning jobs.id, jobs.job_queue_id
     ),
     freed_queues as (
@@ -164,30 +179,27 @@ COMPLETE_JOBS = Statement("""
     )
     select id
     from done
-""")  # $1 worker id, $2 job ids, $3 their attempts as claimed, $4 the ids of those that had a key then
+""".replace("{ours}", OURS)
+)
 
 
 async def complete_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job]) -> set[int]:
     """Delete finished jobs and free their queues; return the ids of those that were still ours."""
-    rows = await executor.fetch(COMPLETE_JOBS, worker_id, *_fences(jobs))
+    rows = await executor.fetch(COMPLETE_JOBS, worker_id, *fences(jobs))
     return {row["id"] for row in rows}
 
 
-FAIL_JOBS = Statement("""
+FAIL_JOBS = Statement(
+    """
     with failed as (
       update {schema}._private_jobs as jobs
       set last_error = mine.error,
         run_at = greatest(now(), jobs.run_at) + exp(least(jobs.attempts, 10)) * interval '1 second',
         locked_by = null,
         locked_at = null
-      from unnest($2::bigint[], $3::smallint[], $5::text[]) as mine(id, attempts, error)
-      where jobs.id = any($2::bigint[])
-        and jobs.id = mine.id
-        and jobs.locked_by = $1::text
-        and (
-          jobs.attempts = mine.attempts
-          or jobs.id = any($4::bigint[]) and jobs.key is null and jobs.attempts = jobs.max_attempts
-        )
+      from unnest($2::bigint[], $5::text[]) as mine(id, error)
+      where mine.id = jobs.id
+        and {ours}
       returning jobs.id, jobs.job_queue_id
     ),
     freed_queues as (
@@ -198,17 +210,19 @@ FAIL_JOBS = Statement("""
     )
     select id
     from failed
-""")  # $1 to $4 as in COMPLETE_JOBS, $5 errors
+""".replace("{ours}", OURS)
+)  # $5 errors
 
 
 async def fail_jobs(executor: Executor, worker_id: str, failures: Sequence[Failed]) -> set[int]:
     """Record failures: unlock, with a time for the next attempt; return the ids that were still ours."""
     errors = [failure.error for failure in failures]
-    rows = await executor.fetch(FAIL_JOBS, worker_id, *_fences([f.job for f in failures]), errors)
+    rows = await executor.fetch(FAIL_JOBS, worker_id, *fences([f.job for f in failures]), errors)
     return {row["id"] for row in rows}
 
 
-RETURN_JOBS = Statement("""
+RETURN_JOBS = Statement(
+    """
     with returned as (
       update {schema}._private_jobs as jobs
       set attempts = case
@@ -218,15 +232,7 @@ RETURN_JOBS = Statement("""
         end,
         locked_by = null,
         locked_at = null
-      where jobs.id = any($2::bigint[])
-        and jobs.locked_by = $1::text
-        and (
-          (jobs.id, jobs.attempts) in (
-            select mine.id, mine.attempts
-            from unnest($2::bigint[], $3::smallint[]) as mine(id, attempts)
-          )
-          or jobs.id = any($4::bigint[]) and jobs.key is null and jobs.attempts = jobs.max_attempts
-        )
+      where {ours}
       returning jobs.id, jobs.job_queue_id
     ),
     freed_queues as (
@@ -237,12 +243,13 @@ RETURN_JOBS = Statement("""
     )
     select id
     from returned
-""")  # $1 to $4 as in COMPLETE_JOBS. A detached job keeps its attempts: giving one back would run it again.
+""".replace("{ours}", OURS)
+)  # A detached job keeps its attempts: giving one back would run it again.
 
 
 async def return_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job]) -> set[int]:
     """Give jobs back with their attempt, available at once; return the ids that were still ours."""
-    rows = await executor.fetch(RETURN_JOBS, worker_id, *_fences(jobs))
+    rows = await executor.fetch(RETURN_JOBS, worker_id, *fences(jobs))
     return {row["id"] for row in rows}
 
 
@@ -287,11 +294,3 @@ async def reconcile(executor: Executor, worker_id: str, held: Sequence[int]) -> 
     """
     rows = await executor.fetch(RECONCILE, worker_id, list(held))
     return {row["id"] for row in rows}
-
-
-def _fences(jobs: Sequence[Job]) -> tuple[list[int], list[int], list[int]]:
-    return (
-        [job.id for job in jobs],
-        [job.attempts for job in jobs],
-        [job.id for job in jobs if job.key is not None],
-    )
