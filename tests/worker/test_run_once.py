@@ -8,7 +8,17 @@ import pytest
 import trio
 
 from tests.worker.conftest import Handlers, Table
-from trio_graphile import Client, Database, JobContext, JobSpec, TaskRegistry, Worker, WorkerOptions
+from trio_graphile import (
+    Client,
+    Database,
+    JobContext,
+    JobSpec,
+    TaskRegistry,
+    Worker,
+    WorkerCrashed,
+    WorkerOptions,
+)
+from trio_graphile._model.options import ForbiddenFlags
 
 
 @pytest.fixture
@@ -177,6 +187,43 @@ async def test_forbidden_flags_leave_jobs_to_others(
     assert (await Worker(database, handlers.tasks, options).run_once()).completed == 1
     [left] = await table.jobs()
     assert (left["id"], left["attempts"]) == (other.id, 0)
+
+
+async def _forbid_later() -> tuple[str, ...]:
+    await trio.lowlevel.checkpoint()
+    return ("a",)
+
+
+async def _forbid_nothing() -> None:
+    await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "left"),
+    [
+        (lambda: ["a"], 1),
+        (_forbid_later, 1),
+        (list, 0),
+        (lambda: None, 0),
+        (_forbid_nothing, 0),
+        (("unknown",), 0),
+    ],
+)
+async def test_forbidden_flags_may_be_a_function_that_is_asked_before_each_claim(
+    client: Client, handlers: Handlers, table: Table, forbidden: ForbiddenFlags, left: int
+) -> None:
+    await client.add_raw_jobs([("quick", None, JobSpec(flags=("a",))), ("quick", None)])
+    options = WorkerOptions(concurrency=2, forbidden_flags=forbidden)
+    await Worker(client.database, handlers.tasks, options).run_once()
+    assert len(await table.jobs()) == left
+
+
+async def test_a_function_that_returns_one_flag_instead_of_several_is_refused(
+    database: Database, handlers: Handlers
+) -> None:
+    options = WorkerOptions(concurrency=2, forbidden_flags=lambda: "a")
+    with pytest.raises(WorkerCrashed, match="flags are needed, not the one string 'a'"):
+        await Worker(database, handlers.tasks, options).run_once()
 
 
 async def test_a_stop_ends_a_drain_early(
