@@ -274,7 +274,7 @@ async def test_reconciling_gives_back_what_we_do_not_know_of_and_nothing_else(da
         await add(database, queue_name=f"'q{number}'", max_attempts="1")
     known, *lost = await claim(database, 3)
     await claim(database, worker="other")
-    assert await queue.reconcile(database, ME, [known.id]) == {job.id for job in lost}
+    assert await queue.reconcile(database, ME, [known]) == {job.id for job in lost}
     for job in lost:
         stored = await row(database, job.id)
         assert (stored["attempts"], stored["locked_by"], stored["is_available"]) == (0, None, True)
@@ -290,3 +290,14 @@ async def test_reconciling_gives_the_attempt_back_though_the_key_was_deduplicate
     assert await add(database, job_key="'k'", job_key_mode="'unsafe_dedupe'") == job_id
     assert await queue.reconcile(database, ME, []) == {job_id}
     assert (await row(database, job_id))["attempts"] == 0
+
+
+async def test_reconciling_gives_back_a_claim_that_came_after_the_one_we_know_of(database: Database) -> None:
+    """The first's failure was recorded, its answer lost, the job due again, and the second's answer lost."""
+    job_id = await add(database)
+    [known] = await claim(database)
+    await queue.fail_jobs(database, ME, [Failed(known, "no")])
+    await database.execute("update graphile_worker._private_jobs set run_at = now()")
+    await claim(database)
+    assert await queue.reconcile(database, ME, [known]) == {job_id}
+    assert (await row(database, job_id))["attempts"] == 1

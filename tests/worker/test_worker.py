@@ -20,6 +20,7 @@ from trio_graphile import (
     DatabaseUnavailable,
     JobContext,
     JobSpec,
+    LeaseOptions,
     SchemaTooNew,
     ShutdownIncomplete,
     ShutdownOptions,
@@ -153,6 +154,26 @@ async def test_a_worker_whose_sessions_are_all_killed_goes_on_and_loses_nothing(
         report = await run.stop()
     assert (report.completed, report.lost) == (6, 0)
     assert await table.jobs() == []
+
+
+async def test_a_row_that_is_ours_and_that_nobody_knows_of_is_given_back_while_the_worker_runs(
+    database: Database, client: Client, handlers: Handlers
+) -> None:
+    worker = make_worker(database, handlers.tasks, poll_interval=0.05, lease=LeaseOptions(length=0.5))
+    async with running(worker):
+        async with database.transaction() as connection:  # as a claim that we do not remember
+            job = await client.using(connection).add_raw_job("quick")
+            await connection.execute(
+                """
+                update graphile_worker._private_jobs
+                set locked_by = $1::text, locked_at = now() + interval '1 second', attempts = 1
+                where id = $2::bigint
+                """,
+                worker.worker_id,
+                job.id,
+            )
+        await handlers.wait_ended(1)
+    assert handlers.ended[0].attempts == 1
 
 
 async def test_a_job_that_ends_within_the_grace_period_is_completed(

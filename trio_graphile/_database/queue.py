@@ -253,7 +253,8 @@ async def return_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job]) -
     return {row["id"] for row in rows}
 
 
-RECONCILE = Statement("""
+RECONCILE = Statement(
+    """
     with returned as (
       update {schema}._private_jobs as jobs
       set attempts = case
@@ -266,7 +267,7 @@ RECONCILE = Statement("""
         locked_by = null,
         locked_at = null
       where jobs.locked_by = $1::text
-        and jobs.id <> all($2::bigint[])
+        and not ({ours})
       returning jobs.id
     ),
     freed_queues as (
@@ -276,21 +277,21 @@ RECONCILE = Statement("""
         and not exists (
           select from {schema}._private_jobs as jobs
           where jobs.job_queue_id = queues.id
-            and jobs.id = any($2::bigint[])
+            and {ours}
         )
     )
     select id
     from returned
-""")
-# $1 worker id, $2 ids of the jobs that we hold.
+""".replace("{ours}", OURS)
+)
 # A job claimed for its last attempt looks like a detached one, but for `updated_at`, which claiming leaves
 # alone and detaching sets.
 
 
-async def reconcile(executor: Executor, worker_id: str, held: Sequence[int]) -> set[int]:
+async def reconcile(executor: Executor, worker_id: str, held: Sequence[Job]) -> set[int]:
     """Give back what the database says is locked by us and we know nothing of; return the ids.
 
     That is a claim whose answer was lost with its session, say.
     """
-    rows = await executor.fetch(RECONCILE, worker_id, list(held))
+    rows = await executor.fetch(RECONCILE, worker_id, *fences(held))
     return {row["id"] for row in rows}

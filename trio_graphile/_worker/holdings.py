@@ -78,7 +78,7 @@ class Holdings:
 
     async def reconcile(self, session: Session) -> None:
         """Give back what is locked by us and unknown here: a claim whose answer was lost, say."""
-        returned = await queue.reconcile(session, self.worker_id, list(self.known))
+        returned = await queue.reconcile(session, self.worker_id, list(self.known.values()))
         if returned:
             logger.warning("gave back jobs of a claim whose answer was lost: %s", sorted(returned))
 

@@ -46,6 +46,8 @@ class LocalQueue:
     _known: MutableMapping[int, Job]
     """All jobs between their claim and their record, by id; shared with the recorder."""
     _poll_interval: float
+    _reconcile_interval: float
+    """How often to reconcile without cause, in seconds: no row is stuck for longer, whatever went wrong."""
     _ending: trio.Event
     _options: LocalQueueOptions
     _mode: Mode = Mode.STARTING
@@ -61,6 +63,10 @@ class LocalQueue:
     _enough_announced: float = math.inf
     """How many of them end a refetch delay early."""
     _suspended: bool = False
+    _reconcile_at: float = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._reconcile_at = trio.current_time() + self._reconcile_interval
 
     async def take(self) -> Job | None:
         """Wait for the next job; None once no more will come.
@@ -191,11 +197,12 @@ class LocalQueue:
 
     async def _claim_patiently(self, limit: int) -> list[Job]:
         """Claim; wait out what passes. A claim that was lost on its way is given back before the next."""
-        lost = False
+        lost = trio.current_time() >= self._reconcile_at
         for delay in backoff_delays(cap=max(self._poll_interval, 1.0)):
             try:
                 if lost:
                     await self._reconcile()
+                    self._reconcile_at = trio.current_time() + self._reconcile_interval
                     lost = False
                 return await self._claim(limit)
             except DatabaseError as error:

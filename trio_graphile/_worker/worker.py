@@ -156,6 +156,7 @@ class _Run:
             give_back=lambda job: self._outcomes.put(Returned(job)),
             known=self._holdings.known,
             poll_interval=options.poll_interval,
+            reconcile_interval=options.lease.length,
             ending=self._ending,
             options=_without_delay(options.local_queue) if self._drain else options.local_queue,
         )
