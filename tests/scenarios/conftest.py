@@ -1,8 +1,20 @@
-"""Says at the end how many scheduling points were tried."""
+"""A database for examples that are not async; at the end, how many scheduling points were tried."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+
+from tests.scenarios.portal import Portal, open_portal
+from trio_graphile.testing import TemplateDatabases
+
+
+@pytest.fixture(scope="module")
+def portal(databases: TemplateDatabases) -> Iterator[Portal]:
+    """Lend one database for all examples of a module: each starts by emptying it."""
+    with open_portal(databases) as portal:
+        yield portal
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
