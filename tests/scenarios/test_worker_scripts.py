@@ -1,0 +1,352 @@
+"""Random scripts for a few real workers: start, add, stop, cancel, lose a session; then all is done once.
+
+Hypothesis draws a script, a list of actions, and shortens it when it fails. What the workers do between two
+actions is theirs; what is checked holds whatever they do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Literal, TypeAlias, assert_never
+
+import attrs
+import pytest
+import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.scenarios.portal import Portal
+from trio_graphile import (
+    Client,
+    Database,
+    Job,
+    JobContext,
+    JobSpec,
+    LocalQueueOptions,
+    ShutdownOptions,
+    ShutdownReport,
+    TaskRegistry,
+    Worker,
+    WorkerOptions,
+)
+
+SHUTDOWN = ShutdownOptions(grace_period=0.02, flush_timeout=4.0)
+PATIENCE = 40.0
+"""For a slow machine; an example takes a fraction of a second."""
+EMPTY = """
+    delete from graphile_worker._private_jobs;
+    delete from graphile_worker._private_job_queues;
+    delete from graphile_worker._private_workers
+"""
+MAKE_DUE = """
+    update graphile_worker._private_jobs
+    set run_at = now()
+    where run_at > now()
+"""
+TERMINATE = """
+    select pg_terminate_backend(pid)
+    from pg_stat_activity
+    where datname = current_database()
+      and application_name = 'trio_graphile ' || $1::text
+    order by backend_start
+    limit 1
+"""
+LOCKS = """
+    select 'job' as kind, locked_by
+    from graphile_worker._private_jobs
+    where locked_at is not null or locked_by is not null
+    union all
+    select 'queue', locked_by
+    from graphile_worker._private_job_queues
+    where locked_at is not null or locked_by is not null
+"""
+
+
+@attrs.frozen
+class Start:
+    concurrency: int
+    local_queue: LocalQueueOptions
+
+
+@attrs.frozen
+class Add:
+    temper: str
+    queue: str | None
+    key: str | None
+    max_attempts: int
+
+
+@attrs.frozen
+class End:
+    which: int
+    how: Literal["stop", "cancel", "outer_cancel"]
+
+
+@attrs.frozen
+class Terminate:
+    """End one session of a worker on the server's side."""
+
+    purpose: Literal["claim", "outcomes", "listen", "lease"]
+
+
+@attrs.frozen
+class MakeDue:
+    """Let the time come for whatever waits."""
+
+
+@attrs.frozen
+class Pause:
+    """Let the workers go on for as long as so many round trips to the server take."""
+
+    trips: int
+
+
+Action: TypeAlias = Start | Add | End | Terminate | MakeDue | Pause
+
+TEMPERS = ["brief", "instant", "flaky", "failing", "family", "asking", "patient"]
+adds = st.builds(
+    Add,
+    temper=st.sampled_from(TEMPERS),
+    queue=st.sampled_from([None, "p", "q"]),
+    key=st.sampled_from([None, None, None, "k"]),
+    max_attempts=st.integers(1, 3),
+)
+starts = st.builds(
+    Start,
+    concurrency=st.integers(1, 3),
+    local_queue=st.sampled_from(
+        [LocalQueueOptions(), LocalQueueOptions(size=3), LocalQueueOptions(size=3, ttl=0.01)]
+    ),
+)
+actions = st.one_of(
+    adds,
+    adds,
+    starts,
+    st.builds(End, which=st.integers(0, 3), how=st.sampled_from(["stop", "cancel", "outer_cancel"])),
+    st.builds(Terminate, purpose=st.sampled_from(["claim", "outcomes", "listen", "lease"])),
+    st.builds(MakeDue),
+    st.builds(Pause, trips=st.integers(1, 20)),
+)
+scripts = st.builds(
+    lambda first, rest: [*first, *rest], st.lists(adds, max_size=6), st.lists(actions, max_size=14)
+)
+
+
+@attrs.define
+class Journal:
+    """What the handlers know of their runs. Jobs go by the number in their payload: a key changes owners."""
+
+    running: set[int] = attrs.field(factory=set)
+    busy_queues: set[str] = attrs.field(factory=set)
+    finished: Counter[int] = attrs.field(factory=Counter)
+    raised: Counter[int] = attrs.field(factory=Counter)
+    violations: list[str] = attrs.field(factory=list)
+    release: trio.Event = attrs.field(factory=trio.Event)
+
+    @contextlib.contextmanager
+    def handling(self, job: Job) -> Iterator[None]:
+        number = job.payload["number"]
+        queues = {job.queue_name} if job.queue_name is not None else set[str]()
+        if number in self.running:
+            self.violations.append(f"job {number} runs twice at once")
+        if queues & self.busy_queues:
+            self.violations.append(f"queue {job.queue_name} overlaps at job {number}")
+        self.running.add(number)
+        self.busy_queues |= queues
+        try:
+            yield
+            self.finished[number] += 1
+        except RuntimeError:
+            self.raised[number] += 1
+            raise
+        finally:
+            self.running.discard(number)
+            self.busy_queues -= queues
+
+
+def make_tasks(journal: Journal) -> TaskRegistry:
+    tasks = TaskRegistry()
+
+    @tasks.task("instant")
+    async def instant(context: JobContext) -> None:
+        with journal.handling(context.job):
+            pass
+
+    @tasks.task("brief")
+    async def brief(context: JobContext) -> None:
+        with journal.handling(context.job):
+            for _ in range(10):
+                await trio.lowlevel.checkpoint()
+
+    @tasks.task("flaky")
+    async def flaky(context: JobContext) -> None:
+        with journal.handling(context.job):
+            await trio.lowlevel.checkpoint()
+            if context.attempt == 1:
+                raise RuntimeError("as it should")
+
+    @tasks.task("failing")
+    async def failing(context: JobContext) -> None:
+        with journal.handling(context.job):
+            await trio.lowlevel.checkpoint()
+            raise RuntimeError("as it should")
+
+    @tasks.task("family")
+    async def family(context: JobContext) -> None:
+        with journal.handling(context.job):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.lowlevel.checkpoint)
+                nursery.start_soon(trio.lowlevel.checkpoint)
+
+    @tasks.task("asking")
+    async def asking(context: JobContext) -> None:
+        with journal.handling(context.job):
+            await context.database.fetch_value("select 1")
+
+    @tasks.task("patient")
+    async def patient(context: JobContext) -> None:
+        with journal.handling(context.job):
+            await journal.release.wait()
+
+    return tasks
+
+
+@attrs.define(eq=False)
+class Member:
+    """A worker of the fleet."""
+
+    worker: Worker
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # noqa: TID251  # cancelled, not shielded
+    report: ShutdownReport | None = None
+
+    def end(self, how: Literal["stop", "cancel", "outer_cancel"]) -> None:
+        match how:
+            case "stop":
+                self.worker.stop()
+            case "cancel":
+                self.worker.cancel()
+            case "outer_cancel":
+                self.scope.cancel()
+            case _:
+                assert_never(how)
+
+
+@attrs.define
+class Play:
+    """One example."""
+
+    database: Database
+    journal: Journal = attrs.field(factory=Journal)
+    added: dict[int, Add] = attrs.field(factory=dict)
+    members: list[Member] = attrs.field(factory=list)
+    tasks: TaskRegistry = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.tasks = make_tasks(self.journal)
+
+    async def perform(self, script: list[Action]) -> None:
+        await self.database.execute(EMPTY)
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                for action in script:
+                    await self._act(action, nursery)
+                for member in self.members:
+                    member.end("stop")
+            await self._finish()
+        await self._check()
+
+    async def _act(self, action: Action, nursery: trio.Nursery) -> None:
+        match action:
+            case Start():
+                await nursery.start(self._work, action)
+            case Add(temper, queue, key, max_attempts):
+                number = len(self.added)
+                self.added[number] = action
+                spec = JobSpec(queue_name=queue, job_key=key, max_attempts=max_attempts)
+                await Client(self.database).add_raw_job(temper, {"number": number}, spec)
+            case End(which, how):
+                if self.members:
+                    self.members[which % len(self.members)].end(how)
+            case Terminate(purpose):
+                await self.database.fetch(TERMINATE, purpose)
+            case MakeDue():
+                await self.database.execute(MAKE_DUE)
+            case Pause(trips):
+                for _ in range(trips):
+                    await self.database.fetch_value("select 1")
+            case _:
+                assert_never(action)
+
+    async def _work(
+        self, start: Start, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        options = WorkerOptions(
+            concurrency=start.concurrency,
+            local_queue=start.local_queue,
+            shutdown=SHUTDOWN,
+            poll_interval=0.05,
+        )
+        member = Member(Worker(self.database, self.tasks, options))
+        self.members.append(member)
+        with member.scope:
+            member.report = await member.worker.run(task_status=task_status)
+        locks = await self.database.fetch(LOCKS)
+        assert member.worker.worker_id not in {row["locked_by"] for row in locks}
+        if member.report is not None:
+            assert member.report.lost == 0
+
+    async def _finish(self) -> None:
+        """Run what is left, until nobody wants to run any more."""
+        assert not self.journal.running, "a handler outlived its worker"
+        assert not await self.database.fetch(LOCKS)
+        self.journal.release.set()
+        while True:
+            await self.database.execute(MAKE_DUE)
+            report = await Worker(self.database, self.tasks, WorkerOptions(concurrency=2)).run_once()
+            assert report.lost == report.returned == 0
+            if report.completed == report.failed == 0:
+                return
+
+    async def _check(self) -> None:
+        """Each job was done once or tried as often as it may be; one that was replaced, at most."""
+        rows = await self.database.fetch("""
+            select (payload ->> 'number')::integer as number, attempts, max_attempts, last_error
+            from graphile_worker._private_jobs
+        """)
+        assert not await self.database.fetch(LOCKS)
+        assert not self.journal.violations, self.journal.violations
+        left = {row["number"]: row for row in rows}
+        assert len(left) == len(rows)
+        last_of_key = {add.key: number for number, add in self.added.items()}
+        for number, add in self.added.items():
+            if add.key is not None and last_of_key[add.key] != number:
+                assert self.journal.finished[number] <= 1
+                assert number not in left or left[number]["attempts"] == left[number]["max_attempts"]
+                continue
+            failures = {"failing": add.max_attempts, "flaky": 1}.get(add.temper, 0)
+            assert self.journal.raised[number] == failures, (number, add)
+            spent = failures == add.max_attempts
+            assert self.journal.finished[number] == (0 if spent else 1), (number, add)
+            assert (number in left) is spent
+            if spent:
+                assert left[number]["attempts"] == failures
+                assert left[number]["last_error"] == "RuntimeError: as it should"
+
+
+@pytest.mark.timeout(1800)  # to shorten an example that fails takes minutes
+def test_whatever_the_script_every_job_is_done_once(portal: Portal, request: pytest.FixtureRequest) -> None:
+    examples = 1000 if request.config.getoption("--exhaustive") else 30
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        report_multiple_bugs=False,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(script=scripts)
+    def play(script: list[Action]) -> None:
+        portal(Play(portal.database).perform, script)
+
+    play()
