@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 import trio
@@ -85,38 +85,39 @@ class Load:
     def __attrs_post_init__(self) -> None:
         @self.tasks.task("instant")
         async def instant(context: JobContext) -> None:
-            with self._running(context.job):
+            with self.running(context.job):
                 pass
 
         @self.tasks.task("brief")
         async def brief(context: JobContext) -> None:
-            with self._running(context.job):
+            with self.running(context.job):
                 for _ in range(20):
                     await trio.lowlevel.checkpoint()
 
         @self.tasks.task("failing_once")
         async def failing_once(context: JobContext) -> None:
-            with self._running(context.job):
+            with self.running(context.job):
                 if context.attempt == 1:
                     raise ValueError(EXPECTED)
 
         @self.tasks.task("asking")
         async def asking(context: JobContext) -> None:
-            with self._running(context.job):
+            with self.running(context.job):
                 await context.database.fetch_value("select 1")
 
         @self.tasks.task("held")
         async def held(context: JobContext) -> None:
-            with self._running(context.job):
+            with self.running(context.job):
                 await self.release.wait()
 
         @self.tasks.task("let_go")
         async def let_go(context: JobContext) -> None:
-            with self._running(context.job):
+            with self.running(context.job):
                 await self.release_some.wait()
 
     @contextlib.contextmanager
-    def _running(self, job: Job) -> Iterator[None]:
+    def running(self, job: Job) -> Iterator[None]:
+        """Keep the ledger for one run of a handler."""
         run, queue = self._start(job), job.queue_name
         try:
             yield
@@ -192,29 +193,17 @@ class Load:
                 self.uncertain += len(KINDS)
         self._adding_ended.set()
 
-    async def add(self, client: Client) -> None:
-        """Add a job of each kind."""
-        self.added.update(job.id for job in await client.add_raw_jobs(KINDS))
+    async def add(self, client: Client, kinds: Sequence[tuple[str, None, JobSpec]] = KINDS) -> None:
+        """Add some jobs: by default one of each kind."""
+        self.added.update(job.id for job in await client.add_raw_jobs(kinds))
 
     async def finish(self, database: Database, patience: float = PATIENCE) -> None:
         """Add no more and wait until no job is left; those that wait for another attempt get it at once."""
         self._enough = True
         self._note()
-        with trio.move_on_after(patience):
+        with trio.fail_after(patience):
             await self._adding_ended.wait()
-            while await database.fetch_value("select count(*) from graphile_worker._private_jobs"):
-                await database.execute("""
-                    update graphile_worker._private_jobs
-                    set run_at = now()
-                    where run_at > now() and locked_at is null
-                """)
-            return
-        locked = await database.fetch("""
-            select id, attempts, (now() - locked_at)::text as locked_for
-            from graphile_worker._private_jobs
-            where locked_at is not null
-        """)
-        raise AssertionError(f"there are jobs left; locked are {[dict(row) for row in locked]}")
+        await drain(database, patience)
 
     def check(self) -> int:
         """Every job was completed, and its attempts tell the truth; return how many runs were repetitions."""
@@ -229,6 +218,24 @@ class Load:
                 expected += run.ending is Ending.RAISED
             assert runs[-1].ending is Ending.RETURNED, f"job {id_} was not completed"
         return sum(len([r for r in runs if r.ending is Ending.RETURNED]) - 1 for runs in self.runs.values())
+
+
+async def drain(database: Database, patience: float = PATIENCE) -> None:
+    """Wait until no job is left; those that wait for another attempt get it at once."""
+    with trio.move_on_after(patience):
+        while await database.fetch_value("select count(*) from graphile_worker._private_jobs"):
+            await database.execute("""
+                update graphile_worker._private_jobs
+                set run_at = now()
+                where run_at > now() and locked_at is null
+            """)
+        return
+    locked = await database.fetch("""
+        select id, attempts, (now() - locked_at)::text as locked_for
+        from graphile_worker._private_jobs
+        where locked_at is not null
+    """)
+    raise AssertionError(f"there are jobs left; locked are {[dict(row) for row in locked]}")
 
 
 async def check_nothing_locked(database: Database) -> None:

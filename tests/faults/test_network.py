@@ -8,14 +8,19 @@ import pytest
 import trio
 
 from tests.faults.conftest import Notices, Stage
-from tests.faults.load import KINDS, Load, check_nothing_locked
+from tests.faults.load import KINDS, Ending, Load, check_nothing_locked, drain
 from tests.faults.network import Proxy
 from trio_graphile import (
     Client,
+    JobSpec,
+    LeaseOptions,
     LocalQueueOptions,
+    RecoveryOptions,
     Worker,
     WorkerOptions,
 )
+
+HELD = [("held", None, JobSpec())] * 3
 
 Fault = Callable[[Proxy, Notices, Load], Awaitable[None]]
 
@@ -67,7 +72,7 @@ async def amnesia(proxy: Proxy, notices: Notices, load: Load) -> None:
 FAULTS: dict[str, Fault] = {f.__name__: f for f in (refuse, reset, cut, pause, silence, amnesia)}
 
 
-@pytest.mark.parametrize("prefetched", [0, 20])
+@pytest.mark.parametrize("prefetched", [pytest.param(0, marks=pytest.mark.exhaustive), 20])
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_of_the_network_costs_time_and_nothing_else(
     fault: str, prefetched: int, stage: Stage
@@ -106,5 +111,35 @@ async def test_a_claim_that_arrives_late_leaves_no_job_behind(stage: Stage) -> N
         await load.wait_returned(100)
         await load.finish(stage.database, patience=5.0)
         worker.stop()
+    assert load.check() == 0
+    await check_nothing_locked(stage.database)
+
+
+async def test_a_worker_that_is_cut_off_stops_its_handlers_before_another_runs_their_jobs(
+    stage: Stage,
+) -> None:
+    load, length = Load(), 2.0
+    options = WorkerOptions(
+        concurrency=3,
+        poll_interval=0.5,
+        lease=LeaseOptions(length=length),
+        recovery=RecoveryOptions(sweep_threshold=length, sweep_interval=0.2, recovery_delay=0.0),
+    )
+    cut_off, other = (Worker(database, load.tasks, options) for database in (stage.through, stage.database))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(cut_off.run)
+        await load.add(Client(stage.database, load.tasks), HELD)
+        await load.wait_until(lambda: len(load.runs) == len(HELD))
+        await nursery.start(other.run)
+        stage.proxy.swallow()
+        began = trio.current_time()
+        await load.wait_until(lambda: all(len(runs) > 1 for runs in load.runs.values()))
+        stage.figures.note(f"s until another runs them, of {length} at least", trio.current_time() - began)
+        assert [run.ending for runs in load.runs.values() for run in runs] == [Ending.CANCELLED, None] * 3
+        await stage.proxy.heal()
+        load.release.set()
+        await drain(stage.database)
+        cut_off.stop()
+        other.stop()
     assert load.check() == 0
     await check_nothing_locked(stage.database)

@@ -23,7 +23,8 @@ from trio_graphile import (
 )
 from trio_graphile.embedded import PostgresServer, embedded_postgres
 
-ROUNDS = 3
+ROUNDS = 2
+IN_MEMORY = memory if (memory := Path("/dev/shm")).is_dir() else None
 
 DIRECT = DatabaseOptions(pool_size=1)
 """One session for the test, so that every other session of the database is the worker's."""
@@ -107,8 +108,7 @@ async def test_ended_sessions_cost_time_and_nothing_else(
 @pytest.fixture
 async def server() -> AsyncIterator[PostgresServer]:
     """Lend a server of the test's own, to be stopped and killed."""
-    memory = Path("/dev/shm")
-    async with embedded_postgres(temporary_in=memory if memory.is_dir() else None) as server:
+    async with embedded_postgres(temporary_in=IN_MEMORY) as server:
         yield server
 
 

@@ -1,0 +1,180 @@
+"""Workers in processes of their own, which can be killed, and the ledger of what they said."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import attrs
+import trio
+
+from tests.faults.load import PATIENCE
+
+PROGRAM = Path(__file__).with_name("program.py")
+ROOT = Path(__file__).parents[2]
+
+
+@attrs.define(eq=False)
+class Run:
+    """One run of one job's handler, with times of the machine's monotonic clock."""
+
+    member: Member
+    job_id: int
+    attempt: int
+    started_at: float
+    ended_at: float | None = None
+    ending: str | None = None
+    """What the handler said last; None if it could say nothing any more."""
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its worker was killed or frozen since it began: what came of it may be unrecorded."""
+        return self.member.lost_at is not None and self.started_at <= self.member.lost_at
+
+    @property
+    def over_at(self) -> float | None:
+        """When it was over, for others: a run that is frozen may still end one day."""
+        ends = [self.ended_at, self.member.lost_at if self.is_lost else None]
+        return min((end for end in ends if end is not None), default=None)
+
+    @property
+    def next_attempts(self) -> set[int]:
+        """What the next run's attempt may be: recovery gives back what was not recorded as failed."""
+        recorded = {self.attempt + 1} if self.ending == "raised" else set()
+        unrecorded = {self.attempt} if self.is_lost or self.ending == "cancelled" else set()
+        return recorded | unrecorded
+
+
+@attrs.define(eq=False)
+class Member:
+    """One worker process."""
+
+    process: trio.Process
+    worker_id: str = ""
+    lost_at: float | None = None
+    """When it was killed, or frozen."""
+    runs: list[Run] = attrs.field(factory=list)
+
+    def hear(self, words: list[str]) -> None:
+        """Take one line of its output."""
+        if words[0] == "ready":
+            self.worker_id = words[1]
+            return
+        job_id, attempt, at = int(words[1]), int(words[2]), float(words[3])
+        if words[0] == "started":
+            self.runs.append(Run(self, job_id, attempt, at))
+        else:
+            run = next(run for run in reversed(self.runs) if run.job_id == job_id)
+            run.ending, run.ended_at = words[0], at
+
+    def is_busy(self) -> bool:
+        """Whether it is in the middle of a job, and not of its first."""
+        return len(self.runs) > 10 and self.runs[-1].ending is None
+
+
+@attrs.define(eq=False)
+class Fleet:
+    """Starts workers, hears what they say, and judges at the end."""
+
+    url: str
+    members: list[Member] = attrs.field(factory=list)
+    _heard: trio.Event = attrs.field(factory=trio.Event)
+
+    async def start(self, nursery: trio.Nursery) -> Member:
+        """Start a worker; return once it runs."""
+        start = partial(
+            trio.run_process,
+            [sys.executable, str(PROGRAM), self.url],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=False,
+        )
+        member = Member(await nursery.start(start))
+        self.members.append(member)
+        nursery.start_soon(self._listen_to, member)
+        await self.wait_until(lambda: bool(member.worker_id))
+        return member
+
+    def kill(self, member: Member) -> None:
+        """End a worker as no program can forestall."""
+        member.lost_at = time.monotonic()
+        member.process.kill()
+
+    def freeze(self, member: Member) -> None:
+        """Suspend a worker, as a machine can be suspended."""
+        member.lost_at = time.monotonic()
+        member.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self, member: Member) -> None:
+        """Let a frozen worker go on, as if nothing had happened."""
+        member.process.send_signal(signal.SIGCONT)
+
+    async def stop(self, member: Member) -> None:
+        """Stop a worker gracefully: it must end well."""
+        member.process.terminate()
+        with trio.fail_after(PATIENCE):
+            assert await member.process.wait() == 0
+
+    async def wait_until(self, enough: Callable[[], bool]) -> None:
+        with trio.fail_after(PATIENCE):
+            while not enough():
+                await self._heard.wait()
+
+    @property
+    def returned(self) -> int:
+        """How many runs have come to their end, in all processes."""
+        return sum(run.ending == "returned" for member in self.members for run in member.runs)
+
+    async def _listen_to(self, member: Member) -> None:
+        rest = b""
+        assert member.process.stdout is not None
+        async with member.process.stdout as output:
+            async for chunk in output:
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    member.hear(line.decode().split())
+                self._heard.set()
+                self._heard = trio.Event()
+
+    def histories(self) -> dict[int, list[Run]]:
+        """Return the runs of each job, as they followed each other."""
+        histories: dict[int, list[Run]] = defaultdict(list)
+        for run in sorted(
+            (run for member in self.members for run in member.runs), key=lambda r: r.started_at
+        ):
+            histories[run.job_id].append(run)
+        return histories
+
+    def check(self, added: set[int]) -> None:
+        """Every job was completed, ran nowhere twice at once, and its attempts tell the truth."""
+        histories = self.histories()
+        assert histories.keys() == added, "jobs were lost, or came from nowhere"
+        for job_id, runs in histories.items():
+            told = [(run.attempt, run.ending, run.member.lost_at is not None) for run in runs]
+            assert runs[0].attempt == 1, f"job {job_id}: {told}"
+            assert runs[-1].ending == "returned", f"job {job_id}: {told}"
+            for earlier, later in pairwise(runs):
+                assert later.attempt in earlier.next_attempts, f"job {job_id}: {told}"
+                assert earlier.over_at is not None, f"job {job_id} has not ended"
+                assert earlier.over_at <= later.started_at, f"job {job_id} ran twice at once"
+
+    def recoveries(self) -> list[float]:
+        """Return how long jobs waited, after their worker was lost, until they ran again."""
+        return [
+            later.started_at - earlier.member.lost_at
+            for runs in self.histories().values()
+            for earlier, later in pairwise(runs)
+            if earlier.member.lost_at is not None and earlier.is_lost and earlier.ending != "raised"
+        ]
+
+    def repetitions(self) -> int:
+        """Return how many runs were repeated that had come to their end, unrecorded."""
+        return sum(sum(run.ending == "returned" for run in runs) - 1 for runs in self.histories().values())
