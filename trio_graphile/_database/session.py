@@ -20,6 +20,7 @@ T = TypeVar("T")
 logger = logging.getLogger("trio_graphile.database")
 
 
+_LONGEST_PAUSE = 2.0  # after an outage, that is how late we may notice that it is over
 _READ_ONLY = "25006"
 
 IDENTIFY = """
@@ -117,7 +118,7 @@ async def persist(operation: Callable[[], Awaitable[T]], *, what: str) -> T:
 
     Raises what will not pass. Ends early only by cancellation.
     """
-    for delay in backoff_delays():
+    for delay in backoff_delays(cap=_LONGEST_PAUSE):
         try:
             return await operation()
         except DatabaseError as error:

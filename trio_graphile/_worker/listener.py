@@ -18,7 +18,7 @@ logger = logging.getLogger("trio_graphile.worker")
 
 JOBS_INSERT = "jobs:insert"
 WORKER_MIGRATE = "worker:migrate"
-_LONGEST_PAUSE = 60.0
+_LONGEST_PAUSE = 10.0
 _ECHO_INTERVAL = 15.0
 _ECHO_PATIENCE = 5.0
 
