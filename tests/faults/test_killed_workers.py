@@ -65,7 +65,6 @@ def judge(fleet: Fleet, added: set[int], figures: Figures) -> None:
         figures.note("s until such a job ran again (longest)", max(waits))
 
 
-@pytest.mark.xfail(reason="it starts what waits in its local queue before it knows that its lease has ended")
 async def test_a_worker_that_was_suspended_keeps_out_of_what_others_have_taken(
     database: Database, database_url: str, figures: Figures
 ) -> None:

@@ -78,6 +78,10 @@ class Lease(Generic[RenewalT]):
         task_status.started()
         await trio.to_thread.run_sync(enter, limiter=trio.CapacityLimiter(1))
 
+    def holds(self) -> bool:
+        """Whether nobody may have taken our jobs yet. From any thread."""
+        return time.monotonic() < self._ends_at
+
     def stop(self) -> None:
         """End the lease; `run` returns soon after."""
         self._stopping.set()

@@ -49,6 +49,8 @@ class LocalQueue:
     _reconcile_interval: float
     """How often to reconcile without cause, in seconds: no row is stuck for longer, whatever went wrong."""
     _ending: trio.Event
+    _lease_holds: Callable[[], bool]
+    """Whether what we hold is still ours: not if the whole process was suspended for too long, say."""
     _options: LocalQueueOptions
     _mode: Mode = Mode.STARTING
     _held: deque[Job] = attrs.field(factory=deque)
@@ -75,8 +77,10 @@ class LocalQueue:
         """
         await trio.lowlevel.checkpoint()
         while self._mode is not Mode.RELEASED and not self._ending.is_set():
-            if self._held:
+            if self._held and self._lease_holds():
                 return self._hand_out()
+            if self._held:
+                self._release_held(Occasion.TIME_TO_LIVE_OVER)
             self._happened(Occasion.SLOT_ASKED)
             await self._idle_slots.park()
         return None
@@ -91,8 +95,7 @@ class LocalQueue:
             self._claim_at = min(self._claim_at, self._delayed_until)
         self._woken.set()
 
-    def drop(self, lost: Collection[Job]) -> None:
-        """Forget held jobs that are not ours any more."""
+    def _drop(self, lost: Collection[Job]) -> None:
         for job in lost:
             if any(held is job for held in self._held):
                 self._held.remove(job)
@@ -100,6 +103,11 @@ class LocalQueue:
                 logger.warning("job %d (%s) was taken from us before it ran", job.id, job.task_identifier)
         if lost and not self._held:
             self._happened(Occasion.LAST_TAKEN)
+
+    def renewed(self, lost: Collection[Job]) -> None:
+        """Take notice that the lease was renewed; forget held jobs that are not ours any more."""
+        self._drop(lost)
+        self._woken.set()
 
     def suspend(self) -> None:
         """Give back what is held and claim nothing until `resume`."""
@@ -140,8 +148,8 @@ class LocalQueue:
             self._idle_slots.unpark_all()
 
     def _decide(self) -> Step:
-        if self._suspended:
-            return Rest(math.inf)
+        if self._suspended or not self._lease_holds():
+            return Rest(math.inf)  # until `renewed` or `resume`
         return next_step(
             Situation(
                 mode=self._mode,

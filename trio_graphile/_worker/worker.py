@@ -150,6 +150,13 @@ class _Run:
             complete_delay=options.complete_delay,
             fail_delay=options.fail_delay,
         )
+        self._lease = Lease(
+            database=worker.database,
+            options=options.lease,
+            renew=self._holdings.renew,
+            events=self,
+            describe_block=partial(describe_block, runner=Runner.run.__code__),
+        )
         self._local_queue = LocalQueue(
             claim=self._holdings.claim,
             reconcile=lambda: self._holdings.reconcile(self._holdings.claiming),
@@ -158,17 +165,11 @@ class _Run:
             poll_interval=options.poll_interval,
             reconcile_interval=options.lease.length,
             ending=self._ending,
+            lease_holds=self._lease.holds,
             options=_without_delay(options.local_queue) if self._drain else options.local_queue,
         )
         self._runner = Runner(
             tasks=worker.tasks, make_context=self._context_maker(), record=self._outcomes.put
-        )
-        self._lease = Lease(
-            database=worker.database,
-            options=options.lease,
-            renew=self._holdings.renew,
-            events=self,
-            describe_block=partial(describe_block, runner=Runner.run.__code__),
         )
 
     def end(self, cause: StopCause) -> None:
@@ -273,7 +274,7 @@ class _Run:
     def renewed(self, renewal: Renewed) -> None:
         """Interrupt what is lost, and what was replaced if its task wants that."""
         lost = {job.id: job for job in renewal.asked if job.id in renewal.found.lost}
-        self._local_queue.drop(lost.values())
+        self._local_queue.renewed(lost.values())
         for job in lost.values():
             self._runner.lose(job)
         for job in renewal.asked:
