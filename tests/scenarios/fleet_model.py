@@ -139,6 +139,15 @@ class Fleet:
             lock.age > ABANDONMENT for lock in self.queues.values()
         )
 
+    @property
+    def held_keys(self) -> list[str]:
+        return sorted(row.key for row in self._rows_of() if row.key is not None)
+
+    @property
+    def somebody_is_silent(self) -> bool:
+        ages = [row.lock_age for row in self._rows_of()] + [lock.age for lock in self.queues.values()]
+        return any(age > SILENCE for age in [*ages, *self.silence.values()])
+
     # --- what clients do ------------------------------------------------------------------------
 
     def add(self, task: str, payload: Any, spec: JobSpec, answer: Job) -> None:

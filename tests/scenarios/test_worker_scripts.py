@@ -105,11 +105,11 @@ class Pause:
 
 Action: TypeAlias = Start | Add | End | Terminate | MakeDue | Pause
 
-TEMPERS = ["brief", "instant", "flaky", "failing", "family", "asking", "patient"]
+TEMPERS = ["brief", "instant", "flaky", "failing", "family", "asking", "patient", "patient"]
 adds = st.builds(
     Add,
     temper=st.sampled_from(TEMPERS),
-    queue=st.sampled_from([None, "p", "q"]),
+    queue=st.sampled_from([None, "p", "p", "q"]),
     key=st.sampled_from([None, None, None, "k"]),
     max_attempts=st.integers(1, 3),
 )
@@ -130,8 +130,12 @@ actions = st.one_of(
     st.builds(Pause, trips=st.integers(1, 20)),
 )
 scripts = st.builds(
-    lambda first, rest: [*first, *rest], st.lists(adds, max_size=6), st.lists(actions, max_size=14)
+    lambda first, start, rest: [*first, start, *rest],
+    st.lists(adds, min_size=1, max_size=6),
+    starts,
+    st.lists(actions, min_size=3, max_size=14),
 )
+"""There is something to do and somebody to do it before anything else happens."""
 
 
 @attrs.define

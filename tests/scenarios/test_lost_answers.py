@@ -1,0 +1,101 @@
+"""Two answers of the server are lost at once, as when a network is cut: what the worker then writes again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+
+from trio_graphile import Client, ConnectionLost, Database, Job, JobSpec
+from trio_graphile._database import queue
+from trio_graphile._model.outcomes import Failed, Returned
+from trio_graphile._worker.outcomes import Outcomes, Recording
+
+ME = "me"
+
+
+@pytest.fixture
+def client(database: Database) -> Client:
+    return Client(database)
+
+
+async def claim(database: Database) -> list[Job]:
+    return await queue.get_jobs(database, ME, ["a"], 1)
+
+
+async def make_due(database: Database) -> None:
+    await database.execute("update graphile_worker._private_jobs set run_at = now()")
+
+
+async def locks(database: Database) -> list[tuple[str, str]]:
+    rows = await database.fetch("""
+        select 'job ' || id as what, locked_by
+        from graphile_worker._private_jobs
+        where locked_at is not null
+        union all
+        select 'queue ' || queue_name, locked_by
+        from graphile_worker._private_job_queues
+        where locked_at is not null
+    """)
+    return [(row["what"], row["locked_by"]) for row in rows]
+
+
+async def test_a_queue_is_freed_though_an_earlier_job_of_it_is_still_known(
+    database: Database, client: Client
+) -> None:
+    """The failure of the first was written, the answer was lost, and that to a claim of the second, too."""
+    await client.add_raw_jobs([("a", None, JobSpec(queue_name="q", priority=n)) for n in range(2)])
+    [first] = await claim(database)
+    await queue.fail_jobs(database, ME, [Failed(first, "no luck")])
+    [second] = await claim(database)
+    assert await queue.reconcile(database, ME, [first]) == {second.id}
+    assert await locks(database) == []
+
+
+async def test_a_lost_claim_of_a_job_that_is_known_from_an_earlier_attempt_is_given_back(
+    database: Database, client: Client
+) -> None:
+    """The failure of the first attempt was written, the answer was lost, and that to the next claim, too."""
+    await client.add_raw_job("a")
+    [first] = await claim(database)
+    await queue.fail_jobs(database, ME, [Failed(first, "no luck")])
+    await make_due(database)
+    await claim(database)
+    await queue.reconcile(database, ME, [first])
+    assert await queue.fail_jobs(database, ME, [Failed(first, "no luck")]) == set()  # once more, to be sure
+    assert await locks(database) == []
+
+
+async def test_a_return_that_is_written_again_takes_no_newer_claim_away(
+    database: Database, client: Client
+) -> None:
+    """The first was written, the answer was lost, and the job claimed again by the same worker: it runs."""
+    await client.add_raw_job("a")
+    known: dict[int, Job] = {}
+    answers_lost = 0
+
+    async def give_back(outcomes: Sequence[Returned]) -> set[int]:
+        nonlocal answers_lost
+        ours = await queue.return_jobs(database, ME, [outcome.job for outcome in outcomes])
+        if not answers_lost:
+            answers_lost += 1
+            known.update({job.id: job for job in await claim(database)})
+            raise ConnectionLost("the session was cut")
+        return ours
+
+    async def nothing(_: object) -> set[int]:
+        return set()
+
+    outcomes = Outcomes(
+        recording=Recording(complete=nothing, fail=nothing, give_back=give_back, remove=nothing),
+        known=known,
+        on_recorded=lambda _: None,
+    )
+    [job] = await claim(database)
+    known[job.id] = job
+    outcomes.put(Returned(job))
+    with trio.fail_after(10):
+        await outcomes.flush()
+    assert list(known) == [job.id]
+    assert await locks(database) == [(f"job {job.id}", ME)]
