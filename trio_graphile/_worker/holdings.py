@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import attrs
+import trio
 
 from trio_graphile._database import fleet, queue
 from trio_graphile._database.connection import Connection
@@ -46,6 +47,8 @@ class Holdings:
     """How long a statement may take to end after a cancellation, in seconds."""
     known: dict[int, Job] = attrs.field(init=False, factory=dict)
     """All jobs between their claim and their record, by id."""
+    claim_lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
+    """Held while a claim is under way."""
     registered: bool = attrs.field(init=False, default=False)
     """Whether others can see that we live. Not in a schema of Node's that we cannot complete."""
     claiming: Session = attrs.field(init=False)
@@ -74,7 +77,8 @@ class Holdings:
     async def claim(self, limit: int) -> list[Job]:
         """Claim up to so many jobs."""
         flags = await self._forbidden_flags()
-        return await queue.get_jobs(self.claiming, self.worker_id, self.tasks.identifiers, limit, flags)
+        async with self.claim_lock:
+            return await queue.get_jobs(self.claiming, self.worker_id, self.tasks.identifiers, limit, flags)
 
     async def reconcile(self, session: Session) -> None:
         """Give back what is locked by us and unknown here: a claim whose answer was lost, say."""

@@ -78,6 +78,8 @@ class Outcomes:
     """All jobs between their claim and their record, by id; shared with the local queue."""
     _on_recorded: Callable[[bool], None]
     """Called after each write with whether a queue was freed."""
+    _no_claim: trio.Lock = attrs.field(factory=trio.Lock)
+    """Held by whoever claims, and while something is written for a second time."""
     _complete_delay: float = 0.0
     _fail_delay: float = 0.0
     _refused: int = 0
@@ -171,7 +173,7 @@ class Outcomes:
             return
         jobs = [outcome.job for outcome in batch]
         try:
-            ours = await self._persist(lambda: waiting.record(batch), jobs)
+            ours = await self._persist(waiting.record, batch)
         except StatementFailed as error:
             if error.sqlstate is None or error.sqlstate[:2] in _EVERYBODYS_FAULT:
                 raise
@@ -194,18 +196,25 @@ class Outcomes:
         if isinstance(outcome, Failed):
             refusal = f"{outcome.error[:200]!a} (whose record was refused: {refusal})"
         failure = Failed(job, refusal)
-        ours = await self._persist(lambda: self._recording.fail([failure]), [job])
+        ours = await self._persist(self._recording.fail, [failure])
         waiting.forget(1)
         self._refused += self._settle([job], ours)
 
-    async def _persist(self, record: Callable[[], Awaitable[set[int]]], jobs: Sequence[Job]) -> set[int]:
+    async def _persist(
+        self, record: Callable[[Sequence[OutcomeT]], Awaitable[set[int]]], batch: Sequence[OutcomeT]
+    ) -> set[int]:
         """Write, as often as it takes; return the ids of the jobs that were still ours."""
 
         async def attempt() -> set[int]:
             try:
-                return await record()
+                if self._in_doubt.isdisjoint(outcome.job.id for outcome in batch):
+                    return await record(batch)
+                # A job that was given back by the first try may be ours again, and look as it did then. So no
+                # claim is under way now, and what was claimed since is left out.
+                async with self._no_claim:
+                    return await record([o for o in batch if self._known.get(o.job.id, o.job) is o.job])
             except ConnectionLost:
-                self._in_doubt.update(job.id for job in jobs)
+                self._in_doubt.update(outcome.job.id for outcome in batch)
                 raise
 
         return await persist(attempt, what="recording outcomes")

@@ -147,6 +147,7 @@ class _Run:
             recording=self._recording(),
             known=self._holdings.known,
             on_recorded=self._after_record,
+            no_claim=self._holdings.claim_lock,
             complete_delay=options.complete_delay,
             fail_delay=options.fail_delay,
         )
