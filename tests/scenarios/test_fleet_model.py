@@ -331,6 +331,15 @@ class FleetMachine(RuleBasedStateMachine):
         self.claim(slot, 3, forbidden)
 
     @precondition(lambda self: self.has_running)
+    @rule(which=which)
+    def claim_again_what_was_taken_by_force(self, which: int) -> None:
+        """Now the worker runs jobs twice, and only the later claim may end them."""
+        worker = choose([worker for worker in self.slots if worker.running], which)
+        self.run(manage.force_unlock_workers, self.database, [worker.id])
+        self.model.force_unlock([worker.id])
+        self.claim(self.slots.index(worker), 4, forbidden=())
+
+    @precondition(lambda self: self.has_running)
     @rule(which=which, positions=some, answer_is_lost=st.booleans())
     def complete(self, which: int, positions: set[int], *, answer_is_lost: bool) -> None:
         self.end(which, positions, "complete", answer_is_lost=answer_is_lost)
