@@ -214,6 +214,8 @@ async def welcome_from_this_module(payload: Welcome) -> None: ...
 
 
 def plain(payload: Welcome) -> None: ...
+
+
 def generator() -> Iterator[None]:
     yield
 
@@ -235,10 +237,10 @@ async def unknown(payload: Nowhere) -> None: ...  # type: ignore[name-defined]  
 @pytest.mark.parametrize(
     ("handler", "reason"),
     [
-        (plain, "an async function is needed, not a plain function"),
-        (generator, "an async function is needed, not a generator"),
-        (async_generator, "an async function is needed, not an async generator"),
-        (5, "an async function is needed, not 5"),
+        (generator, "a function that returns is needed, not a generator"),
+        (async_generator, "a function that returns is needed, not a generator"),
+        (5, "a function is needed, not 5"),
+        (Welcome, "a function is needed, not <class"),
         (three, "its parameters are (payload, context, more); right are (payload, context)"),
         (two_payloads, "its parameters are (payload, more); right are (payload, context)"),
         (wrong_way_round, "its parameters are (context, payload); right are (payload, context)"),

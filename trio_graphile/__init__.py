@@ -15,41 +15,53 @@ from trio_graphile._exceptions import (
     DuplicateTask,
     EmbeddedPostgresError,
     GraphileError,
+    JobLost,
     JobPayloadInvalid,
     MigrationFailed,
     OptionInvalid,
     PayloadInvalid,
+    PermanentFailure,
     PostgresNotFound,
     PostgresTooOld,
+    RetryAfter,
     SchemaError,
     SchemaMissing,
     SchemaTooNew,
     SchemaTooOld,
     ShutdownIncomplete,
+    Snooze,
     StatementFailed,
     TaskInvalid,
     UnknownTask,
     WorkerBusy,
     WorkerCrashed,
 )
+from trio_graphile._model.cancellation import CancelledJobs
 from trio_graphile._model.jobs import ChangedJobs, Cleanup, Job, JobKeyMode, JobSpec
 from trio_graphile._model.options import (
     DatabaseOptions,
     LeaseOptions,
     LocalQueueOptions,
+    ProcessOptions,
     RecoveryOptions,
     RefetchDelayOptions,
     ShutdownOptions,
     WorkerOptions,
 )
-from trio_graphile._model.outcomes import ShutdownReport, StopCause
+from trio_graphile._model.outcomes import AbandonedThread, ShutdownReport, StopCause
 from trio_graphile._model.recovery import ActiveWorker, SweepReport
-from trio_graphile._tasks import JobContext, Task, TaskRegistry
+from trio_graphile._model.statistics import RunningJobStatistics, WorkerStatistics
+from trio_graphile._model.task_options import TaskOptions
+from trio_graphile._tasks.context import JobContext, current_job
+from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile._tasks.task import Task
 from trio_graphile._worker.signals import stop_on_signals
 from trio_graphile._worker.worker import Worker
 
 __all__ = [
+    "AbandonedThread",
     "ActiveWorker",
+    "CancelledJobs",
     "ChangedJobs",
     "Cleanup",
     "Client",
@@ -69,6 +81,7 @@ __all__ = [
     "JobClient",
     "JobContext",
     "JobKeyMode",
+    "JobLost",
     "JobPayloadInvalid",
     "JobSpec",
     "LeaseOptions",
@@ -76,10 +89,14 @@ __all__ = [
     "MigrationFailed",
     "OptionInvalid",
     "PayloadInvalid",
+    "PermanentFailure",
     "PostgresNotFound",
     "PostgresTooOld",
+    "ProcessOptions",
     "RecoveryOptions",
     "RefetchDelayOptions",
+    "RetryAfter",
+    "RunningJobStatistics",
     "SchemaError",
     "SchemaMissing",
     "SchemaTooNew",
@@ -87,17 +104,21 @@ __all__ = [
     "ShutdownIncomplete",
     "ShutdownOptions",
     "ShutdownReport",
+    "Snooze",
     "StatementFailed",
     "StopCause",
     "SweepReport",
     "Task",
     "TaskInvalid",
+    "TaskOptions",
     "TaskRegistry",
     "UnknownTask",
     "Worker",
     "WorkerBusy",
     "WorkerCrashed",
     "WorkerOptions",
+    "WorkerStatistics",
+    "current_job",
     "open_database",
     "stop_on_signals",
 ]

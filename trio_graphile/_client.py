@@ -6,11 +6,11 @@ import contextlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, get_args
 
 import attrs
 
-from trio_graphile._database import fleet, manage
+from trio_graphile._database import cancellations, fleet, manage
 from trio_graphile._database.cleanup import clean_up
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
@@ -23,6 +23,7 @@ from trio_graphile._exceptions import (
     SchemaMissing,
     StatementFailed,
 )
+from trio_graphile._model.cancellation import DEFAULT_REASON, CancelledJobs, CancelOutcome
 from trio_graphile._model.jobs import (
     Addable,
     ChangedJobs,
@@ -138,6 +139,25 @@ class JobClient:
             return ChangedJobs()
         with self._naming_missing_schema():
             return await manage.permanently_fail_jobs(self._executor, ids, reason)
+
+    async def cancel_jobs(
+        self, ids: Iterable[int], *, outcome: CancelOutcome = "fail", reason: str = DEFAULT_REASON
+    ) -> CancelledJobs:
+        """Interrupt jobs wherever they run, and fail those that wait; the answer does not wait for the end.
+
+        A running handler is cancelled by its worker, within moments; if it ends all the same, or its worker
+        does, the job becomes what it would have. Otherwise it has failed for good, with `reason` as its
+        error, or, with the outcome `return`, goes back to the queue with its attempt. Raises `OptionInvalid`.
+        """
+        if outcome not in get_args(CancelOutcome):
+            raise OptionInvalid("outcome", f"{outcome!r} is neither 'fail' nor 'return'")
+        if not reason or "\0" in reason:
+            raise OptionInvalid("reason", f"a text without NUL is needed, not {reason!r}")
+        if not (ids := list(ids)):
+            return CancelledJobs()
+        with self._naming_missing_schema():
+            async with self._executor.transaction() as connection:
+                return await cancellations.cancel_jobs(connection, ids, outcome, reason)
 
     async def reschedule_jobs(
         self,
@@ -287,7 +307,7 @@ _UNDEFINED = frozenset({"3F000", "42P01", "42883", "42704"})
 def _typed_job(job: TypedJob[Any]) -> NewJob:
     task, payload, *rest = job
     (spec,) = rest or (_PLAIN,)
-    return NewJob(task.identifier, task.to_json(payload), spec)
+    return NewJob(task.identifier, task.to_json(payload), task.complete_spec(spec))
 
 
 def _raw_job(job: RawJob) -> NewJob:

@@ -199,6 +199,60 @@ class DuplicateJobKey(GraphileError):
         return f"the job key {self.job_key!r} stands twice in one call: add them one after the other"
 
 
+# --- what handlers raise, and see ---------------------------------------------------------------
+
+_LONGEST_DELAY = 315_360_000.0  # ten years: a longer one is a mistake, and PostgreSQL cannot count them all
+
+
+def check_delay(option: str, value: object) -> None:
+    """Raise `OptionInvalid` unless the value is a number of seconds that a job can wait."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= _LONGEST_DELAY:
+        raise OptionInvalid(option, f"seconds from 0 to {_LONGEST_DELAY:.0f} are needed, not {value!r}")
+
+
+class PermanentFailure(GraphileError):
+    """Raised by a handler: the job has failed, and to try again would be of no use."""
+
+
+class RetryAfter(GraphileError):
+    """Raised by a handler: the job has failed, and is tried again after so many seconds."""
+
+    def __init__(self, seconds: float, reason: str = "") -> None:
+        check_delay("seconds", seconds)
+        super().__init__(seconds, reason)
+        self.seconds = float(seconds)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class Snooze(GraphileError):
+    """Raised by a handler: not now. The job runs again after so many seconds; no attempt is used up."""
+
+    def __init__(self, seconds: float) -> None:
+        check_delay("seconds", seconds)
+        super().__init__(seconds)
+        self.seconds = float(seconds)
+
+    def __str__(self) -> str:
+        return f"for {self.seconds:g} s"
+
+
+class JobLost(GraphileError):
+    """The job is not this run's to complete: it was taken from the worker, or is completed already.
+
+    Whatever the handler did in the transaction was rolled back.
+    """
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+
+    def __str__(self) -> str:
+        return f"job {self.job_id} is not this run's to complete (any more)"
+
+
 # --- the worker ---------------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from trio_graphile import Connection, Database, DatabaseOptions, Job, SweepRepor
 from trio_graphile._database import fleet, queue
 from trio_graphile._database.schema import migrate
 from trio_graphile._model.options import SweepOptions
+from trio_graphile._model.outcomes import Returned
 
 ME = "trio_graphile_me"
 RULES = SweepOptions(sweep_threshold=60.0)
@@ -200,7 +201,7 @@ async def give_back(tables: Fleet, job: Job, way: str) -> None:
         case "reconcile":
             assert await queue.reconcile(tables.database, ME, []) == {job.id}
         case "return":
-            assert await queue.return_jobs(tables.database, ME, [job]) == {job.id}
+            assert await queue.return_jobs(tables.database, ME, [Returned(job)]) == {job.id}
         case _:
             recover = "select graphile_worker.recover_dead_worker_jobs(array[$1::text])"
             assert await tables.database.fetch_value(recover, ME) == 1

@@ -11,7 +11,7 @@ import trio
 from trio_graphile._database import queue
 from trio_graphile._database.database import Database
 from trio_graphile._model.jobs import Job
-from trio_graphile._model.outcomes import Failed
+from trio_graphile._model.outcomes import Failed, Returned
 
 ME = "me"
 ALL = ("a", "b")
@@ -200,7 +200,7 @@ async def test_a_job_that_was_taken_from_us_is_not_touched(database: Database, t
     before = await row(database, job.id)
     assert await queue.complete_jobs(database, ME, [job]) == set()
     assert await queue.fail_jobs(database, ME, [Failed(job, "no")]) == set()
-    assert await queue.return_jobs(database, ME, [job]) == set()
+    assert await queue.return_jobs(database, ME, [Returned(job)]) == set()
     assert await row(database, job.id) == before
 
 
@@ -237,7 +237,7 @@ async def test_a_returned_job_is_as_if_never_claimed(database: Database) -> None
     job_id = await add(database, queue_name="'q'")
     before = await row(database, job_id)
     [job] = await claim(database)
-    assert await queue.return_jobs(database, ME, [job]) == {job_id}
+    assert await queue.return_jobs(database, ME, [Returned(job)]) == {job_id}
     assert await row(database, job_id) == before
     assert await locked_queues(database) == {}
 
@@ -251,7 +251,7 @@ async def test_returning_a_job_that_was_replaced_does_not_revive_it(database: Da
     if way == "reconcile":
         assert await queue.reconcile(database, ME, []) == {old}
     else:
-        assert await queue.return_jobs(database, ME, [job]) == {old}
+        assert await queue.return_jobs(database, ME, [Returned(job)]) == {old}
     stored = await row(database, old)
     assert (stored["attempts"], stored["locked_by"], stored["is_available"]) == (25, None, False)
     assert [job.id for job in await claim(database)] == [new]

@@ -32,7 +32,7 @@ from trio_graphile import (
 )
 from trio_graphile._database.connection import Row
 from trio_graphile._database.session import persist
-from trio_graphile._model.outcomes import describe_error
+from trio_graphile._model.failures import describe_error
 
 GRACE_PERIOD = 0.02
 FLUSH_TIMEOUT = 4.0

@@ -43,7 +43,7 @@ from trio_graphile._database.connection import Connection
 from trio_graphile._model.jobs import JobChange, NewJob
 from trio_graphile._model.json import decode, encode
 from trio_graphile._model.options import SweepOptions
-from trio_graphile._model.outcomes import Failed
+from trio_graphile._model.outcomes import Failed, Returned
 
 TASKS = ["a", "b"]
 SLOTS = 3
@@ -376,7 +376,7 @@ class FleetMachine(RuleBasedStateMachine):
             case "fail":
                 return await queue.fail_jobs(self.session, worker.id, [Failed(job, error) for job in jobs])
             case "return":
-                return await queue.return_jobs(self.session, worker.id, jobs)
+                return await queue.return_jobs(self.session, worker.id, [Returned(job) for job in jobs])
 
     @precondition(lambda self: self.model.has_locks)
     @rule(which=which)

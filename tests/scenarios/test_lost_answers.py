@@ -9,7 +9,7 @@ import trio
 
 from trio_graphile import Client, ConnectionLost, Database, Job, JobSpec
 from trio_graphile._database import queue
-from trio_graphile._model.outcomes import Failed, Returned
+from trio_graphile._model.outcomes import Failed, Returned, Snoozed
 from trio_graphile._worker.outcomes import Outcomes, Recording
 
 ME = "me"
@@ -75,9 +75,9 @@ async def test_a_return_that_is_written_again_takes_no_newer_claim_away(
     known: dict[int, Job] = {}
     answers_lost = 0
 
-    async def give_back(outcomes: Sequence[Returned]) -> set[int]:
+    async def give_back(outcomes: Sequence[Returned] | Sequence[Snoozed]) -> set[int]:
         nonlocal answers_lost
-        ours = await queue.return_jobs(database, ME, [outcome.job for outcome in outcomes])
+        ours = await queue.return_jobs(database, ME, outcomes)
         if not answers_lost:
             answers_lost += 1
             known.update({job.id: job for job in await claim(database)})

@@ -53,6 +53,8 @@ async def test_a_session_that_has_gone_deaf_is_replaced_and_one_that_hears_is_ke
         open=open_session,
         on_jobs=announced.send_nowait,
         on_breaking_migration=lambda: None,
+        on_cancellation=lambda: None,
+        cancel_channel="a:cancellation",
         echo_channel="an:echo",
         echo_interval=0.02,
         echo_patience=1.0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -373,7 +374,9 @@ async def test_a_group_that_a_handlers_nursery_raises_is_a_failure(
     await client.add_raw_job("family")
     assert (await make_worker(database, handlers.tasks).run_once()).failed == 1
     [job] = await table.jobs()
-    assert sorted(str(job["last_error"]).split("; ")) == ["ValueError: first", "ValueError: second"]
+    first, second = sorted(str(job["last_error"]).split("; "))
+    assert re.fullmatch(r"ValueError: first \(tests\.worker\.test_worker:\d+ in child\)", first)
+    assert re.fullmatch(r"ValueError: second \(tests\.worker\.test_worker:\d+ in child\)", second)
 
 
 async def test_a_payload_that_does_not_fit_fails_with_its_path_and_calls_no_handler(

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio  # noqa: TID251  # this is the bridge
 import contextlib
 import contextvars
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg has no py.typed
 import attrs
@@ -25,6 +25,7 @@ from trio_graphile._exceptions import ConnectionLost, DatabaseError, leaves
 from trio_graphile._model.json import decode, encode
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 Row: TypeAlias = Mapping[str, Any]
 Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
 
@@ -53,6 +54,18 @@ class Bridge:
     def start(self, coroutine: Coroutine[Any, Any, T]) -> Any:
         """Start an asyncio task, from whichever Trio task we are in."""
         return self.loop.create_task(coroutine, context=self.context.copy())
+
+    async def run(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+        """Run a user's asyncio function with the caller's context variables; cancel it with the caller."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+        async def call() -> T:
+            return await function(*args)
+
+        context = contextvars.copy_context()
+        context.run(trio_asyncio.current_loop.set, self.loop)
+        task = self.loop.create_task(call(), context=context)
+        return await trio_asyncio.run_aio_future(task)  # type: ignore[no-any-return]  # untyped
 
     async def settle(
         self,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import attrs
 
@@ -25,6 +25,9 @@ from trio_graphile._database.pool import Pool
 from trio_graphile._database.statement import Statement, quote_identifier
 from trio_graphile._exceptions import DatabaseUrlInvalid
 from trio_graphile._model.options import DatabaseOptions
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 _CLIENT_MARGIN = 2.0
 """How much longer than the server we wait for a statement, so that normally the server's word comes first."""
@@ -91,6 +94,13 @@ class Database:
         """Lend a session with a transaction: committed at the end of the body, rolled back if it raises."""
         async with self.connection() as connection, connection.transaction(isolation):
             yield connection
+
+    async def run_asyncio(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+        """Run an asyncio function in the asyncio loop that is open beside us, and return what it returns.
+
+        If cancelled, its asyncio task is, and is waited for. Raises whatever it raises.
+        """
+        return await self._bridge.run(function, *args)
 
     async def wait_reachable(self) -> None:
         """Wait until a session can be opened, as long as the options say. Raises `DatabaseUnavailable`."""

@@ -13,7 +13,7 @@ from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.json import decode
-from trio_graphile._model.outcomes import Failed
+from trio_graphile._model.outcomes import Failed, Returned, Snoozed
 
 REGISTER_TASKS = Statement("""
     insert into {schema}._private_tasks (identifier)
@@ -194,10 +194,18 @@ FAIL_JOBS = Statement(
     with failed as (
       update {schema}._private_jobs as jobs
       set last_error = mine.error,
-        run_at = greatest(now(), jobs.run_at) + exp(least(jobs.attempts, 10)) * interval '1 second',
+        attempts = case
+          when mine.permanent
+          then greatest(jobs.attempts, jobs.max_attempts)
+          else jobs.attempts
+        end,
+        run_at = greatest(now(), jobs.run_at)
+          + coalesce(mine.delay, exp(least(jobs.attempts, 10))) * interval '1 second',
+        payload = coalesce(mine.payload::json, jobs.payload),
         locked_by = null,
         locked_at = null
-      from unnest($2::bigint[], $5::text[]) as mine(id, error)
+      from unnest($2::bigint[], $5::text[], $6::float8[], $7::boolean[], $8::text[])
+        as mine(id, error, delay, permanent, payload)
       where mine.id = jobs.id
         and {ours}
       returning jobs.id, jobs.job_queue_id
@@ -211,13 +219,20 @@ FAIL_JOBS = Statement(
     select id
     from failed
 """.replace("{ours}", OURS)
-)  # $5 errors
+)  # $5 errors, $6 seconds until the next attempt or null, $7 whether there is none, $8 new payloads or null
 
 
 async def fail_jobs(executor: Executor, worker_id: str, failures: Sequence[Failed]) -> set[int]:
     """Record failures: unlock, with a time for the next attempt; return the ids that were still ours."""
-    errors = [failure.error for failure in failures]
-    rows = await executor.fetch(FAIL_JOBS, worker_id, *fences([f.job for f in failures]), errors)
+    rows = await executor.fetch(
+        FAIL_JOBS,
+        worker_id,
+        *fences([failure.job for failure in failures]),
+        [failure.error for failure in failures],
+        [failure.delay for failure in failures],
+        [failure.permanent for failure in failures],
+        [failure.payload_json for failure in failures],
+    )
     return {row["id"] for row in rows}
 
 
@@ -230,9 +245,13 @@ RETURN_JOBS = Statement(
           then jobs.attempts
           else greatest(jobs.attempts - 1, 0)
         end,
+        run_at = greatest(jobs.run_at, now() + mine.delay * interval '1 second'),
+        payload = coalesce(mine.payload::json, jobs.payload),
         locked_by = null,
         locked_at = null
-      where {ours}
+      from unnest($2::bigint[], $5::float8[], $6::text[]) as mine(id, delay, payload)
+      where mine.id = jobs.id
+        and {ours}
       returning jobs.id, jobs.job_queue_id
     ),
     freed_queues as (
@@ -244,12 +263,20 @@ RETURN_JOBS = Statement(
     select id
     from returned
 """.replace("{ours}", OURS)
-)  # A detached job keeps its attempts: giving one back would run it again.
+)
+# $5 seconds until they may run again or null for at once, $6 new payloads or null.
+# A detached job keeps its attempts: giving one back would run it again.
 
 
-async def return_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job]) -> set[int]:
-    """Give jobs back with their attempt, available at once; return the ids that were still ours."""
-    rows = await executor.fetch(RETURN_JOBS, worker_id, *fences(jobs))
+async def return_jobs(executor: Executor, worker_id: str, returns: Sequence[Returned | Snoozed]) -> set[int]:
+    """Give jobs back with their attempt, at once or for later; return the ids that were still ours."""
+    rows = await executor.fetch(
+        RETURN_JOBS,
+        worker_id,
+        *fences([back.job for back in returns]),
+        [back.delay if isinstance(back, Snoozed) else None for back in returns],
+        [back.payload_json for back in returns],
+    )
     return {row["id"] for row in rows}
 
 

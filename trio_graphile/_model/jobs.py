@@ -211,3 +211,7 @@ class Addable(Protocol[PayloadT_contra]):
     def to_json(self, payload: PayloadT_contra) -> str:
         """Return the payload as JSON text. Raises `PayloadInvalid`."""
         ...
+
+    def complete_spec(self, spec: JobSpec) -> JobSpec:
+        """Return how to add a job, with the task's own defaults for what was left out."""
+        ...

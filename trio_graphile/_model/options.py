@@ -18,7 +18,7 @@ ForbiddenFlags: TypeAlias = (
 """Flags, or a function that is asked for them before each claim."""
 
 
-def _seconds(maximum: float, *, zero: bool = False) -> Any:
+def seconds(maximum: float, *, zero: bool = False) -> Any:
     """Return a validator for a number of seconds that catches milliseconds at the door."""
 
     def check(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
@@ -34,7 +34,9 @@ def _seconds(maximum: float, *, zero: bool = False) -> Any:
     return check
 
 
-def _count(least: int, most: int) -> Any:
+def whole_number(least: int, most: int) -> Any:
+    """Return a validator for a whole number within limits."""
+
     def check(_: object, attribute: attrs.Attribute[int], value: int) -> None:
         if type(value) is not int:
             raise OptionInvalid(attribute.name, f"a whole number is needed, not {value!r}")
@@ -84,13 +86,13 @@ class DatabaseOptions:
 
     schema: str = attrs.field(factory=_default_schema)
     """The schema of the queue. Defaults to `$GRAPHILE_WORKER_SCHEMA`, else `graphile_worker`."""
-    pool_size: int = attrs.field(default=10, validator=_count(1, 10_000))
+    pool_size: int = attrs.field(default=10, validator=whole_number(1, 10_000))
     """How many sessions clients and handlers share; a worker's own sessions come on top."""
-    connect_timeout: float = attrs.field(default=5.0, validator=_seconds(600))
+    connect_timeout: float = attrs.field(default=5.0, validator=seconds(600))
     """How long opening one session may take."""
-    wait_for_server: float | None = attrs.field(default=None, validator=_seconds(86_400))
+    wait_for_server: float | None = attrs.field(default=None, validator=seconds(86_400))
     """How long to wait at the start for a server that is not up yet; by default not at all."""
-    statement_timeout: float = attrs.field(default=60.0, validator=_seconds(86_400))
+    statement_timeout: float = attrs.field(default=60.0, validator=seconds(86_400))
     """How long one statement may take before the server gives it up, and we the session a little later."""
     prepared_statements: bool = True
     """False behind a pooler in transaction mode: no named statements, no session settings."""
@@ -100,9 +102,9 @@ class DatabaseOptions:
 class RefetchDelayOptions:
     """A pause after a claim that brought few jobs, so that a trickle of jobs is claimed in batches."""
 
-    duration: float = attrs.field(validator=_seconds(600))
+    duration: float = attrs.field(validator=seconds(600))
     """About how long, in seconds: half to one and a half times as long, at random."""
-    threshold: int = attrs.field(default=0, validator=_count(0, 1_000_000))
+    threshold: int = attrs.field(default=0, validator=whole_number(0, 1_000_000))
     """Up to how many jobs are few."""
     max_abort_threshold: float | None = attrs.field(default=None, validator=_abort_threshold)
     """How many announced jobs end the pause early, drawn at random up to this; by default five times the size
@@ -113,20 +115,35 @@ class RefetchDelayOptions:
 class LocalQueueOptions:
     """Jobs claimed ahead of the slots that will run them. Durations are seconds."""
 
-    size: int = attrs.field(default=0, validator=_count(0, 1_000_000))
+    size: int = attrs.field(default=0, validator=whole_number(0, 1_000_000))
     """How many jobs may be held beyond what idle slots can run at once; 0 claims only for idle slots."""
-    ttl: float = attrs.field(default=300.0, validator=_seconds(86_400))
+    ttl: float = attrs.field(default=300.0, validator=seconds(86_400))
     """How long a job may be held before it is given back to others."""
     refetch_delay: RefetchDelayOptions | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ProcessOptions:
+    """The processes in which tasks of the lane `process` run. Durations are seconds."""
+
+    count: int = attrs.field(factory=_default_concurrency, validator=whole_number(1, 10_000))
+    """How many of them may run at once. Defaults to the number of processors."""
+    jobs_per_process: int | None = attrs.field(
+        default=None, validator=attrs.validators.optional(whole_number(1, 1_000_000_000))
+    )
+    """After how many jobs a process is replaced by a fresh one: what leaks, leaks no further. By default
+    never."""
+    idle_timeout: float = attrs.field(default=600.0, validator=seconds(86_400))
+    """After how long without a job a process ends."""
 
 
 @attrs.frozen(kw_only=True)
 class ShutdownOptions:
     """How a worker ends. The sum of both bounds a graceful stop, `flush_timeout` alone a cancellation."""
 
-    grace_period: float = attrs.field(default=25.0, validator=_seconds(86_400, zero=True))
+    grace_period: float = attrs.field(default=25.0, validator=seconds(86_400, zero=True))
     """How long running handlers may go on after a stop. Zero interrupts them at once."""
-    flush_timeout: float = attrs.field(default=4.0, validator=_seconds(600))
+    flush_timeout: float = attrs.field(default=4.0, validator=seconds(600))
     """How long the last outcomes may take to be written."""
 
 
@@ -138,18 +155,18 @@ class LeaseOptions:
     renewed for their `sweep_threshold`: `length` must be the shortest of these in the fleet.
     """
 
-    length: float = attrs.field(default=300.0, validator=_seconds(86_400))
+    length: float = attrs.field(default=300.0, validator=seconds(86_400))
     """After how long without a renewal others may take our jobs."""
     renew_interval: float = attrs.field(
-        default=attrs.Factory(lambda self: self.length / 10, takes_self=True), validator=_seconds(3600)
+        default=attrs.Factory(lambda self: self.length / 10, takes_self=True), validator=seconds(3600)
     )
     """How often locks and heartbeat are renewed. Defaults to a tenth of the length."""
     margin: float = attrs.field(
-        default=attrs.Factory(lambda self: self.length / 10, takes_self=True), validator=_seconds(3600)
+        default=attrs.Factory(lambda self: self.length / 10, takes_self=True), validator=seconds(3600)
     )
     """How long before the end of its lease a worker that cannot renew it interrupts its handlers. Defaults to
     a tenth of the length."""
-    blocked_after: float = attrs.field(default=5.0, validator=_seconds(3600))
+    blocked_after: float = attrs.field(default=5.0, validator=seconds(3600))
     """After how long a handler that blocks the event loop is named in the log."""
 
     def __attrs_post_init__(self) -> None:
@@ -165,13 +182,13 @@ class LeaseOptions:
 class SweepOptions:
     """Which workers are taken for dead, and when their jobs run again. Durations are seconds."""
 
-    sweep_threshold: float = attrs.field(default=300.0, validator=_seconds(86_400))
+    sweep_threshold: float = attrs.field(default=300.0, validator=seconds(86_400))
     """After how long without a sign of life a worker is taken for dead. One of another kind must be
     registered for that: it sends heartbeats."""
-    orphan_threshold: float = attrs.field(default=14_400.0, validator=_seconds(604_800))
+    orphan_threshold: float = attrs.field(default=14_400.0, validator=seconds(604_800))
     """After how long locks of workers that never register, those of Node above all, are taken for abandoned.
     Nothing renews these locks: a shorter time than the longest job has such jobs run twice."""
-    recovery_delay: float = attrs.field(default=30.0, validator=_seconds(21_600, zero=True))
+    recovery_delay: float = attrs.field(default=30.0, validator=seconds(21_600, zero=True))
     """How long a job waits that is taken from a dead worker."""
     resilient_flags: tuple[str, ...] = attrs.field(
         default=("infrastructure_resilient",), converter=_resilient_flags
@@ -192,9 +209,9 @@ class SweepOptions:
 class RecoveryOptions(SweepOptions):
     """How a worker shows that it lives, and looks for others that do not. Durations are seconds."""
 
-    sweep_interval: float = attrs.field(default=60.0, validator=_seconds(3600))
+    sweep_interval: float = attrs.field(default=60.0, validator=seconds(3600))
     """About how often it looks for dead workers: up to a fifth more or less, at random."""
-    reset_interval: float = attrs.field(default=540.0, validator=_seconds(7200))
+    reset_interval: float = attrs.field(default=540.0, validator=seconds(7200))
     """About how often it releases locks older than four hours: up to a ninth more or less, at random. Workers
     without recovery do so, too."""
 
@@ -203,9 +220,9 @@ class RecoveryOptions(SweepOptions):
 class WorkerOptions:
     """How a worker runs. Durations are seconds. Raises `OptionInvalid`."""
 
-    concurrency: int = attrs.field(factory=_default_concurrency, validator=_count(1, 100_000))
+    concurrency: int = attrs.field(factory=_default_concurrency, validator=whole_number(1, 100_000))
     """How many jobs run at once: the number of slots. Defaults to the number of processors."""
-    poll_interval: float = attrs.field(default=2.0, validator=_seconds(600))
+    poll_interval: float = attrs.field(default=2.0, validator=seconds(600))
     """How often to look for due jobs when nothing wakes the worker."""
     notifications: bool = True
     """False never opens a LISTEN session: jobs are then found by polling alone."""
@@ -213,10 +230,11 @@ class WorkerOptions:
     """Jobs with any of these flags are left to other workers. A function, async or not, is asked before each
     claim: rate limits are made of this."""
     local_queue: LocalQueueOptions = attrs.field(factory=LocalQueueOptions)
-    complete_delay: float = attrs.field(default=0.0, validator=_seconds(60, zero=True))
+    complete_delay: float = attrs.field(default=0.0, validator=seconds(60, zero=True))
     """How long a completion waits for others to be recorded with. Under load they gather by themselves."""
-    fail_delay: float = attrs.field(default=0.0, validator=_seconds(60, zero=True))
+    fail_delay: float = attrs.field(default=0.0, validator=seconds(60, zero=True))
     """How long a failure waits for others to be recorded with."""
+    processes: ProcessOptions = attrs.field(factory=ProcessOptions)
     lease: LeaseOptions = attrs.field(factory=LeaseOptions)
     recovery: RecoveryOptions | None = attrs.field(factory=RecoveryOptions)
     """None neither registers the worker nor looks for dead ones; its locks are kept all the same, and locks

@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 import attrs
 
-from trio_graphile._exceptions import leaves
 from trio_graphile._model.jobs import Job
 
 
@@ -19,12 +18,25 @@ class Completed:
 
 
 @attrs.frozen
+class Settled:
+    """The handler completed the job itself, in a transaction of its own: there is nothing left to write."""
+
+    job: Job
+
+
+@attrs.frozen
 class Failed:
-    """The handler raised, or could not be called; the job is tried again after its back-off."""
+    """The handler raised, or could not be called; the job is tried again, unless that is of no use."""
 
     job: Job
     error: str
     """What stands in `last_error`; never empty."""
+    delay: float | None = attrs.field(default=None, kw_only=True)
+    """Seconds until the next attempt; None leaves them to the database, which counts the attempts."""
+    permanent: bool = attrs.field(default=False, kw_only=True)
+    """Whether all attempts that are left are taken away."""
+    payload_json: str | None = attrs.field(default=None, kw_only=True, repr=False)
+    """What the payload is replaced by: the failed items of a batch, or a checkpoint."""
 
 
 @attrs.frozen
@@ -32,6 +44,19 @@ class Returned:
     """The job did not run to its end, for a reason of ours: it goes back, its attempt with it."""
 
     job: Job
+    payload_json: str | None = attrs.field(default=None, kw_only=True, repr=False)
+    """What the payload is replaced by: a checkpoint."""
+
+
+@attrs.frozen
+class Snoozed:
+    """The handler wants the job to run later; its attempt is given back."""
+
+    job: Job
+    delay: float = attrs.field(kw_only=True)
+    """Seconds until then."""
+    payload_json: str | None = attrs.field(default=None, kw_only=True, repr=False)
+    """As that of `Returned`."""
 
 
 @attrs.frozen
@@ -48,7 +73,19 @@ class Lost:
     job: Job
 
 
-Outcome: TypeAlias = Completed | Failed | Returned | Removed | Lost
+Outcome: TypeAlias = Completed | Settled | Failed | Returned | Snoozed | Removed | Lost
+
+
+@attrs.frozen(kw_only=True)
+class AbandonedThread:
+    """A thread that goes on with a job although its worker has ended: it did not ask whether to stop."""
+
+    job_id: int
+    task_identifier: str
+    thread: str
+    """Its name."""
+    place: str
+    """Where it was when it was given up: file, line and function."""
 
 
 class StopCause(enum.Enum):
@@ -73,31 +110,13 @@ class ShutdownReport:
     """Runs that failed; the job waits for its next attempt, or has none left."""
     returned: int = 0
     """Jobs given back unfinished, with their attempt."""
+    snoozed: int = 0
+    """Runs whose handler wanted the job to run later."""
     removed: int = 0
     """Runs interrupted because their job was replaced or removed through its key."""
     lost: int = 0
     """Runs whose outcome was not ours to record any more: the lock had been taken from us."""
+    abandoned: tuple[AbandonedThread, ...] = ()
+    """Threads that still run; their jobs were given back and may run a second time meanwhile."""
     seconds: float = 0.0
     """From the stop, or the cancellation, to the end."""
-
-
-_LONGEST_ERROR = 10_000
-
-
-def describe_error(error: BaseException) -> str:
-    """Return what `last_error` says of an exception: its type and text, of each one in a group.
-
-    Never empty, never longer than PostgreSQL and people can bear, and nothing that PostgreSQL cannot store.
-    """
-    text = "; ".join(_describe_leaf(leaf) for leaf in leaves(error))
-    text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= _LONGEST_ERROR else text[: _LONGEST_ERROR - 1] + "…"
-
-
-def _describe_leaf(error: BaseException) -> str:
-    name = type(error).__qualname__
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001  # a handler's own exception class may fail at this, too
-        return f"{name} (whose text could not be made)"
-    return f"{name}: {text}" if text else name

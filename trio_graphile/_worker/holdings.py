@@ -13,16 +13,18 @@ from importlib.metadata import PackageNotFoundError, version
 import attrs
 import trio
 
-from trio_graphile._database import fleet, queue
+from trio_graphile._database import cancellations, fleet, queue
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session
 from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.cancellation import CancelRequest
+from trio_graphile._model.claims import Bound, Share, room_of, shares_of, used_of
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.recovery import ResetReport, SweepReport
-from trio_graphile._tasks import TaskRegistry
+from trio_graphile._tasks.registry import TaskRegistry
 
 logger = logging.getLogger("trio_graphile.worker")
 
@@ -48,11 +50,18 @@ class Holdings:
     known: dict[int, Job] = attrs.field(init=False, factory=dict)
     """All jobs between their claim and their record, by id."""
     claim_lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
-    """Held while a claim is under way."""
+    """Held while a claim is under way, and by whoever else uses its session."""
+    hit_a_bound: bool = attrs.field(init=False, default=False)
+    """Whether the last claim left out jobs of which enough run already."""
+    cancellable: bool = attrs.field(init=False, default=False)
+    """Whether somebody can ask us to cancel a job. Not in a schema that we cannot complete."""
     registered: bool = attrs.field(init=False, default=False)
     """Whether others can see that we live. Not in a schema of Node's that we cannot complete."""
     claiming: Session = attrs.field(init=False)
     recording: Session = attrs.field(init=False)
+    _shares: tuple[Share, ...] = attrs.field(init=False, default=())
+    _shared: tuple[str, ...] = attrs.field(init=False, default=())
+    """The tasks that `_shares` were made of."""
 
     def __attrs_post_init__(self) -> None:
         self.claiming = self.session("claim")
@@ -73,18 +82,69 @@ class Holdings:
         self.registered = self.options.recovery is not None and await fleet.has_registry(connection)
         if self.registered:
             await fleet.heartbeat(connection, self.worker_id, self._metadata())
+        self.cancellable = await cancellations.has_cancellations(connection)
 
     async def claim(self, limit: int) -> list[Job]:
-        """Claim up to so many jobs."""
+        """Claim up to so many jobs, and of bounded tasks no more than their bounds."""
         flags = await self._forbidden_flags()
         async with self.claim_lock:
-            return await queue.get_jobs(self.claiming, self.worker_id, self.tasks.identifiers, limit, flags)
+            shares = self._next_shares()
+            bounds = {bound for share in shares for bound in share.bounds}
+            used = used_of(bounds, (job.task_identifier for job in self.known.values())) if bounds else {}
+            claimed: list[Job] = []
+            self.hit_a_bound = False
+            for share in shares:
+                wanted = limit - len(claimed)
+                room = room_of(share, used, wanted)
+                jobs = await self._claim_share(share, room, flags)
+                self.hit_a_bound |= len(jobs) == room < wanted
+                used.update((bound, used[bound] + len(jobs)) for bound in share.bounds)
+                claimed += jobs
+            return claimed
+
+    async def _claim_share(self, share: Share, limit: int, flags: Sequence[str]) -> list[Job]:
+        if limit == 0:
+            return []
+        return await queue.get_jobs(self.claiming, self.worker_id, share.identifiers, limit, flags)
+
+    def _next_shares(self) -> tuple[Share, ...]:
+        """Return the shares in the order of this claim: each comes first in its turn."""
+        if self._shared != (identifiers := self.tasks.identifiers):
+            self._shared, self._shares = identifiers, shares_of(identifiers, self._bounds())
+        self._shares = (*self._shares[1:], *self._shares[:1])
+        return self._shares
+
+    def _bounds(self) -> list[Bound]:
+        bounds = [
+            Bound(task.options.concurrency, frozenset([task.identifier]))
+            for task in self.tasks
+            if task.options.concurrency is not None
+        ]
+        in_processes = frozenset(task.identifier for task in self.tasks if task.lane == "process")
+        if in_processes:
+            bounds.append(Bound(self.options.processes.count, in_processes))
+        return bounds
 
     async def reconcile(self, session: Session) -> None:
         """Give back what is locked by us and unknown here: a claim whose answer was lost, say."""
         returned = await queue.reconcile(session, self.worker_id, list(self.known.values()))
         if returned:
             logger.warning("gave back jobs of a claim whose answer was lost: %s", sorted(returned))
+
+    async def reconcile_claims(self) -> None:
+        """Reconcile, for whoever claims: its session may be in use for something else."""
+        async with self.claim_lock:
+            await self.reconcile(self.claiming)
+
+    async def cancel_requests(self) -> list[CancelRequest]:
+        """Return which of our jobs are to be cancelled. No claim is under way: what we hold is known."""
+        async with self.claim_lock:
+            return await cancellations.get_cancel_requests(self.claiming, self.worker_id)
+
+    async def forget_cancel_requests(self, requests: Sequence[CancelRequest]) -> None:
+        """Delete requests that were heard."""
+        async with self.claim_lock:
+            await cancellations.forget_cancel_requests(self.claiming, self.worker_id, requests)
 
     async def renew(self, session: Session) -> Renewed:
         """Renew all that we hold, and our heartbeat. Runs in the lease's thread."""

@@ -34,6 +34,9 @@ class Listener:
     """Called with how many jobs were announced."""
     _on_breaking_migration: Callable[[], None]
     """Called when somebody installs a revision under which we cannot go on."""
+    _on_cancellation: Callable[[], None]
+    """Called when somebody may want one of our jobs to be cancelled."""
+    _cancel_channel: str
     _echo_channel: str
     _echo_interval: float = _ECHO_INTERVAL
     _echo_patience: float = _ECHO_PATIENCE
@@ -50,6 +53,7 @@ class Listener:
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
                     self._on_jobs(1)  # whatever was added while nobody listened
+                    self._on_cancellation()  # as above
                     delays = backoff_delays(cap=_LONGEST_PAUSE)
                     await self._wait_deaf(connection)
                 finally:
@@ -66,6 +70,7 @@ class Listener:
     async def _subscribe(self, connection: Connection) -> None:
         await connection.listen(JOBS_INSERT, self._hear_jobs)
         await connection.listen(WORKER_MIGRATE, self._hear_migration)
+        await connection.listen(self._cancel_channel, self._hear_cancellation)
         await connection.listen(self._echo_channel, self._hear_echo)
 
     async def _wait_deaf(self, connection: Connection) -> None:
@@ -93,6 +98,9 @@ class Listener:
     def _hear_migration(self, payload: str) -> None:
         if is_breaking(payload):
             self._on_breaking_migration()
+
+    def _hear_cancellation(self, _payload: str) -> None:
+        self._on_cancellation()
 
     def _hear_echo(self, _payload: str) -> None:
         self._heard_echo.set()

@@ -70,6 +70,11 @@ class LocalQueue:
     def __attrs_post_init__(self) -> None:
         self._reconcile_at = trio.current_time() + self._reconcile_interval
 
+    @property
+    def held(self) -> int:
+        """How many jobs are held."""
+        return len(self._held)
+
     async def take(self) -> Job | None:
         """Wait for the next job; None once no more will come.
 
@@ -97,12 +102,18 @@ class LocalQueue:
 
     def _drop(self, lost: Collection[Job]) -> None:
         for job in lost:
-            if any(held is job for held in self._held):
-                self._held.remove(job)
+            if self.withdraw(job):
                 self._known.pop(job.id, None)
                 logger.warning("job %d (%s) was taken from us before it ran", job.id, job.task_identifier)
-        if lost and not self._held:
+
+    def withdraw(self, job: Job) -> bool:
+        """Let go of a held job, for somebody else to say what becomes of it; return whether it was held."""
+        if not any(held is job for held in self._held):
+            return False
+        self._held.remove(job)
+        if not self._held:
             self._happened(Occasion.LAST_TAKEN)
+        return True
 
     def renewed(self, lost: Collection[Job]) -> None:
         """Take notice that the lease was renewed; forget held jobs that are not ours any more."""

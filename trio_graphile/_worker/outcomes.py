@@ -5,17 +5,27 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Generic, TypeVar, assert_never
+from typing import Any, Generic, TypeVar, assert_never
 
 import attrs
 import trio
 
 from trio_graphile._database.session import persist
 from trio_graphile._exceptions import ConnectionLost, StatementFailed
+from trio_graphile._model.failures import describe_error
 from trio_graphile._model.jobs import Job
-from trio_graphile._model.outcomes import Completed, Failed, Lost, Outcome, Removed, Returned, describe_error
+from trio_graphile._model.outcomes import (
+    Completed,
+    Failed,
+    Lost,
+    Outcome,
+    Removed,
+    Returned,
+    Settled,
+    Snoozed,
+)
 
-OutcomeT = TypeVar("OutcomeT", Completed, Failed, Returned, Removed)
+OutcomeT = TypeVar("OutcomeT", Completed, Failed, Returned, Snoozed, Removed)
 logger = logging.getLogger("trio_graphile.worker")
 
 _MOST_WAITING = 4096
@@ -30,7 +40,7 @@ class Recording:
 
     complete: Callable[[Sequence[Completed]], Awaitable[set[int]]]
     fail: Callable[[Sequence[Failed]], Awaitable[set[int]]]
-    give_back: Callable[[Sequence[Returned]], Awaitable[set[int]]]
+    give_back: Callable[[Sequence[Returned] | Sequence[Snoozed]], Awaitable[set[int]]]
     remove: Callable[[Sequence[Removed]], Awaitable[set[int]]]
 
 
@@ -41,6 +51,7 @@ class Counts:
     completed: int = 0
     failed: int = 0
     returned: int = 0
+    snoozed: int = 0
     removed: int = 0
     lost: int = 0
 
@@ -84,34 +95,54 @@ class Outcomes:
     _fail_delay: float = 0.0
     _refused: int = 0
     _lost: int = 0
+    _settled: int = 0
     _in_doubt: set[int] = attrs.field(factory=set)
     """Jobs whose outcome was sent on a session that was then lost: it may have been written."""
+    _maybe_completed: set[int] = attrs.field(factory=set)
+    """Those of them that their own handlers may have completed."""
     _completed: Waiting[Completed] = attrs.field(init=False)
     _failed: Waiting[Failed] = attrs.field(init=False)
     _returned: Waiting[Returned] = attrs.field(init=False)
+    _snoozed: Waiting[Snoozed] = attrs.field(init=False)
     _removed: Waiting[Removed] = attrs.field(init=False)
+    _all: tuple[Waiting[Any], ...] = attrs.field(init=False)
     _arrived: trio.Event = attrs.field(factory=trio.Event)
     _written: trio.Event = attrs.field(factory=trio.Event)
 
     def __attrs_post_init__(self) -> None:
-        self._completed = Waiting(record=self._recording.complete, delay=self._complete_delay)
-        self._failed = Waiting(record=self._recording.fail, delay=self._fail_delay)
-        self._returned = Waiting(record=self._recording.give_back)
-        self._removed = Waiting(record=self._recording.remove)
+        recording = self._recording
+        self._completed = Waiting(record=recording.complete, delay=self._complete_delay)
+        self._failed = Waiting(record=recording.fail, delay=self._fail_delay)
+        self._returned = Waiting(record=recording.give_back)
+        self._snoozed = Waiting(record=recording.give_back)
+        self._removed = Waiting(record=recording.remove)
+        self._all = (self._completed, self._failed, self._returned, self._snoozed, self._removed)
 
     @property
     def counts(self) -> Counts:
         """How many runs ended how, as far as that is recorded."""
         return Counts(
-            completed=self._completed.recorded,
+            completed=self._completed.recorded + self._settled,
             failed=self._failed.recorded + self._refused,
             returned=self._returned.recorded,
+            snoozed=self._snoozed.recorded,
             removed=self._removed.recorded,
             lost=self._lost,
         )
 
-    def put(self, outcome: Outcome) -> None:
-        """Take an outcome. Neither blocks nor fails, and is no checkpoint."""
+    @property
+    def waiting(self) -> int:
+        """How many outcomes are not written yet."""
+        return sum(len(waiting.outcomes) for waiting in self._all)
+
+    def put(self, outcome: Outcome, maybe_completed: bool = False) -> None:  # noqa: FBT001, FBT002  # a callback
+        """Take an outcome. Neither blocks nor fails, and is no checkpoint.
+
+        `maybe_completed` says that the handler tried to complete its job and does not know whether it did.
+        """
+        if maybe_completed:
+            self._in_doubt.add(outcome.job.id)
+            self._maybe_completed.add(outcome.job.id)
         match outcome:
             case Completed():
                 self._completed.put(outcome)
@@ -119,19 +150,30 @@ class Outcomes:
                 self._failed.put(outcome)
             case Returned():
                 self._returned.put(outcome)
+            case Snoozed():
+                self._snoozed.put(outcome)
             case Removed():
                 self._removed.put(outcome)
+            case Settled(job):
+                self._settled += 1
+                self._end(job, freed_a_queue=job.queue_name is not None)
             case Lost(job):
-                self._forget(job)
                 self._lost += 1
-                self._on_recorded(False)  # noqa: FBT003  # whoever has the job has its queue
+                self._end(job, freed_a_queue=False)  # whoever has the job has its queue
             case _:
                 assert_never(outcome)
         self._arrived.set()
 
+    def _end(self, job: Job, *, freed_a_queue: bool) -> None:
+        """Take notice of the end of a job about which nothing is to be written."""
+        self._forget(job)
+        self._in_doubt.discard(job.id)
+        self._maybe_completed.discard(job.id)
+        self._on_recorded(freed_a_queue)
+
     async def wait_for_room(self) -> None:
         """Wait while too many outcomes wait to be written: slots that outrun the database pause here."""
-        while self._count_waiting() > _MOST_WAITING:
+        while self.waiting > _MOST_WAITING:
             self._written = trio.Event()
             await self._written.wait()
 
@@ -139,9 +181,7 @@ class Outcomes:
         """Write outcomes as they come, until cancelled. What is left then is for `flush`."""
         task_status.started()
         while True:
-            due_at = min(
-                self._completed.due_at, self._failed.due_at, self._returned.due_at, self._removed.due_at
-            )
+            due_at = min(waiting.due_at for waiting in self._all)
             if due_at > trio.current_time():
                 self._arrived = trio.Event()
                 with trio.move_on_at(due_at):
@@ -153,18 +193,13 @@ class Outcomes:
 
         Cancelled between two statements it leaves the rest waiting.
         """
-        while self._count_waiting() > 0:
+        while self.waiting > 0:
             await self._write_due(math.inf)
 
     async def _write_due(self, now: float) -> None:
-        if self._completed.due_at <= now:
-            await self._write(self._completed, _LARGEST_BATCH)
-        if self._failed.due_at <= now:
-            await self._write(self._failed, _LARGEST_BATCH)
-        if self._returned.due_at <= now:
-            await self._write(self._returned, _LARGEST_BATCH)
-        if self._removed.due_at <= now:
-            await self._write(self._removed, _LARGEST_BATCH)
+        for waiting in self._all:
+            if waiting.due_at <= now:
+                await self._write(waiting, _LARGEST_BATCH)
 
     async def _write(self, waiting: Waiting[OutcomeT], size: int) -> None:
         """Write the oldest outcomes of one kind together, or in halves where the database refuses that."""
@@ -224,25 +259,22 @@ class Outcomes:
 
         One in doubt that is not found now was written before.
         """
-        lost = [job for job in jobs if job.id not in ours and job.id not in self._in_doubt]
-        self._in_doubt.difference_update(job.id for job in jobs)
+        unfound = [job for job in jobs if job.id not in ours]
+        lost = [job for job in unfound if job.id not in self._in_doubt]
+        settled = [job for job in unfound if job.id in self._maybe_completed]
+        if self._in_doubt:
+            self._in_doubt.difference_update(job.id for job in jobs)
+            self._maybe_completed &= self._in_doubt
         for job in jobs:
             self._forget(job)
         for job in lost:
             logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
         self._lost += len(lost)
+        self._settled += len(settled)
         self._written.set()
         self._on_recorded(any(job.queue_name is not None for job in jobs))
-        return len(jobs) - len(lost)
+        return len(jobs) - len(lost) - len(settled)
 
     def _forget(self, job: Job) -> None:
         if self._known.get(job.id) is job:  # else it was taken from us and claimed by us again
             del self._known[job.id]
-
-    def _count_waiting(self) -> int:
-        return (
-            len(self._completed.outcomes)
-            + len(self._failed.outcomes)
-            + len(self._returned.outcomes)
-            + len(self._removed.outcomes)
-        )

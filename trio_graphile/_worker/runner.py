@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import attrs
 import trio
 
+from trio_graphile._exceptions import JobLost, UnknownTask, leaves
+from trio_graphile._model.cancellation import CancelRequest, requested_outcome
+from trio_graphile._model.failures import Failure, Verdict, failure_of
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import (
     Completed,
@@ -18,9 +21,13 @@ from trio_graphile._model.outcomes import (
     Outcome,
     Removed,
     Returned,
-    describe_error,
+    Settled,
+    Snoozed,
 )
-from trio_graphile._tasks import JobContext, TaskRegistry
+from trio_graphile._model.statistics import RunningJobStatistics
+from trio_graphile._tasks.context import Completion, JobContext, JobNotes
+from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile._worker.lanes import Call, End, Lanes
 
 logger = logging.getLogger("trio_graphile.worker")
 
@@ -34,26 +41,72 @@ class Interruption(enum.Enum):
     """The job was replaced or removed through its key, and its task wants to end then."""
     FENCED = "fenced"
     """Our lease is about to end, and others may take the job."""
+    CANCELLED = "cancelled"
+    """Somebody asked for it."""
 
 
-@attrs.define(eq=False)
-class RunningJob:
-    """A job whose handler runs, and the means to interrupt it."""
+class ContextMaker(Protocol):
+    """Makes the context of a job, whose handler leaves its notes in `notes`."""
 
-    job: Job
-    # Kept to be cancelled by somebody else; never a shield.
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # noqa: TID251
+    def __call__(self, job: Job, notes: JobNotes, to_json: Callable[[Any], str]) -> JobContext: ...
+
+
+@attrs.define(eq=False, kw_only=True)
+class RunningJob(Call):
+    """A job whose handler runs, and what may become of it."""
+
+    started_at: float = attrs.field(factory=trio.current_time)
     interruption: Interruption | None = None
+    request: CancelRequest | None = None
+    """What was asked for, if somebody did."""
 
-    def outcome(self) -> Outcome:
-        """What a run comes to that was interrupted."""
+    def interrupt(self, interruption: Interruption) -> None:
+        """Interrupt the handler, unless it is interrupted already."""
+        if self.interruption is None:
+            self.interruption = interruption
+            self.scope.cancel()
+
+    def statistics(self) -> RunningJobStatistics:
+        """Say which job it is and how far it has come."""
+        return RunningJobStatistics(
+            job=self.job, seconds=trio.current_time() - self.started_at, progress=self.progress
+        )
+
+    def interrupted(self) -> Outcome:
+        """Return what a run comes to that was interrupted, by us or with the worker."""
         match self.interruption:
             case Interruption.LOST:
                 return Lost(self.job)
             case Interruption.REMOVED:
                 return Removed(self.job)
+            case Interruption.CANCELLED:
+                return self.as_requested() or Returned(self.job, payload_json=self.payload_json)
             case _:
-                return Returned(self.job)
+                return Returned(self.job, payload_json=self.payload_json)
+
+    def as_requested(self) -> Outcome | None:
+        """Return what was asked for, if somebody did."""
+        if self.request is None:
+            return None
+        return requested_outcome(self.job, self.request, self.payload_json)
+
+    def failed(self, failure: Failure) -> Outcome:
+        """Return what a run comes to whose handler failed."""
+        payload_json = self.payload_json if failure.payload_json is None else failure.payload_json
+        match failure.verdict:
+            case Verdict.SNOOZE:
+                return Snoozed(self.job, delay=failure.seconds, payload_json=payload_json)
+            case Verdict.RETRY_AFTER:
+                delay: float | None = failure.seconds
+            case _:
+                delay = self.task.options.retry_delay(self.job.attempts)
+        return Failed(
+            self.job,
+            failure.text,
+            delay=delay,
+            permanent=failure.verdict is Verdict.PERMANENT,
+            payload_json=payload_json,
+        )
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -61,9 +114,11 @@ class Runner:
     """Runs jobs, one per call and slot."""
 
     _tasks: TaskRegistry
-    _make_context: Callable[[Job], JobContext]
-    _record: Callable[[Outcome], None]
-    """Takes the outcome without a checkpoint, so that no cancellation can come between."""
+    _lanes: Lanes
+    _make_context: ContextMaker
+    _record: Callable[[Outcome, bool], None]
+    """Takes the outcome, and whether the handler may have completed the job itself. No checkpoint, so that no
+    cancellation can come between."""
     _running: dict[int, RunningJob] = attrs.field(factory=dict)
 
     async def run(self, job: Job) -> None:
@@ -71,69 +126,124 @@ class Runner:
 
         When cancelled, the handler is, and the job goes back with its attempt unless it ended all the same.
         """
-        self._running[job.id] = running = RunningJob(job)
+        try:
+            task = self._tasks[job.task_identifier]
+        except UnknownTask as error:
+            _log_failure(job, failure := failure_of(error), error)
+            self._record(Failed(job, failure.text), False)  # noqa: FBT003  # said where it is declared
+            return
+        running = RunningJob(task=task, job=job)
+        running.context = self._make_context(job, running, task.to_json)
+        if task.options.timeout is not None:
+            running.scope.deadline = running.started_at + task.options.timeout
+        self._running[job.id] = running
         outcome: Outcome | None = None  # until we know better; a bare Cancelled passes straight through
         try:
-            with running.scope:
-                task = self._tasks[job.task_identifier]
-                await task.call(task.from_json(job.payload_json), self._make_context(job))
-                outcome = Completed(job)
+            outcome = self._outcome(running, await self._lanes.call(running))
         except Exception as error:  # noqa: BLE001  # a handler may raise anything
-            outcome = _failed(job, error)
+            outcome = self._raised(running, error)
         except BaseExceptionGroup as group:
-            failure, rest = group.split(Exception)
-            if failure is not None:
-                outcome = _failed(job, failure)
+            failure_group, rest = group.split(Exception)
+            if failure_group is not None:
+                outcome = self._raised(running, failure_group)
             if rest is not None:
                 raise rest from None  # cancellation and KeyboardInterrupt are never ours to swallow
         finally:
             if self._running.get(job.id) is running:  # else it was taken from us and claimed by us again
                 del self._running[job.id]
-            self._record(outcome if outcome is not None else running.outcome())
+            self._put(running, running.interrupted() if outcome is None else outcome)
+
+    def _put(self, running: RunningJob, outcome: Outcome) -> None:
+        match running.completion:
+            case Completion.DONE:
+                self._record(Settled(running.job), False)  # noqa: FBT003  # as above
+            case completion:
+                self._record(outcome, completion is Completion.IN_DOUBT)
+
+    def _outcome(self, running: RunningJob, end: End | Failure) -> Outcome:
+        """Return what a run comes to whose handler raised nothing."""
+        match end:
+            case End.RETURNED:
+                return Completed(running.job)
+            case End.INTERRUPTED:
+                timeout = running.task.options.timeout
+                if running.interruption is not None or timeout is None:
+                    return running.interrupted()
+                error = Failure(f"TimeoutError: the handler took longer than its timeout of {timeout:g} s")
+                _log_failure(running.job, error, None)
+                return running.failed(error)
+            case Failure():
+                _log_failure(running.job, end, None)
+                return running.as_requested() or running.failed(end)
+
+    def _raised(self, running: RunningJob, error: Exception | ExceptionGroup[Exception]) -> Outcome:
+        """Return what a run comes to whose handler raised."""
+        job = running.job
+        if all(isinstance(leaf, JobLost) and leaf.job_id == job.id for leaf in leaves(error)):
+            if running.completion is not Completion.NONE:
+                return running.interrupted()
+            logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
+            return Lost(job)
+        failure = running.task.failure(error)
+        _log_failure(job, failure, error)
+        return running.as_requested() or running.failed(failure)
+
+    # --- running jobs, from outside -------------------------------------------------------------
+
+    def statistics(self) -> tuple[RunningJobStatistics, ...]:
+        """Say which jobs run, the oldest first."""
+        return tuple(running.statistics() for running in self._running.values())
 
     def lose(self, job: Job) -> None:
         """Interrupt the run of a job that is not ours any more."""
-        running = self._running.get(job.id)
-        if running is not None and running.job is job:
-            logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
-            _interrupt(running, Interruption.LOST)
+        for running in self._runs_of(job):
+            # One that its handler completed is not in the table any more, either.
+            if running.completion is Completion.NONE:
+                logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
+                running.interrupt(Interruption.LOST)
 
     def detach(self, job: Job) -> None:
         """Interrupt the run of a job that was replaced or removed through its key, if its task wants that."""
-        running = self._running.get(job.id)
-        if (
-            running is not None
-            and running.job is job
-            and self._tasks[job.task_identifier].on_replaced == "cancel"
-        ):
-            _interrupt(running, Interruption.REMOVED)
+        for running in self._runs_of(job):
+            if running.task.options.on_replaced == "cancel":
+                running.interrupt(Interruption.REMOVED)
+
+    def cancel(self, job: Job, request: CancelRequest) -> bool:
+        """Interrupt the run of a job since somebody asks for it; return whether it runs."""
+        for running in self._runs_of(job):
+            logger.warning(
+                "job %d (%s) is cancelled on request: %s", job.id, job.task_identifier, request.reason
+            )
+            running.request = request
+            running.interrupt(Interruption.CANCELLED)
+            return True
+        return False
 
     def fence(self) -> None:
         """Interrupt all runs: others may take their jobs soon."""
         for running in self._running.values():
-            _interrupt(running, Interruption.FENCED)
+            running.interrupt(Interruption.FENCED)
+
+    def _runs_of(self, job: Job) -> Iterator[RunningJob]:
+        running = self._running.get(job.id)
+        if running is not None and running.job is job:
+            yield running
 
 
-def _interrupt(running: RunningJob, interruption: Interruption) -> None:
-    if running.interruption is None:
-        running.interruption = interruption
-        running.scope.cancel()
-
-
-def _failed(job: Job, error: BaseException) -> Failed:
-    retried = job.attempts < job.max_attempts
+def _log_failure(job: Job, failure: Failure, error: BaseException | None) -> None:
+    fields = {"job_id": job.id, "task": job.task_identifier, "attempt": job.attempts}
+    if failure.verdict is Verdict.SNOOZE:
+        logger.info("job %d (%s) snoozes %g s", job.id, job.task_identifier, failure.seconds, extra=fields)
+        return
+    retried = job.attempts < job.max_attempts and failure.verdict is not Verdict.PERMANENT
     logger.log(
         logging.WARNING if retried else logging.ERROR,
-        "job %d (%s) failed, attempt %d of %d",
+        "job %d (%s) failed, attempt %d of %d%s",
         job.id,
         job.task_identifier,
         job.attempts,
         job.max_attempts,
+        "" if error is not None else f": {failure.text}" + (f"\n{failure.trace}" if failure.trace else ""),
         exc_info=error,
-        extra=_fields(job),
+        extra=fields,
     )
-    return Failed(job, describe_error(error))
-
-
-def _fields(job: Job) -> dict[str, Any]:
-    return {"job_id": job.id, "task": job.task_identifier, "attempt": job.attempts}

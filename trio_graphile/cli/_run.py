@@ -107,8 +107,13 @@ def _describe_start(worker: Worker, where: str) -> str:
 
 def _describe_end(report: ShutdownReport) -> str:
     counts = f"{report.completed} completed, {report.failed} failed, {report.returned} given back"
+    snoozed = f", {report.snoozed} snoozed" if report.snoozed else ""
     lost = f", {report.lost} lost to other workers" if report.lost else ""
-    return f"{report.worker_id} ended: {counts}{lost}; that took {report.seconds:.2f} s"
+    threads = "; ".join(
+        f"job {thread.job_id} ({thread.task_identifier}) at {thread.place}" for thread in report.abandoned
+    )
+    abandoned = f"; still running in threads: {threads}" if threads else ""
+    return f"{report.worker_id} ended: {counts}{snoozed}{lost}; that took {report.seconds:.2f} s{abandoned}"
 
 
 def _print(text: str) -> None:

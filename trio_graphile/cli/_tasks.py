@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from trio_graphile._tasks import TaskRegistry
+from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile.cli._errors import TasksBroken, UsageError
 
 

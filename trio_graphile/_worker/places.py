@@ -1,4 +1,4 @@
-"""Who blocks the event loop: read from the stack of its thread."""
+"""Where a thread is: read from its stack, to name a handler that blocks the event loop, or does not end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trio_graphile._model.jobs import Job
 
 def describe_block(thread: int, runner: CodeType) -> str:
     """Say in which handler, and where, a thread is; `runner` is the code that calls handlers."""
-    innermost = sys._current_frames().get(thread)  # noqa: SLF001  # documented, underscore and all
+    innermost = _frame_of(thread)
     frame = innermost
     handler: FrameType | None = None
     while frame is not None and frame.f_code is not runner:
@@ -23,6 +23,16 @@ def describe_block(thread: int, runner: CodeType) -> str:
     job = frame.f_locals.get("job")
     name = f"job {job.id} ({job.task_identifier})" if isinstance(job, Job) else "a job"
     return f"by {name}, at {_place(handler or innermost)}"
+
+
+def describe_place(thread: int) -> str:
+    """Say where a thread is: its innermost place."""
+    innermost = _frame_of(thread)
+    return "(its thread is gone)" if innermost is None else _place(innermost)
+
+
+def _frame_of(thread: int) -> FrameType | None:
+    return sys._current_frames().get(thread)  # noqa: SLF001  # documented, underscore and all
 
 
 def _is_foreign(frame: FrameType) -> bool:

@@ -1,0 +1,68 @@
+"""Batches: one job, many items; which of them failed, and what is left to be tried again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from json import JSONDecoder
+from typing import TypeAlias
+
+from trio_graphile._model.failures import Failure, describe_error, judge, storable
+
+BatchResult: TypeAlias = Sequence[BaseException | None] | None
+"""What a batch handler returns: None if all went well, else for each item None or its exception."""
+
+_SPACE = re.compile(r"[ \t\n\r]*")
+_DECODER = JSONDecoder()
+
+
+def split_array(text: str) -> list[str]:
+    """Return the JSON text of each item of an array, as it is written there."""
+    items: list[str] = []
+    position = _skip_space(text, text.index("[") + 1)
+    while text[position] != "]":
+        _, end = _DECODER.raw_decode(text, position)
+        items.append(text[position:end])
+        position = _skip_space(text, end)
+        if text[position] == ",":
+            position = _skip_space(text, position + 1)
+    return items
+
+
+def _skip_space(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def check_result(result: object, count: int) -> str | None:
+    """Say what is wrong with what a batch handler returned for so many items; None if nothing is."""
+    right = "None, or a list with None or an exception for each item"
+    if result is None:
+        return None
+    if isinstance(result, (str, bytes)) or not isinstance(result, Sequence):
+        return f"its handler returned {type(result).__qualname__}; right is {right}"
+    if len(result) != count:
+        return f"its handler returned {len(result)} results for {count} items; right is {right}"
+    for index, item in enumerate(result):
+        if item is not None and not isinstance(item, BaseException):
+            return f"its handler returned {type(item).__qualname__} for item {index}; right is {right}"
+    return None
+
+
+def batch_failure(result: BatchResult, payload_json: str, home: str | None = None) -> Failure | None:
+    """Return what the results of a batch come to: None if all went well.
+
+    Otherwise the failed items, as they were written and in their order, are left to be tried again.
+    """
+    failed = {index: error for index, error in enumerate(result or ()) if error is not None}
+    if result is None or not failed:
+        return None
+    texts = "; ".join(f"{index}: {describe_error(error, home)}" for index, error in failed.items())
+    verdict, seconds = judge(list(failed.values()))
+    items = split_array(payload_json)
+    return Failure(
+        storable(f"{len(failed)} of {len(result)} items failed: {texts}"),
+        verdict,
+        seconds,
+        payload_json="[" + ",".join(items[index] for index in failed) + "]",
+    )

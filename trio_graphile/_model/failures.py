@@ -1,0 +1,142 @@
+"""Failures: what a handler raised, as a value for people and for the next attempt.
+
+A text says the type, the message and the deepest place in the user's own code. It never shows a payload,
+unless the handler's own message does.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import sysconfig
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+
+import attrs
+
+from trio_graphile._exceptions import PermanentFailure, RetryAfter, Snooze, leaves
+
+_LONGEST_ERROR = 10_000
+_LONGEST_MESSAGE = 4_000
+_OURS = "trio_graphile"
+
+
+class Verdict(enum.Enum):
+    """What becomes of a job whose handler raised."""
+
+    RETRY = "retry"
+    """It is tried again, as its task says."""
+    RETRY_AFTER = "retry after"
+    """It is tried again after the seconds that the handler gave."""
+    SNOOZE = "snooze"
+    """It runs again after these seconds, and this run counts for nothing."""
+    PERMANENT = "permanent"
+    """It is not tried again."""
+
+
+@attrs.frozen
+class Failure:
+    """What a handler raised. Can be sent from one process to another."""
+
+    text: str
+    """What stands in `last_error`; never empty."""
+    verdict: Verdict = Verdict.RETRY
+    seconds: float = 0.0
+    """With a verdict that has some."""
+    payload_json: str | None = attrs.field(default=None, repr=False)
+    """What the payload is replaced by: the failed items of a batch."""
+    trace: str = attrs.field(default="", repr=False)
+    """The traceback, of an exception in another process."""
+
+
+def failure_of(error: BaseException, home: str | None = None) -> Failure:
+    """Return what an exception comes to. `home` is the top-level package of the handler."""
+    errors = list(leaves(error))
+    verdict, seconds = judge(errors)
+    return Failure(describe_error(error, home), verdict, seconds)
+
+
+def judge(errors: Sequence[BaseException]) -> tuple[Verdict, float]:
+    """Return what exceptions that were raised together ask for.
+
+    Signals count if all of them are the same; among others they are ordinary failures.
+    """
+    for signal, verdict in _VERDICTS.items():
+        if all(isinstance(error, signal) for error in errors):
+            return verdict, max(getattr(error, "seconds", 0.0) for error in errors)
+    return Verdict.RETRY, 0.0
+
+
+_VERDICTS: dict[type[Exception], Verdict] = {
+    PermanentFailure: Verdict.PERMANENT,
+    RetryAfter: Verdict.RETRY_AFTER,
+    Snooze: Verdict.SNOOZE,
+}
+
+
+def describe_error(error: BaseException, home: str | None = None) -> str:
+    """Return what `last_error` says of an exception, or of each one in a group.
+
+    Never empty, never longer than PostgreSQL and people can bear, and nothing that PostgreSQL cannot store.
+    """
+    return storable("; ".join(_describe_leaf(leaf, home) for leaf in leaves(error)))
+
+
+def storable(text: str) -> str:
+    """Return a text as PostgreSQL can store it and people can read it: cut where it is too long."""
+    text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    return _cut(text, _LONGEST_ERROR)
+
+
+def format_trace(error: BaseException) -> str:
+    """Return the traceback of an exception as text."""
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def _describe_leaf(error: BaseException, home: str | None) -> str:
+    name, text = type(error).__qualname__, _text_of(error)
+    if not text and error.__cause__ is not None:
+        text = f"{type(error.__cause__).__qualname__}: {_text_of(error.__cause__)}"
+    described = f"{name}: {text}" if text else name
+    place = _place_of(error.__traceback__, home)
+    return f"{described} ({place})" if place else described
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return _cut(str(error), _LONGEST_MESSAGE)
+    except Exception:  # noqa: BLE001  # a handler's own exception class may fail at this, too
+        return "(its text could not be made)"
+
+
+def _cut(text: str, limit: int) -> str:
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _place_of(trace: TracebackType | None, home: str | None) -> str | None:
+    """Return the deepest place in the user's own code, as `module:line in function`."""
+    place = None
+    while trace is not None:
+        if _is_users(trace.tb_frame, home):
+            module = trace.tb_frame.f_globals.get("__name__", "?")
+            function = trace.tb_frame.f_code.co_qualname.rpartition("<locals>.")[2]
+            place = f"{module}:{trace.tb_lineno} in {function}"
+        trace = trace.tb_next
+    return place
+
+
+def _is_users(frame: FrameType, home: str | None) -> bool:
+    package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+    if package == _OURS:
+        return False
+    file = frame.f_code.co_filename
+    return package == home or not file.startswith(("<frozen", *_library_folders()))
+
+
+@functools.cache
+def _library_folders() -> tuple[str, ...]:
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    found = {sysconfig.get_path(name) for name in names}
+    return tuple({*found, *(str(Path(folder).resolve()) for folder in found)})

@@ -1,0 +1,177 @@
+"""The context: what a handler is told of its job and lent for it, and what it leaves for its worker."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextvars import ContextVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+import attrs
+import trio
+
+from trio_graphile._client import Client
+from trio_graphile._database import queue
+from trio_graphile._database.connection import Connection, Isolation
+from trio_graphile._database.database import Database
+from trio_graphile._exceptions import JobLost, StatementFailed
+from trio_graphile._model.jobs import Job
+from trio_graphile._model.json import encode
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+CURRENT_JOB: ContextVar[Job | None] = ContextVar("trio_graphile_current_job", default=None)
+"""Set by whoever calls a handler."""
+_CANCELLED = object()
+
+
+def current_job() -> Job | None:
+    """Return the job whose handler this code is called by, in whatever lane; None outside of handlers."""
+    return CURRENT_JOB.get()
+
+
+class Completion(enum.Enum):
+    """How far a handler has come with completing its job itself."""
+
+    NONE = "none"
+    IN_DOUBT = "in doubt"
+    """The commit was sent, and nobody knows what became of it."""
+    DONE = "done"
+
+
+@attrs.define(eq=False)
+class JobNotes:
+    """What a handler leaves with its context for the worker."""
+
+    progress: Any = None
+    payload_json: str | None = None
+    """The checkpoint: what the payload is replaced by if the job has to run again."""
+    completion: Completion = Completion.NONE
+    # Kept to be cancelled by the worker; never a shield.
+    calls: set[trio.CancelScope] = attrs.field(factory=set)  # noqa: TID251
+    """What the handler's thread is waiting for in the event loop."""
+    is_told_to_stop: bool = False
+
+    def tell_to_stop(self) -> None:
+        """Cancel what the handler's thread is waiting for, and whatever it will wait for."""
+        self.is_told_to_stop = True
+        for scope in self.calls:
+            scope.cancel()
+
+
+class JobLogger(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose records carry `job_id`, `task` and `attempt`, and what the caller adds."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """Add the job's fields to those of the caller."""
+        kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
+        return msg, kwargs
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class JobContext:
+    """What a handler is told of its job and lent for it.
+
+    Plain functions, which run in a thread, use all of it but the async methods, and these through `run`.
+    """
+
+    job: Job
+    client: Client
+    """Adds further jobs, on sessions of the pool: in a transaction with this job only through
+    `complete_in_transaction`."""
+    database: Database
+    worker_id: str = ""
+    state: Any = attrs.field(default=None, repr=False)
+    """Whatever the worker was made with."""
+    stopping: trio.Event = attrs.field(factory=trio.Event, repr=False)
+    """Set when the worker begins to stop; the handler has the grace period left. A thread asks
+    `stopping.is_set()`."""
+    _notes: JobNotes = attrs.field(factory=JobNotes, repr=False)
+    _to_json: Callable[[Any], str] = attrs.field(default=encode, repr=False)
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is: 1 at the first."""
+        return self.job.attempts
+
+    @property
+    def logger(self) -> JobLogger:
+        """The logger `trio_graphile.job`, whose records carry `job_id`, `task` and `attempt` here."""
+        fields = {
+            "job_id": self.job.id,
+            "task": self.job.task_identifier,
+            "attempt": self.job.attempts,
+        }
+        return JobLogger(logging.getLogger("trio_graphile.job"), fields)
+
+    def report(self, progress: object) -> None:
+        """Say how far the job has come, in whatever form: `Worker.statistics` shows it. Kept in memory."""
+        self._notes.progress = progress
+
+    def checkpoint(self, payload: Any) -> None:
+        """Remember from where to go on if this run does not come to its end.
+
+        `payload`, of the task's type, replaces that of the job when it fails, snoozes or is given back. It is
+        kept in memory until then: a worker that is killed forgets it. Raises `PayloadInvalid`.
+        """
+        self._notes.payload_json = self._to_json(payload)
+
+    @contextlib.asynccontextmanager
+    async def complete_in_transaction(self, isolation: Isolation | None = None) -> AsyncIterator[Connection]:
+        """Lend a session with a transaction that completes the job: what is written there happens once.
+
+        At the end of the body the job is deleted and all is committed together; if it raises, all is rolled
+        back, and the job is as it was. Raises `JobLost`, and rolls back, if the job was taken from us
+        meanwhile or is completed already. What the handler does afterwards is its own affair: an exception
+        is logged then, and the job stays completed.
+        """
+        notes = self._notes
+        if notes.completion is not Completion.NONE:
+            raise JobLost(self.job.id)
+        async with self.database.connection() as connection:
+            try:
+                async with connection.transaction(isolation):
+                    yield connection
+                    if not await queue.complete_jobs(connection, self.worker_id, [self.job]):
+                        raise JobLost(self.job.id)
+                    notes.completion = Completion.IN_DOUBT
+            except StatementFailed:
+                notes.completion = Completion.NONE  # a commit that is refused is none
+                raise
+            notes.completion = Completion.DONE
+
+    async def run_asyncio(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+        """Run an asyncio function in the asyncio loop that is open beside us, and return what it returns.
+
+        If cancelled, its asyncio task is, and is waited for. Raises whatever it raises.
+        """
+        return await self.database.run_asyncio(function, *args)
+
+    def run(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
+        """From a plain function: run an async function in the worker's event loop and wait for it.
+
+        When the handler is cancelled, the call is, and `trio.Cancelled` is raised here as by
+        `trio.from_thread.check_cancelled`. Raises whatever the function raises.
+        """
+        notes = self._notes
+
+        async def call() -> T | object:
+            # Kept to be cancelled by the worker; never a shield.
+            with trio.CancelScope() as scope:  # noqa: TID251
+                notes.calls.add(scope)
+                try:
+                    if notes.is_told_to_stop:
+                        scope.cancel()
+                    return await function(*args)
+                finally:
+                    notes.calls.discard(scope)
+            return _CANCELLED
+
+        result = trio.from_thread.run(call)
+        if result is _CANCELLED:
+            trio.from_thread.check_cancelled()
+            raise AssertionError("it was cancelled, and its thread was not told")
+        return result  # type: ignore[return-value]  # the only other object is gone

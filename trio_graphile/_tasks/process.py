@@ -1,0 +1,90 @@
+"""The other side of the lane `process`: how a process finds a handler and calls it.
+
+Functions are not sent, only named: the process imports the handler's module and finds the task there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import threading
+from multiprocessing import connection, parent_process
+
+import attrs
+
+from trio_graphile._exceptions import TaskInvalid
+from trio_graphile._model.failures import Failure, format_trace
+from trio_graphile._model.jobs import Job
+from trio_graphile._tasks.context import CURRENT_JOB
+from trio_graphile._tasks.signature import function_of
+from trio_graphile._tasks.task import Task
+
+
+@attrs.frozen
+class Address:
+    """Where a process finds a task."""
+
+    identifier: str
+    module: str
+    name: str
+
+    def find(self) -> Task[object]:
+        """Return the task. Raises `TaskInvalid` if it is not there."""
+        found: object = importlib.import_module(self.module)
+        for part in self.name.split("."):
+            found = getattr(found, part, None)
+        if not isinstance(found, Task) or found.identifier != self.identifier:
+            raise TaskInvalid(
+                self.identifier,
+                f"a process looks for it as {self.name!r} in the module {self.module!r}, in vain: a handler"
+                " of the lane 'process' keeps the name under which it is defined",
+            )
+        return found
+
+
+def address_of(task: Task[object]) -> Address:
+    """Return where a process finds a task. Raises `TaskInvalid` if it would not find it."""
+    function = function_of(task.handler)
+    address = Address(task.identifier, function.__module__, function.__qualname__)
+    address.find()
+    return address
+
+
+def call_in_process(address: Address, job: Job) -> Failure | None:
+    """Call the handler of a job; return None if all went well. Runs in the other process."""
+    task = address.find()
+    CURRENT_JOB.set(job)
+    try:
+        return task.judge(task.call(task.from_json(job.payload_json), None), job.payload_json)
+    except Exception as error:  # noqa: BLE001  # a handler may raise anything, and not everything can be sent
+        return attrs.evolve(task.failure(error), trace=format_trace(error))
+    finally:
+        CURRENT_JOB.set(None)
+
+
+@attrs.define
+class Retirement:
+    """Says after each job of a process whether it was the last. Counts in that process."""
+
+    _limit: int | None
+    _served: int = 0
+
+    def __call__(self) -> bool:
+        """Count one more job."""
+        self._served += 1
+        return self._limit is not None and self._served >= self._limit
+
+
+def prepare_process() -> None:
+    """Leave the end of this process to the worker: no signal ends it, and it does not outlive the worker."""
+    for number in (signal.SIGTERM, signal.SIGHUP):  # a supervisor may send them to the whole group
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_die_with_parent, name="parent watch", daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)

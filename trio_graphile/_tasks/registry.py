@@ -1,0 +1,183 @@
+"""The registry: the tasks of a program, by identifier, and the decorators that make them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Protocol, TypeVar, Unpack, overload
+
+import attrs
+from cattrs import StructureHandlerNotFoundError
+
+from trio_graphile._exceptions import DuplicateTask, OptionInvalid, TaskInvalid, UnknownTask
+from trio_graphile._model.batches import BatchResult
+from trio_graphile._model.jobs import check_identifier
+from trio_graphile._model.payloads import PayloadFormat, PayloadFormats, UnknownKeys
+from trio_graphile._model.task_options import TaskOptions, TaskSettings
+from trio_graphile._tasks.context import JobContext
+from trio_graphile._tasks.signature import (
+    choose_lane,
+    function_of,
+    locals_of,
+    read_signature,
+    unknown_name,
+)
+from trio_graphile._tasks.task import Task
+
+PayloadT = TypeVar("PayloadT")
+ItemT = TypeVar("ItemT")
+
+
+class TaskDecorator(Protocol):
+    """Makes a task of a handler; its payload type is read from the handler's annotation."""
+
+    @overload
+    def __call__(self, handler: Callable[[], object], /) -> Task[None]: ...
+    @overload
+    def __call__(self, handler: Callable[[JobContext], object], /) -> Task[None]: ...
+    @overload
+    def __call__(self, handler: Callable[[PayloadT], object], /) -> Task[PayloadT]: ...
+    @overload
+    def __call__(self, handler: Callable[[PayloadT, JobContext], object], /) -> Task[PayloadT]: ...
+    def __call__(self, handler: Callable[..., object], /) -> Task[Any]:
+        """Register the handler and return its task."""
+        ...
+
+
+class BatchDecorator(Protocol):
+    """Makes a batch task of a handler, which takes a list of items and says which of them failed."""
+
+    @overload
+    def __call__(self, handler: Callable[[list[ItemT]], Awaitable[BatchResult]], /) -> Task[list[ItemT]]: ...
+    @overload
+    def __call__(
+        self, handler: Callable[[list[ItemT], JobContext], Awaitable[BatchResult]], /
+    ) -> Task[list[ItemT]]: ...
+    @overload
+    def __call__(self, handler: Callable[[list[ItemT]], BatchResult], /) -> Task[list[ItemT]]: ...
+    @overload
+    def __call__(self, handler: Callable[[list[ItemT], JobContext], BatchResult], /) -> Task[list[ItemT]]: ...
+    def __call__(self, handler: Callable[..., object], /) -> Task[Any]:
+        """Register the handler and return its task."""
+        ...
+
+
+class TaskRegistry:
+    """The tasks of a program, by identifier.
+
+    `unknown_keys` says what becomes of a stored payload with keys that its type does not know: the job fails,
+    or they are ignored. What crontabs and tracing of other workers add (`_cron`, `_trace`) is ignored in any
+    case.
+    """
+
+    def __init__(self, *, unknown_keys: UnknownKeys = "refuse") -> None:
+        self._tasks: dict[str, Task[Any]] = {}
+        self._formats = PayloadFormats(unknown_keys)
+
+    def task(self, identifier: str, **settings: Unpack[TaskSettings]) -> TaskDecorator:
+        """Return a decorator that makes a task of a function; the settings are the fields of `TaskOptions`.
+
+        The function takes the payload, then the `JobContext`; both may be left out. An async function runs in
+        the event loop, a plain one in a thread, or in a process with `lane="process"`. The identifier stands
+        in the database, so it is written out: renaming the function must not orphan rows. Raises
+        `OptionInvalid`, `DuplicateTask` and, when the function cannot be a handler, `TaskInvalid`.
+        """
+        decorator: TaskDecorator = self._decorator(identifier, settings, is_batch=False)
+        return decorator
+
+    def batch_task(self, identifier: str, **settings: Unpack[TaskSettings]) -> BatchDecorator:
+        """Return a decorator that makes a batch task: one job, whose payload is a list of items.
+
+        The function takes the list instead of the payload. It returns None if all went well, or a list with
+        None or an exception for each item: then the job fails, and the failed items alone are tried again. If
+        it raises, all are. Otherwise as `task`.
+        """
+        decorator: BatchDecorator = self._decorator(identifier, settings, is_batch=True)
+        return decorator
+
+    def include(self, other: TaskRegistry) -> None:
+        """Take over all tasks of another registry, or none and raise `DuplicateTask`."""
+        for identifier in other.identifiers:
+            if identifier in self._tasks:
+                raise DuplicateTask(identifier)
+        self._tasks.update(other._tasks)
+
+    @property
+    def identifiers(self) -> tuple[str, ...]:
+        """The identifiers of all tasks, in the order of their registration."""
+        return tuple(self._tasks)
+
+    def __getitem__(self, identifier: str) -> Task[Any]:
+        try:
+            return self._tasks[identifier]
+        except KeyError:
+            raise UnknownTask(identifier) from None
+
+    def __contains__(self, identifier: object) -> bool:
+        return identifier in self._tasks
+
+    def __iter__(self) -> Iterator[Task[Any]]:
+        return iter(tuple(self._tasks.values()))
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __repr__(self) -> str:
+        return f"<TaskRegistry of {', '.join(self._tasks) or 'nothing'}>"
+
+    def _decorator(self, identifier: str, settings: TaskSettings, *, is_batch: bool) -> Any:
+        check_identifier(identifier)
+        _check_names(settings)
+        options = TaskOptions(**settings)
+
+        def register(handler: Callable[..., object], /) -> Task[Any]:
+            if identifier in self._tasks:
+                raise DuplicateTask(identifier)
+            scope = sys._getframe(1).f_locals  # noqa: SLF001  # where classes local to a function are found
+            task = self._make_task(identifier, handler, scope, options, is_batch=is_batch)
+            self._tasks[identifier] = task
+            return task
+
+        return register
+
+    def _make_task(
+        self,
+        identifier: str,
+        handler: Callable[..., object],
+        scope: Mapping[str, Any],
+        options: TaskOptions,
+        *,
+        is_batch: bool,
+    ) -> Task[Any]:
+        lane = choose_lane(identifier, handler, options.lane)
+        signature = read_signature(identifier, handler, scope, lane=lane, is_batch=is_batch)
+        if is_batch and not signature.wants_payload:
+            raise TaskInvalid(identifier, "a batch handler takes the list of items")
+        return Task(
+            identifier=identifier,
+            handler=handler,
+            lane=lane,
+            is_batch=is_batch,
+            wants_payload=signature.wants_payload,
+            wants_context=signature.wants_context,
+            options=options,
+            home=str(getattr(function_of(handler), "__module__", None)).partition(".")[0],
+            format=self._format_for(identifier, signature.payload_type, scope),
+        )
+
+    def _format_for(self, identifier: str, payload_type: Any, scope: Mapping[str, Any]) -> PayloadFormat[Any]:
+        try:
+            if attrs.has(payload_type):
+                attrs.resolve_types(payload_type, localns=locals_of(payload_type, scope))
+            return self._formats.format_for(payload_type)
+        except NameError as error:
+            raise TaskInvalid(identifier, unknown_name(error)) from error
+        except StructureHandlerNotFoundError as error:
+            raise TaskInvalid(identifier, f"JSON cannot be read as {error.type_!r}") from error
+
+
+def _check_names(settings: Mapping[str, object]) -> None:
+    known = TaskSettings.__annotations__
+    for name in settings:
+        if name not in known:
+            raise OptionInvalid(name, f"there is no such option; there are {', '.join(known)}")

@@ -1,0 +1,142 @@
+"""Reading a handler: which lane it suits, which parameters it has, and of what type its payload is."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from typing import Any, get_type_hints
+
+import attrs
+
+from trio_graphile._exceptions import TaskInvalid
+from trio_graphile._model.strict import is_array, is_homogeneous, name_of
+from trio_graphile._model.task_options import Lane
+from trio_graphile._tasks.context import JobContext
+
+
+@attrs.frozen(kw_only=True)
+class Signature:
+    """What a handler takes."""
+
+    payload_type: Any
+    """`NoneType` if it takes none."""
+    wants_payload: bool
+    wants_context: bool
+
+
+def read_signature(
+    identifier: str, handler: Callable[..., object], scope: Mapping[str, Any], *, lane: Lane, is_batch: bool
+) -> Signature:
+    """Return what a handler takes, or raise `TaskInvalid` for what nobody could give it.
+
+    `scope` holds the local names where the task is made.
+    """
+    parameters = _parameters(identifier, handler)
+    wants_context = bool(parameters) and _is_context(parameters[-1])
+    payload = parameters[: len(parameters) - wants_context]
+    if len(payload) > 1 or any(map(_is_context, payload)):
+        names = ", ".join(parameter.name for parameter in parameters)
+        raise TaskInvalid(
+            identifier,
+            f"its parameters are ({names}); right are (payload, context), each of which may be left out",
+        )
+    if wants_context and lane == "process":
+        raise TaskInvalid(
+            identifier, "a process cannot be lent a context: `current_job()` says there which job it is"
+        )
+    payload_type = _resolve(identifier, handler, payload[0], scope) if payload else types.NoneType
+    if is_batch:
+        payload_type = _batch_type(identifier, payload_type)
+    return Signature(payload_type=payload_type, wants_payload=bool(payload), wants_context=wants_context)
+
+
+def choose_lane(identifier: str, handler: Any, wanted: Lane | None) -> Lane:
+    """Return where a handler runs: where its task wants it, if it can. Raises `TaskInvalid`."""
+    if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
+        raise TaskInvalid(identifier, "a function that returns is needed, not a generator")
+    if not callable(handler) or isinstance(handler, type):
+        raise TaskInvalid(identifier, f"a function is needed, not {handler!r}")
+    if _is_async(handler):
+        if wanted in ("thread", "process"):
+            raise TaskInvalid(identifier, f"the lane {wanted!r} needs a plain function, not an async one")
+        return "async"
+    if wanted == "async":
+        raise TaskInvalid(identifier, "the lane 'async' needs an async function, not a plain one")
+    if wanted == "process" and "<" in function_of(handler).__qualname__:
+        raise TaskInvalid(
+            identifier, "a process finds a handler by its name: define it at the top level of a module"
+        )
+    return wanted or "thread"
+
+
+def function_of(handler: Any) -> Any:
+    """Return the function that is called in the end: of a partial, a decorated one, or a callable object."""
+    if isinstance(handler, functools.partial):
+        return function_of(handler.func)
+    return inspect.unwrap(handler if inspect.isroutine(handler) else type(handler).__call__)
+
+
+def locals_of(definition: Any, scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the local names that the annotations of a function or class may use, if it is local itself."""
+    return dict(scope) if "<locals>" in definition.__qualname__ else {}
+
+
+def unknown_name(error: NameError) -> str:
+    """Say what to do about a name in an annotation that means nothing."""
+    return (
+        f"the annotation of its payload names {error.name!r}, which is not known where the task is made: "
+        "define it there or at the top of its module, and import it at run time, not for type checkers alone"
+    )
+
+
+def _parameters(identifier: str, handler: Callable[..., object]) -> list[inspect.Parameter]:
+    """Return the parameters that we have to fill, or raise `TaskInvalid` for those that we cannot."""
+    found: list[inspect.Parameter] = []
+    for parameter in inspect.signature(handler).parameters.values():
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            found.append(parameter)
+        elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
+            raise TaskInvalid(identifier, f"nobody would fill the keyword-only parameter {parameter.name!r}")
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            raise TaskInvalid(
+                identifier, f"*{parameter.name} does not say what it takes: (payload, context) would"
+            )
+    return found
+
+
+def _is_context(parameter: inspect.Parameter) -> bool:
+    annotation = parameter.annotation
+    if isinstance(annotation, str):
+        return parameter.name == "context" or annotation.rpartition(".")[2].strip("\"' ") == "JobContext"
+    return parameter.name == "context" or annotation is JobContext
+
+
+def _resolve(
+    identifier: str, handler: Callable[..., object], parameter: inspect.Parameter, scope: Mapping[str, Any]
+) -> Any:
+    if parameter.annotation is parameter.empty:
+        return Any
+    annotated = types.SimpleNamespace(__annotations__={"payload": parameter.annotation})
+    try:
+        function = function_of(handler)
+        names = getattr(function, "__globals__", {})
+        return get_type_hints(annotated, names, locals_of(function, scope), include_extras=True)["payload"]
+    except NameError as error:
+        raise TaskInvalid(identifier, unknown_name(error)) from error
+
+
+def _batch_type(identifier: str, payload_type: Any) -> Any:
+    if payload_type is Any:
+        return list[Any]
+    if is_array(payload_type) and is_homogeneous(payload_type):
+        return payload_type
+    raise TaskInvalid(
+        identifier,
+        f"the payload of a batch is a list of items, as in list[Document], not {name_of(payload_type)}",
+    )
+
+
+def _is_async(handler: object) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)

@@ -1,0 +1,55 @@
+"""Cancellations: hears that somebody wants a job of this worker to be cancelled, and has it done.
+
+A request is obeyed once, also where the database could not be told so in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import attrs
+import trio
+
+from trio_graphile._database.session import persist
+from trio_graphile._model.cancellation import CancelRequest
+from trio_graphile._model.jobs import Job
+
+
+@attrs.define(eq=False, kw_only=True)
+class Cancellations:
+    """Looks when it is nudged, and by itself now and then: a nudge may be lost, or nobody may listen."""
+
+    _look: Callable[[], Awaitable[list[CancelRequest]]]
+    _forget: Callable[[Sequence[CancelRequest]], Awaitable[None]]
+    """Says that requests were heard."""
+    _cancel: Callable[[Job, CancelRequest], None]
+    _known: Mapping[int, Job]
+    """All jobs between their claim and their record, by id."""
+    _interval: float
+    """How often to look by itself while there are jobs, in seconds."""
+    _nudged: trio.Event = attrs.field(factory=trio.Event)
+    _obeyed: set[CancelRequest] = attrs.field(factory=set)
+    """Requests that may still stand in the table."""
+
+    def nudge(self) -> None:
+        """Take notice that there may be a request."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Obey until cancelled."""
+        while True:
+            with trio.move_on_after(self._interval):
+                await self._nudged.wait()
+            if self._nudged.is_set() or self._known:
+                self._nudged = trio.Event()
+                await self._obey()
+
+    async def _obey(self) -> None:
+        requests = await persist(self._look, what="looking for cancellations")
+        for request in requests:
+            job = self._known.get(request.job_id)
+            if job is not None and request not in self._obeyed:
+                self._cancel(job, request)
+        self._obeyed = set(requests)
+        if requests:
+            await persist(lambda: self._forget(requests), what="forgetting cancellations")

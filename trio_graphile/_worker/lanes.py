@@ -1,0 +1,297 @@
+"""The lanes: how a handler is called in the event loop, a thread or a process, and how it is interrupted.
+
+Each lane runs one job inside the scope by which it can be interrupted, and tells how that ended:
+
+- async: the handler is cancelled at its next checkpoint, and is waited for.
+- thread: it is told (`trio.from_thread.check_cancelled`) and waited for; once the worker itself has to end,
+  only for as long as it has patience. Then it is given up, and named.
+- process: it is killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+import attrs
+import trio
+
+from trio_graphile._exceptions import OptionInvalid, TaskInvalid
+from trio_graphile._model.failures import Failure
+from trio_graphile._model.jobs import Job
+from trio_graphile._model.options import ProcessOptions
+from trio_graphile._model.outcomes import AbandonedThread
+from trio_graphile._tasks.context import CURRENT_JOB, JobContext, JobNotes
+from trio_graphile._tasks.process import Address, Retirement, address_of, call_in_process, prepare_process
+from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile._tasks.task import Task
+from trio_graphile._worker.places import describe_place
+
+logger = logging.getLogger("trio_graphile.worker")
+
+T = TypeVar("T")
+
+
+class End(enum.Enum):
+    """How a handler ended that did not fail."""
+
+    RETURNED = "returned"
+    INTERRUPTED = "interrupted"
+
+
+Ended: TypeAlias = End | Failure
+
+
+class ProcessPool(Protocol):
+    """What runs a function in another process: a context of trio-parallel."""
+
+    async def run_sync(
+        self,
+        function: Callable[..., T],
+        *args: Any,
+        kill_on_cancel: bool,
+        limiter: trio.CapacityLimiter,
+    ) -> T: ...
+
+
+@attrs.define(eq=False, kw_only=True)
+class Call(JobNotes):
+    """One call of a handler: of which job, with what context, and the scope that interrupts it."""
+
+    task: Task[Any]
+    job: Job
+    context: JobContext = attrs.field(init=False)
+    """Whose notes this is."""
+    # Kept to be cancelled by somebody else; never a shield.
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # noqa: TID251
+
+
+@attrs.define(eq=False, kw_only=True)
+class Lanes:
+    """Calls handlers, each in its lane."""
+
+    _patience: float
+    """How long a thread is waited for once the worker has to end, in seconds."""
+    _threads: trio.CapacityLimiter
+    """Not Trio's own, which handlers may use up for what they do. One token for each slot."""
+    _process_options: ProcessOptions
+    abandoned: list[AbandonedThread] = attrs.field(factory=list)
+    _pool: ProcessPool | None = None
+    _processes: trio.CapacityLimiter = attrs.field(init=False)
+    _addresses: dict[str, Address] = attrs.field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._processes = trio.CapacityLimiter(self._process_options.count)
+
+    def prepare(self, tasks: TaskRegistry) -> None:
+        """Find the handlers that run in processes, as a process will.
+
+        Raises `OptionInvalid` where trio-parallel is missing, `TaskInvalid` for one that would not be found.
+        """
+        self._addresses = {task.identifier: address_of(task) for task in tasks if task.lane == "process"}
+        if self._addresses:
+            _import_trio_parallel()
+
+    @contextlib.asynccontextmanager
+    async def open(self, closing_timeout: float) -> AsyncIterator[None]:
+        """Have processes at hand for as long as the body lasts, if a task needs them.
+
+        Idle ones have `closing_timeout` seconds to end by themselves, then they are killed.
+        """
+        if not self._addresses:
+            yield
+            return
+        trio_parallel = _import_trio_parallel()
+        error: BaseException | None = None
+        try:
+            async with trio_parallel.open_worker_context(
+                idle_timeout=self._process_options.idle_timeout,
+                init=prepare_process,
+                retire=Retirement(self._process_options.jobs_per_process),
+                grace_period=closing_timeout,
+            ) as self._pool:
+                try:
+                    yield
+                except BaseException as raised:
+                    error = raised
+                    raise
+        except trio_parallel.BrokenWorkerError as broken:
+            logger.warning("idle processes did not end in time: %s", broken.args[0])
+            if error is not None:
+                raise error from None
+        finally:
+            self._pool = None
+
+    async def call(self, call: Call) -> Ended:
+        """Call a handler and wait for its end. Raises what it raises, cancellation included."""
+        token = CURRENT_JOB.set(call.job)
+        try:
+            match call.task.lane:
+                case "async":
+                    return await self._call_async(call)
+                case "thread":
+                    return await self._call_in_thread(call)
+                case "process":
+                    return await self._call_in_process(call)
+        finally:
+            CURRENT_JOB.reset(token)
+
+    async def _call_async(self, call: Call) -> Ended:
+        task, text = call.task, call.job.payload_json
+        with call.scope:
+            return _ended(task.judge(await task.call(task.from_json(text), call.context), text))
+        return End.INTERRUPTED
+
+    async def _call_in_process(self, call: Call) -> Ended:
+        address = self._addresses.get(call.task.identifier)
+        if self._pool is None or address is None:
+            raise TaskInvalid(call.task.identifier, "it was registered after the worker had started")
+        trio_parallel = _import_trio_parallel()
+        try:
+            with call.scope:
+                return _ended(
+                    await self._pool.run_sync(
+                        call_in_process, address, call.job, kill_on_cancel=True, limiter=self._processes
+                    )
+                )
+        except trio_parallel.BrokenWorkerError as broken:
+            return Failure(f"its process died, with exit code {broken.args[-1].exitcode}")
+        return End.INTERRUPTED
+
+    async def _call_in_thread(self, call: Call) -> Ended:
+        thread = _HandlerThread(call)
+        try:
+            with call.scope:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                await thread.run(self._threads)
+            await self._wait_ended(thread)
+        except trio.Cancelled:  # noqa: ASYNC103  # where it is not raised here, the slot meets it again
+            if not thread.is_started:
+                raise
+            with trio.move_on_after(self._patience, shield=True):
+                await thread.ended.wait()
+            if thread.result is None:
+                self._abandon(thread)
+            if thread.result is None or thread.result.is_interrupted:
+                raise
+            # Its last word counts, as that of a handler that was cancelled too late.
+        return End.INTERRUPTED if thread.result is None else thread.result.unwrap()
+
+    async def _wait_ended(self, thread: _HandlerThread) -> None:
+        """Wait for a thread that was interrupted alone: as long as it runs, its job is nobody else's."""
+        if not thread.is_started or thread.ended.is_set():
+            return
+        with trio.move_on_after(self._patience):
+            await thread.ended.wait()
+            return
+        found = thread.describe()
+        logger.warning(
+            "job %d (%s) was told to stop and goes on, at %s; its slot waits",
+            found.job_id,
+            found.task_identifier,
+            found.place,
+        )
+        await thread.ended.wait()
+
+    def _abandon(self, thread: _HandlerThread) -> None:
+        found = thread.describe()
+        self.abandoned.append(found)
+        logger.error(
+            "job %d (%s) goes on in the thread %r although the worker ends, at %s",
+            found.job_id,
+            found.task_identifier,
+            found.thread,
+            found.place,
+        )
+
+
+@attrs.frozen
+class _Result:
+    """What came of a call in a thread."""
+
+    ended: Ended = End.INTERRUPTED
+    error: BaseException | None = None
+
+    @property
+    def is_interrupted(self) -> bool:
+        return self.error is None and self.ended is End.INTERRUPTED
+
+    def unwrap(self) -> Ended:
+        if self.error is not None:
+            raise self.error
+        return self.ended
+
+
+@attrs.define(eq=False)
+class _HandlerThread:
+    """A handler in a thread. It can be left before it has ended, and be waited for all the same."""
+
+    _call: Call
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    result: _Result | None = None
+    is_started: bool = False
+    _identity: int = 0
+    _token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token)
+
+    async def run(self, limiter: trio.CapacityLimiter) -> None:
+        """Run it and wait for its end, or until we are cancelled: then it is told, and goes on."""
+        # Not cancelled now, and the limiter has a token for each slot: so the thread does start.
+        self.is_started = True
+        try:
+            await trio.to_thread.run_sync(
+                self._run, abandon_on_cancel=True, limiter=limiter, thread_name=self._name
+            )
+        except trio.Cancelled:
+            self._call.tell_to_stop()
+            raise
+
+    def describe(self) -> AbandonedThread:
+        """Say which thread it is and where."""
+        job = self._call.job
+        return AbandonedThread(
+            job_id=job.id,
+            task_identifier=job.task_identifier,
+            thread=self._name,
+            place=describe_place(self._identity),
+        )
+
+    @property
+    def _name(self) -> str:
+        return f"job {self._call.job.id}"
+
+    def _run(self) -> None:
+        """Call the handler; in the thread."""
+        self._identity = threading.get_ident()
+        try:
+            self.result = self._call_handler()
+        finally:
+            with contextlib.suppress(trio.RunFinishedError):  # nobody is left to hear it
+                self._token.run_sync_soon(self.ended.set)
+
+    def _call_handler(self) -> _Result:
+        task, text = self._call.task, self._call.job.payload_json
+        try:
+            result = task.call(task.from_json(text), self._call.context)
+            return _Result(_ended(task.judge(result, text)))
+        except trio.Cancelled:  # noqa: ASYNC103  # it was told, and heard; this is not the thread of Trio
+            return _Result()  # noqa: ASYNC104  # as above
+        except BaseException as error:  # noqa: BLE001  # it is raised where the job is run
+            return _Result(error=error)
+
+
+def _ended(failure: Failure | None) -> Ended:
+    return End.RETURNED if failure is None else failure
+
+
+def _import_trio_parallel() -> Any:
+    try:
+        import trio_parallel  # type: ignore[import-untyped]  # noqa: PLC0415  # it has no py.typed, and only who has tasks in processes pays for it
+    except ModuleNotFoundError:
+        raise OptionInvalid(
+            "lane", "tasks in processes need trio-parallel: pip install 'trio-graphile[processes]'"
+        ) from None
+    return trio_parallel
