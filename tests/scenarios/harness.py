@@ -9,30 +9,28 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import attrs
 import trio
 
+from tests.scenarios.tempers import REASON, FailingRegistry, Journal, make_tasks
 from trio_graphile import (
     Client,
     Database,
     DatabaseError,
-    Job,
-    JobContext,
     LocalQueueOptions,
+    ProcessOptions,
     ShutdownOptions,
     ShutdownReport,
-    TaskRegistry,
     Worker,
     WorkerCrashed,
     WorkerOptions,
 )
 from trio_graphile._database.connection import Row
 from trio_graphile._database.session import persist
-from trio_graphile._model.failures import describe_error
 
 GRACE_PERIOD = 0.02
 FLUSH_TIMEOUT = 4.0
@@ -62,98 +60,6 @@ class ActAt(trio.abc.Instrument):
             trio.lowlevel.remove_instrument(self)
 
 
-@attrs.define
-class Journal:
-    """What the handlers themselves know of a run."""
-
-    running: set[int] = attrs.field(factory=set)
-    finished: set[int] = attrs.field(factory=set)
-    raised: dict[int, str] = attrs.field(factory=dict)
-    queues: dict[str, int] = attrs.field(factory=dict)
-    violations: list[str] = attrs.field(factory=list)
-    progress: trio.Event = attrs.field(factory=trio.Event)
-
-    @contextlib.contextmanager
-    def handling(self, job: Job) -> Iterator[None]:
-        if job.id in self.running:
-            self.violations.append(f"job {job.id} runs twice at once")
-        if job.queue_name is not None and self.queues.get(job.queue_name):
-            self.violations.append(f"queue {job.queue_name!r} overlaps")
-        self.running.add(job.id)
-        if job.queue_name is not None:
-            self.queues[job.queue_name] = job.id
-        try:
-            yield
-            self.finished.add(job.id)
-        except (RuntimeError, DatabaseError) as error:
-            self.raised[job.id] = describe_error(error)
-            raise
-        finally:
-            self.running.discard(job.id)
-            if job.queue_name is not None:
-                self.queues[job.queue_name] = 0
-            self.progress.set()
-
-    async def wait_until(self, enough: Callable[[], bool]) -> None:
-        while not enough():
-            self.progress = trio.Event()
-            await self.progress.wait()
-
-
-class FailingRegistry(TaskRegistry):
-    """A registry that breaks: the service that asks it next fails, for no reason that passes."""
-
-    broken = False
-
-    @property
-    def identifiers(self) -> tuple[str, ...]:
-        if self.broken:
-            raise LookupError("the registry is broken")
-        return super().identifiers
-
-
-def make_tasks(journal: Journal) -> FailingRegistry:
-    """Return handlers of every temper."""
-    tasks = FailingRegistry()
-
-    @tasks.task("instant")
-    async def instant(context: JobContext) -> None:
-        with journal.handling(context.job):
-            pass
-
-    @tasks.task("brief")
-    async def brief(context: JobContext) -> None:
-        with journal.handling(context.job):
-            await trio.lowlevel.checkpoint()
-            await trio.lowlevel.checkpoint()
-
-    @tasks.task("failing")
-    async def failing(context: JobContext) -> None:
-        with journal.handling(context.job):
-            await trio.lowlevel.checkpoint()
-            raise RuntimeError("as it should")
-
-    @tasks.task("family")
-    async def family(context: JobContext) -> None:
-        """Its own nursery turns a cancellation into a group."""
-        with journal.handling(context.job):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.lowlevel.checkpoint)
-                nursery.start_soon(trio.lowlevel.checkpoint)
-
-    @tasks.task("asking")
-    async def asking(context: JobContext) -> None:
-        with journal.handling(context.job):
-            await context.database.fetch_value("select 1")
-
-    @tasks.task("endless")
-    async def endless(context: JobContext) -> None:
-        with journal.handling(context.job):
-            await trio.sleep_forever()
-
-    return tasks
-
-
 @attrs.frozen(kw_only=True)
 class Scenario:
     """Jobs to add, and how the undisturbed run would go."""
@@ -164,6 +70,8 @@ class Scenario:
     """When an undisturbed run is stopped."""
     once: bool = False
     prefetch: int = 0
+    during: Callable[[Client, Journal], Awaitable[None]] | None = None
+    """What somebody else does meanwhile."""
 
 
 REFUSED_PRIORITY = 7
@@ -196,6 +104,10 @@ class Trial:
     worker: Worker = attrs.field(init=False)
     report: ShutdownReport | None = None
     ended_at: float | None = None
+    settling_ids: set[int] = attrs.field(factory=set)
+    """Jobs that are completed by their handlers."""
+    unseen_ids: set[int] = attrs.field(factory=set)
+    """Jobs whose handlers run in processes, where there is no journal."""
 
     def __attrs_post_init__(self) -> None:
         self.tasks = make_tasks(self.journal)
@@ -203,6 +115,7 @@ class Trial:
             concurrency=self.scenario.concurrency,
             poll_interval=0.5,
             local_queue=LocalQueueOptions(size=self.scenario.prefetch),
+            processes=ProcessOptions(count=1),
             shutdown=ShutdownOptions(grace_period=GRACE_PERIOD, flush_timeout=FLUSH_TIMEOUT),
         )
         self.worker = Worker(self.database, self.tasks, options)
@@ -215,6 +128,8 @@ class Trial:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._stop_when_enough)
+                    if self.scenario.during is not None:
+                        nursery.start_soon(self.scenario.during, Client(self.database), self.journal)
                     if self.scenario.once:
                         self.report = await self.worker.run_once()
                     else:
@@ -234,13 +149,15 @@ class Trial:
         return await persist(lambda: self.database.fetch(sql), what="looking")
 
     async def check(self) -> tuple[int, int]:
-        """Nothing is locked, every job has one of its three fates, and the right number of attempts.
+        """Nothing is locked, every job has one of its fates, and the right number of attempts.
 
         Returns how many jobs are left and how many were completed.
         """
         rows = await self._fetch("""
-            select id, priority, attempts, locked_by, last_error, run_at > now() as later
-            from graphile_worker._private_jobs
+            select jobs.id, tasks.identifier as task, jobs.priority, jobs.attempts, jobs.max_attempts,
+              jobs.locked_by, jobs.last_error, jobs.run_at > now() as later, jobs.payload::text as payload
+            from graphile_worker._private_jobs as jobs
+            join graphile_worker._private_tasks as tasks on tasks.id = jobs.task_id
         """)
         left = {row["id"]: row for row in rows}
         locked_queues = await self._fetch("""
@@ -253,22 +170,49 @@ class Trial:
         assert not journal.running, "a handler outlived the run"
         assert not locked_queues, "a queue is locked"
         assert not [row for row in rows if row["locked_by"] is not None], "a job is locked"
+        await self._check_effects(left.keys())
+        journal.finished |= self.unseen_ids - left.keys()
         refused = {row["id"] for row in rows if row["priority"] == REFUSED_PRIORITY} & journal.finished
         assert not journal.finished & left.keys() - refused, "a finished job is still there"
         for id_, row in left.items():
-            if id_ in refused:
-                assert (row["attempts"], row["later"]) == (1, True)
-                assert "not this one" in row["last_error"]
-            elif id_ in journal.raised:
-                assert (row["attempts"], row["last_error"]) == (1, journal.raised[id_])
-                assert row["later"], "no back-off"
-            else:
-                assert (row["attempts"], row["last_error"], row["later"]) == (0, None, False), dict(row)
+            self._check_fate(row, refused=id_ in refused)
         if self.report is not None:
             counts = (self.report.completed, self.report.failed, self.report.lost)
-            expected = (len(journal.finished - refused), len(journal.raised.keys() | refused), 0)
+            failed = journal.raised.keys() | refused | self._cancelled(left.values())
+            expected = (len(journal.finished - refused), len(failed), 0)
             assert counts == expected, f"reported {counts}, but it was {expected}"
+            assert not self.report.abandoned
         return len(left), len(journal.finished - refused)
+
+    async def _check_effects(self, left: Collection[int]) -> None:
+        """What handlers wrote in one transaction with the end of their jobs is there if these are not."""
+        effects = {row["job_id"] for row in await self._fetch("select job_id from public.effects")}
+        assert effects == self.settling_ids.difference(left)
+        for id_ in effects:  # whatever its handler was told of the commit
+            self.journal.raised.pop(id_, None)
+        self.journal.finished |= effects
+
+    def _check_fate(self, row: Row, *, refused: bool) -> None:
+        journal, id_ = self.journal, row["id"]
+        fate = (row["attempts"], row["last_error"], row["later"])
+        if refused:
+            assert (row["attempts"], row["later"]) == (1, True)
+            assert "not this one" in row["last_error"]
+        elif id_ in journal.raised:
+            assert fate == (1, journal.raised[id_], True)
+            if row["task"] == "batch":
+                assert row["payload"] == "[2]", "the wrong items are left"
+        elif id_ in journal.snoozed:
+            assert fate == (0, None, True)
+        elif row["last_error"] == REASON:
+            assert row["attempts"] == row["max_attempts"]
+            assert id_ in journal.cancel_requested
+        else:
+            assert fate == (0, None, False), dict(row)
+
+    def _cancelled(self, left: Iterable[Row]) -> set[int]:
+        """Return the jobs that were cancelled while they ran."""
+        return {row["id"] for row in left if row["last_error"] == REASON} & self.journal.interrupted
 
 
 Ending = Callable[[Trial], None]
@@ -303,6 +247,9 @@ _PROMPT = (ENDINGS["stop"], ENDINGS["worker_cancel"], ENDINGS["outer_cancel"])
 EMPTY = """
     update graphile_worker._private_jobs set locked_by = null;
     delete from graphile_worker._private_jobs;
+    delete from graphile_worker.trio_graphile_cancellations;
+    create table if not exists public.effects (job_id bigint primary key);
+    delete from public.effects;
     delete from graphile_worker._private_job_queues
 """
 
@@ -315,7 +262,9 @@ async def end_at(
     trial = Trial(database, database_url, scenario)
     client = Client(database, trial.tasks)
     await scenario.add(client)
-    total = len(await database.fetch("select id from graphile_worker._private_jobs"))
+    jobs = await database.fetch("select id, task_identifier from graphile_worker.jobs")
+    trial.settling_ids = {row["id"] for row in jobs if row["task_identifier"] == "settling"}
+    trial.unseen_ids = {row["id"] for row in jobs if row["task_identifier"] == "computing"}
 
     def act() -> None:
         trial.note_end()
@@ -326,7 +275,7 @@ async def end_at(
         await trial.run()
     ended = trio.current_time()
     left, completed = await trial.check()
-    assert left + completed == total, "a job was lost"
+    assert left + completed == len(jobs), "a job was lost"
     if trial.ended_at is not None and ending in _PROMPT:
         assert ended - trial.ended_at <= GRACE_PERIOD + FLUSH_TIMEOUT + SLACK
     return instrument.count

@@ -10,11 +10,12 @@ from tests.scenarios.harness import (
     ENDINGS,
     REFUSE_DELETION,
     REFUSED_PRIORITY,
-    Journal,
     Scenario,
     end_at,
 )
+from tests.scenarios.tempers import REASON, Journal
 from trio_graphile import Client, Database, JobSpec
+from trio_graphile._database.session import persist
 
 SAMPLE = 12
 """How many points of a scenario and an ending are tried when time is short."""
@@ -52,6 +53,41 @@ async def add_one_that_cannot_be_completed(client: Client) -> None:
     )
 
 
+async def add_batches(client: Client) -> None:
+    await client.add_raw_jobs(
+        [("batch", [1, 2]), ("batch", [1, 2], JobSpec(queue_name="a")), ("brief", None)]
+    )
+
+
+async def add_threads(client: Client) -> None:
+    await client.add_raw_jobs(
+        [("attentive", None), ("calling", None), ("threaded", None), ("threaded", None), ("snoozing", None)]
+    )
+
+
+async def add_processes(client: Client) -> None:
+    await client.add_raw_jobs([("computing", None), ("computing", None), ("brief", None)])
+
+
+async def add_transactions(client: Client) -> None:
+    await client.add_raw_jobs(
+        [("settling", None)] * 2 + [("settling", None, JobSpec(queue_name="a"))] * 2 + [("brief", None)]
+    )
+
+
+async def add_some_to_be_cancelled(client: Client) -> None:
+    await client.add_raw_jobs([("endless", None), ("attentive", None), ("brief", None), ("endless", None)])
+
+
+async def cancel_what_is_endless(client: Client, journal: Journal) -> None:
+    """Two run, and one waits for a slot."""
+    await journal.wait_until(lambda: len(journal.running) >= 2)
+    sql = "select id from graphile_worker.jobs where task_identifier in ('endless', 'attentive')"
+    ids = [row["id"] for row in await persist(lambda: client.database.fetch(sql), what="looking")]
+    journal.cancel_requested |= {*ids}
+    await persist(lambda: client.cancel_jobs(ids, reason=REASON), what="cancelling")
+
+
 async def add_nothing(client: Client) -> None:
     pass
 
@@ -68,6 +104,18 @@ SCENARIOS = {
     "prefetch": Scenario(concurrency=3, add=add_many, enough=ended(13), prefetch=6),
     "refused_outcome": Scenario(
         concurrency=5, add=add_one_that_cannot_be_completed, enough=ended(5), once=True
+    ),
+    "batches": Scenario(concurrency=2, add=add_batches, enough=ended(3)),
+    "threads": Scenario(
+        concurrency=5, add=add_threads, enough=lambda journal: len(journal.finished | journal.snoozed) == 3
+    ),
+    "processes": Scenario(concurrency=3, add=add_processes, enough=ended(3), once=True),
+    "transactions": Scenario(concurrency=3, add=add_transactions, enough=ended(5), once=True),
+    "cancelled_jobs": Scenario(
+        concurrency=3,
+        add=add_some_to_be_cancelled,
+        enough=lambda journal: len(journal.interrupted) >= 2 and len(journal.finished) == 1,
+        during=cancel_what_is_endless,
     ),
     "run_once": Scenario(concurrency=2, add=add_one, enough=ended(1), once=True),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import math
 import os
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -94,6 +95,8 @@ class Holdings:
             claimed: list[Job] = []
             self.hit_a_bound = False
             for share in shares:
+                if claimed and trio.current_effective_deadline() == -math.inf:
+                    break  # cancelled: what was claimed is not to be lost over what could be
                 wanted = limit - len(claimed)
                 room = room_of(share, used, wanted)
                 jobs = await self._claim_share(share, room, flags)
