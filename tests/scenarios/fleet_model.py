@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, assert_never
 
 import attrs
 
@@ -28,7 +28,9 @@ ABANDONMENT = 240
 RESILIENT = "infrastructure_resilient"
 OUR_PREFIX = "trio_graphile_"
 
-Ending: TypeAlias = Literal["complete", "fail", "return"]
+Ending: TypeAlias = Literal["complete", "fail", "fail later", "fail for good", "return", "snooze"]
+LATER = 60.0
+"""How long a job waits whose handler says so, in seconds."""
 
 
 @attrs.frozen
@@ -109,6 +111,14 @@ class Row:
         return self.priority, self.time
 
 
+@attrs.frozen
+class Request:
+    """Somebody wants a worker to end a job."""
+
+    worker: Worker
+    ending: Ending
+
+
 @attrs.define(eq=False)
 class QueueLock:
     worker: Worker
@@ -124,6 +134,8 @@ class Fleet:
     """The queues that are locked."""
     silence: dict[str, int] = attrs.field(factory=dict)
     """The registered workers with the minutes since their last heartbeats."""
+    requests: dict[int, Request] = attrs.field(factory=dict)
+    """Who is asked to interrupt which job."""
     last_id: int = 0
     added: int = 0
     completed: int = 0
@@ -205,6 +217,18 @@ class Fleet:
             row.attempts, row.last_error = row.max_attempts, reason
         return {row.id for row in rows}
 
+    def cancel(self, ids: Collection[int], ending: Ending, reason: str) -> tuple[set[int], set[int]]:
+        """Return the ids of the jobs whose workers are asked, and of those that have failed at once."""
+        asked = {row.id: row.holder.worker for row in self._rows_of() if row.id in ids and row.holder}
+        asked = {id_: worker for id_, worker in asked.items() if worker.renews}
+        if asked:
+            holders = {row.id: row.holder.worker for row in self._rows_of() if row.holder}
+            self.requests = {id_: r for id_, r in self.requests.items() if holders.get(id_) is r.worker}
+        for id_, worker in asked.items():
+            self.requests[id_] = Request(worker, ending)
+        rest = {*ids} - asked.keys()
+        return {*asked}, self.fail_as_client(rest, reason) if ending == "fail for good" else set()
+
     def reschedule(self, ids: Collection[int], **changes: Any) -> set[int]:
         """Whoever gives attempts to a job that had none left wants it to run, a detached one, too."""
         rows = self._change_as_client(ids)
@@ -273,19 +297,33 @@ class Fleet:
             elif (older := worker.known.get(row.id)) is not None and older.job.attempts == job.attempts:
                 row.holder = older
 
-    def end(self, claims: Sequence[Claim], ending: Ending, error: str) -> set[int]:
-        """Write outcomes; return the ids of the jobs that were the worker's to end."""
+    def end(self, claims: Sequence[Claim], ending: Ending, error: str, payload: Any = None) -> set[int]:
+        """Write outcomes, with a new payload if there is one; return whose jobs were the worker's to end."""
         ids = {claim.job.id for claim in claims if self.is_held_by(claim)}
         for row in [self.jobs[id_] for id_ in ids]:
-            if ending == "complete":
-                del self.jobs[row.id]
-                self.completed += 1
-            elif ending == "fail":
-                row.last_error, row.run_at = error, AsOf(math.exp(min(row.attempts, 10)))
-            elif not row.detached:
-                row.attempts -= 1
+            self._end(row, ending, error)
+            if payload is not None:
+                row.payload = payload
             self._let_go(row)
         return ids
+
+    def _end(self, row: Row, ending: Ending, error: str) -> None:
+        match ending:
+            case "complete":
+                del self.jobs[row.id]
+                self.completed += 1
+            case "fail" | "fail for good":
+                row.last_error, row.run_at = error, AsOf(math.exp(min(row.attempts, 10)))
+                if ending == "fail for good":
+                    row.attempts = row.max_attempts
+            case "fail later":
+                row.last_error, row.run_at = error, AsOf(LATER)
+            case "return" | "snooze":
+                row.attempts -= not row.detached
+                if ending == "snooze":
+                    row.run_at = AsOf(LATER)
+            case _:
+                assert_never(ending)
 
     def is_held_by(self, claim: Claim) -> bool:
         """Of a job that was detached, all claims of one worker are one to the fence: it never runs again."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
 import attrs
 import pytest
@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 
 from tests.scenarios.fleet_model import (
     FAR,
+    LATER,
     OUR_PREFIX,
     RESILIENT,
     SILENCE,
@@ -38,12 +39,13 @@ from tests.scenarios.fleet_model import (
 )
 from tests.scenarios.portal import Portal
 from trio_graphile import Job, JobKeyMode, JobSpec
-from trio_graphile._database import fleet, manage, queue
+from trio_graphile._database import cancellations, fleet, manage, queue
 from trio_graphile._database.connection import Connection
+from trio_graphile._model.cancellation import CancelledJobs, CancelOutcome
 from trio_graphile._model.jobs import JobChange, NewJob
 from trio_graphile._model.json import decode, encode
 from trio_graphile._model.options import SweepOptions
-from trio_graphile._model.outcomes import Failed, Returned
+from trio_graphile._model.outcomes import Failed, Returned, Snoozed
 
 TASKS = ["a", "b"]
 SLOTS = 3
@@ -63,10 +65,18 @@ QUEUES = """
     from graphile_worker._private_job_queues
     where locked_at is not null or locked_by is not null
 """
+REQUESTS = """
+    select job_id, worker_id, outcome
+    from graphile_worker.trio_graphile_cancellations
+"""
 WORKERS = """
     select id, floor(extract(epoch from now() - last_heartbeat_at) / 60)::integer as silence
     from graphile_worker._private_workers
 """
+
+
+OUTCOMES: dict[Ending, CancelOutcome] = {"fail for good": "fail", "return": "return"}
+"""What may be asked for when a job is cancelled."""
 
 
 class Tables:
@@ -87,7 +97,8 @@ class Tables:
             """
             delete from graphile_worker._private_jobs;
             delete from graphile_worker._private_job_queues;
-            delete from graphile_worker._private_workers
+            delete from graphile_worker._private_workers;
+            delete from graphile_worker.trio_graphile_cancellations
             """,
         )
         self._looked_at = self.portal(self._now)
@@ -110,6 +121,8 @@ class Tables:
         }
         assert queues == {name: (lock.worker.id, lock.age) for name, lock in model.queues.items()}
         assert silence == model.silence
+        requests = {row["job_id"]: tuple(row.values())[1:] for row in await self.session.fetch(REQUESTS)}
+        assert requests == {id_: (r.worker.id, OUTCOMES[r.ending]) for id_, r in model.requests.items()}
 
     async def _settle_times(self, model: Fleet, rows: dict[int, dict[str, Any]]) -> None:
         """Look at the times that the database's clock has set, and set them so that examples can be repeated.
@@ -300,6 +313,20 @@ class FleetMachine(RuleBasedStateMachine):
         assert set(answer.skipped_ids) == set(ids) - changed
 
     @precondition(lambda self: self.model.has_locks)
+    @rule(positions=some, ending=st.sampled_from(sorted(OUTCOMES)))
+    def cancel_jobs(self, positions: set[int], ending: Ending) -> None:
+        ids = self.ids_at(positions)
+        answer = self.run(self.cancel, ids, OUTCOMES[ending])
+        asked, failed = self.model.cancel(ids, ending, "not wanted")
+        assert {*answer.requested_ids} == asked
+        assert {job.id for job in answer.jobs} == failed
+        assert {*answer.skipped_ids} == {*ids} - asked - failed
+
+    async def cancel(self, ids: list[int], outcome: CancelOutcome) -> CancelledJobs:
+        async with self.database.transaction() as connection:
+            return await cancellations.cancel_jobs(connection, ids, outcome, "not wanted")
+
+    @precondition(lambda self: self.model.has_locks)
     @rule(chosen=st.sets(slots, min_size=1), the_dead=st.booleans())
     def force_unlock(self, chosen: set[int], *, the_dead: bool) -> None:
         ids = [self.slots[slot].id for slot in sorted(chosen)]
@@ -345,38 +372,99 @@ class FleetMachine(RuleBasedStateMachine):
         self.end(which, positions, "complete", answer_is_lost=answer_is_lost)
 
     @precondition(lambda self: self.has_running)
-    @rule(which=which, positions=some, answer_is_lost=st.booleans())
-    def fail(self, which: int, positions: set[int], *, answer_is_lost: bool) -> None:
-        self.end(which, positions, "fail", answer_is_lost=answer_is_lost)
+    @rule(
+        which=which,
+        positions=some,
+        ending=st.sampled_from(["fail", "fail", "fail later", "fail for good"]),
+        payload=st.sampled_from([None, None, [9], 9]),
+        answer_is_lost=st.booleans(),
+    )
+    def fail(
+        self, which: int, positions: set[int], ending: Ending, payload: Any, *, answer_is_lost: bool
+    ) -> None:
+        self.end(which, positions, ending, payload, answer_is_lost=answer_is_lost)
 
     @precondition(lambda self: self.has_running)
-    @rule(which=which, positions=some, answer_is_lost=st.booleans())
-    def give_back(self, which: int, positions: set[int], *, answer_is_lost: bool) -> None:
-        self.end(which, positions, "return", answer_is_lost=answer_is_lost)
+    @rule(
+        which=which,
+        positions=some,
+        ending=st.sampled_from(["return", "return", "snooze"]),
+        payload=st.sampled_from([None, None, [8], 8]),
+        answer_is_lost=st.booleans(),
+    )
+    def give_back(
+        self, which: int, positions: set[int], ending: Ending, payload: Any, *, answer_is_lost: bool
+    ) -> None:
+        self.end(which, positions, ending, payload, answer_is_lost=answer_is_lost)
+
+    @precondition(lambda self: self.model.requests)
+    @rule(which=which)
+    def obey(self, which: int) -> None:
+        """End what somebody wants to be cancelled, each job as it was asked for."""
+        asked = [worker for worker in self.slots if worker in self.asked]
+        worker = choose(asked or self.slots, which)
+        requests = self.run(cancellations.get_cancel_requests, self.session, worker.id)
+        mine = {id_: r.ending for id_, r in self.model.requests.items() if r.worker is worker}
+        assert {r.job_id: r.outcome for r in requests} == {id_: OUTCOMES[e] for id_, e in mine.items()}
+        for ending in sorted({*mine.values()}):
+            claims = [claim for claim in worker.running if mine.get(claim.job.id) == ending]
+            recorded = self.run(self.record, worker, claims, ending, "not wanted", None)
+            assert recorded == self.model.end(claims, ending, "not wanted")
+            for claim in claims:
+                forget(worker, claim)
+        self.run(cancellations.forget_cancel_requests, self.session, worker.id, requests)
+        for id_ in mine:
+            del self.model.requests[id_]
+
+    @property
+    def asked(self) -> list[Worker]:
+        return [request.worker for request in self.model.requests.values()]
 
     @property
     def has_running(self) -> bool:
         return any(worker.running for worker in self.slots)
 
-    def end(self, which: int, positions: set[int], ending: Ending, *, answer_is_lost: bool) -> None:
+    def end(
+        self,
+        which: int,
+        positions: set[int],
+        ending: Ending,
+        payload: Any = None,
+        *,
+        answer_is_lost: bool,
+    ) -> None:
         worker = choose([worker for worker in self.slots if worker.running], which)
         claims = [claim for position, claim in enumerate(worker.running) if position in positions]
         error = f"no luck {self.steps}"
-        recorded = self.run(self.record, worker, claims, ending, error)
-        assert recorded == self.model.end(claims, ending, error)
+        recorded = self.run(self.record, worker, claims, ending, error, payload)
+        assert recorded == self.model.end(claims, ending, error, payload)
         if not answer_is_lost:  # else they are written once more, some time
             for claim in claims:
                 forget(worker, claim)
 
-    async def record(self, worker: Worker, claims: list[Claim], ending: Ending, error: str) -> set[int]:
+    async def record(
+        self, worker: Worker, claims: list[Claim], ending: Ending, error: str, payload: Any
+    ) -> set[int]:
         jobs = [claim.job for claim in claims]
+        text = None if payload is None else encode(payload)
         match ending:
             case "complete":
                 return await queue.complete_jobs(self.session, worker.id, jobs)
-            case "fail":
-                return await queue.fail_jobs(self.session, worker.id, [Failed(job, error) for job in jobs])
+            case "fail" | "fail later" | "fail for good":
+                delay = LATER if ending == "fail later" else None
+                permanent = ending == "fail for good"
+                failures = [
+                    Failed(job, error, delay=delay, permanent=permanent, payload_json=text) for job in jobs
+                ]
+                return await queue.fail_jobs(self.session, worker.id, failures)
             case "return":
-                return await queue.return_jobs(self.session, worker.id, [Returned(job) for job in jobs])
+                returns = [Returned(job, payload_json=text) for job in jobs]
+                return await queue.return_jobs(self.session, worker.id, returns)
+            case "snooze":
+                snoozes = [Snoozed(job, delay=LATER, payload_json=text) for job in jobs]
+                return await queue.return_jobs(self.session, worker.id, snoozes)
+            case _:
+                assert_never(ending)
 
     @precondition(lambda self: self.model.has_locks)
     @rule(which=which)

@@ -7,8 +7,9 @@ actions is theirs; what is checked holds whatever they do.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal, TypeAlias, assert_never
 
 import attrs
@@ -27,6 +28,7 @@ from trio_graphile import (
     LocalQueueOptions,
     ShutdownOptions,
     ShutdownReport,
+    Snooze,
     TaskRegistry,
     Worker,
     WorkerOptions,
@@ -38,8 +40,12 @@ PATIENCE = 40.0
 EMPTY = """
     delete from graphile_worker._private_jobs;
     delete from graphile_worker._private_job_queues;
-    delete from graphile_worker._private_workers
+    delete from graphile_worker._private_workers;
+    delete from graphile_worker.trio_graphile_cancellations;
+    create table if not exists public.done (number integer primary key);
+    delete from public.done
 """
+REASON = "not wanted any more"
 MAKE_DUE = """
     update graphile_worker._private_jobs
     set run_at = now()
@@ -92,6 +98,14 @@ class Terminate:
 
 
 @attrs.frozen
+class Cancel:
+    """Have jobs cancelled, wherever they are: the last that were added."""
+
+    last: int
+    outcome: Literal["fail", "return"]
+
+
+@attrs.frozen
 class MakeDue:
     """Let the time come for whatever waits."""
 
@@ -103,9 +117,10 @@ class Pause:
     trips: int
 
 
-Action: TypeAlias = Start | Add | End | Terminate | MakeDue | Pause
+Action: TypeAlias = Start | Add | End | Terminate | Cancel | MakeDue | Pause
 
 TEMPERS = ["brief", "instant", "flaky", "failing", "family", "asking", "patient", "patient"]
+TEMPERS += ["dawdling", "snoozing", "settling", "threaded", "attentive"]
 adds = st.builds(
     Add,
     temper=st.sampled_from(TEMPERS),
@@ -126,6 +141,7 @@ actions = st.one_of(
     starts,
     st.builds(End, which=st.integers(0, 3), how=st.sampled_from(["stop", "cancel", "outer_cancel"])),
     st.builds(Terminate, purpose=st.sampled_from(["claim", "outcomes", "listen", "lease"])),
+    st.builds(Cancel, last=st.integers(1, 3), outcome=st.sampled_from(["fail", "return"])),
     st.builds(MakeDue),
     st.builds(Pause, trips=st.integers(1, 20)),
 )
@@ -143,31 +159,53 @@ class Journal:
     """What the handlers know of their runs. Jobs go by the number in their payload: a key changes owners."""
 
     running: set[int] = attrs.field(factory=set)
-    busy_queues: set[str] = attrs.field(factory=set)
+    busy_queues: set[str | None] = attrs.field(factory=set)
     finished: Counter[int] = attrs.field(factory=Counter)
     raised: Counter[int] = attrs.field(factory=Counter)
+    snoozed: Counter[int] = attrs.field(factory=Counter)
     violations: list[str] = attrs.field(factory=list)
     release: trio.Event = attrs.field(factory=trio.Event)
 
     @contextlib.contextmanager
     def handling(self, job: Job) -> Iterator[None]:
-        number = job.payload["number"]
-        queues = {job.queue_name} if job.queue_name is not None else set[str]()
-        if number in self.running:
-            self.violations.append(f"job {number} runs twice at once")
-        if queues & self.busy_queues:
-            self.violations.append(f"queue {job.queue_name} overlaps at job {number}")
-        self.running.add(number)
-        self.busy_queues |= queues
+        number = self.start(job)
         try:
             yield
             self.finished[number] += 1
         except RuntimeError:
             self.raised[number] += 1
             raise
+        except Snooze:
+            self.snoozed[number] += 1
+            raise
         finally:
-            self.running.discard(number)
-            self.busy_queues -= queues
+            self.end(job)
+
+    @contextlib.contextmanager
+    def handling_in_thread(self, job: Job) -> Iterator[None]:
+        """As `handling`; the journal is kept in the thread of Trio."""
+        number = trio.from_thread.run_sync(self.start, job)
+        try:
+            yield
+            self.finished[number] += 1
+        finally:
+            trio.from_thread.run_sync(self.end, job)
+
+    def start(self, job: Job) -> int:
+        number: int = job.payload["number"]
+        queues = {job.queue_name} - {None}
+        if number in self.running:
+            self.violations.append(f"job {number} runs twice at once")
+        if queues & self.busy_queues:
+            self.violations.append(f"queue {job.queue_name} overlaps at job {number}")
+        self.running.add(number)
+        self.busy_queues |= queues
+        return number
+
+    def end(self, job: Job) -> None:
+        if job.payload["number"] in self.running:
+            self.running.discard(job.payload["number"])
+            self.busy_queues.discard(job.queue_name)
 
 
 def make_tasks(journal: Journal) -> TaskRegistry:
@@ -214,7 +252,47 @@ def make_tasks(journal: Journal) -> TaskRegistry:
         with journal.handling(context.job):
             await journal.release.wait()
 
+    add_controlled(tasks, journal)
     return tasks
+
+
+def add_controlled(tasks: TaskRegistry, journal: Journal) -> None:
+    @tasks.task("dawdling", timeout=0.01)
+    async def dawdling(context: JobContext) -> None:
+        with journal.handling(context.job):
+            if context.attempt == 1:
+                await trio.sleep_forever()
+
+    @tasks.task("snoozing")
+    async def snoozing(context: JobContext) -> None:
+        with journal.handling(context.job):
+            if context.attempt != 1:
+                journal.violations.append("a snooze used up an attempt")
+            if not journal.snoozed[context.job.payload["number"]]:
+                raise Snooze(600)
+
+    @tasks.task("settling")
+    async def settling(context: JobContext) -> None:
+        """What it writes can be written once only."""
+        number = journal.start(context.job)
+        try:
+            async with context.complete_in_transaction() as connection:
+                await connection.execute("insert into public.done (number) values ($1::integer)", number)
+                journal.end(context.job)  # the commit lets the next job of a queue begin
+        finally:
+            journal.end(context.job)
+
+    @tasks.task("threaded")
+    def threaded(context: JobContext) -> None:
+        with journal.handling_in_thread(context.job):
+            context.run(trio.lowlevel.checkpoint)
+
+    @tasks.task("attentive")
+    def attentive(context: JobContext) -> None:
+        with journal.handling_in_thread(context.job):
+            while not journal.release.is_set():
+                trio.from_thread.check_cancelled()
+                threading.Event().wait(0.001)
 
 
 @attrs.define(eq=False)
@@ -244,6 +322,7 @@ class Play:
     database: Database
     journal: Journal = attrs.field(factory=Journal)
     added: dict[int, Add] = attrs.field(factory=dict)
+    cancelled: set[int] = attrs.field(factory=set)
     members: list[Member] = attrs.field(factory=list)
     tasks: TaskRegistry = attrs.field(init=False)
 
@@ -275,6 +354,8 @@ class Play:
                     self.members[which % len(self.members)].end(how)
             case Terminate(purpose):
                 await self.database.fetch(TERMINATE, purpose)
+            case Cancel(last, outcome):
+                await self._cancel(range(len(self.added))[-last:], outcome)
             case MakeDue():
                 await self.database.execute(MAKE_DUE)
             case Pause(trips):
@@ -282,6 +363,18 @@ class Play:
                     await self.database.fetch_value("select 1")
             case _:
                 assert_never(action)
+
+    async def _cancel(self, numbers: Sequence[int], outcome: Literal["fail", "return"]) -> None:
+        sql = """
+            select id
+            from graphile_worker._private_jobs
+            where (payload ->> 'number')::integer = any($1::integer[])
+        """
+        ids = [row["id"] for row in await self.database.fetch(sql, [*numbers])]
+        cancelled = await Client(self.database).cancel_jobs(ids, outcome=outcome, reason=REASON)
+        assert not cancelled.jobs or outcome == "fail"
+        if outcome == "fail":
+            self.cancelled |= {*numbers}
 
     async def _work(
         self, start: Start, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -310,7 +403,7 @@ class Play:
             await self.database.execute(MAKE_DUE)
             report = await Worker(self.database, self.tasks, WorkerOptions(concurrency=2)).run_once()
             assert report.lost == report.returned == 0
-            if report.completed == report.failed == 0:
+            if report.completed == report.failed == report.snoozed == 0:
                 return
 
     async def _check(self) -> None:
@@ -323,20 +416,30 @@ class Play:
         assert not self.journal.violations, self.journal.violations
         left = {row["number"]: row for row in rows}
         assert len(left) == len(rows)
+        for row in await self.database.fetch("select number from public.done"):
+            self.journal.finished[row["number"]] += 1
         last_of_key = {add.key: number for number, add in self.added.items()}
         for number, add in self.added.items():
             if add.key is not None and last_of_key[add.key] != number:
                 assert self.journal.finished[number] <= 1
                 assert number not in left or left[number]["attempts"] == left[number]["max_attempts"]
                 continue
-            failures = {"failing": add.max_attempts, "flaky": 1}.get(add.temper, 0)
-            assert self.journal.raised[number] == failures, (number, add)
+            if number in left and left[number]["last_error"] == REASON:
+                assert number in self.cancelled
+                assert left[number]["attempts"] == left[number]["max_attempts"]
+                assert self.journal.finished[number] == 0
+                continue
+            failures = {"failing": add.max_attempts, "flaky": 1, "dawdling": 1}.get(add.temper, 0)
+            if add.temper != "dawdling":  # which cannot tell its timeout from the end of its worker
+                assert self.journal.raised[number] == failures, (number, add)
+            assert self.journal.snoozed[number] == (add.temper == "snoozing")
             spent = failures == add.max_attempts
             assert self.journal.finished[number] == (0 if spent else 1), (number, add)
             assert (number in left) is spent
             if spent:
                 assert left[number]["attempts"] == failures
-                assert left[number]["last_error"].startswith("RuntimeError: as it should (")
+                error = "TimeoutError" if add.temper == "dawdling" else "RuntimeError: as it should ("
+                assert left[number]["last_error"].startswith(error)
 
 
 @pytest.mark.timeout(1800)  # to shorten an example that fails takes minutes
