@@ -85,6 +85,7 @@ class Fleet:
     """Starts workers, hears what they say, and judges at the end."""
 
     url: str
+    program: Path = PROGRAM
     members: list[Member] = attrs.field(factory=list)
     _heard: trio.Event = attrs.field(factory=trio.Event)
 
@@ -92,7 +93,7 @@ class Fleet:
         """Start a worker; return once it runs."""
         start = partial(
             trio.run_process,
-            [sys.executable, str(PROGRAM), self.url],
+            [sys.executable, str(self.program), self.url],
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             check=False,
