@@ -189,6 +189,18 @@ async def complete_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job])
     return {row["id"] for row in rows}
 
 
+COMPLETE_JOB = Statement("""
+    select {schema}.trio_graphile_complete_job($1::text, $2::bigint, $3::smallint, $4::boolean)
+""")  # $1 worker id, $2 job id, $3 its attempts as claimed, $4 whether it had a key then
+
+
+async def complete_job(executor: Executor, worker_id: str, job: Job) -> bool:
+    """Delete one job and free its queue, in whatever transaction is open; return whether it was still ours."""
+    return bool(
+        await executor.fetch_value(COMPLETE_JOB, worker_id, job.id, job.attempts, job.key is not None)
+    )
+
+
 FAIL_JOBS = Statement(
     """
     with failed as (

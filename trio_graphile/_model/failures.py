@@ -121,6 +121,7 @@ def _place_of(trace: TracebackType | None, home: str | None) -> str | None:
     while trace is not None:
         if _is_users(trace.tb_frame, home):
             module = trace.tb_frame.f_globals.get("__name__", "?")
+            module = "__main__" if module == "__mp_main__" else module  # as it is called in other processes
             function = trace.tb_frame.f_code.co_qualname.rpartition("<locals>.")[2]
             place = f"{module}:{trace.tb_lineno} in {function}"
         trace = trace.tb_next

@@ -135,7 +135,7 @@ class JobContext:
             try:
                 async with connection.transaction(isolation):
                     yield connection
-                    if not await queue.complete_jobs(connection, self.worker_id, [self.job]):
+                    if not await queue.complete_job(connection, self.worker_id, self.job):
                         raise JobLost(self.job.id)
                     notes.completion = Completion.IN_DOUBT
             except StatementFailed:
