@@ -6,28 +6,39 @@ unused, and that is an error too.
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Any, assert_type
 
 import attrs
 import trio
 
 import trio_graphile
 from trio_graphile import (
+    AbandonedThread,
     ActiveWorker,
+    CancelledJobs,
     Cleanup,
     Client,
+    Connection,
     Job,
     JobClient,
     JobContext,
     JobKeyMode,
     JobSpec,
+    PermanentFailure,
+    ProcessOptions,
     RecoveryOptions,
+    RetryAfter,
+    RunningJobStatistics,
     ShutdownOptions,
+    Snooze,
     SweepReport,
     Task,
+    TaskOptions,
     TaskRegistry,
     Worker,
     WorkerOptions,
+    WorkerStatistics,
+    current_job,
     stop_on_signals,
 )
 
@@ -82,6 +93,142 @@ assert_type(tock, Task[None])
 async def three(payload: int, context: JobContext, more: str) -> None: ...
 
 
+# --- plain functions ----------------------------------------------------------------------------
+
+
+@tasks.task("rotate", timeout=30, concurrency=2, retry=[1, 10.5], on_replaced="cancel")
+def rotate(payload: Resize, context: JobContext) -> None:
+    trio.from_thread.check_cancelled()
+    assert_type(context.run(look_up, payload.path, 3), str)
+    context.run(look_up, payload.path, "3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    context.run(look_up, payload.path)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert_type(context.run(context.client.add_job, forget, 1), Job)
+
+
+@tasks.task("compute", lane="process", retry=lambda attempt: attempt * 2.0)
+def compute(payload: int) -> None:
+    assert_type(current_job(), Job | None)
+
+
+@tasks.task("beat")
+def beat() -> None: ...
+
+
+@tasks.task("heed")
+def heed(context: JobContext) -> None: ...
+
+
+async def look_up(path: str, tries: int) -> str:
+    await trio.lowlevel.checkpoint()
+    return path * tries
+
+
+assert_type(rotate, Task[Resize])
+assert_type(compute, Task[int])
+assert_type(beat, Task[None])
+assert_type(heed, Task[None])
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+tasks.task("a", time_out=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+tasks.task("b", timeout="1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+tasks.task("c", lane="fork")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+tasks.task("d", concurrency=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+tasks.task("e", retry=5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+tasks.task("f", on_replaced="stop")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+tasks.batch_task("g", max_attempt=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+tasks.batch_task("h", priority="high")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+TaskOptions(lane="thread", timeout=1, on_invalid_payload="fail", queue_name="q", max_attempts=3, priority=-1)
+assert_type(rotate.options, TaskOptions)
+
+
+# --- batches ------------------------------------------------------------------------------------
+
+
+@tasks.batch_task("mail")
+async def mail(items: list[Welcome]) -> list[BaseException | None]:
+    await trio.lowlevel.checkpoint()
+    return [None if item.to else ValueError("nobody") for item in items]
+
+
+@tasks.batch_task("mail_in_context", timeout=60)
+async def mail_in_context(items: list[Welcome], context: JobContext) -> list[Exception | None]:
+    await trio.lowlevel.checkpoint()
+    return [None for _ in items]
+
+
+@tasks.batch_task("mail_all_or_none")
+async def mail_all_or_none(items: list[Welcome]) -> None: ...
+
+
+@tasks.batch_task("sum", lane="process")
+def add_up(items: list[int]) -> list[BaseException | None]:
+    return [None for _ in items]
+
+
+@tasks.batch_task("sum_in_context")
+def add_up_in_context(items: list[int], context: JobContext) -> None: ...
+
+
+@tasks.batch_task("sum_wrongly")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+def add_up_wrongly(items: list[int]) -> list[int]:
+    return items
+
+
+@tasks.batch_task("one_by_one")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType, reportCallIssue, reportUntypedFunctionDecorator]
+def one_by_one(item: int) -> None: ...
+
+
+assert_type(mail, Task[list[Welcome]])
+assert_type(mail_in_context, Task[list[Welcome]])
+assert_type(mail_all_or_none, Task[list[Welcome]])
+assert_type(add_up, Task[list[int]])
+assert_type(add_up_in_context, Task[list[int]])
+
+
+async def add_batches(client: Client) -> None:
+    assert_type(await client.add_batch_job(mail, [Welcome(to="ada")], JobSpec(job_key="mail")), Job)
+    await client.add_job(add_up, [1, 2])
+    await client.add_batch_job(mail, [1])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await client.add_batch_job(mail, Welcome(to="ada"))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.add_job(mail, Welcome(to="ada"))  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    await client.add_job(add_up, ["1"])  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+
+
+# --- what a handler is lent ---------------------------------------------------------------------
+
+
+async def use(context: JobContext) -> None:
+    assert_type(context.attempt, int)
+    assert_type(context.stopping, trio.Event)
+    context.report({"done": 1})
+    context.checkpoint(Resize(path="a.png"))
+    context.logger.info("half of it is done", extra={"more": 1})
+    assert_type(await context.run_asyncio(look_up, "a.png", 3), str)
+    await context.run_asyncio(look_up, "a.png", "3")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    async with context.complete_in_transaction() as connection:
+        assert_type(connection, Connection)
+        assert_type(await context.client.using(connection).add_job(forget, 1), Job)
+    async with context.complete_in_transaction("serializable"):
+        pass
+    context.complete_in_transaction("chaos")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def give_up(seconds: float) -> None:
+    if seconds < 0:
+        raise PermanentFailure("too late")
+    if seconds < 60:
+        raise Snooze(seconds)
+    raise RetryAfter(seconds, "the other side is busy")
+
+
+RetryAfter("60")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# --- the client ---------------------------------------------------------------------------------
+
+
 async def add(database: trio_graphile.Database) -> None:
     client = Client(database, tasks)
 
@@ -133,6 +280,32 @@ async def change(client: Client) -> None:
     assert_type(await client.sweep_stale_workers(60, dry_run=True), SweepReport)
 
 
+async def cancel(client: Client, connection: Connection) -> None:
+    cancelled = await client.cancel_jobs([1, 2], reason="not wanted")
+    assert_type(cancelled, CancelledJobs)
+    assert_type(cancelled.jobs, tuple[Job, ...])
+    assert_type(cancelled.requested_ids, tuple[int, ...])
+    assert_type(cancelled.skipped_ids, tuple[int, ...])
+    await client.using(connection).cancel_jobs([1], outcome="return")
+    await client.cancel_jobs([1], outcome="retry")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.cancel_jobs(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# --- the worker ---------------------------------------------------------------------------------
+
+
+def watch(worker: Worker) -> None:
+    statistics = worker.statistics()
+    assert_type(statistics, WorkerStatistics)
+    assert_type(statistics.held, int)
+    assert_type(statistics.unrecorded, int)
+    for running in statistics.running:
+        assert_type(running, RunningJobStatistics)
+        assert_type(running.job, Job)
+        assert_type(running.seconds, float)
+        assert_type(running.progress, Any)
+
+
 async def serve(url: str) -> None:
     async with trio_graphile.open_database(url) as database:
         assert_type(database, trio_graphile.Database)
@@ -144,11 +317,15 @@ async def serve(url: str) -> None:
             worker.stop()
         report = await worker.run_once()
         assert_type(report.completed, int)
+        assert_type(report.snoozed, int)
+        assert_type(report.abandoned, tuple[AbandonedThread, ...])
 
 
 WorkerOptions(concurrency="20")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 WorkerOptions(recovery=RecoveryOptions(sweep_threshold=120, resilient_flags=["patient"]))
 WorkerOptions(recovery=None)
+WorkerOptions(processes=ProcessOptions(count=2, jobs_per_process=100))
+WorkerOptions(processes=2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 WorkerOptions(recovery=False)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 WorkerOptions(20)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 JobSpec(jobkey="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -195,7 +195,7 @@ COMPLETE_JOB = Statement("""
 
 
 async def complete_job(executor: Executor, worker_id: str, job: Job) -> bool:
-    """Delete one job and free its queue, in whatever transaction is open; return whether it was still ours."""
+    """Delete one job and free its queue, in whatever transaction is open; return whether it was ours."""
     return bool(
         await executor.fetch_value(COMPLETE_JOB, worker_id, job.id, job.attempts, job.key is not None)
     )
