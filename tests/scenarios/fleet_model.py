@@ -320,6 +320,8 @@ class Fleet:
                 row.last_error, row.run_at = error, AsOf(LATER)
             case "return" | "snooze":
                 row.attempts -= not row.detached
+                if row.detached and row.last_error is None:
+                    row.last_error = "Replaced or removed through its key while it ran"
                 if ending == "snooze":
                     row.run_at = AsOf(LATER)
             case _:

@@ -189,6 +189,20 @@ async def complete_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job])
     return {row["id"] for row in rows}
 
 
+LOCK_JOB = Statement("""
+    select jobs.id
+    from {schema}._private_jobs as jobs
+    where jobs.id = $2::bigint
+      and jobs.locked_by = $1::text
+    for no key update
+""")  # $1 worker id, $2 job id
+
+
+async def lock_job(executor: Executor, worker_id: str, job: Job) -> bool:
+    """Keep everybody else from writing a job's row until the transaction ends; return whether it is ours."""
+    return await executor.fetch_value(LOCK_JOB, worker_id, job.id) is not None
+
+
 COMPLETE_JOB = Statement("""
     select {schema}.trio_graphile_complete_job($1::text, $2::bigint, $3::smallint, $4::boolean)
 """)  # $1 worker id, $2 job id, $3 its attempts as claimed, $4 whether it had a key then
@@ -257,6 +271,11 @@ RETURN_JOBS = Statement(
           then jobs.attempts
           else greatest(jobs.attempts - 1, 0)
         end,
+        last_error = case
+          when jobs.id = any($4::bigint[]) and jobs.key is null
+          then coalesce(jobs.last_error, 'Replaced or removed through its key while it ran')
+          else jobs.last_error
+        end,
         run_at = greatest(jobs.run_at, now() + mine.delay * interval '1 second'),
         payload = coalesce(mine.payload::json, jobs.payload),
         locked_by = null,
@@ -277,7 +296,7 @@ RETURN_JOBS = Statement(
 """.replace("{ours}", OURS)
 )
 # $5 seconds until they may run again or null for at once, $6 new payloads or null.
-# A detached job keeps its attempts: giving one back would run it again.
+# A detached job keeps its attempts, since giving one back would run it again, and says why.
 
 
 async def return_jobs(executor: Executor, worker_id: str, returns: Sequence[Returned | Snoozed]) -> set[int]:

@@ -23,6 +23,10 @@ from trio_graphile._model.json import encode
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+# Whose transactions cannot write a row that was written since they began, as the job's is by each renewal of
+# its lock; unless it is locked from the start.
+_SNAPSHOTS: tuple[Isolation | None, ...] = ("repeatable_read", "serializable")
+
 CURRENT_JOB: ContextVar[Job | None] = ContextVar("trio_graphile_current_job", default=None)
 """Set by whoever calls a handler."""
 _CANCELLED = object()
@@ -51,15 +55,15 @@ class JobNotes:
     """The checkpoint: what the payload is replaced by if the job has to run again."""
     completion: Completion = Completion.NONE
     # Kept to be cancelled by the worker; never a shield.
-    calls: set[trio.CancelScope] = attrs.field(factory=set)  # noqa: TID251
-    """What the handler's thread is waiting for in the event loop."""
+    call: trio.CancelScope | None = None  # noqa: TID251
+    """Around what the handler's thread is waiting for in the event loop."""
     is_told_to_stop: bool = False
 
     def tell_to_stop(self) -> None:
         """Cancel what the handler's thread is waiting for, and whatever it will wait for."""
         self.is_told_to_stop = True
-        for scope in self.calls:
-            scope.cancel()
+        if self.call is not None:
+            self.call.cancel()
 
 
 class JobLogger(logging.LoggerAdapter[logging.Logger]):
@@ -134,7 +138,12 @@ class JobContext:
         async with self.database.connection() as connection:
             try:
                 async with connection.transaction(isolation):
+                    if isolation in _SNAPSHOTS and not await queue.lock_job(
+                        connection, self.worker_id, self.job
+                    ):
+                        raise JobLost(self.job.id)
                     yield connection
+                    await trio.lowlevel.checkpoint_if_cancelled()
                     if not await queue.complete_job(connection, self.worker_id, self.job):
                         raise JobLost(self.job.id)
                     notes.completion = Completion.IN_DOUBT
@@ -161,13 +170,13 @@ class JobContext:
         async def call() -> T | object:
             # Kept to be cancelled by the worker; never a shield.
             with trio.CancelScope() as scope:  # noqa: TID251
-                notes.calls.add(scope)
+                notes.call = scope
                 try:
                     if notes.is_told_to_stop:
                         scope.cancel()
                     return await function(*args)
                 finally:
-                    notes.calls.discard(scope)
+                    notes.call = None
             return _CANCELLED
 
         result = trio.from_thread.run(call)

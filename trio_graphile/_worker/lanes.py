@@ -64,10 +64,10 @@ class Call(JobNotes):
 
     task: Task[Any]
     job: Job
-    context: JobContext = attrs.field(init=False)
-    """Whose notes this is."""
-    # Kept to be cancelled by somebody else; never a shield.
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # noqa: TID251
+    scope: trio.CancelScope  # noqa: TID251  # kept to be cancelled by somebody else; never a shield
+    """An async handler runs inside of it already; the other lanes enter it, and leave it when cancelled."""
+    context: JobContext | None = None
+    """Whose notes this is; None if the handler wants none."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -127,24 +127,22 @@ class Lanes:
             self._pool = None
 
     async def call(self, call: Call) -> Ended:
-        """Call a handler and wait for its end. Raises what it raises, cancellation included."""
+        """Call a handler and wait for its end. Raises what it raises, cancellation included.
+
+        `End.INTERRUPTED` says that the call's own scope was cancelled and left.
+        """
         token = CURRENT_JOB.set(call.job)
         try:
             match call.task.lane:
                 case "async":
-                    return await self._call_async(call)
+                    task, text = call.task, call.job.payload_json
+                    return _ended(task.judge(await task.call(task.from_json(text), call.context), text))
                 case "thread":
                     return await self._call_in_thread(call)
                 case "process":
                     return await self._call_in_process(call)
         finally:
             CURRENT_JOB.reset(token)
-
-    async def _call_async(self, call: Call) -> Ended:
-        task, text = call.task, call.job.payload_json
-        with call.scope:
-            return _ended(task.judge(await task.call(task.from_json(text), call.context), text))
-        return End.INTERRUPTED
 
     async def _call_in_process(self, call: Call) -> Ended:
         address = self._addresses.get(call.task.identifier)

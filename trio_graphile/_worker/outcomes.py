@@ -93,6 +93,8 @@ class Outcomes:
     """Held by whoever claims, and while something is written for a second time."""
     _complete_delay: float = 0.0
     _fail_delay: float = 0.0
+    waiting: int = 0
+    """How many outcomes are not written yet."""
     _refused: int = 0
     _lost: int = 0
     _settled: int = 0
@@ -130,11 +132,6 @@ class Outcomes:
             lost=self._lost,
         )
 
-    @property
-    def waiting(self) -> int:
-        """How many outcomes are not written yet."""
-        return sum(len(waiting.outcomes) for waiting in self._all)
-
     def put(self, outcome: Outcome, maybe_completed: bool = False) -> None:  # noqa: FBT001, FBT002  # a callback
         """Take an outcome. Neither blocks nor fails, and is no checkpoint.
 
@@ -145,15 +142,15 @@ class Outcomes:
             self._maybe_completed.add(outcome.job.id)
         match outcome:
             case Completed():
-                self._completed.put(outcome)
+                self._wait(self._completed, outcome)
             case Failed():
-                self._failed.put(outcome)
+                self._wait(self._failed, outcome)
             case Returned():
-                self._returned.put(outcome)
+                self._wait(self._returned, outcome)
             case Snoozed():
-                self._snoozed.put(outcome)
+                self._wait(self._snoozed, outcome)
             case Removed():
-                self._removed.put(outcome)
+                self._wait(self._removed, outcome)
             case Settled(job):
                 self._settled += 1
                 self._end(job, freed_a_queue=job.queue_name is not None)
@@ -162,7 +159,15 @@ class Outcomes:
                 self._end(job, freed_a_queue=False)  # whoever has the job has its queue
             case _:
                 assert_never(outcome)
+
+    def _wait(self, waiting: Waiting[OutcomeT], outcome: OutcomeT) -> None:
+        waiting.put(outcome)
+        self.waiting += 1
         self._arrived.set()
+
+    def _written_off(self, waiting: Waiting[OutcomeT], count: int) -> None:
+        waiting.forget(count)
+        self.waiting -= count
 
     def _end(self, job: Job, *, freed_a_queue: bool) -> None:
         """Take notice of the end of a job about which nothing is to be written."""
@@ -171,9 +176,14 @@ class Outcomes:
         self._maybe_completed.discard(job.id)
         self._on_recorded(freed_a_queue)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether too many outcomes wait to be written: slots that outrun the database pause then."""
+        return self.waiting > _MOST_WAITING
+
     async def wait_for_room(self) -> None:
-        """Wait while too many outcomes wait to be written: slots that outrun the database pause here."""
-        while self.waiting > _MOST_WAITING:
+        """Wait while it is full."""
+        while self.is_full:
             self._written = trio.Event()
             await self._written.wait()
 
@@ -218,7 +228,7 @@ class Outcomes:
                 await self._write(waiting, len(batch) // 2)
                 await self._write(waiting, len(batch) - len(batch) // 2)
             return
-        waiting.forget(len(batch))
+        self._written_off(waiting, len(batch))
         waiting.recorded += self._settle(jobs, ours)
 
     async def _write_substitute(
@@ -232,7 +242,7 @@ class Outcomes:
             refusal = f"{outcome.error[:200]!a} (whose record was refused: {refusal})"
         failure = Failed(job, refusal)
         ours = await self._persist(self._recording.fail, [failure])
-        waiting.forget(1)
+        self._written_off(waiting, 1)
         self._refused += self._settle([job], ours)
 
     async def _persist(

@@ -26,9 +26,11 @@ def describe_block(thread: int, runner: CodeType) -> str:
 
 
 def describe_place(thread: int) -> str:
-    """Say where a thread is: its innermost place."""
-    innermost = _frame_of(thread)
-    return "(its thread is gone)" if innermost is None else _place(innermost)
+    """Say where a thread is: its innermost place that is neither ours nor Trio's."""
+    innermost = frame = _frame_of(thread)
+    while frame is not None and not _is_foreign(frame):
+        frame = frame.f_back
+    return "(its thread is gone)" if innermost is None else _place(frame or innermost)
 
 
 def _frame_of(thread: int) -> FrameType | None:

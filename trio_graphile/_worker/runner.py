@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 import attrs
@@ -27,6 +27,7 @@ from trio_graphile._model.outcomes import (
 from trio_graphile._model.statistics import RunningJobStatistics
 from trio_graphile._tasks.context import Completion, JobContext, JobNotes
 from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile._tasks.task import Task
 from trio_graphile._worker.lanes import Call, End, Lanes
 
 logger = logging.getLogger("trio_graphile.worker")
@@ -55,7 +56,7 @@ class ContextMaker(Protocol):
 class RunningJob(Call):
     """A job whose handler runs, and what may become of it."""
 
-    started_at: float = attrs.field(factory=trio.current_time)
+    started_at: float
     interruption: Interruption | None = None
     request: CancelRequest | None = None
     """What was asked for, if somebody did."""
@@ -72,9 +73,19 @@ class RunningJob(Call):
             job=self.job, seconds=trio.current_time() - self.started_at, progress=self.progress
         )
 
+    @property
+    def spent_its_scope(self) -> bool:
+        """Whether nothing more may run in the scope: it is cancelled, or will be."""
+        return self.interruption is not None or self.task.options.timeout is not None
+
     def interrupted(self) -> Outcome:
-        """Return what a run comes to that was interrupted, by us or with the worker."""
+        """Return what a run comes to that was interrupted: by us, by its timeout, or with the worker."""
+        timeout = self.task.options.timeout
         match self.interruption:
+            case None if timeout is not None and self.scope.cancel_called:
+                failure = Failure(f"TimeoutError: the handler took longer than its timeout of {timeout:g} s")
+                _log_failure(self.job, failure, None)
+                return self.failed(failure)
             case Interruption.LOST:
                 return Lost(self.job)
             case Interruption.REMOVED:
@@ -121,21 +132,31 @@ class Runner:
     cancellation can come between."""
     _running: dict[int, RunningJob] = attrs.field(factory=dict)
 
-    async def run(self, job: Job) -> None:
-        """Run a job's handler and record the outcome. Raises nothing of the handler's but cancellation.
+    async def run_all(self, take: Callable[[], Awaitable[Job | None]]) -> None:
+        """Run one job after the other, until there are no more."""
+        while True:
+            # In which handlers are interrupted; it serves until one was. Never a shield.
+            with trio.CancelScope() as scope:  # noqa: TID251
+                while True:
+                    job = await take()
+                    if job is None:
+                        return
+                    if await self.run(job, scope):
+                        break
 
-        When cancelled, the handler is, and the job goes back with its attempt unless it ended all the same.
+    async def run(self, job: Job, scope: trio.CancelScope) -> bool:  # noqa: TID251  # as above
+        """Run a job's handler and record the outcome; return whether the scope around us is used up.
+
+        Raises nothing of the handler's but cancellation. When cancelled, the handler is, and the job goes
+        back with its attempt unless it ended all the same.
         """
         try:
             task = self._tasks[job.task_identifier]
         except UnknownTask as error:
             _log_failure(job, failure := failure_of(error), error)
             self._record(Failed(job, failure.text), False)  # noqa: FBT003  # said where it is declared
-            return
-        running = RunningJob(task=task, job=job)
-        running.context = self._make_context(job, running, task.to_json)
-        if task.options.timeout is not None:
-            running.scope.deadline = running.started_at + task.options.timeout
+            return False
+        running = self._prepare(task, job, scope)
         self._running[job.id] = running
         outcome: Outcome | None = None  # until we know better; a bare Cancelled passes straight through
         try:
@@ -152,13 +173,28 @@ class Runner:
             if self._running.get(job.id) is running:  # else it was taken from us and claimed by us again
                 del self._running[job.id]
             self._put(running, running.interrupted() if outcome is None else outcome)
+        return running.spent_its_scope
+
+    def _prepare(self, task: Task[Any], job: Job, scope: trio.CancelScope) -> RunningJob:  # noqa: TID251
+        if task.lane != "async":
+            scope = trio.CancelScope()  # noqa: TID251  # as above; such a lane enters it by itself
+        running = RunningJob(task=task, job=job, scope=scope, started_at=trio.current_time())
+        if task.wants_context:
+            running.context = self._make_context(job, running, task.to_json)
+        if task.options.timeout is not None:
+            scope.deadline = running.started_at + task.options.timeout
+        return running
 
     def _put(self, running: RunningJob, outcome: Outcome) -> None:
         match running.completion:
+            case Completion.NONE:
+                self._record(outcome, False)  # noqa: FBT003  # as above
             case Completion.DONE:
                 self._record(Settled(running.job), False)  # noqa: FBT003  # as above
-            case completion:
-                self._record(outcome, completion is Completion.IN_DOUBT)
+            case Completion.IN_DOUBT:
+                if isinstance(outcome, Completed):  # with or without the effects that belong to it
+                    outcome = Failed(running.job, "nobody knows whether its transaction was committed")
+                self._record(outcome, True)  # noqa: FBT003  # as above
 
     def _outcome(self, running: RunningJob, end: End | Failure) -> Outcome:
         """Return what a run comes to whose handler raised nothing."""
@@ -166,12 +202,7 @@ class Runner:
             case End.RETURNED:
                 return Completed(running.job)
             case End.INTERRUPTED:
-                timeout = running.task.options.timeout
-                if running.interruption is not None or timeout is None:
-                    return running.interrupted()
-                error = Failure(f"TimeoutError: the handler took longer than its timeout of {timeout:g} s")
-                _log_failure(running.job, error, None)
-                return running.failed(error)
+                return running.interrupted()
             case Failure():
                 _log_failure(running.job, end, None)
                 return running.as_requested() or running.failed(end)
@@ -185,7 +216,10 @@ class Runner:
             logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
             return Lost(job)
         failure = running.task.failure(error)
-        _log_failure(job, failure, error)
+        if running.completion is Completion.DONE:
+            logger.error("job %d (%s) is completed; then", job.id, job.task_identifier, exc_info=error)
+        else:
+            _log_failure(job, failure, error)
         return running.as_requested() or running.failed(failure)
 
     # --- running jobs, from outside -------------------------------------------------------------

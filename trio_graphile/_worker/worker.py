@@ -20,6 +20,7 @@ from trio_graphile._exceptions import (
     WorkerCrashed,
     leaves,
 )
+from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._model.recovery import WORKER_ID_PREFIX
@@ -59,7 +60,8 @@ class Worker:
         """Run jobs until stopped or cancelled; a report says what became of them.
 
         Installs the schema if it is missing. `nursery.start` returns once the worker listens; what keeps
-        it from starting (`DatabaseError`, `SchemaError`) is raised there. Later raises `WorkerCrashed` if a
+        it from starting is raised there: `DatabaseError`, `SchemaError`, and for tasks in processes
+        `OptionInvalid` or `TaskInvalid`. Later raises `WorkerCrashed` if a
         service fails for a reason that does not pass, and `ShutdownIncomplete`. Raises `WorkerBusy` if it
         runs already or has run and was stopped; one that was stopped before it ran ends at once.
         """
@@ -197,7 +199,7 @@ class _Run:
                     async with services.lanes.open(closing_timeout), trio.open_nursery() as handling:
                         self.interrupt = handling.cancel_scope.cancel
                         for number in range(options.concurrency):
-                            handling.start_soon(self._slot, name=f"slot {number}")
+                            handling.start_soon(services.runner.run_all, self._take, name=f"slot {number}")
                         async with trio.open_nursery() as intake:
                             await self._start_intake(intake)
                             task_status.started()
@@ -222,13 +224,12 @@ class _Run:
             await intake.start(self._services.listener().run, name="listener")
         await intake.start(self._services.local_queue.run, name="local queue")
 
-    async def _slot(self) -> None:
-        while True:
-            await self._services.outcomes.wait_for_room()
-            job = await self._services.local_queue.take()
-            if job is None:
-                return
-            await self._services.runner.run(job)
+    async def _take(self) -> Job | None:
+        """Wait for the next job of a slot; None once no more will come."""
+        services = self._services
+        if services.outcomes.is_full:
+            await services.outcomes.wait_for_room()
+        return await services.local_queue.take()
 
     async def _drain_queue(self) -> None:
         await self._services.local_queue.drain()
