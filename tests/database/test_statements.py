@@ -6,9 +6,11 @@ import importlib
 import pkgutil
 from collections.abc import Iterator
 
+import attrs
 import pytest
 
-from trio_graphile import Connection, _database
+from trio_graphile import Connection, Job, _database
+from trio_graphile._database import manage, queue
 from trio_graphile._database.statement import Statement, quote_identifier
 
 
@@ -25,3 +27,17 @@ async def test_a_statement_can_be_prepared(connection: Connection, statement: St
     if not sql.lstrip().startswith(("select", "with", "insert", "update", "delete")):
         return  # utility statements cannot be
     await connection.execute(f"prepare probe as {sql}")
+
+
+async def test_rows_of_jobs_have_the_columns_of_a_job_in_their_order(connection: Connection) -> None:
+    """`job_of` goes by position alone."""
+    nothing = [None] * 7
+    columns = [field.name for field in attrs.fields(Job)]
+    for statement, arguments in (
+        (manage.ADD_JOB, ["a", "{}", None, None, None, "k", None, ["flag"], "replace"]),
+        (manage.ADD_JOB, ["a", "{}", *nothing]),
+        (queue.GET_JOBS, ["worker", ["a"], 1, None]),
+        (manage.REMOVE_JOB, ["k"]),
+    ):
+        [row, *_] = await connection.fetch(statement, *arguments)
+        assert list(row.keys()) == columns

@@ -8,12 +8,14 @@ to end.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.jobs import Job
-from trio_graphile._model.json import decode
+from trio_graphile._model.jobs import Job, job_of
 from trio_graphile._model.outcomes import Failed, Returned, Snoozed
+
+_BEST_FIRST = attrgetter("priority", "run_at", "id")
 
 REGISTER_TASKS = Statement("""
     insert into {schema}._private_tasks (identifier)
@@ -131,15 +133,12 @@ async def get_jobs(
     """
     flags = list(forbidden_flags) or None
     rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags)
-    return sorted(map(job_from_row, rows), key=lambda job: (job.priority, job.run_at, job.id))
+    return sorted(map(job_from_row, rows), key=_BEST_FIRST)
 
 
 def job_from_row(row: Row) -> Job:
-    """Return the job in a row whose columns are named as the fields of `Job`."""
-    fields = dict(row)
-    flags = fields["flags"]
-    fields["flags"] = () if flags is None else tuple(decode(flags))
-    return Job(**fields)
+    """Return the job in a row whose columns are those of `Job`, in their order."""
+    return job_of(row.values())
 
 
 OURS = """jobs.id = any($2::bigint[])

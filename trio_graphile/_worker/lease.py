@@ -62,13 +62,14 @@ class Lease(Generic[RenewalT]):
     _inside: trio.lowlevel.TrioToken | None = None
     _stop_inside: trio.Event | None = None
     _outside: trio.lowlevel.TrioToken = attrs.field(init=False)
-    _renewed_at: float = 0.0
+    _ends_at: float = 0.0
+    """When nothing may run any more if no renewal succeeds."""
     _expired: bool = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew until `stop` is called; no cancellation ends it: it must outlive all other services."""
         self._outside = trio.lowlevel.current_trio_token()
-        self._renewed_at = time.monotonic()
+        self._note_renewal(time.monotonic())
         watched = threading.get_ident()
 
         def enter() -> None:
@@ -80,7 +81,7 @@ class Lease(Generic[RenewalT]):
 
     def holds(self) -> bool:
         """Whether nobody may have taken our jobs yet. From any thread."""
-        return time.monotonic() < self._ends_at
+        return time.monotonic() < self._ends_at  # asked before each job, so it is a plain attribute
 
     def stop(self) -> None:
         """End the lease; `run` returns soon after."""
@@ -89,6 +90,9 @@ class Lease(Generic[RenewalT]):
         if inside is not None and stop_inside is not None:
             with contextlib.suppress(trio.RunFinishedError):
                 inside.run_sync_soon(stop_inside.set)
+
+    def _note_renewal(self, at: float) -> None:
+        self._ends_at = at + self._options.length - self._options.margin
 
     # --- in the lease's thread ------------------------------------------------------------------
 
@@ -107,11 +111,6 @@ class Lease(Generic[RenewalT]):
                     nursery.cancel_scope.cancel()
             finally:
                 session.terminate()  # the worker's end waits for this thread, and nothing is under way here
-
-    @property
-    def _ends_at(self) -> float:
-        """When nothing may run any more if no renewal succeeds."""
-        return self._renewed_at + self._options.length - self._options.margin
 
     async def _renew_forever(self, session: Session) -> None:
         # After a failure sooner than usual: a lease is long, but not so long as to waste a tenth of it.
@@ -137,7 +136,7 @@ class Lease(Generic[RenewalT]):
             left = self._ends_at - time.monotonic()
             logger.warning("renewing the lease failed, it ends in %.1f s: %r", left, error)
             return False
-        self._renewed_at = began  # not later: others count from what the database wrote
+        self._note_renewal(began)  # not later: others count from what the database wrote
         self._tell(lambda: self._events.renewed(renewal))
         return True
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import assert_never
@@ -33,6 +34,10 @@ from trio_graphile._model.local_queue import (
 from trio_graphile._model.options import LocalQueueOptions, RefetchDelayOptions
 
 logger = logging.getLogger("trio_graphile.worker")
+
+_LONGEST_STRETCH = 0.001
+"""For how long slots may run brief jobs before they give way to others, in seconds."""
+_MOST_WAKING = 4
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -64,10 +69,16 @@ class LocalQueue:
     """How many jobs were announced since the last claim began."""
     _enough_announced: float = math.inf
     """How many of them end a refetch delay early."""
+    _waking: int = 0
+    """How many slots were woken and have not come yet."""
+    _gives_way_at: float = -math.inf
+    """From when on a slot lets others have their turn before it takes a job."""
     _suspended: bool = False
     _reconcile_at: float = attrs.field(init=False)
+    _refill_mark: int = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._refill_mark = refill_mark(self._options.size)
         self._reconcile_at = trio.current_time() + self._reconcile_interval
 
     @property
@@ -78,9 +89,13 @@ class LocalQueue:
     async def take(self) -> Job | None:
         """Wait for the next job; None once no more will come.
 
-        Atomic under cancellation: a job that is not returned is still held.
+        Atomic under cancellation: a job that is not returned is still held. A checkpoint, but while there are
+        jobs only one in a while: to give way costs more than many a handler.
         """
-        await trio.lowlevel.checkpoint()
+        now = time.monotonic()
+        if now > self._gives_way_at:
+            await trio.lowlevel.checkpoint()
+            self._gives_way_at = time.monotonic() + _LONGEST_STRETCH
         while self._mode is not Mode.RELEASED and not self._ending.is_set():
             if self._held and self._lease_holds():
                 return self._hand_out()
@@ -88,6 +103,7 @@ class LocalQueue:
                 self._release_held(Occasion.TIME_TO_LIVE_OVER)
             self._happened(Occasion.SLOT_ASKED)
             await self._idle_slots.park()
+            self._waking -= 1
         return None
 
     def announce(self, jobs: int) -> None:
@@ -141,7 +157,7 @@ class LocalQueue:
                 await self._act(self._decide())
         finally:
             self._release_held(Occasion.RELEASE)
-            self._idle_slots.unpark_all()
+            self._wake_all_slots()
 
     async def drain(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """As `run`, but end when nothing is due and every job that ran is recorded."""
@@ -156,7 +172,7 @@ class LocalQueue:
                     return
         finally:
             self._release_held(Occasion.RELEASE)
-            self._idle_slots.unpark_all()
+            self._wake_all_slots()
 
     def _decide(self) -> Step:
         if self._suspended or not self._lease_holds():
@@ -199,7 +215,7 @@ class LocalQueue:
             self._held.extend(jobs)
             self._expires_at = now + self._options.ttl
             self._happened(Occasion.JOBS_CAME)
-            self._idle_slots.unpark(count=len(jobs))
+            self._wake_slots()
         self._claim_at = -math.inf if len(jobs) >= limit else now + self._poll_interval
         if len(jobs) < limit:
             self._delay_next_claim(len(jobs), now)
@@ -236,9 +252,23 @@ class LocalQueue:
         job = self._held.popleft()
         if not self._held:
             self._happened(Occasion.LAST_TAKEN)
-        elif len(self._held) == refill_mark(self._options.size):
-            self._woken.set()
+        else:
+            self._wake_slots()
+            if len(self._held) == self._refill_mark:
+                self._woken.set()
         return job
+
+    def _wake_slots(self) -> None:
+        """Have a few slots come for what is held; each wakes further ones when it takes a job.
+
+        Jobs may be so brief that the first takes them all, and to wake a slot costs more than to run one.
+        """
+        if self._waking < _MOST_WAKING and self._idle_slots:
+            count = min(_MOST_WAKING - self._waking, len(self._held))
+            self._waking += len(self._idle_slots.unpark(count=count))
+
+    def _wake_all_slots(self) -> None:
+        self._waking += len(self._idle_slots.unpark_all())
 
     def _release_held(self, occasion: Occasion) -> None:
         while self._held:
