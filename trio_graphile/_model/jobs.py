@@ -152,8 +152,8 @@ class Job:
 
     id: int
     task_identifier: str
-    payload_json: str
-    """The payload as stored, to the byte."""
+    payload_json: str = attrs.field(repr=False)
+    """The payload as stored, to the byte. Not shown in the job's representation: it may hold secrets."""
     queue_name: str | None = None
     priority: int = 0
     run_at: datetime

@@ -52,14 +52,14 @@ class Holdings:
     """All jobs between their claim and their record, by id."""
     claim_lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     """Held while a claim is under way, and by whoever else uses its session."""
-    hit_a_bound: bool = attrs.field(init=False, default=False)
-    """Whether the last claim left out jobs of which enough run already."""
     cancellable: bool = attrs.field(init=False, default=False)
     """Whether somebody can ask us to cancel a job. Not in a schema that we cannot complete."""
     registered: bool = attrs.field(init=False, default=False)
     """Whether others can see that we live. Not in a schema of Node's that we cannot complete."""
     claiming: Session = attrs.field(init=False)
     recording: Session = attrs.field(init=False)
+    _hit_a_bound: bool = attrs.field(init=False, default=False)
+    """Whether the last claim left out jobs of which enough were held already."""
     _shares: tuple[Share, ...] = attrs.field(init=False, default=())
     _shared: tuple[str, ...] = attrs.field(init=False, default=())
     """The tasks that `_shares` were made of."""
@@ -93,17 +93,24 @@ class Holdings:
             bounds = {bound for share in shares for bound in share.bounds}
             used = used_of(bounds, (job.task_identifier for job in self.known.values())) if bounds else {}
             claimed: list[Job] = []
-            self.hit_a_bound = False
+            hit_a_bound = False
             for share in shares:
                 if claimed and trio.current_effective_deadline() == -math.inf:
                     break  # cancelled: what was claimed is not to be lost over what could be
                 wanted = limit - len(claimed)
                 room = room_of(share, used, wanted)
                 jobs = await self._claim_share(share, room, flags)
-                self.hit_a_bound |= len(jobs) == room < wanted
+                hit_a_bound |= len(jobs) == room < wanted
                 used.update((bound, used[bound] + len(jobs)) for bound in share.bounds)
                 claimed += jobs
+            self._hit_a_bound = hit_a_bound
             return claimed
+
+    @property
+    def may_have_room_again(self) -> bool:
+        """Whether the end of a job may let one be claimed that the last claim, or the present one, left out."""
+        is_bounded = any(share.bounds for share in self._shares)
+        return self._hit_a_bound or (is_bounded and self.claim_lock.locked())
 
     async def _claim_share(self, share: Share, limit: int, flags: Sequence[str]) -> list[Job]:
         if limit == 0:

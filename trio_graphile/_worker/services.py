@@ -194,7 +194,7 @@ class Services:
         )
 
     def _after_record(self, freed_a_queue: bool) -> None:  # noqa: FBT001  # a callback with one meaning
-        if freed_a_queue or self.drain or self.holdings.hit_a_bound:
+        if freed_a_queue or self.drain or self.holdings.may_have_room_again:
             self.local_queue.announce(1)
 
 
