@@ -176,16 +176,14 @@ COMPLETE_JOBS = Statement(
       where queues.id = any(array(select done.job_queue_id from done))
         and queues.locked_by = $1::text
     )
-    select id
-    from done
+    select array(select done.id from done) as ids
 """.replace("{ours}", OURS)
 )
 
 
 async def complete_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job]) -> set[int]:
     """Delete finished jobs and free their queues; return the ids of those that were still ours."""
-    rows = await executor.fetch(COMPLETE_JOBS, worker_id, *fences(jobs))
-    return {row["id"] for row in rows}
+    return set(await executor.fetch_value(COMPLETE_JOBS, worker_id, *fences(jobs)))
 
 
 LOCK_JOB = Statement("""

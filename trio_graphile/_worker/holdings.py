@@ -108,7 +108,7 @@ class Holdings:
 
     @property
     def may_have_room_again(self) -> bool:
-        """Whether the end of a job may let one be claimed that the last claim, or the present one, left out."""
+        """Whether the end of a job may let one be claimed that the last claim, or this one, left out."""
         is_bounded = any(share.bounds for share in self._shares)
         return self._hit_a_bound or (is_bounded and self.claim_lock.locked())
 

@@ -171,7 +171,8 @@ class Outcomes:
 
     def _end(self, job: Job, *, freed_a_queue: bool) -> None:
         """Take notice of the end of a job about which nothing is to be written."""
-        self._forget(job)
+        if self._known.get(job.id) is job:  # as in `_settle`
+            del self._known[job.id]
         self._in_doubt.discard(job.id)
         self._maybe_completed.discard(job.id)
         self._on_recorded(freed_a_queue)
@@ -252,7 +253,7 @@ class Outcomes:
 
         async def attempt() -> set[int]:
             try:
-                if self._in_doubt.isdisjoint(outcome.job.id for outcome in batch):
+                if not self._in_doubt or self._in_doubt.isdisjoint(outcome.job.id for outcome in batch):
                     return await record(batch)
                 # A job that was given back by the first try may be ours again, and look as it did then. So no
                 # claim is under way now, and what was claimed since is left out.
@@ -275,8 +276,10 @@ class Outcomes:
         if self._in_doubt:
             self._in_doubt.difference_update(job.id for job in jobs)
             self._maybe_completed &= self._in_doubt
+        known = self._known
         for job in jobs:
-            self._forget(job)
+            if known.get(job.id) is job:  # else it was taken from us and claimed by us again
+                del known[job.id]
         for job in lost:
             logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
         self._lost += len(lost)
@@ -284,7 +287,3 @@ class Outcomes:
         self._written.set()
         self._on_recorded(any(job.queue_name is not None for job in jobs))
         return len(jobs) - len(lost) - len(settled)
-
-    def _forget(self, job: Job) -> None:
-        if self._known.get(job.id) is job:  # else it was taken from us and claimed by us again
-            del self._known[job.id]
