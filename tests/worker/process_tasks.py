@@ -1,0 +1,81 @@
+"""Tasks that run in processes, which call the test to say that they do."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+from trio_graphile import PermanentFailure, RetryAfter, Snooze, TaskRegistry, current_job
+
+tasks = TaskRegistry()
+misnamed = TaskRegistry()
+
+
+def call(port: int) -> socket.socket:
+    """Tell the test which process this is and which job it runs."""
+    line = socket.create_connection(("127.0.0.1", port), timeout=20)
+    job = current_job()
+    line.sendall(json.dumps([os.getpid(), None if job is None else job.id]).encode())
+    return line
+
+
+@tasks.task("attentive", lane="process")
+def attentive(port: int) -> None:
+    """Wait for the test's answer."""
+    with call(port) as line:
+        assert line.recv(1) == b"."
+
+
+@tasks.task("busy", lane="process")
+def busy(port: int) -> None:
+    with call(port):
+        compute_for_ever()
+
+
+@tasks.task("briefly_busy", lane="process", timeout=0.3)
+def briefly_busy() -> None:
+    compute_for_ever()
+
+
+def compute_for_ever() -> None:
+    number = 0
+    while True:
+        number = (number * 31 + 7) % 1_000_003
+
+
+@tasks.task("unlucky", lane="process")
+def unlucky(payload: dict[str, str]) -> None:
+    secret = payload["password"]
+    raise ValueError(f"no such luck with {len(secret)} letters")
+
+
+@tasks.task("hopeless", lane="process")
+def hopeless() -> None:
+    raise PermanentFailure("never again")
+
+
+@tasks.task("sleepy", lane="process")
+def sleepy() -> None:
+    raise Snooze(1000)
+
+
+@tasks.task("patient", lane="process")
+def patient() -> None:
+    raise RetryAfter(2000, "busy there")
+
+
+@tasks.task("leaving", lane="process")
+def leaving() -> None:
+    os._exit(3)
+
+
+@tasks.batch_task("index", lane="process")
+def index(numbers: list[int]) -> list[Exception | None]:
+    return [ValueError(f"{number} is even") if number % 2 == 0 else None for number in numbers]
+
+
+def original() -> None: ...
+
+
+renamed = misnamed.task("renamed", lane="process")(original)
