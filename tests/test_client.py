@@ -27,7 +27,7 @@ from trio_graphile import (
     TaskRegistry,
     open_database,
 )
-from trio_graphile._database import fleet, queue
+from trio_graphile._database import claims, fleet, queue
 
 tasks = TaskRegistry()
 
@@ -72,7 +72,7 @@ async def stored(database: Database) -> list[tuple[int, str | None, str]]:
 
 async def lock(database: Database, worker_id: str = "somebody", *, age: str = "0") -> list[Job]:
     """Claim everything that is due, as a worker would have done some time ago."""
-    claimed = await queue.get_jobs(database, worker_id, tasks.identifiers, 100)
+    claimed = await claims.get_jobs(database, worker_id, tasks.identifiers, 100)
     for table in ("_private_jobs", "_private_job_queues"):
         await database.execute(
             f"""
@@ -229,7 +229,7 @@ async def test_what_many_jobs_return_is_what_the_table_holds(client: Client, dat
         ]
     )
     await database.execute("update graphile_worker._private_jobs set run_at = now() where run_at > now()")
-    claimed = sorted(await queue.get_jobs(database, "w", ["a", "b"], 10), key=lambda job: job.id)
+    claimed = sorted(await claims.get_jobs(database, "w", ["a", "b"], 10), key=lambda job: job.id)
     unclaimed = [
         attrs.evolve(job, locked_at=None, locked_by=None, attempts=0, run_at=added.run_at)
         for job, added in zip(claimed, jobs, strict=True)
@@ -732,7 +732,7 @@ async def test_cleaning_up_leaves_alone_what_a_concurrent_add_refers_to(
         await client.using(connection).add_raw_job("adding", None, JobSpec(queue_name="adding"))
         counts = await client.cleanup([Cleanup.GC_TASK_IDENTIFIERS, Cleanup.GC_JOB_QUEUES], keep_tasks=["t"])
     assert set(counts.values()) == {0}
-    (job,) = await queue.get_jobs(database, "w", ["adding"], 1)
+    (job,) = await claims.get_jobs(database, "w", ["adding"], 1)
     assert job.queue_name == "adding"
 
 

@@ -15,6 +15,7 @@ import pytest
 import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
+from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._database.errors import safe_url
 from trio_graphile._exceptions import (
@@ -389,3 +390,12 @@ async def test_a_schema_name_that_cannot_be_is_refused(empty_database_url: str, 
 async def test_a_foreign_object_is_no_connection(pool_of_five: Database) -> None:
     with pytest.raises(TypeError, match="asyncpg"):
         pool_of_five.adopt(object())
+
+
+async def test_a_transaction_on_a_session_that_was_lost_is_refused_as_any_statement(
+    connection: Connection,
+) -> None:
+    connection.terminate()
+    with pytest.raises(ConnectionLost):
+        async with connection.transaction():
+            pytest.fail("there is no transaction")

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from trio_graphile import Connection, Database, DatabaseOptions, Job, SweepReport, open_database
-from trio_graphile._database import fleet, queue
+from trio_graphile._database import claims, fleet, queue
 from trio_graphile._database.schema import migrate
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.outcomes import Returned
@@ -32,7 +32,7 @@ class Fleet:
         return int(await self.database.fetch_value(f"select id from {self.schema}.add_job('a'{named})"))
 
     async def claim(self, worker: str = ME, limit: int = 100) -> list[Job]:
-        return await queue.get_jobs(self.database, worker, ["a"], limit)
+        return await claims.get_jobs(self.database, worker, ["a"], limit)
 
     async def hold(self, worker: str = ME, /, **options: object) -> Job:
         """Add a job and have a worker claim it."""

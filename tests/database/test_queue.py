@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 import trio
 
-from trio_graphile._database import queue
+from trio_graphile._database import claims, queue
 from trio_graphile._database.database import Database
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Failed, Returned
@@ -24,7 +24,7 @@ async def add(database: Database, identifier: str = "a", **options: object) -> i
 
 
 async def claim(database: Database, limit: int = 10, worker: str = ME, **options: object) -> list[Job]:
-    return await queue.get_jobs(database, worker, ALL, limit, **options)  # type: ignore[arg-type]
+    return await claims.get_jobs(database, worker, ALL, limit, **options)  # type: ignore[arg-type]
 
 
 async def row(database: Database, job_id: int) -> dict[str, object]:
@@ -151,7 +151,7 @@ async def test_concurrent_claims_share_neither_a_job_nor_a_queue(database: Datab
     async def claimer(name: str) -> None:
         async with database.connection() as connection:
             for _ in range(8):
-                claimed.extend(await queue.get_jobs(connection, name, ALL, 5))
+                claimed.extend(await claims.get_jobs(connection, name, ALL, 5))
 
     async with trio.open_nursery() as nursery:
         for number in range(4):

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from trio_graphile import Connection, Job, _database
-from trio_graphile._database import manage, queue
+from trio_graphile._database import claims, manage
 from trio_graphile._database.statement import Statement, quote_identifier
 
 
@@ -36,7 +36,7 @@ async def test_rows_of_jobs_have_the_columns_of_a_job_in_their_order(connection:
     for statement, arguments in (
         (manage.ADD_JOB, ["a", "{}", None, None, None, "k", None, ["flag"], "replace"]),
         (manage.ADD_JOB, ["a", "{}", *nothing]),
-        (queue.GET_JOBS, ["worker", ["a"], 1, None]),
+        (claims.GET_JOBS, ["worker", ["a"], 1, None]),
         (manage.REMOVE_JOB, ["k"]),
     ):
         [row, *_] = await connection.fetch(statement, *arguments)

@@ -39,7 +39,7 @@ from tests.scenarios.fleet_model import (
 )
 from tests.scenarios.portal import Portal
 from trio_graphile import Job, JobKeyMode, JobSpec
-from trio_graphile._database import cancellations, fleet, manage, queue
+from trio_graphile._database import cancellations, claims, fleet, manage, queue
 from trio_graphile._database.connection import Connection
 from trio_graphile._model.cancellation import CancelledJobs, CancelOutcome
 from trio_graphile._model.jobs import JobChange, NewJob
@@ -343,7 +343,7 @@ class FleetMachine(RuleBasedStateMachine):
         worker = self.slots[slot]
         if worker.slept and worker.renews:
             self.renew_all(worker)
-        answer = self.run(queue.get_jobs, self.session, worker.id, TASKS, limit, sorted(forbidden))
+        answer = self.run(claims.get_jobs, self.session, worker.id, TASKS, limit, sorted(forbidden))
         assert answer == sorted(answer, key=lambda job: (job.priority, job.run_at, job.id))
         self.model.claim(worker, limit, forbidden, answer, lost=lost)
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from trio_graphile import Client, ConnectionLost, Database, Job, JobSpec
-from trio_graphile._database import queue
+from trio_graphile._database import claims, queue
 from trio_graphile._model.outcomes import Failed, Returned, Snoozed
 from trio_graphile._worker.outcomes import Outcomes, Recording
 
@@ -21,7 +21,7 @@ def client(database: Database) -> Client:
 
 
 async def claim(database: Database) -> list[Job]:
-    return await queue.get_jobs(database, ME, ["a"], 1)
+    return await claims.get_jobs(database, ME, ["a"], 1)
 
 
 async def make_due(database: Database) -> None:

@@ -22,7 +22,7 @@ from trio_graphile import (
     Worker,
     WorkerOptions,
 )
-from trio_graphile._database import fleet, queue
+from trio_graphile._database import claims, fleet
 from trio_graphile._model.recovery import ResetReport
 from trio_graphile._worker.recovery import Sweeper
 
@@ -162,7 +162,7 @@ async def test_the_job_of_a_worker_that_died_runs_again_as_if_for_the_first_time
     database: Database, client: Client, handlers: Handlers, table: Table, sweeper: Sweeper
 ) -> None:
     await client.add_raw_job("quick", None, JobSpec(queue_name="q", max_attempts=1))
-    await queue.get_jobs(database, "trio_graphile_dead", ["quick"], 1)
+    await claims.get_jobs(database, "trio_graphile_dead", ["quick"], 1)
     await fleet.heartbeat(database, "trio_graphile_dead")
     async with trio.open_nursery() as nursery:
         await nursery.start(sweeper.run)
@@ -184,7 +184,7 @@ async def test_locks_older_than_four_hours_are_released(
     database: Database, client: Client, table: Table
 ) -> None:
     await client.add_raw_job("quick", None, JobSpec(queue_name="q"))
-    await queue.get_jobs(database, "pool-of-node", ["quick"], 1)
+    await claims.get_jobs(database, "pool-of-node", ["quick"], 1)
     for name in ("jobs", "job_queues"):
         await database.execute(
             f"update graphile_worker._private_{name} set locked_at = now() - interval '4 hours 1 minute'"
@@ -223,7 +223,7 @@ async def test_a_worker_gives_back_and_runs_the_jobs_of_one_that_died(
     client: Client, handlers: Handlers, table: Table
 ) -> None:
     await client.add_raw_job("quick", None, JobSpec(queue_name="q"))
-    await queue.get_jobs(client.database, "trio_graphile_dead", ["quick"], 1)
+    await claims.get_jobs(client.database, "trio_graphile_dead", ["quick"], 1)
     await table.database.execute("""
         update graphile_worker._private_jobs set locked_at = now() - interval '6 minutes';
         update graphile_worker._private_job_queues set locked_at = now() - interval '6 minutes'
@@ -245,7 +245,7 @@ async def test_run_once_releases_locks_that_nobody_can_still_want_before_it_begi
 ) -> None:
     await client.add_raw_jobs([("quick", None)] * 2)
     for number, age in enumerate(("4 hours 1 minute", "3 hours 59 minutes")):
-        [job] = await queue.get_jobs(client.database, f"pool-{number}", ["quick"], 1)
+        [job] = await claims.get_jobs(client.database, f"pool-{number}", ["quick"], 1)
         await table.database.execute(
             """
             update graphile_worker._private_jobs

@@ -208,7 +208,10 @@ class Connection:
         Commits if the body ends normally and is not cancelled, rolls back otherwise. A commit, once
         sent, is waited for. Raises `StatementFailed` if the commit is refused.
         """
-        transaction = self._raw.transaction(isolation=isolation)
+        try:
+            transaction = self._raw.transaction(isolation=isolation)
+        except asyncpg.InterfaceError as error:
+            raise describe_statement_error(error, session_closed=self.is_closed) from error
         await self._call(transaction.start)
         try:
             yield self

@@ -1,4 +1,4 @@
-"""What a worker does to rows: claim, complete, fail, return. All in batches, all fenced by the owner.
+"""What a worker does to the rows that it claimed: complete, fail, return. In batches, fenced by the owner.
 
 A job's fence is `locked_by` and `attempts`, both as claimed. A job whose key was added again, or removed,
 while it ran is *detached*: it has lost its key and its attempts stand at the maximum, but it is still ours
@@ -8,14 +8,11 @@ to end.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
 
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job, job_of
 from trio_graphile._model.outcomes import Failed, Returned, Snoozed
-
-_BEST_FIRST = attrgetter("priority", "run_at", "id")
 
 REGISTER_TASKS = Statement("""
     insert into {schema}._private_tasks (identifier)
@@ -32,108 +29,6 @@ REGISTER_TASKS = Statement("""
 async def register_tasks(executor: Executor, identifiers: Sequence[str]) -> None:
     """Make the tasks known in the database, so that other programs see them before their first job."""
     await executor.execute(REGISTER_TASKS, list(identifiers))
-
-
-GET_JOBS = Statement("""
-    with tasks as materialized (
-      select id, identifier
-      from {schema}._private_tasks
-      where identifier = any($2::text[])
-    ),
-    unqueued as (
-      select jobs.id, jobs.priority, jobs.run_at, null::integer as job_queue_id
-      from {schema}._private_jobs as jobs
-      where jobs.is_available = true
-        and jobs.job_queue_id is null
-        and jobs.run_at <= now()
-        and jobs.task_id = any(array(select tasks.id from tasks))
-        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
-      order by jobs.priority, jobs.run_at
-      limit $3::integer
-      for update skip locked
-    ),
-    heads as (
-      select head.id
-      from {schema}._private_job_queues as queues
-      cross join lateral (
-        select jobs.id, jobs.priority, jobs.run_at
-        from {schema}._private_jobs as jobs
-        where jobs.is_available = true
-          and jobs.job_queue_id = queues.id
-          and jobs.run_at <= now()
-          and jobs.task_id = any(array(select tasks.id from tasks))
-          and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
-        order by jobs.priority, jobs.run_at, jobs.id
-        limit 1
-      ) as head
-      where queues.is_available = true
-      order by head.priority, head.run_at
-      limit $3::integer
-      for no key update of queues skip locked
-    ),
-    queued as (
-      select jobs.id, jobs.priority, jobs.run_at, jobs.job_queue_id
-      from {schema}._private_jobs as jobs
-      where jobs.id = any(array(select heads.id from heads))
-        and jobs.is_available = true
-        and jobs.run_at <= now()
-      for update skip locked
-    ),
-    chosen as materialized (
-      select id, priority, run_at, job_queue_id
-      from unqueued
-      union all
-      select id, priority, run_at, job_queue_id
-      from queued
-      order by priority, run_at
-      limit $3::integer
-    ),
-    locked_queues as (
-      update {schema}._private_job_queues as queues
-      set locked_by = $1::text, locked_at = now()
-      where queues.id = any(array(select chosen.job_queue_id from chosen))
-    )
-    update {schema}._private_jobs as jobs
-    set attempts = jobs.attempts + 1, locked_by = $1::text, locked_at = now()
-    where jobs.id = any(array(select chosen.id from chosen))
-    returning jobs.id,
-      (
-        select tasks.identifier
-        from tasks
-        where tasks.id = jobs.task_id
-      ) as task_identifier,
-      jobs.payload::text as payload_json,
-      (
-        select queues.queue_name
-        from {schema}._private_job_queues as queues
-        where queues.id = jobs.job_queue_id
-      ) as queue_name,
-      jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at,
-      jobs.updated_at, jobs.key, jobs.revision, jobs.flags::text as flags, jobs.locked_at, jobs.locked_by
-""")
-# $1 worker id, $2 identifiers, $3 limit, $4 forbidden flags or null.
-# The queue's row is locked before its job's: whoever holds it decides alone which job of the queue is next,
-# so a queue hands out one job at a time and in order. `no key update` lets adds to it go on meanwhile.
-# Tasks are named, not numbered: a garbage collector may delete an idle task, and an add bring it back under
-# another id.
-# Rows are looked up by arrays of ids, never joined: a plan made while the table was empty, or before anybody
-# analyzed it, joins by reading all of it. `id` ends the order of `heads` so that only our index serves it.
-
-
-async def get_jobs(
-    executor: Executor,
-    worker_id: str,
-    identifiers: Sequence[str],
-    limit: int,
-    forbidden_flags: Sequence[str] = (),
-) -> list[Job]:
-    """Claim up to `limit` due jobs, at most one of each named queue; best first.
-
-    Must not run inside a longer transaction: it locks the queues that it takes from.
-    """
-    flags = list(forbidden_flags) or None
-    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags)
-    return sorted(map(job_from_row, rows), key=_BEST_FIRST)
 
 
 def job_from_row(row: Row) -> Job:

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 import attrs
 import trio
 
-from trio_graphile._database import cancellations, fleet, queue
+from trio_graphile._database import cancellations, claims, fleet, queue
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
@@ -115,7 +115,7 @@ class Holdings:
     async def _claim_share(self, share: Share, limit: int, flags: Sequence[str]) -> list[Job]:
         if limit == 0:
             return []
-        return await queue.get_jobs(self.claiming, self.worker_id, share.identifiers, limit, flags)
+        return await claims.get_jobs(self.claiming, self.worker_id, share.identifiers, limit, flags)
 
     def _next_shares(self) -> tuple[Share, ...]:
         """Return the shares in the order of this claim: each comes first in its turn."""

@@ -1,0 +1,143 @@
+"""A claim takes the best jobs, in their order, whatever crowd of other rows stands before them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+
+import attrs
+import pytest
+
+from trio_graphile import Connection, Database
+from trio_graphile._database import claims, queue
+
+ME = "trio_graphile_me"
+TASKS = ["a", "b"]
+PAST = datetime(2020, 1, 1, tzinfo=UTC)
+INSERT = """
+    insert into graphile_worker._private_jobs
+      (task_id, job_queue_id, priority, run_at, attempts, max_attempts, flags)
+    select tasks.id, queues.id, rows.priority, rows.run_at, rows.attempts, 25,
+      case when rows.is_flagged then '{"slow": true}'::jsonb end
+    from unnest(
+      $1::text[], $2::text[], $3::integer[], $4::timestamptz[], $5::integer[], $6::boolean[]
+    ) as rows(task, queue, priority, run_at, attempts, is_flagged)
+    join graphile_worker._private_tasks as tasks on tasks.identifier = rows.task
+    left join graphile_worker._private_job_queues as queues on queues.queue_name = rows.queue
+"""
+NAMES = """
+    insert into graphile_worker._private_tasks (identifier) values ('a'), ('b'), ('foreign');
+    insert into graphile_worker._private_job_queues (queue_name)
+    select 'q' || number
+    from generate_series(1, 400) as number
+"""
+CLAIMABLE = """
+    with wanted as (
+      select jobs.id, jobs.priority, jobs.run_at, jobs.job_queue_id
+      from graphile_worker._private_jobs as jobs
+      join graphile_worker._private_tasks as tasks on tasks.id = jobs.task_id
+      left join graphile_worker._private_job_queues as queues on queues.id = jobs.job_queue_id
+      where jobs.is_available
+        and jobs.run_at <= now()
+        and tasks.identifier = any($1::text[])
+        and (jobs.flags ? 'slow') is not true
+        and queues.is_available is not false
+    )
+    select id
+    from (
+      select id, priority, run_at
+      from wanted
+      where job_queue_id is null
+      union all
+      (
+        select distinct on (job_queue_id) id, priority, run_at
+        from wanted
+        where job_queue_id is not null
+        order by job_queue_id, priority, run_at, id
+      )
+    ) as found
+    order by priority, run_at, id
+"""
+
+
+@attrs.frozen(kw_only=True)
+class Kind:
+    """Rows of one kind that stand in the table."""
+
+    count: int
+    task: str = "a"
+    queues: int = 0
+    """Over how many named queues they are spread; 0 for none."""
+    priority: int = 0
+    is_future: bool = False
+    attempts: int = 0
+    is_flagged: bool = False
+
+
+SOME = [
+    Kind(count=30),
+    Kind(count=20, task="b", priority=1),
+    Kind(count=60, queues=20),
+    Kind(count=5, priority=-2),
+]
+TABLES = {
+    "no crowd": SOME,
+    "foreign": [Kind(count=300, task="foreign", priority=-5), *SOME],
+    "foreign among ours": [Kind(count=600, task="foreign"), *SOME],
+    "future": [Kind(count=300, is_future=True, priority=-5), *SOME],
+    "exhausted": [Kind(count=300, attempts=25, priority=-5), *SOME],
+    "flagged": [Kind(count=300, is_flagged=True, priority=-5), *SOME],
+    "few crowded queues": [Kind(count=400, queues=2, priority=-5), *SOME],
+    "many queues": [Kind(count=800, queues=400), *SOME],
+    "many queues, all else better": [Kind(count=800, queues=400, priority=5), *SOME],
+    "foreign in queues": [Kind(count=400, queues=50, task="foreign", priority=-5), *SOME],
+    "future in queues": [Kind(count=400, queues=50, is_future=True, priority=-5), *SOME],
+    "flagged in queues": [Kind(count=400, queues=50, is_flagged=True, priority=-5), *SOME],
+    "many priorities": [
+        Kind(count=10, priority=p, task=t) for p in range(-8, 8) for t in ("a", "b", "foreign")
+    ],
+    "all of it": [
+        Kind(count=250, task="foreign", priority=-5),
+        Kind(count=250, queues=60, priority=-5, is_future=True),
+        Kind(count=250, queues=3, priority=-4),
+        Kind(count=250, priority=-3, is_future=True),
+        *SOME,
+    ],
+}
+
+
+async def fill(connection: Connection, kinds: list[Kind], random: Random) -> None:
+    await connection.execute(NAMES)
+    rows: list[tuple[Any, ...]] = []
+    for kind in kinds:
+        for _ in range(kind.count):
+            later = timedelta(days=50_000) if kind.is_future else timedelta()
+            run_at = PAST + later + timedelta(microseconds=random.randrange(10**12))
+            queue_name = f"q{random.randint(1, kind.queues)}" if kind.queues else None
+            rows.append((kind.task, queue_name, kind.priority, run_at, kind.attempts, kind.is_flagged))
+    await connection.execute(INSERT, *map(list, zip(*rows, strict=True)))
+
+
+@pytest.mark.parametrize("limit", [1, 3, 40])
+@pytest.mark.parametrize("kinds", TABLES.values(), ids=TABLES)
+async def test_a_claim_takes_the_best_first_whatever_stands_in_the_way(
+    database: Database, kinds: list[Kind], limit: int
+) -> None:
+    """Some stay claimed, so that their queues are locked; the rest is completed, until nothing is left."""
+    random = Random(limit)
+    session = await database.open_session("claim", cancel_patience=5.0)
+    await fill(session, kinds, random)
+    held: list[Any] = []
+    while expected := [row["id"] for row in await session.fetch(CLAIMABLE, TASKS)]:
+        jobs = await claims.get_jobs(session, ME, TASKS, limit, ["slow"])
+        assert [job.id for job in jobs] == expected[: len(jobs)]
+        assert len(jobs) >= min(len(expected), (limit + 1) // 2)
+        assert len({job.queue_name for job in jobs if job.queue_name}) == len(
+            [job for job in jobs if job.queue_name]
+        )
+        done = [job for job in jobs if random.random() < 0.9]
+        held += [job for job in jobs if job not in done]
+        assert len(await queue.complete_jobs(session, ME, done)) == len(done)
+    assert await claims.get_jobs(session, ME, TASKS, limit, ["slow"]) == []
+    await session.aclose()

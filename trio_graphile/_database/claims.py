@@ -1,0 +1,270 @@
+"""How a worker claims jobs: one statement, which takes the best there are, of a named queue the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+
+from trio_graphile._database.connection import Executor
+from trio_graphile._database.queue import job_from_row
+from trio_graphile._database.statement import Statement
+from trio_graphile._model.jobs import Job
+
+_BEST_FIRST = attrgetter("priority", "run_at", "id")
+
+GET_JOBS = Statement("""
+    with recursive tasks as materialized (
+      select id, identifier
+      from {schema}._private_tasks
+      where identifier = any($2::text[])
+    ),
+    unqueued_front as materialized (
+      select jobs.task_id, jobs.run_at
+      from {schema}._private_jobs as jobs
+      where jobs.is_available = true
+        and jobs.job_queue_id is null
+      order by jobs.priority, jobs.run_at
+      limit $3::integer + 100
+    ),
+    crowd as materialized (
+      select count(*) > $3::integer + 99
+        and count(*) filter (
+          where front.task_id = any(array(select tasks.id from tasks))
+            and front.run_at <= now()
+        ) < $3::integer as is_in_the_way
+      from unqueued_front as front
+    ),
+    unqueued as (
+      select jobs.id, jobs.priority, jobs.run_at, null::integer as job_queue_id
+      from {schema}._private_jobs as jobs
+      where not (select crowd.is_in_the_way from crowd)
+        and jobs.is_available = true
+        and jobs.job_queue_id is null
+        and jobs.run_at <= now()
+        and jobs.task_id = any(array(select tasks.id from tasks))
+        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+      order by jobs.priority, jobs.run_at
+      limit $3::integer
+      for update skip locked
+    ),
+    ranks as (
+      select tasks.id as task_id, best.priority
+      from tasks
+      cross join lateral (
+        select jobs.priority
+        from {schema}._private_jobs as jobs
+        where jobs.is_available = true
+          and jobs.job_queue_id is null
+          and jobs.task_id = tasks.id
+        order by jobs.priority, jobs.run_at, jobs.id
+        limit 1
+      ) as best
+      where (select crowd.is_in_the_way from crowd)
+      union all
+      select ranks.task_id, next.priority
+      from ranks
+      cross join lateral (
+        select jobs.priority
+        from {schema}._private_jobs as jobs
+        where jobs.is_available = true
+          and jobs.job_queue_id is null
+          and jobs.task_id = ranks.task_id
+          and jobs.priority > ranks.priority
+        order by jobs.priority, jobs.run_at, jobs.id
+        limit 1
+      ) as next
+    ),
+    due as (
+      select best.id, best.priority, best.run_at
+      from ranks
+      cross join lateral (
+        select jobs.id, jobs.priority, jobs.run_at
+        from {schema}._private_jobs as jobs
+        where jobs.is_available = true
+          and jobs.job_queue_id is null
+          and jobs.task_id = ranks.task_id
+          and jobs.priority = ranks.priority
+          and jobs.run_at <= now()
+          and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+        order by jobs.run_at, jobs.id
+        limit $3::integer
+      ) as best
+      order by best.priority, best.run_at
+      limit $3::integer * 2
+    ),
+    unqueued_behind as (
+      select jobs.id, jobs.priority, jobs.run_at, null::integer as job_queue_id
+      from {schema}._private_jobs as jobs
+      where jobs.id = any(array(select due.id from due))
+        and jobs.is_available = true
+        and jobs.run_at <= now()
+      for update skip locked
+    ),
+    queued_front as materialized (
+      select jobs.id, jobs.job_queue_id, jobs.priority, jobs.run_at,
+        jobs.run_at <= now()
+          and jobs.task_id = any(array(select tasks.id from tasks))
+          and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true) as is_wanted
+      from {schema}._private_jobs as jobs
+      where jobs.is_available = true
+        and jobs.job_queue_id is not null
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit $3::integer * 6 + 100
+    ),
+    front_heads as materialized (
+      select head.id
+      from (
+        select distinct on (front.job_queue_id)
+          front.id, front.job_queue_id, front.priority, front.run_at
+        from queued_front as front
+        where front.is_wanted
+        order by front.job_queue_id, front.priority, front.run_at, front.id
+      ) as head
+      join {schema}._private_job_queues as queues on queues.id = head.job_queue_id
+      where queues.is_available = true
+      order by head.priority, head.run_at
+      limit $3::integer
+      for no key update of queues skip locked
+    ),
+    front as materialized (
+      select
+        (select count(*) from queued_front) > $3::integer * 6 + 99 as has_more_behind,
+        (select count(*) from front_heads) * 2 >= $3::integer as is_enough
+    ),
+    horizon as materialized (
+      select queued_front.priority, queued_front.run_at
+      from queued_front
+      where (select front.has_more_behind and front.is_enough from front)
+      order by queued_front.priority desc, queued_front.run_at desc
+      limit 1
+    ),
+    queues_behind as (
+      (
+        select jobs.job_queue_id
+        from {schema}._private_jobs as jobs
+        where (select front.has_more_behind and not front.is_enough from front)
+          and jobs.is_available = true
+          and jobs.job_queue_id is not null
+        order by jobs.job_queue_id
+        limit 1
+      )
+      union all
+      select next.job_queue_id
+      from queues_behind as behind
+      cross join lateral (
+        select jobs.job_queue_id
+        from {schema}._private_jobs as jobs
+        where jobs.is_available = true
+          and jobs.job_queue_id > behind.job_queue_id
+        order by jobs.job_queue_id
+        limit 1
+      ) as next
+    ),
+    heads_behind as materialized (
+      select head.id
+      from queues_behind as behind
+      join {schema}._private_job_queues as queues on queues.id = behind.job_queue_id
+      cross join lateral (
+        select jobs.id, jobs.priority, jobs.run_at
+        from {schema}._private_jobs as jobs
+        where jobs.is_available = true
+          and jobs.job_queue_id = queues.id
+          and jobs.run_at <= now()
+          and jobs.task_id = any(array(select tasks.id from tasks))
+          and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+        order by jobs.priority, jobs.run_at, jobs.id
+        limit 1
+      ) as head
+      where queues.is_available = true
+      order by head.priority, head.run_at
+      limit $3::integer
+      for no key update of queues skip locked
+    ),
+    queued as (
+      select jobs.id, jobs.priority, jobs.run_at, jobs.job_queue_id
+      from {schema}._private_jobs as jobs
+      where jobs.id = any(
+          case
+            when (select front.has_more_behind and not front.is_enough from front)
+            then array(select heads_behind.id from heads_behind)
+            else array(select front_heads.id from front_heads)
+          end
+        )
+        and jobs.is_available = true
+        and jobs.run_at <= now()
+      for update skip locked
+    ),
+    chosen as materialized (
+      select found.id, found.priority, found.run_at, found.job_queue_id
+      from (
+        select id, priority, run_at, job_queue_id
+        from unqueued
+        union all
+        select id, priority, run_at, job_queue_id
+        from unqueued_behind
+      ) as found
+      where not exists (
+        select from horizon
+        where (found.priority, found.run_at) > (horizon.priority, horizon.run_at)
+      )
+      union all
+      select id, priority, run_at, job_queue_id
+      from queued
+      order by priority, run_at
+      limit $3::integer
+    ),
+    locked_queues as (
+      update {schema}._private_job_queues as queues
+      set locked_by = $1::text, locked_at = now()
+      where queues.id = any(array(select chosen.job_queue_id from chosen))
+    )
+    update {schema}._private_jobs as jobs
+    set attempts = jobs.attempts + 1, locked_by = $1::text, locked_at = now()
+    where jobs.id = any(array(select chosen.id from chosen))
+    returning jobs.id,
+      (
+        select tasks.identifier
+        from tasks
+        where tasks.id = jobs.task_id
+      ) as task_identifier,
+      jobs.payload::text as payload_json,
+      (
+        select queues.queue_name
+        from {schema}._private_job_queues as queues
+        where queues.id = jobs.job_queue_id
+      ) as queue_name,
+      jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at,
+      jobs.updated_at, jobs.key, jobs.revision, jobs.flags::text as flags, jobs.locked_at, jobs.locked_by
+""")
+# $1 worker id, $2 identifiers, $3 limit, $4 forbidden flags or null.
+#
+# The best jobs stand first in an index, so that is where to look, unless a crowd that we have to leave alone
+# stands before them: jobs of foreign tasks, later ones of a better priority, jobs of locked queues. A look at
+# the front says which. Behind a crowd, jobs without a queue are found by task and priority (`ranks`, `due`),
+# and those of named queues by queue (`queues_behind`, `heads_behind`); each by an index of ours, whose last
+# column, `id`, ends the order so that only this index serves it.
+# Where the front holds the heads of enough queues, those behind it are left for the next claim, and with them
+# all that comes after it (`horizon`): what is taken is always the best there is.
+#
+# The queue's row is locked before its job's: whoever holds it decides alone which job of the queue is next,
+# so a queue hands out one job at a time and in order. `no key update` lets adds to it go on meanwhile.
+# Tasks are named, not numbered: a garbage collector may delete an idle task, and an add bring it back under
+# another id.
+# Rows are looked up by arrays of ids, never joined: a plan made while the table was empty, or before anybody
+# analyzed it, joins by reading all of it.
+
+
+async def get_jobs(
+    executor: Executor,
+    worker_id: str,
+    identifiers: Sequence[str],
+    limit: int,
+    forbidden_flags: Sequence[str] = (),
+) -> list[Job]:
+    """Claim up to `limit` due jobs, at most one of each named queue; best first.
+
+    Must not run inside a longer transaction: it locks the queues that it takes from.
+    """
+    flags = list(forbidden_flags) or None
+    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags)
+    return sorted(map(job_from_row, rows), key=_BEST_FIRST)
