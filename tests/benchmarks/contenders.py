@@ -1,158 +1,201 @@
-"""Who competes, on which server, and how one benchmark of one of them is run."""
+"""Who competes: ours, with and without prefetching, and every peer that can be installed here."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
-import trio
 
-from tests.interop.graphile_worker import VERSIONS, programs_for, reason_to_skip
-from trio_graphile import open_database
-from trio_graphile.embedded import PostgresServer
-from trio_graphile.testing import TemplateDatabases
+from tests.benchmarks.install import (
+    Unavailable,
+    cargo_program,
+    go_program,
+    npm_program,
+    python_program,
+    version_of,
+)
+from tests.benchmarks.sizes import CONCURRENCY, PREFETCHED
+from tests.benchmarks.tables import fill
 
-ROOT = Path(__file__).parents[2]
-CONCURRENCY = 24
+__all__ = ["BEST", "CONCURRENCY", "LIMIT", "OURS", "PEERS", "PLAIN", "Contender", "available", "fill"]
+
 OURS = "trio_graphile"
-PREFETCHED = 500
+LIMIT = "the server's limit"
+BEST = "best"
+"""The settings that are fastest: with jobs claimed ahead and completions in batches, where a peer can."""
+PLAIN = "no prefetch"
+"""Jobs are claimed for free slots only."""
 
-# By setting, and the same settings for both sides: as they come, and with what is fastest.
-OUR_OPTIONS: dict[str, dict[str, Any]] = {
-    "default": {"local_queue_size": 0},
-    "local queue": {"local_queue_size": PREFETCHED},
-}
-NODE_OPTIONS: dict[str, dict[str, Any]] = {
-    "default": {"worker": {"maxPoolSize": CONCURRENCY + 2}},  # a session for each slot
-    "local queue": {
-        "worker": {
-            "maxPoolSize": CONCURRENCY + 2,
-            "localQueue": {"size": PREFETCHED},
-            "completeJobBatchDelay": 0,
-            "failJobBatchDelay": 0,
-        }
-    },
-}
+EVERYTHING = frozenset({
+    "drain",
+    "latency",
+    "add",
+    "stuck",
+    "queues",
+    "crowded",
+    "held",
+    "processes",
+    "idle",
+    "memory",
+    "backlog",
+})  # fmt: skip
+PLAIN_ONLY = frozenset({"drain", "latency", "stuck"})
+OTHER_TABLES = frozenset({"drain", "latency", "add", "idle"})
 
 
-@attrs.frozen
+@attrs.frozen(kw_only=True)
 class Contender:
-    """A worker with one of the settings."""
+    """A worker with one of its settings, driven by a program that knows the benchmarks by name."""
 
     project: str
     settings: str
     command: list[str]
-    options: dict[str, Any]
+    options: dict[str, Any] = attrs.field(factory=dict)
+    workloads: frozenset[str] = EVERYTHING
+    """What it takes part in."""
+    unfinished: str | None = None
+    """For one with tables of its own, which it fills itself: a query that says whether a job is left."""
+    share: float = 1.0
+    """What part of the jobs is enough to measure a slower one."""
 
     @property
     def name(self) -> str:
-        """How the tables call it."""
+        """How progress is told."""
         return f"{self.project}, {self.settings}"
 
 
-@contextmanager
-def contenders() -> Iterator[list[Contender]]:
-    """Lend ours, and Node's where there is a Node."""
-    us = [sys.executable, "-m", "tests.benchmarks.ours"]
-    found = [Contender(OURS, settings, us, options) for settings, options in OUR_OPTIONS.items()]
-    with ExitStack() as stack:
-        if reason := reason_to_skip():
-            print(f"Without Node's: {reason}.", file=sys.stderr)
-        else:
-            for version in VERSIONS:
-                node = stack.enter_context(programs_for(version, ROOT / "tests/benchmarks/node"))
-                peer = node.command("peer.mjs")
-                found += [
-                    Contender(f"Node {version}", settings, peer, options)
-                    for settings, options in NODE_OPTIONS.items()
-                ]
-        yield found
-
-
-@attrs.frozen
-class Arena:
-    """A server on which each run gets a database of its own, migrated by the contender itself."""
-
-    server: PostgresServer
-
-    async def drain(self, contender: Contender, jobs: int) -> dict[str, Any]:
-        async with self._prepared(contender) as url:
-            await fill(url, jobs)
-            cpu_before = server_cpu_seconds(self.server)
-            result = await _run(contender, url, "drain", jobs=jobs)
-            cpu_after = server_cpu_seconds(self.server)
-            if cpu_before is not None and cpu_after is not None:
-                result["server_cpu"] = cpu_after - cpu_before
-            return result
-
-    async def latency(self, contender: Contender, adds: int) -> dict[str, Any]:
-        async with self._prepared(contender) as url:
-            return await _run(contender, url, "latency", adds=adds, pause=0.005)
-
-    async def add(self, contender: Contender, jobs: int, singles: int) -> dict[str, Any]:
-        async with self._prepared(contender) as url:
-            return await _run(contender, url, "add", jobs=jobs, singles=singles)
-
-    @asynccontextmanager
-    async def _prepared(self, contender: Contender) -> AsyncIterator[str]:
-        async with TemplateDatabases(self.server.url).empty() as url:
-            await _run(contender, url, "migrate")
-            yield url
-
-
-async def _run(contender: Contender, url: str, benchmark: str, **options: object) -> dict[str, Any]:
-    options = {"concurrency": CONCURRENCY, **contender.options, **options}
-    ended = await trio.run_process(
-        [*contender.command, json.dumps(benchmark), json.dumps(options)],
-        capture_stdout=True,
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": url},
-    )
-    result = json.loads(ended.stdout) if ended.stdout else {}
-    return {**options, **result}
-
-
-async def fill(url: str, jobs: int) -> None:
-    """Put jobs into the table, the same way whoever installed it, and leave the server with nothing to do."""
-    async with open_database(url) as database:
-        await database.execute("""
-            insert into graphile_worker._private_tasks (identifier)
-            values ('nothing')
-            on conflict do nothing
-        """)
-        await database.execute(
-            """
-            insert into graphile_worker._private_jobs (task_id, payload)
-            select tasks.id, json_build_object('n', number)
-            from graphile_worker._private_tasks as tasks
-            cross join generate_series(1, $1::integer) as number
-            """,
-            jobs,
-        )
-        await database.execute("vacuum (analyze) graphile_worker._private_jobs")
-        await database.execute("checkpoint")
-
-
-def server_cpu_seconds(server: PostgresServer) -> float | None:
-    """Return what the server has used so far, in all its processes; None where there is no /proc."""
-    postmaster = server.process_id
-    if not Path("/proc/self/stat").exists() or postmaster is None:
-        return None
-    ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+def available(peers: Iterable[str], cache: Path) -> list[Contender]:
+    """Return ours, and which of these can compete here; say on stderr which cannot, and why."""
+    found = list(_ours())
+    for name in peers:
         try:
-            # What follows the name, which may hold anything: see `man proc_pid_stat`.
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):  # it has ended
-            continue
-        if int(stat.parent.name) == postmaster:
-            ticks += sum(map(int, fields[11:15]))  # with those of its children that have ended
-        elif int(fields[1]) == postmaster:
-            ticks += sum(map(int, fields[11:13]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+            found += PEERS[name](cache)
+        except Unavailable as reason:
+            print(f"Without {name}: {reason}.", file=sys.stderr)
+    return found
+
+
+def _ours() -> Iterator[Contender]:
+    command = [sys.executable, "-m", "tests.benchmarks.ours"]
+    for settings, size, workloads in ((BEST, PREFETCHED, EVERYTHING), (PLAIN, 0, PLAIN_ONLY)):
+        options = {"local_queue_size": size}
+        yield Contender(
+            project=OURS, settings=settings, command=command, options=options, workloads=workloads
+        )
+    yield Contender(
+        project=LIMIT,
+        settings=BEST,
+        command=[sys.executable, "-m", "tests.benchmarks.limit"],
+        options={"sessions": 2, "batch": PREFETCHED},
+        workloads=frozenset({"drain"}),
+    )
+
+
+def _graphile_worker(cache: Path) -> Iterator[Contender]:
+    version = version_of("graphile_worker", "package.json", r'"graphile-worker": "(.+)"')
+    project = f"Graphile Worker {version} (Node)"
+    command = npm_program("graphile_worker", cache)
+    sessions = {"maxPoolSize": CONCURRENCY + 2}  # one for each slot
+    batching = {"localQueue": {"size": PREFETCHED}, "completeJobBatchDelay": 0, "failJobBatchDelay": 0}
+    yield Contender(
+        project=project, settings=BEST, command=command, options={"worker": {**sessions, **batching}}
+    )
+    yield Contender(
+        project=project,
+        settings=PLAIN,
+        command=command,
+        options={"worker": sessions},
+        workloads=PLAIN_ONLY,
+    )
+
+
+def _graphile_worker_rs(cache: Path) -> Iterator[Contender]:
+    version = version_of("graphile_worker_rs", "Cargo.toml", r'graphile_worker = "=(.+)"')
+    project = f"Graphile Worker RS {version} (Rust)"
+    command = cargo_program("graphile_worker_rs", cache)
+    options = {"sessions": CONCURRENCY + 2, "prefetch": PREFETCHED, "complete_milliseconds": 1}
+    # Each time it looks, it runs as many jobs as it has slots: to drain fast it has to look often. To be idle
+    # it polls as by default, and pauses before it fills its local queue: else it asks without end.
+    yield Contender(
+        project=project,
+        settings=BEST,
+        command=command,
+        options={**options, "poll_milliseconds": 5},
+        workloads=EVERYTHING - {"idle"},
+    )
+    yield Contender(
+        project=f"{project}, polling seldom",
+        settings=BEST,
+        command=command,
+        options={**options, "poll_milliseconds": 1_000, "refetch_milliseconds": 500},
+        workloads=frozenset({"idle"}),
+    )
+
+
+def _river(cache: Path) -> Iterator[Contender]:
+    """With slots for what others claim ahead, since a goroutine costs little; and with as many as ours."""
+    version = version_of("river", "go.mod", r"github.com/riverqueue/river v(.+)")
+    command = go_program("river", cache)
+    for settings, slots, workloads in (
+        (BEST, CONCURRENCY + PREFETCHED, OTHER_TABLES),
+        (PLAIN, CONCURRENCY, PLAIN_ONLY & OTHER_TABLES),
+    ):
+        yield Contender(
+            project=f"River {version} (Go)",
+            settings=settings,
+            command=command,
+            options={"slots": slots, "sessions": CONCURRENCY + 2},
+            workloads=workloads,
+            unfinished="select exists (select from river_job where state <> 'completed')",
+        )
+
+
+def _pg_boss(cache: Path) -> Iterator[Contender]:
+    version = version_of("pg_boss", "package.json", r'"pg-boss": "(.+)"')
+    yield Contender(
+        project=f"pg-boss {version} (Node)",
+        settings=BEST,
+        command=npm_program("pg_boss", cache),
+        options={"workers": 2, "batch": PREFETCHED},
+        workloads=OTHER_TABLES,
+        unfinished="select exists (select from pgboss.job where name = 'nothing' and state <> 'completed')",
+    )
+
+
+def _pgqueuer(cache: Path) -> Iterator[Contender]:
+    version = version_of("pgqueuer", "requirements.txt", r"pgqueuer\[asyncpg\]==(.+)")
+    yield Contender(
+        project=f"PgQueuer {version} (Python)",
+        settings=BEST,
+        command=python_program("pgqueuer", cache),
+        options={"batch": PREFETCHED, "tasks": 2 * PREFETCHED, "sessions": 4},
+        workloads=OTHER_TABLES,
+        unfinished="select exists (select from pgqueuer)",
+    )
+
+
+def _procrastinate(cache: Path) -> Iterator[Contender]:
+    version = version_of("procrastinate", "requirements.txt", r"procrastinate==(.+)")
+    yield Contender(
+        project=f"Procrastinate {version} (Python)",
+        settings=BEST,
+        command=python_program("procrastinate", cache),
+        options={"sessions": CONCURRENCY + 2},
+        workloads=OTHER_TABLES,
+        unfinished="select exists (select from procrastinate_jobs where status in ('todo', 'doing'))",
+        share=0.05,  # it claims one job at a time
+    )
+
+
+PEERS: dict[str, Callable[[Path], Iterator[Contender]]] = {
+    "graphile_worker": _graphile_worker,
+    "graphile_worker_rs": _graphile_worker_rs,
+    "river": _river,
+    "pg_boss": _pg_boss,
+    "pgqueuer": _pgqueuer,
+    "procrastinate": _procrastinate,
+}
+"""By the names of their folders, who would compete if it can be installed in this cache."""

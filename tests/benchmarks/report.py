@@ -1,133 +1,226 @@
-"""Medians of what was measured, beside each other, as a Markdown table; and on what it was measured."""
+"""Medians of what was measured, beside each other, as Markdown tables."""
 
 from __future__ import annotations
 
-import os
-import platform
-import shutil
-import subprocess
-from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import version
-from pathlib import Path
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from statistics import median, quantiles
 from typing import Any, TypeAlias
 
-from tests.benchmarks.contenders import CONCURRENCY, OURS
-from trio_graphile import open_database
-from trio_graphile.embedded import PostgresServer
+import attrs
+
+from tests.benchmarks.contenders import BEST, LIMIT, OURS
+from tests.benchmarks.sizes import CONCURRENCY
 
 Result: TypeAlias = dict[str, Any]
-Results: TypeAlias = dict[str, dict[str, list[Result]]]
-"""By contender and benchmark, what each round gave."""
-
-_MEASURED_WITH = ("trio", "trio-asyncio", "asyncpg", "attrs", "cattrs", "orjson")
-_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers", "max_wal_size")
 
 
-async def machine_facts(server: PostgresServer, folder: str) -> dict[str, Any]:
-    """Say on what was measured."""
-    async with open_database(server.url) as database:
-        settings = {name: await database.fetch_value(f"show {name}") for name in _SETTINGS}
-    return {
-        "system": platform.platform(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "load_before": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "node": _node_version(),
-        "postgresql": server.version,
-        "settings": settings,
-        "free_bytes": shutil.disk_usage(folder).free,
-        "packages": {name: version(name) for name in _MEASURED_WITH},
-    }
+@attrs.frozen(kw_only=True)
+class Measurement:
+    """What one round gave for one contender in one case of a workload."""
+
+    workload: str
+    case: str
+    project: str
+    settings: str
+    round: int
+    result: Result
 
 
-def markdown(facts: dict[str, Any], results: Results) -> str:
+@attrs.frozen
+class Column:
+    """One figure of a result."""
+
+    title: str
+    show: Callable[[Result], float]
+    more_is_better: bool = attrs.field(default=False, kw_only=True)
+    is_compared: bool = attrs.field(default=True, kw_only=True)
+    """Whether the ratio to ours stands beside it."""
+
+
+@attrs.frozen
+class Table:
+    """How a workload is told."""
+
+    workload: str
+    columns: Sequence[Column]
+    base: str | None = None
+    """The case with which each contender's first column is compared, if there is one."""
+
+
+Row: TypeAlias = tuple[str, str, str]
+"""A case, a project and its settings."""
+
+
+def jobs_per_second(result: Result) -> float:
+    return float(result["jobs"]) / float(result["seconds"])
+
+
+def microseconds_per_job(name: str) -> Callable[[Result], float]:
+    def show(result: Result) -> float:
+        return float(result.get(name, math.nan)) / float(result.get("handled") or result["jobs"]) * 1e6
+
+    return show
+
+
+def late_jobs_per_second(result: Result) -> float:
+    """Return the rate in the last third, without the second that was cut short."""
+    rates = result["per_second"][:-1] or result["per_second"]
+    late = rates[-max(1, len(rates) // 3) :]
+    return float(sum(late)) / len(late) if late else math.nan
+
+
+def _percentile(number: int) -> Callable[[Result], float]:
+    return lambda result: quantiles(result["latencies"], n=100)[number - 1] * 1e3
+
+
+def _per_minute(name: str, factor: float = 1.0) -> Callable[[Result], float]:
+    return lambda result: max(0.0, float(result.get(name, math.nan))) * factor / result["seconds"] * 60
+
+
+def _mebibytes(index: int) -> Callable[[Result], float]:
+    return lambda result: float(result["rss"][index] / 2**20) if result.get("rss") else math.nan
+
+
+def _grown(result: Result) -> float:
+    """Return by how much it grew over the second half: caches are full by then."""
+    rss = result.get("rss")
+    return float((rss[-1] - rss[len(rss) // 2]) / 2**20) if rss else math.nan
+
+
+_RATE = Column("jobs/s", jobs_per_second, more_is_better=True)
+_CLIENT = Column("client CPU us/job", microseconds_per_job("client_cpu"))
+_SERVER = Column("server CPU us/job", microseconds_per_job("server_cpu"))
+_CPU = [attrs.evolve(_CLIENT, is_compared=False), attrs.evolve(_SERVER, is_compared=False)]
+
+TABLES = [
+    Table("drain", [_RATE, _CLIENT, _SERVER]),
+    Table("latency", [Column("p50 ms", _percentile(50)), Column("p99 ms", _percentile(99))]),
+    Table(
+        "add",
+        [
+            Column(
+                "bulk jobs/s", lambda result: result["jobs"] / result["bulk_seconds"], more_is_better=True
+            ),
+            Column("client CPU us/job", lambda result: result["client_cpu"] / result["jobs"] * 1e6),
+            Column("single add p50 ms", lambda result: median(result["single_seconds"]) * 1e3),
+        ],
+    ),
+    *(Table(name, [_RATE, *_CPU], base="clear") for name in ("stuck", "queues", "crowded", "processes")),
+    Table(
+        "backlog",
+        [Column("us/job", microseconds_per_job("running_seconds")), attrs.evolve(_SERVER, is_compared=False)],
+        base="1,000",
+    ),
+    Table(
+        "held",
+        [_RATE, Column("jobs/s at last", late_jobs_per_second, more_is_better=True), *_CPU],
+        base="clear",
+    ),
+    Table(
+        "idle",
+        [
+            Column("transactions/min", _per_minute("transactions")),
+            Column("client CPU ms/min", _per_minute("client_cpu", 1e3)),
+            Column("server CPU ms/min", _per_minute("server_cpu", 1e3)),
+        ],
+    ),
+    Table(
+        "memory",
+        [
+            Column("MiB at first", _mebibytes(0)),
+            Column("MiB at last", _mebibytes(-1)),
+            Column("MiB grown in the second half", _grown, is_compared=False),
+        ],
+    ),
+]
+
+
+def markdown(facts: dict[str, Any], measurements: Sequence[Measurement]) -> str:
     """Return the tables. A ratio over 1 means that ours is better by that factor."""
     settings = ", ".join(f"{name} {value}" for name, value in facts["settings"].items())
+    tools = ", ".join(facts[name] for name in ("node", "go", "rust") if facts.get(name))
+    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
     lines = [
         f"{facts['cores']} cores ({facts['processor']}), load {facts['load_before']:.2f} before.",
-        f"PostgreSQL {facts['postgresql']} ({settings}); Python {facts['python']}; Node {facts['node']}.",
+        f"PostgreSQL {facts['postgresql']} ({settings}).",
+        f"{facts['system']}; Python {facts['python']}; node {tools}.",
+        f"Ours with {packages}.",
         f"Concurrency {CONCURRENCY}. Medians of the rounds; a ratio over 1: ours, set likewise, is better.",
     ]
-    for benchmark, columns in _COLUMNS.items():
-        if any(benchmark in measured for measured in results.values()):
-            lines += ["", *_table(benchmark, columns, results)]
+    for table in TABLES:
+        of_this = [each for each in measurements if each.workload == table.workload]
+        if of_this:
+            lines += ["", *_told(table, of_this)]
+    failures = [each for each in measurements if "error" in each.result]
+    lines += [""] if failures else []
+    lines += [
+        f"FAILED: {each.workload}, {each.project}, {each.settings}, round {each.round + 1}: "
+        f"{each.result['error']}"
+        for each in failures
+    ]
     return "\n".join(lines)
 
 
-Column: TypeAlias = tuple[str, Callable[[Result], float], bool]
-"""Its title, what it shows of one round, and whether more is better."""
+def medians(measurements: Iterable[Measurement], show: Callable[[Result], float]) -> dict[Row, float]:
+    """Return the median of the rounds for each row, in order of appearance, cases together."""
+    shown: dict[Row, list[float]] = {}
+    for each in measurements:
+        if "error" not in each.result:
+            row = (each.case, each.project, each.settings)
+            shown.setdefault(row, []).append(show(each.result))
+    order = {case: number for number, case in enumerate(dict.fromkeys(case for case, _, _ in shown))}
+    rows = sorted(shown, key=lambda row: (order[row[0]], row[2] != BEST, _rank(row[1])))
+    return {row: median(shown[row]) for row in rows}
 
 
-def _percentile(name: str, number: int) -> Column:
-    def show(result: Result) -> float:
-        seconds: list[float] = result["seconds"]
-        return quantiles(seconds, n=100)[number - 1] * 1000
-
-    return name, show, False
+def _rank(project: str) -> tuple[bool, bool, str]:
+    """Ours first, the limit last."""
+    return project != OURS, project == LIMIT, project
 
 
-def _per_job(title: str, name: str) -> Column:
-    def show(result: Result) -> float:
-        return float(result.get(name, "nan")) / float(result["jobs"]) * 1e6
-
-    return title, show, False
-
-
-_COLUMNS: dict[str, list[Column]] = {
-    "drain": [
-        ("jobs/s", lambda result: result["jobs"] / result["seconds"], True),
-        _per_job("client CPU us/job", "client_cpu"),
-        _per_job("server CPU us/job", "server_cpu"),
-    ],
-    "latency": [
-        _percentile("p50 ms", 50),
-        _percentile("p95 ms", 95),
-        _percentile("p99 ms", 99),
-    ],
-    "add": [
-        ("bulk jobs/s", lambda result: result["jobs"] / result["bulk_seconds"], True),
-        ("single add p50 ms", lambda result: median(result["single_seconds"]) * 1000, False),
-    ],
-}
+def _told(table: Table, measurements: Sequence[Measurement]) -> Iterator[str]:
+    columns = [(column, medians(measurements, column.show)) for column in table.columns]
+    titles = [
+        title for column, _ in columns for title in (column.title, *(["ratio"] if column.is_compared else []))
+    ]
+    if table.base:
+        titles.append("of its base")
+    if table.workload == "drain":
+        titles.append("of the limit")
+    has_cases = len({case for case, _, _ in columns[0][1]}) > 1
+    heads = [table.workload, *(["case"] if has_cases else [])]
+    yield "| " + " | ".join([*heads, *titles]) + " |"
+    yield "|---" * len(heads) + "|--:" * len(titles) + "|"
+    for row in columns[0][1]:
+        case, project, settings = row
+        name = project if project == LIMIT else f"{project}, {settings}"
+        cells = [name, *([case] if has_cases else []), *_cells(table, columns, row)]
+        yield "| " + " | ".join(cells) + " |"
 
 
-def _table(benchmark: str, columns: Sequence[Column], results: Results) -> Iterable[str]:
-    titles = [title for title, _, _ in columns]
-    yield f"| {benchmark} | " + " | ".join(f"{title} | ratio" for title in titles) + " |"
-    yield "|---" + "|--:|--:" * len(columns) + "|"
-    for name, measured in results.items():
-        _, settings = name.split(", ")
-        ours = results.get(f"{OURS}, {settings}", {}).get(benchmark)
-        cells = []
-        for _, show, more_is_better in columns:
-            value = _median(measured[benchmark], show)
-            cells.append(f"{value:,.0f}" if value >= 100 else f"{value:.3g}")
-            cells.append(_ratio(_median(ours, show) if ours else None, value, more_is_better=more_is_better))
-        yield f"| {name} | " + " | ".join(cells) + " |"
+def _cells(table: Table, columns: list[tuple[Column, dict[Row, float]]], row: Row) -> Iterator[str]:
+    case, _, settings = row
+    for column, values in columns:
+        yield _number(values[row])
+        if column.is_compared:
+            ours = values.get((case, OURS, settings))
+            yield _ratio(ours, values[row], more_is_better=column.more_is_better)
+    first, values = columns[0]
+    if table.base:
+        base = values.get((table.base, *row[1:]))
+        yield _ratio(values[row], base, more_is_better=first.more_is_better)
+    if table.workload == "drain":
+        yield _ratio(values[row], values.get((case, LIMIT, BEST)), more_is_better=True)
 
 
-def _median(rounds: Sequence[Result], show: Callable[[Result], float]) -> float:
-    return median(map(show, rounds))
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _ratio(ours: float | None, theirs: float, *, more_is_better: bool) -> str:
-    if not ours or not theirs:
+def _ratio(ours: float | None, theirs: float | None, *, more_is_better: bool) -> str:
+    if not ours or not theirs or math.isnan(ours) or math.isnan(theirs):
         return ""
     return f"{ours / theirs if more_is_better else theirs / ours:.2f}"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def _node_version() -> str | None:
-    if shutil.which("node") is None:
-        return None
-    return subprocess.run(["node", "--version"], check=True, capture_output=True, text=True).stdout.strip()

@@ -119,7 +119,7 @@ def _place_of(trace: TracebackType | None, home: str | None) -> str | None:
     """Return the deepest place in the user's own code, as `module:line in function`."""
     place = None
     while trace is not None:
-        if _is_users(trace.tb_frame, home):
+        if is_users(trace.tb_frame, home):
             module = trace.tb_frame.f_globals.get("__name__", "?")
             module = "__main__" if module == "__mp_main__" else module  # as it is called in other processes
             function = trace.tb_frame.f_code.co_qualname.rpartition("<locals>.")[2]
@@ -128,7 +128,8 @@ def _place_of(trace: TracebackType | None, home: str | None) -> str | None:
     return place
 
 
-def _is_users(frame: FrameType, home: str | None) -> bool:
+def is_users(frame: FrameType, home: str | None) -> bool:
+    """Whether a frame is of the user's own code: not ours nor a library's, unless the handler is from it."""
     package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
     if package == _OURS:
         return False

@@ -54,6 +54,8 @@ class JobNotes:
     payload_json: str | None = None
     """The checkpoint: what the payload is replaced by if the job has to run again."""
     completion: Completion = Completion.NONE
+    on_completed: Callable[[], None] | None = None
+    """Called when the handler has completed its job, if anybody cares."""
     # Kept to be cancelled by the worker; never a shield.
     call: trio.CancelScope | None = None  # noqa: TID251
     """Around what the handler's thread is waiting for in the event loop."""
@@ -151,6 +153,8 @@ class JobContext:
                 notes.completion = Completion.NONE  # a commit that is refused is none
                 raise
             notes.completion = Completion.DONE
+            if notes.on_completed is not None:
+                notes.on_completed()
 
     async def run_asyncio(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
         """Run an asyncio function in the asyncio loop that is open beside us, and return what it returns.

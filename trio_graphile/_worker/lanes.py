@@ -254,7 +254,7 @@ class _HandlerThread:
             job_id=job.id,
             task_identifier=job.task_identifier,
             thread=self._name,
-            place=describe_place(self._identity),
+            place=describe_place(self._identity, self._call.task.home),
         )
 
     @property

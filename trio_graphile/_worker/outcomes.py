@@ -88,7 +88,8 @@ class Outcomes:
     _known: MutableMapping[int, Job]
     """All jobs between their claim and their record, by id; shared with the local queue."""
     _on_recorded: Callable[[bool], None]
-    """Called after each write with whether a queue was freed."""
+    """Called after each write with whether there may be a job to claim now: a queue was freed, or one given
+    back."""
     _no_claim: trio.Lock = attrs.field(factory=trio.Lock)
     """Held by whoever claims, and while something is written for a second time."""
     _complete_delay: float = 0.0
@@ -230,7 +231,7 @@ class Outcomes:
                 await self._write(waiting, len(batch) - len(batch) // 2)
             return
         self._written_off(waiting, len(batch))
-        waiting.recorded += self._settle(jobs, ours)
+        waiting.recorded += self._settle(jobs, ours, given_back=waiting is self._returned)
 
     async def _write_substitute(
         self, waiting: Waiting[OutcomeT], outcome: OutcomeT, error: StatementFailed
@@ -244,7 +245,7 @@ class Outcomes:
         failure = Failed(job, refusal)
         ours = await self._persist(self._recording.fail, [failure])
         self._written_off(waiting, 1)
-        self._refused += self._settle([job], ours)
+        self._refused += self._settle([job], ours, given_back=False)
 
     async def _persist(
         self, record: Callable[[Sequence[OutcomeT]], Awaitable[set[int]]], batch: Sequence[OutcomeT]
@@ -265,7 +266,7 @@ class Outcomes:
 
         return await persist(attempt, what="recording outcomes")
 
-    def _settle(self, jobs: Sequence[Job], ours: set[int]) -> int:
+    def _settle(self, jobs: Sequence[Job], ours: set[int], *, given_back: bool) -> int:
         """Forget the jobs of a written batch; return how many were recorded.
 
         One in doubt that is not found now was written before.
@@ -285,5 +286,5 @@ class Outcomes:
         self._lost += len(lost)
         self._settled += len(settled)
         self._written.set()
-        self._on_recorded(any(job.queue_name is not None for job in jobs))
+        self._on_recorded(given_back or any(job.queue_name is not None for job in jobs))
         return len(jobs) - len(lost) - len(settled)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from types import CodeType, FrameType
 
+from trio_graphile._model.failures import is_users
 from trio_graphile._model.jobs import Job
 
 
@@ -25,10 +26,10 @@ def describe_block(thread: int, runner: CodeType) -> str:
     return f"by {name}, at {_place(handler or innermost)}"
 
 
-def describe_place(thread: int) -> str:
-    """Say where a thread is: its innermost place that is neither ours nor Trio's."""
+def describe_place(thread: int, home: str) -> str:
+    """Say where a thread is: its innermost place in the user's own code, as `last_error` says it."""
     innermost = frame = _frame_of(thread)
-    while frame is not None and not _is_foreign(frame):
+    while frame is not None and not is_users(frame, home):
         frame = frame.f_back
     return "(its thread is gone)" if innermost is None else _place(frame or innermost)
 

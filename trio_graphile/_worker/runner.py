@@ -130,6 +130,8 @@ class Runner:
     _record: Callable[[Outcome, bool], None]
     """Takes the outcome, and whether the handler may have completed the job itself. No checkpoint, so that no
     cancellation can come between."""
+    _on_freed_queue: Callable[[], None]
+    """Called when a handler has completed its job, and goes on: the next of its queue may run."""
     _running: dict[int, RunningJob] = attrs.field(factory=dict)
 
     async def run_all(self, take: Callable[[], Awaitable[Job | None]]) -> None:
@@ -181,6 +183,8 @@ class Runner:
         running = RunningJob(task=task, job=job, scope=scope, started_at=trio.current_time())
         if task.wants_context:
             running.context = self._make_context(job, running, task.to_json)
+            if job.queue_name is not None:
+                running.on_completed = self._on_freed_queue
         if task.options.timeout is not None:
             scope.deadline = running.started_at + task.options.timeout
         return running

@@ -95,6 +95,7 @@ class Services:
             lanes=self.lanes,
             make_context=self._context_maker(),
             record=self.outcomes.put,
+            on_freed_queue=partial(self._after_record, True),  # noqa: FBT003  # said where it is declared
         )
         self.cancellations = self._make_cancellations()
 
@@ -193,8 +194,8 @@ class Services:
             reset=self.holdings.release_old_locks,
         )
 
-    def _after_record(self, freed_a_queue: bool) -> None:  # noqa: FBT001  # a callback with one meaning
-        if freed_a_queue or self.drain or self.holdings.may_have_room_again:
+    def _after_record(self, freed_something: bool) -> None:  # noqa: FBT001  # a callback with one meaning
+        if freed_something or self.drain or self.holdings.may_have_room_again:
             self.local_queue.announce(1)
 
 
