@@ -66,6 +66,10 @@ class Contender:
         """How progress is told."""
         return f"{self.project}, {self.settings}"
 
+    def part_of(self, jobs: int) -> int:
+        """Return how many of so many jobs are enough."""
+        return max(1, int(jobs * self.share))
+
 
 def available(peers: Iterable[str], cache: Path) -> list[Contender]:
     """Return ours, and which of these can compete here; say on stderr which cannot, and why."""
@@ -109,6 +113,7 @@ def _graphile_worker(cache: Path) -> Iterator[Contender]:
         command=command,
         options={"worker": sessions},
         workloads=PLAIN_ONLY,
+        share=0.25,  # one round trip per claim and per completion
     )
 
 

@@ -10,24 +10,60 @@ import time
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
+import attrs
 import trio
 
 from tests.benchmarks.ours import migrate
 from tests.benchmarks.tables import TASK
-from trio_graphile._database.claims import GET_JOBS
+from trio_graphile._database.claims import get_jobs
+from trio_graphile._database.connection import Row
 from trio_graphile._database.database import _STEADY_PLANS
-from trio_graphile._database.queue import COMPLETE_JOBS
+from trio_graphile._database.queue import complete_jobs
+from trio_graphile._database.statement import Statement
 
 _SCHEMA = '"graphile_worker"'
 
 
+@attrs.frozen
+class BareSession:
+    """An `Executor` that hands statements to asyncpg, as they are."""
+
+    raw: Any
+
+    async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
+        rows: list[Row] = await self.raw.fetch(_text(sql), *arguments)
+        return rows
+
+    async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
+        row: Row | None = await self.raw.fetchrow(_text(sql), *arguments)
+        return row
+
+    async def fetch_value(self, sql: str | Statement, *arguments: object) -> Any:
+        return await self.raw.fetchval(_text(sql), *arguments)
+
+    async def execute(self, sql: str | Statement, *arguments: object) -> str:
+        tag: str = await self.raw.execute(_text(sql), *arguments)
+        return tag
+
+
+def _text(sql: str | Statement) -> str:
+    return sql if isinstance(sql, str) else sql.for_schema(_SCHEMA)
+
+
 async def drain(options: dict[str, Any]) -> dict[str, Any]:
     """Claim and complete batches until nothing is left, on several sessions at once."""
+    sessions: int = options["sessions"]
+    settings = {**_STEADY_PLANS, "jit": "off"}  # as ours have
     cpu_before, before = time.process_time(), time.perf_counter()
-    async with asyncio.TaskGroup() as sessions:
+    async with (
+        asyncpg.create_pool(
+            os.environ["DATABASE_URL"], min_size=sessions, max_size=sessions, server_settings=settings
+        ) as pool,
+        asyncio.TaskGroup() as group,
+    ):
         loops = [
-            sessions.create_task(_claim_and_complete(f"limit {number}", options["batch"]))
-            for number in range(options["sessions"])
+            group.create_task(_claim_and_complete(pool, f"limit {number}", options["batch"]))
+            for number in range(sessions)
         ]
     return {
         "seconds": time.perf_counter() - before,
@@ -36,19 +72,12 @@ async def drain(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _claim_and_complete(worker_id: str, batch: int) -> int:
+async def _claim_and_complete(pool: Any, worker_id: str, batch: int) -> int:
     completed = 0
-    connection = await asyncpg.connect(
-        os.environ["DATABASE_URL"], server_settings={**_STEADY_PLANS, "jit": "off"}
-    )
-    try:
-        claim = await connection.prepare(GET_JOBS.for_schema(_SCHEMA))
-        complete = await connection.prepare(COMPLETE_JOBS.for_schema(_SCHEMA))
-        while jobs := await claim.fetch(worker_id, [TASK], batch, None):
-            ids, attempts = [job["id"] for job in jobs], [job["attempts"] for job in jobs]
-            completed += len(await complete.fetchval(worker_id, ids, attempts, []))
-    finally:
-        await connection.close()
+    async with pool.acquire() as raw:
+        session = BareSession(raw)
+        while jobs := await get_jobs(session, worker_id, [TASK], batch):
+            completed += len(await complete_jobs(session, worker_id, jobs))
     return completed
 
 

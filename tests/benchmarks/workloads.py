@@ -40,14 +40,12 @@ class Workload:
 
 
 async def drain(arena: Arena, contender: Contender, sizes: Sizes) -> Cases:
-    jobs = max(1, int(sizes.drain_jobs * contender.share))
-    yield CLEAR, await _drain(arena, contender, jobs)
+    yield CLEAR, await _drain(arena, contender, contender.part_of(sizes.drain_jobs))
 
 
 async def latency(arena: Arena, contender: Contender, sizes: Sizes) -> Cases:
-    adds = max(10, int(sizes.latency_adds * contender.share))
     async with arena.database(contender) as url:
-        result = await arena.run(contender, url, "latency", adds=adds, pause=_PAUSE)
+        result = await arena.run(contender, url, "latency", adds=sizes.latency_adds, pause=_PAUSE)
     yield CLEAR, result
 
 
@@ -62,12 +60,14 @@ async def add(arena: Arena, contender: Contender, sizes: Sizes) -> Cases:
 async def stuck(arena: Arena, contender: Contender, sizes: Sizes) -> Cases:
     """Jobs of better priority wait in queues that somebody has locked."""
 
+    jobs = contender.part_of(sizes.ready_jobs)
+
     async def behind_stuck_jobs(database: Database) -> None:
         await tables.insert_stuck(database, sizes.stuck_jobs)
-        await tables.insert_jobs(database, sizes.ready_jobs)
+        await tables.insert_jobs(database, jobs)
 
-    yield CLEAR, await _drain(arena, contender, sizes.ready_jobs)
-    yield "stuck", await _drain(arena, contender, sizes.ready_jobs, behind_stuck_jobs)
+    yield CLEAR, await _drain(arena, contender, jobs)
+    yield "stuck", await _drain(arena, contender, jobs, behind_stuck_jobs)
 
 
 async def queues(arena: Arena, contender: Contender, sizes: Sizes) -> Cases:

@@ -11,6 +11,7 @@ import pytest
 
 from trio_graphile import Connection, Database
 from trio_graphile._database import claims, queue
+from trio_graphile._model.claims import Position
 
 ME = "trio_graphile_me"
 TASKS = ["a", "b"]
@@ -141,3 +142,15 @@ async def test_a_claim_takes_the_best_first_whatever_stands_in_the_way(
         assert len(await queue.complete_jobs(session, ME, done)) == len(done)
     assert await claims.get_jobs(session, ME, TASKS, limit, ["slow"]) == []
     await session.aclose()
+
+
+async def test_a_claim_from_a_place_on_leaves_out_what_comes_before_it(connection: Connection) -> None:
+    await fill(connection, [Kind(count=5), Kind(count=5, queues=400)], Random(1))
+    best, *rest = [row["id"] for row in await connection.fetch(CLAIMABLE, TASKS)]
+    place = await connection.fetch_row(
+        "select priority, run_at from graphile_worker._private_jobs where id = $1::bigint", rest[0]
+    )
+    assert place is not None
+    jobs = await claims.get_jobs(connection, ME, TASKS, 20, floor=Position(**place))
+    assert [job.id for job in jobs] == rest
+    assert [job.id for job in await claims.get_jobs(connection, ME, TASKS, 20)] == [best]

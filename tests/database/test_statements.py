@@ -36,7 +36,7 @@ async def test_rows_of_jobs_have_the_columns_of_a_job_in_their_order(connection:
     for statement, arguments in (
         (manage.ADD_JOB, ["a", "{}", None, None, None, "k", None, ["flag"], "replace"]),
         (manage.ADD_JOB, ["a", "{}", *nothing]),
-        (claims.GET_JOBS, ["worker", ["a"], 1, None]),
+        (claims.GET_JOBS, ["worker", ["a"], 1, None, None, None]),
         (manage.REMOVE_JOB, ["k"]),
     ):
         [row, *_] = await connection.fetch(statement, *arguments)

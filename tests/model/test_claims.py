@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from trio_graphile._model.claims import Bound, Share, room_of, shares_of, used_of
+from datetime import UTC, datetime
+
+from trio_graphile import Job
+from trio_graphile._model.claims import Bound, Floor, Position, Share, room_of, shares_of, used_of
 
 A = Bound(2, frozenset({"a"}))
 PROCESSES = Bound(3, frozenset({"a", "b", "c"}))
@@ -29,3 +32,45 @@ def test_there_is_room_for_what_no_bound_forbids() -> None:
 
 def test_a_bound_that_was_lowered_leaves_no_room() -> None:
     assert room_of(Share(("a",), (A,)), {A: 5}, 10) == 0
+
+
+def job_at(second: int) -> Job:
+    moment = datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)
+    return Job(
+        id=second,
+        task_identifier="a",
+        payload_json="{}",
+        priority=5,
+        run_at=moment,
+        created_at=moment,
+        updated_at=moment,
+    )
+
+
+def test_a_claim_that_took_long_is_remembered_for_ten_times_as_long() -> None:
+    floor, jobs = Floor(), [job_at(1), job_at(2)]
+    floor.learn(jobs, took=0.1, now=100.0)
+    assert floor.at(100.9) == Position(5, jobs[0].run_at)
+    assert floor.at(101.1) is None
+    floor.learn(jobs, took=60.0, now=200.0)  # perhaps it was not the database that took so long
+    assert floor.at(202.9) is not None
+    assert floor.at(203.1) is None
+    floor.learn(jobs, took=0.1, now=300.0)
+    floor.forget()
+    assert floor.at(300.1) is None
+
+
+def test_a_claim_that_was_quick_or_brought_nothing_is_not_remembered() -> None:
+    floor = Floor()
+    floor.learn([job_at(1)], took=0.01, now=100.0)
+    floor.learn([], took=10.0, now=100.0)
+    assert floor.at(100.0) is None
+
+
+def test_a_large_claim_is_slow_when_it_takes_twice_what_a_job_has_taken_at_best() -> None:
+    floor, jobs = Floor(), [job_at(1)] * 1000
+    floor.learn(jobs, took=0.01, now=100.0)
+    floor.learn(jobs, took=0.019, now=100.0)
+    assert floor.at(100.0) is None
+    floor.learn(jobs, took=0.021, now=100.0)
+    assert floor.at(100.0) is not None

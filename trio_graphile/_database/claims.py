@@ -8,6 +8,7 @@ from operator import attrgetter
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.queue import job_from_row
 from trio_graphile._database.statement import Statement
+from trio_graphile._model.claims import Position
 from trio_graphile._model.jobs import Job
 
 _BEST_FIRST = attrgetter("priority", "run_at", "id")
@@ -23,6 +24,8 @@ GET_JOBS = Statement("""
       from {schema}._private_jobs as jobs
       where jobs.is_available = true
         and jobs.job_queue_id is null
+        and (jobs.priority, jobs.run_at)
+          >= (coalesce($5::smallint, -32768), coalesce($6::timestamptz, '-infinity'))
       order by jobs.priority, jobs.run_at
       limit $3::integer + 100
     ),
@@ -40,6 +43,8 @@ GET_JOBS = Statement("""
       where not (select crowd.is_in_the_way from crowd)
         and jobs.is_available = true
         and jobs.job_queue_id is null
+        and (jobs.priority, jobs.run_at)
+          >= (coalesce($5::smallint, -32768), coalesce($6::timestamptz, '-infinity'))
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select tasks.id from tasks))
         and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
@@ -108,6 +113,8 @@ GET_JOBS = Statement("""
       from {schema}._private_jobs as jobs
       where jobs.is_available = true
         and jobs.job_queue_id is not null
+        and (jobs.priority, jobs.run_at)
+          >= (coalesce($5::smallint, -32768), coalesce($6::timestamptz, '-infinity'))
       order by jobs.priority, jobs.run_at, jobs.id
       limit $3::integer * 6 + 100
     ),
@@ -236,7 +243,8 @@ GET_JOBS = Statement("""
       jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at,
       jobs.updated_at, jobs.key, jobs.revision, jobs.flags::text as flags, jobs.locked_at, jobs.locked_by
 """)
-# $1 worker id, $2 identifiers, $3 limit, $4 forbidden flags or null.
+# $1 worker id, $2 identifiers, $3 limit, $4 forbidden flags or null, $5 priority and $6 time from which on to
+# look, or null.
 #
 # The best jobs stand first in an index, so that is where to look, unless a crowd that we have to leave alone
 # stands before them: jobs of foreign tasks, later ones of a better priority, jobs of locked queues. A look at
@@ -260,11 +268,15 @@ async def get_jobs(
     identifiers: Sequence[str],
     limit: int,
     forbidden_flags: Sequence[str] = (),
+    *,
+    floor: Position | None = None,
 ) -> list[Job]:
     """Claim up to `limit` due jobs, at most one of each named queue; best first.
 
-    Must not run inside a longer transaction: it locks the queues that it takes from.
+    Those before `floor` are left out. Must not run inside a longer transaction: it locks the queues that it
+    takes from.
     """
     flags = list(forbidden_flags) or None
-    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags)
+    position = (None, None) if floor is None else (floor.priority, floor.run_at)
+    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags, *position)
     return sorted(map(job_from_row, rows), key=_BEST_FIRST)

@@ -21,7 +21,7 @@ from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.cancellation import CancelRequest
-from trio_graphile._model.claims import Bound, Share, room_of, shares_of, used_of
+from trio_graphile._model.claims import Bound, Floor, Position, Share, room_of, shares_of, used_of
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.recovery import ResetReport, SweepReport
@@ -61,6 +61,7 @@ class Holdings:
     _hit_a_bound: bool = attrs.field(init=False, default=False)
     """Whether the last claim left out jobs of which enough were held already."""
     _shares: tuple[Share, ...] = attrs.field(init=False, default=())
+    _floors: dict[Share, Floor] = attrs.field(init=False, factory=dict)
     _shared: tuple[str, ...] = attrs.field(init=False, default=())
     """The tasks that `_shares` were made of."""
 
@@ -115,12 +116,29 @@ class Holdings:
     async def _claim_share(self, share: Share, limit: int, flags: Sequence[str]) -> list[Job]:
         if limit == 0:
             return []
-        return await claims.get_jobs(self.claiming, self.worker_id, share.identifiers, limit, flags)
+        floor, began = self._floors.setdefault(share, Floor()), trio.current_time()
+        if (position := floor.at(began)) is not None:
+            jobs = await self._get_jobs(share, limit, flags, position)
+            if len(jobs) == limit:
+                return jobs
+            floor.forget()
+            return jobs + await self._get_jobs(share, limit - len(jobs), flags, None)
+        jobs = await self._get_jobs(share, limit, flags, None)
+        floor.learn(jobs, trio.current_time() - began, trio.current_time())
+        return jobs
+
+    async def _get_jobs(
+        self, share: Share, limit: int, flags: Sequence[str], floor: Position | None
+    ) -> list[Job]:
+        return await claims.get_jobs(
+            self.claiming, self.worker_id, share.identifiers, limit, flags, floor=floor
+        )
 
     def _next_shares(self) -> tuple[Share, ...]:
         """Return the shares in the order of this claim: each comes first in its turn."""
         if self._shared != (identifiers := self.tasks.identifiers):
             self._shared, self._shares = identifiers, shares_of(identifiers, self._bounds())
+            self._floors = {}
         self._shares = (*self._shares[1:], *self._shares[:1])
         return self._shares
 
