@@ -6,14 +6,13 @@ import logging
 import os
 import re
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import attrs
 import pytest
 import trio
 
 from tests.worker.conftest import Handlers, Table
+from tests.worker.runs import NEVER, make_worker, running
 from trio_graphile import (
     Client,
     Database,
@@ -25,7 +24,6 @@ from trio_graphile import (
     SchemaTooNew,
     ShutdownIncomplete,
     ShutdownOptions,
-    ShutdownReport,
     StopCause,
     TaskRegistry,
     Worker,
@@ -36,45 +34,6 @@ from trio_graphile import (
     stop_on_signals,
 )
 from trio_graphile.embedded import embedded_postgres
-
-NEVER = 600.0
-"""A poll interval that no test lives to see."""
-
-
-def make_worker(database: Database, tasks: TaskRegistry, **options: object) -> Worker:
-    defaults = WorkerOptions(concurrency=4, poll_interval=NEVER)
-    return Worker(database, tasks, attrs.evolve(defaults, **options))  # type: ignore[arg-type]
-
-
-@attrs.define(eq=False)
-class Running:
-    worker: Worker
-    report: ShutdownReport | None = None
-    ended: trio.Event = attrs.field(factory=trio.Event)
-
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
-        self.report = await self.worker.run(task_status=task_status)
-        self.ended.set()
-
-    async def stop(self) -> ShutdownReport:
-        self.worker.stop()
-        return await self.wait()
-
-    async def wait(self) -> ShutdownReport:
-        with trio.fail_after(20):
-            await self.ended.wait()
-        assert self.report is not None
-        return self.report
-
-
-@asynccontextmanager
-async def running(worker: Worker) -> AsyncIterator[Running]:
-    """Run a worker beside the body; stop it at the end."""
-    run = Running(worker)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(run.run)
-        yield run
-        worker.stop()
 
 
 async def test_jobs_that_are_added_start_at_once_and_run_once(
