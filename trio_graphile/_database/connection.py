@@ -30,6 +30,11 @@ Row: TypeAlias = Mapping[str, Any]
 Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
 
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+# A KeyboardInterrupt in the middle of asyncpg's compiled code crashes the interpreter, and in the middle of
+# the loop's leaves everybody waiting for ever. Protected, it reaches Trio's main task at a checkpoint.
+for _runs_callbacks in ("_io_task", "_main_loop", "_main_loop_one", "_main_loop_exit"):
+    trio.lowlevel.enable_ki_protection(getattr(trio_asyncio.TrioEventLoop, _runs_callbacks))
+
 _CLOSE_TIMEOUT = 1.0
 _LAST_RESORT = 1.0
 """What asyncpg gets to end a call after its socket was aborted, before the call is cancelled, too."""

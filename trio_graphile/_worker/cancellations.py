@@ -35,6 +35,7 @@ class Cancellations:
         """Take notice that there may be a request."""
         self._nudged.set()
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Obey until cancelled."""
         while True:

@@ -135,14 +135,19 @@ class Lanes:
         try:
             match call.task.lane:
                 case "async":
-                    task, text = call.task, call.job.payload_json
-                    return _ended(task.judge(await task.call(task.from_json(text), call.context), text))
+                    return await self._call_async(call)
                 case "thread":
                     return await self._call_in_thread(call)
                 case "process":
                     return await self._call_in_process(call)
         finally:
             CURRENT_JOB.reset(token)
+
+    @trio.lowlevel.disable_ki_protection
+    async def _call_async(self, call: Call) -> Ended:
+        """Call an async handler. Ctrl-C may interrupt it as any other code, but not what is around it."""
+        task, text = call.task, call.job.payload_json
+        return _ended(task.judge(await task.call(task.from_json(text), call.context), text))
 
     async def _call_in_process(self, call: Call) -> Ended:
         address = self._addresses.get(call.task.identifier)

@@ -66,6 +66,7 @@ class Lease(Generic[RenewalT]):
     """When nothing may run any more if no renewal succeeds."""
     _expired: bool = False
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew until `stop` is called; no cancellation ends it: it must outlive all other services."""
         self._outside = trio.lowlevel.current_trio_token()

@@ -42,6 +42,7 @@ class Listener:
     _echo_patience: float = _ECHO_PATIENCE
     _heard_echo: trio.Event = attrs.field(factory=trio.Event)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled. Started once it listens, or has failed to for a first time."""
         delays = backoff_delays(cap=_LONGEST_PAUSE)

@@ -148,6 +148,7 @@ class LocalQueue:
             self._happened(Occasion.SLOT_ASKED)  # they asked while nobody listened
         self.announce(1)
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the slots in work until cancelled."""
         task_status.started()
@@ -159,6 +160,7 @@ class LocalQueue:
             self._release_held(Occasion.RELEASE)
             self._wake_all_slots()
 
+    @trio.lowlevel.enable_ki_protection
     async def drain(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """As `run`, but end when nothing is due and every job that ran is recorded."""
         task_status.started()

@@ -189,6 +189,7 @@ class Outcomes:
             self._written = trio.Event()
             await self._written.wait()
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Write outcomes as they come, until cancelled. What is left then is for `flush`."""
         task_status.started()

@@ -45,6 +45,7 @@ class Sweeper:
     _sweep: Callable[[], Awaitable[SweepReport]]
     _reset: Callable[[], Awaitable[ResetReport]]
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Sweep until cancelled: at once, or nearly so, then at intervals. What fails is left for next time.
 

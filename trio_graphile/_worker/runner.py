@@ -134,6 +134,7 @@ class Runner:
     """Called when a handler has completed its job, and goes on: the next of its queue may run."""
     _running: dict[int, RunningJob] = attrs.field(factory=dict)
 
+    @trio.lowlevel.enable_ki_protection
     async def run_all(self, take: Callable[[], Awaitable[Job | None]]) -> None:
         """Run one job after the other, until there are no more."""
         while True:

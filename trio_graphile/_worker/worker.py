@@ -156,6 +156,7 @@ class _Run:
             self._cause = cause
             self._ending.set()
 
+    @trio.lowlevel.enable_ki_protection
     async def serve(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
         """Run from start to end; what it raises is one exception, or a cancellation."""
         services = self._services
