@@ -11,7 +11,7 @@ from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.queue import job_from_row
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import StatementFailed
-from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, ChangedJobs, Job, JobChange, NewJob
+from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, ChangedJobs, Job, JobChange, NewJob, job_of
 
 ADD_JOB = Statement("""
     select added.id,
@@ -132,19 +132,25 @@ async def add_jobs(executor: Executor, new_jobs: Sequence[NewJob], *, preserve_r
 def _added(new_job: NewJob, row: Row) -> Job:
     spec = new_job.spec
     merged = row["payload_json"]
-    return Job(
-        id=row["id"],
-        task_identifier=new_job.identifier,
-        payload_json=new_job.payload_json if merged is None else merged,
-        queue_name=spec.queue_name,
-        priority=0 if spec.priority is None else spec.priority,
-        run_at=row["run_at"],
-        max_attempts=DEFAULT_MAX_ATTEMPTS if spec.max_attempts is None else spec.max_attempts,
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        key=spec.job_key,
-        revision=row["revision"],
-        flags=() if spec.flags is None else _as_stored(spec.flags),
+    return job_of(
+        (
+            row["id"],
+            new_job.identifier,
+            new_job.payload_json if merged is None else merged,
+            spec.queue_name,
+            0 if spec.priority is None else spec.priority,
+            row["run_at"],
+            0,  # attempts
+            DEFAULT_MAX_ATTEMPTS if spec.max_attempts is None else spec.max_attempts,
+            None,  # last_error
+            row["created_at"],
+            row["updated_at"],
+            spec.job_key,
+            row["revision"],
+            () if spec.flags is None else _as_stored(spec.flags),
+            None,  # locked_at
+            None,  # locked_by
+        )
     )
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import attrs
+
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job, job_of
+from trio_graphile._model.json import decode
 from trio_graphile._model.outcomes import Failed, Returned, Snoozed
 
 REGISTER_TASKS = Statement("""
@@ -33,7 +36,13 @@ async def register_tasks(executor: Executor, identifiers: Sequence[str]) -> None
 
 def job_from_row(row: Row) -> Job:
     """Return the job in a row whose columns are those of `Job`, in their order."""
-    return job_of(row.values())
+    values = [*row.values()]
+    flags = values[_FLAGS]
+    values[_FLAGS] = () if flags is None else tuple(decode(flags))
+    return job_of(values)
+
+
+_FLAGS = [field.name for field in attrs.fields(Job)].index("flags")
 
 
 OURS = """jobs.id = any($2::bigint[])

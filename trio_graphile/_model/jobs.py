@@ -188,12 +188,11 @@ _Draft: Any = attrs.make_class(
 
 
 def job_of(values: Iterable[Any]) -> Job:
-    """Return the job with these values, one for each field of `Job` and in their order, flags as JSON text.
+    """Return the job with these values, one for each field of `Job` and in their order.
 
-    Made once for each job that runs. To initialize a frozen class takes seven times as long.
+    Made once for each job that is added or run. To initialize a frozen class takes seven times as long.
     """
     job = _Draft(*values)
-    job.flags = () if job.flags is None else tuple(decode(job.flags))
     job.__class__ = Job
     return job  # type: ignore[no-any-return]  # that is what it is now
 
