@@ -71,8 +71,10 @@ class LocalQueue:
     """How many of them end a refetch delay early."""
     _waking: int = 0
     """How many slots were woken and have not come yet."""
-    _gives_way_at: float = -math.inf
-    """From when on a slot lets others have their turn before it takes a job."""
+    _stretch_ends_at: float = -math.inf
+    """Until when a slot may take jobs without giving way to others."""
+    _giving_way: int = 0
+    """How many slots let others have their turn, and take a job then."""
     _suspended: bool = False
     _reconcile_at: float = attrs.field(init=False)
     _refill_mark: int = attrs.field(init=False)
@@ -92,19 +94,28 @@ class LocalQueue:
         Atomic under cancellation: a job that is not returned is still held. A checkpoint, but while there are
         jobs only one in a while: to give way costs more than many a handler.
         """
-        now = time.monotonic()
-        if now > self._gives_way_at:
-            await trio.lowlevel.checkpoint()
-            self._gives_way_at = time.monotonic() + _LONGEST_STRETCH
+        if time.monotonic() > self._stretch_ends_at:
+            await self._give_way()
         while self._mode is not Mode.RELEASED and not self._ending.is_set():
-            if self._held and self._lease_holds():
-                return self._hand_out()
-            if self._held:
+            if not self._held:
+                self._happened(Occasion.SLOT_ASKED)
+            elif not self._lease_holds():
                 self._release_held(Occasion.TIME_TO_LIVE_OVER)
-            self._happened(Occasion.SLOT_ASKED)
+                self._happened(Occasion.SLOT_ASKED)
+            elif not self._giving_way:  # else that slot is about to go on, and wakes us if it needs help
+                return self._hand_out()
             await self._idle_slots.park()
             self._waking -= 1
         return None
+
+    async def _give_way(self) -> None:
+        """Let others have their turn, claims and records above all, and begin a new stretch."""
+        self._giving_way += 1
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            self._giving_way -= 1
+        self._stretch_ends_at = time.monotonic() + _LONGEST_STRETCH
 
     def announce(self, jobs: int) -> None:
         """Take notice that there may be so many jobs more to claim."""
