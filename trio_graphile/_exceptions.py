@@ -220,7 +220,7 @@ class RetryAfter(GraphileError):
     def __init__(self, seconds: float, reason: str = "") -> None:
         check_delay("seconds", seconds)
         super().__init__(seconds, reason)
-        self.seconds = float(seconds)
+        self.seconds: float = float(seconds)
         self.reason = reason
 
     def __str__(self) -> str:
@@ -233,7 +233,7 @@ class Snooze(GraphileError):
     def __init__(self, seconds: float) -> None:
         check_delay("seconds", seconds)
         super().__init__(seconds)
-        self.seconds = float(seconds)
+        self.seconds: float = float(seconds)
 
     def __str__(self) -> str:
         return f"for {self.seconds:g} s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 
@@ -59,6 +59,15 @@ async def running(worker: Worker) -> AsyncIterator[Running]:
 async def heard(event: threading.Event) -> None:
     """Wait for what another thread says."""
     assert await trio.to_thread.run_sync(event.wait, PATIENCE, abandon_on_cancel=True)
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what tells nobody when it changes."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            if condition():
+                return
+            await trio.lowlevel.checkpoint()
 
 
 async def payloads(database: Database) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import SOON, make_worker, payloads, running
+from tests.worker.runs import SOON, make_worker, payloads, running, wait_until
 from trio_graphile import (
     Client,
     Database,
@@ -165,9 +165,7 @@ async def test_a_worker_says_how_far_a_thread_is_and_how_much_is_not_written_yet
         await handlers.wait_ended(1)
         assert (worker.statistics().running, worker.statistics().unrecorded) == ((), 1)
         await client.add_raw_job("reporting")
-        with trio.fail_after(20):
-            while [run.progress for run in worker.statistics().running] != [0.5]:
-                await trio.lowlevel.checkpoint()
+        await wait_until(lambda: [run.progress for run in worker.statistics().running] == [0.5])
         handlers.release.set()
 
 

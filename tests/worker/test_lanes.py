@@ -145,7 +145,7 @@ async def test_the_current_job_is_that_of_the_handler_and_outside_there_is_none(
     @handlers.tasks.task("async")
     async def in_the_event_loop() -> None:
         await note("async")
-        async with trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # it is the child that is asked
             nursery.start_soon(note, "child")
 
     @handlers.tasks.task("thread")

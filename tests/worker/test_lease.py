@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.worker.conftest import Handlers, Table
+from tests.worker.runs import wait_until
 from trio_graphile import (
     Client,
     Database,
@@ -134,9 +135,7 @@ async def test_a_job_taken_before_it_ran_does_not_run(
         await database.execute(
             "update graphile_worker._private_jobs set locked_by = 'another' where id = $1::bigint", jobs[5].id
         )
-        with trio.fail_after(20):
-            while "was taken from us before it ran" not in caplog.text:
-                await trio.lowlevel.checkpoint()
+        await wait_until(lambda: "was taken from us before it ran" in caplog.text)
         handlers.release.set()
         await handlers.wait_ended(5)
         worker.stop()
