@@ -96,8 +96,8 @@ class Holdings:
             claimed: list[Job] = []
             hit_a_bound = False
             for share in shares:
-                if claimed and trio.current_effective_deadline() == -math.inf:
-                    break  # cancelled: what was claimed is not to be lost over what could be
+                if claimed and _is_cancelled():
+                    break  # what was claimed is not to be lost over what could be
                 wanted = limit - len(claimed)
                 room = room_of(share, used, wanted)
                 jobs = await self._claim_share(share, room, flags)
@@ -119,7 +119,7 @@ class Holdings:
         floor, began = self._floors.setdefault(share, Floor()), trio.current_time()
         if (position := floor.at(began)) is not None:
             jobs = await self._get_jobs(share, limit, flags, position)
-            if len(jobs) == limit:
+            if len(jobs) == limit or (jobs and _is_cancelled()):
                 return jobs
             floor.forget()
             return jobs + await self._get_jobs(share, limit - len(jobs), flags, None)
@@ -241,6 +241,10 @@ class Holdings:
             "concurrency": self.options.concurrency,
             "tasks": list(self.tasks.identifiers),
         }
+
+
+def _is_cancelled() -> bool:
+    return trio.current_effective_deadline() == -math.inf
 
 
 def _version() -> str:

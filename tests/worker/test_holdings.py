@@ -1,0 +1,38 @@
+"""What a worker claims, after a claim that took long."""
+
+from __future__ import annotations
+
+import trio
+
+from tests.worker.conftest import Handlers
+from trio_graphile import Client, Database, JobSpec, WorkerOptions
+from trio_graphile._worker.holdings import Holdings
+
+LONG = 0.05
+"""So long a claim is held up: more than what is taken for slow."""
+
+
+async def test_a_job_before_the_place_that_was_remembered_is_claimed_when_there_are_no_more_behind_it(
+    database: Database, client: Client, handlers: Handlers
+) -> None:
+    """How long anything takes here decides by which way it is found, and not whether."""
+    holdings = Holdings(database, handlers.tasks, WorkerOptions(), "trio_graphile_me", patience=5.0)
+    await holdings.prepare()
+    first, second = await client.add_raw_jobs([("quick", None)] * 2)
+    claimed: list[int] = []
+
+    async def claim(limit: int) -> None:
+        claimed.extend(job.id for job in await holdings.claim(limit))
+
+    async with trio.open_nursery() as nursery, database.transaction() as connection:
+        await connection.execute("lock table graphile_worker._private_tasks")
+        began = trio.current_time()
+        nursery.start_soon(claim, 1)
+        while trio.current_time() < began + LONG:
+            await connection.fetch_value("select 1")
+    assert claimed == [first.id]
+    better = await client.add_raw_job("quick", None, JobSpec(priority=-1))
+    await claim(5)
+    assert sorted(claimed) == [first.id, second.id, better.id]
+    await holdings.leave()
+    await holdings.aclose()
