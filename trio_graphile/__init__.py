@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from trio_graphile._client import Client, JobClient
+from trio_graphile._cron.crontab import format_crontab, parse_crontab
+from trio_graphile._cron.item import CronItem
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._exceptions import (
     ConnectionLost,
+    CrontabInvalid,
+    CrontabMistake,
     DatabaseError,
     DatabaseRefused,
     DatabaseUnavailable,
@@ -39,6 +43,7 @@ from trio_graphile._exceptions import (
 from trio_graphile._model.cancellation import CancelledJobs
 from trio_graphile._model.jobs import ChangedJobs, Cleanup, Job, JobKeyMode, JobSpec
 from trio_graphile._model.options import (
+    CronOptions,
     DatabaseOptions,
     LeaseOptions,
     LocalQueueOptions,
@@ -53,6 +58,7 @@ from trio_graphile._model.recovery import ActiveWorker, SweepReport
 from trio_graphile._model.statistics import RunningJobStatistics, WorkerStatistics
 from trio_graphile._model.task_options import TaskOptions
 from trio_graphile._tasks.context import JobContext, current_job
+from trio_graphile._tasks.cron import Cron
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._tasks.task import Task
 from trio_graphile._worker.signals import stop_on_signals
@@ -67,6 +73,11 @@ __all__ = [
     "Client",
     "Connection",
     "ConnectionLost",
+    "Cron",
+    "CronItem",
+    "CronOptions",
+    "CrontabInvalid",
+    "CrontabMistake",
     "Database",
     "DatabaseError",
     "DatabaseOptions",
@@ -119,6 +130,8 @@ __all__ = [
     "WorkerOptions",
     "WorkerStatistics",
     "current_job",
+    "format_crontab",
     "open_database",
+    "parse_crontab",
     "stop_on_signals",
 ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -197,6 +199,42 @@ class DuplicateJobKey(GraphileError):
 
     def __str__(self) -> str:
         return f"the job key {self.job_key!r} stands twice in one call: add them one after the other"
+
+
+@attrs.frozen(kw_only=True)
+class CrontabMistake:
+    """One thing that is wrong in a crontab; its text is the place, the reason, and the line."""
+
+    source: str | None = None
+    """The name of the crontab; None if the entry was not read from a text."""
+    line: int | None = None
+    """From 1."""
+    column: int | None = None
+    """From 1."""
+    text: str
+    """The whole line; of an entry that was not read, its name."""
+    reason: str
+    """What is wrong, and what would be right."""
+
+    def __str__(self) -> str:
+        if self.line is None:
+            return f"entry {self.text!r}: {self.reason}"
+        if self.column is None:
+            return f"{self.source}:{self.line}: {self.reason}\n    {self.text.strip()}"
+        # Tabs stay, so that the mark stands below what it marks.
+        before = "".join("\t" if character == "\t" else " " for character in self.text[: self.column - 1])
+        return f"{self.source}:{self.line}:{self.column}: {self.reason}\n    {self.text}\n    {before}^"
+
+
+class CrontabInvalid(GraphileError):
+    """A crontab has mistakes: all of them, in the order of their lines; no entry of it is used."""
+
+    def __init__(self, mistakes: Sequence[CrontabMistake]) -> None:
+        super().__init__(tuple(mistakes))
+        self.mistakes: tuple[CrontabMistake, ...] = tuple(mistakes)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.mistakes))
 
 
 # --- what handlers raise, and see ---------------------------------------------------------------

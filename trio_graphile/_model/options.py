@@ -217,6 +217,25 @@ class RecoveryOptions(SweepOptions):
 
 
 @attrs.frozen(kw_only=True)
+class CronOptions:
+    """What becomes of times of a crontab that nobody was awake for. Durations are seconds."""
+
+    catch_up_window: float = attrs.field(default=3600.0, validator=seconds(31_536_000))
+    """How late a job may be added by a worker that slept, or could not reach the database: at least 60. What
+    an entry missed while no worker ran is up to its own backfill period."""
+    missed_limit: int = attrs.field(default=100, validator=whole_number(1, 100_000))
+    """For how many missed times of one entry jobs are added at once, the latest ones. With 1, only the latest
+    counts."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.catch_up_window < 60:
+            raise OptionInvalid(
+                "catch_up_window",
+                f"{self.catch_up_window} s is less than 60: what is a little late would be left out",
+            )
+
+
+@attrs.frozen(kw_only=True)
 class WorkerOptions:
     """How a worker runs. Durations are seconds. Raises `OptionInvalid`."""
 
@@ -235,6 +254,7 @@ class WorkerOptions:
     fail_delay: float = attrs.field(default=0.0, validator=seconds(60, zero=True))
     """How long a failure waits for others to be recorded with."""
     processes: ProcessOptions = attrs.field(factory=ProcessOptions)
+    cron: CronOptions = attrs.field(factory=CronOptions)
     lease: LeaseOptions = attrs.field(factory=LeaseOptions)
     recovery: RecoveryOptions | None = attrs.field(factory=RecoveryOptions)
     """None neither registers the worker nor looks for dead ones; its locks are kept all the same, and locks

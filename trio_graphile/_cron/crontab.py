@@ -1,0 +1,257 @@
+"""Crontabs as text: read with every mistake that is in them, and written.
+
+    minute hour day month weekday task ?options {payload}
+
+An entry is one line. `CRON_TZ=Europe/Paris`, in a line of its own, is the zone of the entries below it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import attrs
+
+from trio_graphile._cron.fields import Unreadable
+from trio_graphile._cron.item import CronItem, Line
+from trio_graphile._cron.schedule import Schedule, parse_schedule
+from trio_graphile._cron.settings import Settings, format_settings, parse_settings
+from trio_graphile._cron.zones import load_zone
+from trio_graphile._exceptions import CrontabInvalid, CrontabMistake, OptionInvalid
+from trio_graphile._model.jobs import JobSpec
+from trio_graphile._model.json import encode
+
+_WORD = re.compile(r"[^ \t]+")
+_TASK = re.compile(r"[A-Za-z_][A-Za-z0-9_:/.-]*")
+_SETTING = re.compile(r"[ \t]*([A-Za-z_]+)[ \t]*=[ \t]*(.*?)[ \t]*")
+_LONGEST_TASK = 128
+_MACROS = {
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+    "@monthly": "0 0 1 * *",
+    "@weekly": "0 0 * * 0",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@hourly": "0 * * * *",
+}
+
+
+@attrs.frozen
+class Reading:
+    """What stands in a crontab: the entries that are right, and what is wrong with the others."""
+
+    items: tuple[CronItem, ...]
+    mistakes: tuple[CrontabMistake, ...]
+
+
+def parse_crontab(text: str, *, source: str = "crontab") -> tuple[CronItem, ...]:
+    """Return the entries of a crontab, in their order; `source` is how errors call it.
+
+    Raises `CrontabInvalid` with all mistakes that are in it.
+    """
+    reading = read_crontab(text, source=source)
+    if reading.mistakes:
+        raise CrontabInvalid(reading.mistakes)
+    return reading.items
+
+
+def read_crontab(text: str, *, source: str = "crontab") -> Reading:
+    """Read a crontab as far as it is right."""
+    items: list[CronItem] = []
+    mistakes: list[CrontabMistake] = []
+    zone = "UTC"
+    for line in _lines(text, source):
+        content = line.text.strip(" \t")
+        if not content or content.startswith("#"):
+            continue
+        try:
+            if (setting := _SETTING.fullmatch(line.text)) is not None:
+                zone = _zone_of(line, setting)
+            else:
+                items.append(_entry(line, zone))
+        except CrontabInvalid as error:
+            mistakes += error.mistakes
+    mistakes += repeated_identifiers(items)
+    return Reading(tuple(items), tuple(sorted(mistakes, key=_place)))
+
+
+def format_crontab(items: Iterable[CronItem]) -> str:
+    """Return the text of a crontab with these entries; to parse it gives them back.
+
+    Raises `OptionInvalid` for a task whose identifier cannot be written there.
+    """
+    return "".join(f"{_format(item)}\n" for item in items)
+
+
+def repeated_identifiers(items: Iterable[CronItem]) -> list[CrontabMistake]:
+    """Return a mistake for each entry that has the identifier of one before it."""
+    mistakes: list[CrontabMistake] = []
+    first: dict[str, CronItem] = {}
+    for item in items:
+        earlier = first.setdefault(item.identifier, item)
+        if earlier is not item:
+            where = "" if earlier.line is None else f" in line {earlier.line.number}"
+            reason = (
+                f"there is an entry {item.identifier!r} already{where}: give this one a name of its own, "
+                "by ?id=... in a crontab, by identifier=... in code"
+            )
+            mistakes.append(mistake_of(item, reason))
+    return mistakes
+
+
+def mistake_of(item: CronItem, reason: str) -> CrontabMistake:
+    """Return a mistake in an entry, with its place if it was read from a text."""
+    if item.line is None:
+        return CrontabMistake(text=item.identifier, reason=reason)
+    word = _words(item.line.text)[5]
+    return item.line.mistake(word.start() + 1, reason)
+
+
+def _lines(text: str, source: str) -> Iterator[Line]:
+    # Not splitlines: payloads may hold what it takes for the end of a line.
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        yield Line(source=source, number=number, text=line.removesuffix("\r"))
+
+
+def _words(text: str) -> list[re.Match[str]]:
+    return list(_WORD.finditer(text))
+
+
+def _place(mistake: CrontabMistake) -> tuple[int, int]:
+    return mistake.line or 0, mistake.column or 0
+
+
+def _zone_of(line: Line, setting: re.Match[str]) -> str:
+    if setting[1] != "CRON_TZ":
+        reason = f"{setting[1]} cannot be set here: only CRON_TZ=... can, the zone of what stands below"
+        raise CrontabInvalid([line.mistake(setting.start(1) + 1, reason)])
+    try:
+        load_zone(setting[2])
+    except OptionInvalid as error:
+        raise CrontabInvalid([line.mistake(setting.start(2) + 1, error.reason)]) from None
+    return setting[2]
+
+
+def _entry(line: Line, zone: str) -> CronItem:
+    """Return the entry in a line. Raises `CrontabInvalid` with all that is wrong in it."""
+    words = _words(line.text)
+    if len(words) < 6 or words[0][0].startswith("@"):
+        raise CrontabInvalid([_too_short(line, words)])
+    task = words[5]
+    schedule = parse_schedule([word[0] for word in words[:5]])
+    wrong: list[tuple[int, Unreadable]] = []
+    if not isinstance(schedule, Schedule):
+        wrong += [(words[index].start(), error) for index, error in schedule]
+    if _is_task(task[0]):
+        tail = _read_tail(line.text[task.end() :])
+        wrong += [(task.end(), error) for error in tail.wrong]
+    else:  # whatever it is, what stands behind it is not what it seems
+        tail = _Tail()
+        wrong.append((task.start(), Unreadable(0, _no_task(task[0]))))
+    if wrong or not isinstance(schedule, Schedule):
+        raise CrontabInvalid([line.mistake(start + error.offset + 1, error.reason) for start, error in wrong])
+    return CronItem(
+        schedule=schedule,
+        task_identifier=task[0],
+        payload_json=tail.payload_json,
+        spec=JobSpec(**tail.settings.spec),
+        line=line,
+        **{"zone": zone, **tail.settings.item},
+    )
+
+
+@attrs.define
+class _Tail:
+    """What stands behind the task."""
+
+    settings: Settings = attrs.field(factory=Settings)
+    payload_json: str = "{}"
+    wrong: list[Unreadable] = attrs.field(factory=list)
+
+
+def _read_tail(text: str) -> _Tail:
+    tail = _Tail()
+    payload_start = 0
+    word = _WORD.search(text)
+    if word is not None and word[0].startswith("?"):
+        payload_start = word.end()
+        tail.settings = parse_settings(word[0][1:])
+        tail.wrong += [
+            Unreadable(word.start() + 1 + error.offset, error.reason) for error in tail.settings.wrong
+        ]
+    try:
+        tail.payload_json = _read_payload(text[payload_start:])
+    except Unreadable as error:
+        tail.wrong.append(Unreadable(payload_start + error.offset, error.reason))
+    return tail
+
+
+def _is_task(word: str) -> bool:
+    return _TASK.fullmatch(word) is not None and len(word) <= _LONGEST_TASK
+
+
+def _no_task(word: str) -> str:
+    if "?" in word:
+        return f"{word!r} is no task: put a space before the question mark"
+    return (
+        f"{word!r} is no task, which has a letter, then up to 127 letters, digits, _, :, /, . and -; "
+        "before it stand five fields, of which none is for seconds"
+    )
+
+
+def _too_short(line: Line, words: list[re.Match[str]]) -> CrontabMistake:
+    first = words[0][0]
+    if first.startswith("@"):
+        hint = f"write {_MACROS[first]}" if first in _MACROS else "write the five fields"
+        return line.mistake(words[0].start() + 1, f"{first} is not understood: {hint}")
+    return line.mistake(
+        words[-1].end() + 1,
+        f"an entry is `minute hour day month weekday task`, here are only {len(words)} of the six",
+    )
+
+
+def _read_payload(text: str) -> str:
+    """Return the JSON text of the payload in the rest of a line; an empty object, if there is none."""
+    stripped = text.strip(" \t\r")
+    if not stripped:
+        return "{}"
+    offset = text.index(stripped)
+    if not stripped.startswith("{"):
+        word = stripped.split()[0]
+        raise Unreadable(offset, f"after the task come ?options and a payload in braces, not {word!r}")
+    try:
+        return encode(_read_json5(stripped))
+    except ValueError as error:
+        place, reason = _place_in_payload(str(error))
+        raise Unreadable(offset + place, f"payload: {reason}") from None
+
+
+def _read_json5(text: str) -> Any:
+    import json5  # noqa: PLC0415  # most programs have no crontab, and should not pay for the import
+
+    try:
+        return json5.loads(text, allow_duplicate_keys=False)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+_JSON5_PLACE = re.compile(r"<string>:1 (.*) at column (\d+)", re.DOTALL)
+
+
+def _place_in_payload(text: str) -> tuple[int, str]:
+    match = _JSON5_PLACE.fullmatch(text)
+    return (0, text) if match is None else (int(match[2]) - 1, f"{match[1]}: a JSON5 object is needed")
+
+
+def _format(item: CronItem) -> str:
+    if not _is_task(item.task_identifier):
+        raise OptionInvalid("task_identifier", _no_task(item.task_identifier))
+    payload = encode(item.payload)
+    parts = (
+        str(item.schedule),
+        item.task_identifier,
+        format_settings(item),
+        "" if payload == "{}" else payload,
+    )
+    return " ".join(filter(None, parts))

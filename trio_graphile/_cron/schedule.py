@@ -1,0 +1,99 @@
+"""A schedule: at which days and times of the clock on a wall. In which zone the wall stands is not said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import attrs
+
+from trio_graphile._cron.fields import FIELDS, Field, Unreadable, format_field, parse_field
+from trio_graphile._exceptions import OptionInvalid
+
+_LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+MINUTE = timedelta(minutes=1)
+
+
+def _comes(_: object, attribute: attrs.Attribute[Any], value: frozenset[int]) -> None:
+    if not value:
+        raise OptionInvalid(attribute.name, "nothing ever falls on no number at all")
+
+
+@attrs.frozen
+class Schedule:
+    """Five sets of numbers, Sunday being 0. Raises `OptionInvalid` for days that no calendar has.
+
+    Minute, hour and month have to match. Of day and weekday one has to, if both are restricted; otherwise the
+    one that is. A set of all numbers does not restrict.
+    """
+
+    minutes: frozenset[int] = attrs.field(validator=_comes)
+    hours: frozenset[int] = attrs.field(validator=_comes)
+    days: frozenset[int] = attrs.field(validator=_comes)
+    months: frozenset[int] = attrs.field(validator=_comes)
+    weekdays: frozenset[int] = attrs.field(validator=_comes)
+
+    def __attrs_post_init__(self) -> None:
+        weekdays_restrict = len(self.weekdays) < 7
+        if not weekdays_restrict and all(
+            min(self.days) > _LONGEST_MONTHS[month - 1] for month in self.months
+        ):
+            raise OptionInvalid(
+                "day",
+                f"there is no day {min(self.days)} in the months {_listed(self.months)}: it never comes",
+            )
+
+    def __str__(self) -> str:
+        return " ".join(map(format_field, FIELDS, self._sets))
+
+    @property
+    def _sets(self) -> tuple[frozenset[int], ...]:
+        return (self.minutes, self.hours, self.days, self.months, self.weekdays)
+
+    def after(self, wall: datetime) -> Iterator[datetime]:
+        """Yield the times later than a time on the wall, all of them without a zone."""
+        walk = self._walk(wall.replace(second=0, microsecond=0))
+        while True:
+            yield walk.get_next()
+
+    def before(self, wall: datetime) -> Iterator[datetime]:
+        """Yield the times earlier than a time on the wall, the latest first."""
+        minute = wall.replace(second=0, microsecond=0)
+        walk = self._walk(minute if minute == wall else minute + MINUTE)
+        while True:
+            yield walk.get_prev()
+
+    def _walk(self, start: datetime) -> Any:
+        # Most programs have no crontab, and should not pay for the import.
+        from croniter import croniter  # type: ignore[import-untyped]  # noqa: PLC0415
+
+        # croniter is given lists and stars alone, and no zone: it takes more than it should (a sixth field,
+        # 5-5 for a whole week), takes 1-31 for a restriction, and fires skipped times late, repeated ones
+        # twice.
+        return croniter(" ".join(map(_listed_or_star, FIELDS, self._sets)), start, ret_type=datetime)
+
+
+def parse_schedule(texts: list[str]) -> Schedule | list[tuple[int, Unreadable]]:
+    """Return the schedule in five texts; or what is wrong with which of them, counted from 0."""
+    wrong: list[tuple[int, Unreadable]] = []
+    sets: list[frozenset[int]] = []
+    for index, (field, text) in enumerate(zip(FIELDS, texts, strict=True)):
+        try:
+            sets.append(parse_field(field, text))
+        except Unreadable as error:
+            wrong.append((index, error))
+    if wrong:
+        return wrong
+    try:
+        return Schedule(*sets)
+    except OptionInvalid as error:
+        return [(2, Unreadable(0, str(error)))]
+
+
+def _listed_or_star(field: Field, values: frozenset[int]) -> str:
+    return "*" if len(values) == len(field.every) else _listed(values)
+
+
+def _listed(values: frozenset[int]) -> str:
+    return ",".join(map(str, sorted(values)))

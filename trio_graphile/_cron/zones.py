@@ -1,0 +1,47 @@
+"""Between the clock on a wall and instants.
+
+A time that is skipped when clocks are set forward is no instant. One that is repeated when they are set back
+is the first of the two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo, available_timezones
+
+from trio_graphile._exceptions import OptionInvalid
+
+# What a machine or a process calls its own: the same crontab would mean different times elsewhere.
+_NO_PLACES = frozenset({"localtime", "posixrules", "Factory"})
+
+
+def load_zone(name: str) -> tzinfo:
+    """Return a zone by its name, such as Europe/Paris. Raises `OptionInvalid`."""
+    if name == "UTC":
+        return UTC  # even where no zones are installed
+    if name not in _NO_PLACES:
+        with contextlib.suppress(KeyError, ValueError, OSError):  # not there, no name, a folder of names
+            return ZoneInfo(name)
+    close = difflib.get_close_matches(name, available_timezones(), n=1)
+    hint = f"did you mean {close[0]}?" if close else "right is UTC, or a name such as Europe/Paris"
+    raise OptionInvalid("zone", f"there is no time zone {name!r}; {hint}")
+
+
+def instant_of(wall: datetime, zone: tzinfo) -> datetime | None:
+    """Return the instant, in UTC, at which a zone's clocks show a time; None if they skip it."""
+    instant = wall.replace(tzinfo=zone).astimezone(UTC)
+    return instant if instant.astimezone(zone).replace(tzinfo=None) == wall else None
+
+
+def wall_time(instant: datetime, zone: tzinfo) -> datetime:
+    """Return what a zone's clocks show."""
+    return instant.astimezone(zone).replace(tzinfo=None, fold=0)
+
+
+def latest_wall_time(instant: datetime, zone: tzinfo) -> datetime:
+    """Return the latest time that clocks may have shown by an instant: later than now, while times repeat."""
+    shown = instant.astimezone(zone)
+    since_first_shown = instant - shown.replace(fold=0).astimezone(UTC)
+    return shown.replace(tzinfo=None, fold=0) + since_first_shown
