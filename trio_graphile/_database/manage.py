@@ -119,7 +119,7 @@ async def add_jobs(executor: Executor, new_jobs: Sequence[NewJob], *, preserve_r
         [spec.max_attempts for spec in specs],
         [spec.job_key for spec in specs],
         [spec.priority for spec in specs],
-        [None if spec.flags is None else _array_literal(spec.flags) for spec in specs],
+        [None if spec.flags is None else array_literal(spec.flags) for spec in specs],
         preserve_run_at,
     )
     if [row["key"] for row in rows] != [spec.job_key for spec in specs]:
@@ -159,7 +159,7 @@ def _as_stored(flags: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(flags), key=lambda flag: (len(flag.encode()), flag.encode())))
 
 
-def _array_literal(texts: Sequence[str]) -> str:
+def array_literal(texts: Sequence[str]) -> str:
     """Return the text of a text[]: PostgreSQL has no arrays of arrays of different lengths."""
     quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
     return "{" + ",".join(f'"{text}"' for text in quoted) + "}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,6 +11,7 @@ import attrs
 import trio
 
 from trio_graphile._client import Client
+from trio_graphile._cron.item import CronItem
 from trio_graphile._database import queue
 from trio_graphile._database.cancellations import CANCEL_CHANNEL
 from trio_graphile._database.connection import Connection
@@ -22,6 +24,7 @@ from trio_graphile._model.statistics import WorkerStatistics
 from trio_graphile._tasks.context import JobContext, JobNotes
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.cancellations import Cancellations
+from trio_graphile._worker.cron_ticker import Clock, CronTicker
 from trio_graphile._worker.holdings import Holdings, Renewed
 from trio_graphile._worker.lanes import Lanes
 from trio_graphile._worker.lease import Lease
@@ -42,6 +45,8 @@ class Services:
     options: WorkerOptions
     worker_id: str
     state: Any
+    crontab: Sequence[CronItem]
+    clock: Clock
     drain: bool
     """Whether the run ends when nothing is due."""
     patience: float
@@ -185,6 +190,18 @@ class Services:
 
     async def _listening_session(self) -> Connection:
         return await self.database.open_session("listen", cancel_patience=self.holdings.patience)
+
+    def cron_ticker(self) -> CronTicker:
+        """Return what adds the jobs of the crontab."""
+        return CronTicker(
+            items=self.crontab, options=self.options.cron, clock=self.clock, session=self._cron_session
+        )
+
+    @contextlib.asynccontextmanager
+    async def _cron_session(self) -> AsyncIterator[Connection]:
+        session = await self.database.open_session("cron", cancel_patience=self.patience)
+        async with contextlib.aclosing(session):
+            yield session
 
     def sweeper(self) -> Sweeper:
         """Return what looks for dead workers."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
 import trio
 
+from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import Database
 from trio_graphile._database.session import persist
 from trio_graphile._exceptions import (
@@ -25,7 +26,9 @@ from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._model.recovery import WORKER_ID_PREFIX
 from trio_graphile._model.statistics import WorkerStatistics
+from trio_graphile._tasks.cron import fit_crontab
 from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile._worker.cron_ticker import Clock, SystemClock
 from trio_graphile._worker.services import Services
 
 logger = logging.getLogger("trio_graphile.worker")
@@ -50,11 +53,18 @@ class Worker:
     options: WorkerOptions = attrs.field(factory=WorkerOptions)
     state: Any = attrs.field(default=None, kw_only=True)
     """Whatever handlers should find as `context.state`."""
+    crontab: Sequence[CronItem] = attrs.field(default=(), kw_only=True)
+    """Recurring jobs, which `run` adds when they are due. Raises `CrontabInvalid`."""
+    clock: Clock = attrs.field(factory=SystemClock, kw_only=True, repr=False)
+    """What says when that is; tests have one of their own."""
     worker_id: str = attrs.field(init=False, factory=lambda: f"{WORKER_ID_PREFIX}{os.urandom(9).hex()}")
     """What stands in `locked_by` of the rows that this worker holds."""
     _run: _Run | None = attrs.field(init=False, default=None, repr=False)
     _stopping: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
     _ended: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.crontab = fit_crontab(self.crontab, self.tasks)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> ShutdownReport:
         """Run jobs until stopped or cancelled; a report says what became of them.
@@ -140,6 +150,8 @@ class _Run:
             options=worker.options,
             worker_id=worker.worker_id,
             state=worker.state,
+            crontab=worker.crontab,
+            clock=worker.clock,
             drain=self._drain,
             patience=worker.options.shutdown.flush_timeout * _PATIENCE_SHARE,
             ending=self._ending,
@@ -224,6 +236,8 @@ class _Run:
         if self.worker.options.notifications:
             await intake.start(self._services.listener().run, name="listener")
         await intake.start(self._services.local_queue.run, name="local queue")
+        if self.worker.crontab:
+            await intake.start(self._services.cron_ticker().run, name="cron ticker")
 
     async def _take(self) -> Job | None:
         """Wait for the next job of a slot; None once no more will come."""

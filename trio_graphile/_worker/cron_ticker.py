@@ -1,0 +1,158 @@
+"""The cron ticker: adds the jobs of a crontab as they fall due, once in the whole fleet.
+
+It goes by the clock of its machine. Workers whose clocks differ still add each job once, since they agree on
+it in the database: the first whose clock shows the time adds it, and by the database's clock it is run. A
+clock that is far ahead would add jobs of times that others have not reached, and keep these from it until
+then; so the database refuses what is more than a minute ahead of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import attrs
+import trio
+
+from trio_graphile._cron.due import INSTANT, Agenda, Firing, Plan, backfill
+from trio_graphile._cron.item import CronItem, job_of_item
+from trio_graphile._database.connection import Connection
+from trio_graphile._database.crontabs import CronJob, register_crontabs, schedule_cron_jobs
+from trio_graphile._model.backoff import backoff_delays
+from trio_graphile._model.options import CronOptions
+
+logger = logging.getLogger("trio_graphile.worker")
+
+_FIRST_PAUSE = 0.2
+_LONGEST_PAUSE = 60.0
+_TOLERANCE = 60.0
+"""How far ahead of the database's clock ours may be. No less than the longest pause: so nothing is late."""
+_LATE = 60.0
+_LONGEST_WAIT = 20.0
+"""A wait may outlast a change of the clock, or a sleep of the machine, by so much."""
+
+
+class Clock(Protocol):
+    """What says how late it is."""
+
+    def now(self) -> datetime:
+        """Return the time, with a zone."""
+        ...
+
+    async def wait_until(self, at: datetime) -> None:
+        """Wait until a time, or less long: whoever waits looks again."""
+        ...
+
+
+class SystemClock:
+    """The clock of this machine. The zone of the machine, or of the process, is of no account."""
+
+    def now(self) -> datetime:
+        """Return the time in UTC."""
+        return datetime.now(UTC)
+
+    async def wait_until(self, at: datetime) -> None:
+        """Wait, no longer than it may take to notice that the clock was set."""
+        left = (at - self.now()).total_seconds()
+        await trio.sleep(min(max(left, 0.0), _LONGEST_WAIT))
+
+
+class ClockAhead(Exception):
+    """The clock of this machine is ahead of the database's by more than clocks differ."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class CronTicker:
+    """Adds jobs for as long as its worker takes any. What fails is tried again; it never ends the worker."""
+
+    _items: Sequence[CronItem]
+    _options: CronOptions
+    _clock: Clock
+    _session: Callable[[], AbstractAsyncContextManager[Connection]]
+    """Opens a session of our own for a moment: handlers may use up the pool, and all we need is one statement
+    every now and then."""
+    _done_before: datetime = attrs.field(init=False, default=datetime.min.replace(tzinfo=UTC))
+    """Up to when nothing is left to be added, but for what is to be backfilled."""
+
+    @trio.lowlevel.enable_ki_protection
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Add jobs until cancelled. Started once the entries are known, or could not be made known."""
+        self._done_before = self._clock.now()
+        delays = backoff_delays(first=_FIRST_PAUSE, cap=_LONGEST_PAUSE, factor=1.5)
+        while True:
+            began = trio.current_time()
+            try:
+                plan = await self._register()
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
+                await self._carry_out(plan)
+                await self._tick()
+            except Exception as error:  # noqa: BLE001  # whatever it is, other jobs can still be run
+                task_status.started()
+                task_status = trio.TASK_STATUS_IGNORED
+                if trio.current_time() - began > _LONGEST_PAUSE:
+                    delays = backoff_delays(first=_FIRST_PAUSE, cap=_LONGEST_PAUSE, factor=1.5)
+                delay = next(delays)
+                logger.warning("cron failed, next try in %.1f s: %s: %s", delay, type(error).__name__, error)
+                await trio.sleep(delay)
+
+    async def _register(self) -> Plan:
+        """Make the entries known; return what they have missed while no worker ran."""
+        now = self._clock.now()
+        async with self._session() as connection:
+            known = await register_crontabs(connection, [item.identifier for item in self._items], now)
+        for identifier, record in known.items():
+            if record.last_execution is not None and record.last_execution > now + timedelta(seconds=_LATE):
+                until = record.last_execution.isoformat()
+                logger.warning("cron entry %s: somebody added its jobs up to %s already", identifier, until)
+        return backfill(self._items, known, self._done_before, self._options)
+
+    async def _tick(self) -> None:
+        """Carry out what falls due, for ever."""
+        agenda = Agenda(self._items, self._done_before)
+        latest = self._done_before
+        while True:
+            await self._clock.wait_until(agenda.next_at)
+            now = self._clock.now()
+            if now < latest:
+                back = (latest - now).total_seconds()
+                logger.warning("the clock was set back by %.0f s: cron waits for what is due next", back)
+            latest = now
+            plan = agenda.take(now, self._options)
+            if plan.firings and (late := (now - plan.firings[0].at).total_seconds()) > _LATE:
+                logger.warning("cron is late by %.0f s: the machine slept, or its clock was set", late)
+            await self._carry_out(plan)
+
+    async def _carry_out(self, plan: Plan) -> None:
+        for skipped in plan.skipped:
+            logger.warning(
+                "cron entry %s: no jobs are added for its times from %s to before %s, as they were missed",
+                skipped.item.identifier,
+                skipped.since.isoformat(),
+                skipped.before.isoformat(),
+            )
+        if plan.firings:
+            async with self._session() as connection:
+                for firing in plan.firings:
+                    await self._fire(connection, firing)
+
+    async def _fire(self, connection: Connection, firing: Firing) -> None:
+        jobs = _jobs_of(firing)
+        scheduled = await schedule_cron_jobs(connection, firing.at, jobs, tolerance=_TOLERANCE)
+        ahead = (firing.at - scheduled.now).total_seconds()
+        if ahead > _TOLERANCE:
+            raise ClockAhead(f"the clock of this machine is ahead of the database's by over {ahead:.0f} s")
+        self._done_before = max(self._done_before, firing.at + INSTANT)
+        for entry, job_id in scheduled.job_ids.items():
+            logger.info("cron entry %s: added job %d for %s", entry, job_id, firing.at.isoformat())
+
+
+def _jobs_of(firing: Firing) -> list[CronJob]:
+    """Return the jobs that are about to be added: all that a crontab adds passes through here."""
+    return [
+        CronJob(item.identifier, job_of_item(item, firing.at, backfilled=firing.backfilled))
+        for item in firing.items
+    ]
