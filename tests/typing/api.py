@@ -19,6 +19,11 @@ from trio_graphile import (
     Cleanup,
     Client,
     Connection,
+    Cron,
+    CronItem,
+    CronOptions,
+    CrontabInvalid,
+    CrontabMistake,
     Job,
     JobClient,
     JobContext,
@@ -39,6 +44,8 @@ from trio_graphile import (
     WorkerOptions,
     WorkerStatistics,
     current_job,
+    format_crontab,
+    parse_crontab,
     stop_on_signals,
 )
 
@@ -289,6 +296,45 @@ async def cancel(client: Client, connection: Connection) -> None:
     await client.using(connection).cancel_jobs([1], outcome="return")
     await client.cancel_jobs([1], outcome="retry")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await client.cancel_jobs(1)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# --- recurring jobs -----------------------------------------------------------------------------
+
+assert_type(Cron.daily_at(tick, hour=8, minute=30, zone="Europe/Paris"), CronItem)
+assert_type(Cron.daily_at(resize, hour=8, payload=Resize(path="a.png")), CronItem)
+Cron.every_minute(tock, identifier="often", backfill_period=3600, spec=JobSpec(priority=1))
+Cron.every_minutes(send_welcome, 5, payload=Welcome(to="ada"))
+Cron.hourly_at(tick, minute=5)
+Cron.weekly_on(tick, "sun", hour=8)
+Cron.monthly_on(resize, 31, hour=8, payload=Resize(path="a.png"))
+Cron.yearly_on(tick, 2, 29, hour=8)
+Cron.from_text(resize, "0 8 * * mon-fri", payload=Resize(path="a.png"))
+
+# The payload of another task, none where there has to be one, and one where there is none.
+Cron.daily_at(resize, hour=8, payload=Welcome(to="ada"))  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+Cron.from_text(resize, "* * * * *", payload={"path": "a.png"})  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+Cron.daily_at(resize, hour=8)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+Cron.daily_at(tick, hour=8, payload=1)  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+Cron.daily_at(tick, hour="8")  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+Cron.daily_at(tick)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+Cron.daily_at(tick, hour=8, tz="UTC")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+Cron.weekly_on(tick, "sunday", hour=8)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+Cron.daily_at("tick", hour=8)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
+def read(text: str, database: trio_graphile.Database) -> None:
+    try:
+        items = parse_crontab(text, source="jobs.cron")
+    except CrontabInvalid as error:
+        assert_type(error.mistakes, tuple[CrontabMistake, ...])
+        assert_type(error.mistakes[0].line, int | None)
+        return
+    assert_type(items, tuple[CronItem, ...])
+    assert_type(format_crontab(items), str)
+    assert_type(items[0].payload, dict[str, Any])
+    Worker(database, tasks, WorkerOptions(cron=CronOptions(missed_limit=1)), crontab=items)
+    Worker(database, tasks, crontab=[*items, Cron.every_minute(tick)])
+    Worker(database, tasks, crontab=[text])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
 
 
 # --- the worker ---------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 from cyclopts import CycloptsError
 
-from trio_graphile._exceptions import DatabaseUrlInvalid, GraphileError, OptionInvalid, leaves
+from trio_graphile._exceptions import CrontabInvalid, DatabaseUrlInvalid, GraphileError, OptionInvalid, leaves
 
 FAILED = 1
 WRONG_USAGE = 2
@@ -27,7 +27,7 @@ class Superseded(GraphileError):
 
 @attrs.frozen
 class Verdict:
-    """One line for the user, and the exit code."""
+    """What to say to the user, in one line if it is one thing, and the exit code."""
 
     text: str
     exit_code: int
@@ -48,6 +48,8 @@ def _judge_leaf(error: BaseException) -> Verdict | None:
             return Verdict(f"{_in_one_line(error)} See {command} --help.", WRONG_USAGE)
         case OptionInvalid():
             return Verdict(f"--{error.option.replace('_', '-')}: {error.reason}", WRONG_USAGE)
+        case CrontabInvalid():  # one mistake after the other, each below its line
+            return Verdict(f"the crontab has mistakes ({len(error.mistakes)}):\n{error}", FAILED)
         case Superseded():
             return Verdict(_in_one_line(error), SUPERSEDED)
         case UsageError() | DatabaseUrlInvalid():

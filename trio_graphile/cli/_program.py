@@ -48,6 +48,16 @@ program.command(
     exit code is 0 if all is recorded.
     """,
 )
+crontab = App(name="crontab", help="Recurring jobs.")
+crontab.command(
+    "trio_graphile.cli._crontab:check",
+    name="check",
+    help="""Show the entries of a crontab with their next five runs, and everything that is wrong with it.
+
+    Needs no database. The exit code is 1 if anything is wrong.
+    """,
+)
+program.command(crontab)
 
 
 def run_program(arguments: Sequence[str]) -> int:

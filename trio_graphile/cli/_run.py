@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
 
 import attrs
 import trio
 
+from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import open_database
 from trio_graphile._database.errors import safe_url
+from trio_graphile._exceptions import CrontabInvalid
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._worker.signals import stop_on_signals
 from trio_graphile._worker.worker import Worker
+from trio_graphile.cli._crontab import load_crontab
 from trio_graphile.cli._errors import Superseded, UsageError
 from trio_graphile.cli._flags import (
     DATABASE_DEFAULTS,
@@ -35,6 +39,7 @@ async def run(
     tasks: str,
     /,
     *,
+    crontab: Path | None = None,
     once: Switch = False,
     embedded: Switch = False,
     database_url: DatabaseUrl = None,
@@ -47,21 +52,34 @@ async def run(
 
     Args:
         tasks: Where the TaskRegistry is, as MODULE:NAME, such as app.jobs:tasks.
+        crontab: A file with recurring jobs, to be added when they are due.
         once: End as soon as no job is due.
         embedded: Use a PostgreSQL of its own, in a temporary folder that is gone afterwards.
     """
     configure_logging(verbose=verbose)
     registry = load_tasks(tasks)
+    items = _load_items(crontab, once=once)
     options = attrs.evolve(worker_options, shutdown=shutdown_options)
     async with (
         _server(database_url, embedded=embedded) as url,
         open_database(url, database_options) as database,
     ):
-        worker = Worker(database, registry, options)
+        worker = Worker(database, registry, options, crontab=items)
         report = await _work(worker, where=safe_url(url), once=once)
     _print(_describe_end(report))
     if report.cause is StopCause.SUPERSEDED:
         raise Superseded("the schema was migrated past what this version can work with: install a newer one")
+
+
+def _load_items(crontab: Path | None, *, once: bool) -> Sequence[CronItem]:
+    if crontab is None:
+        return ()
+    if once:
+        raise UsageError("--once ends before recurring jobs are due: leave out --crontab")
+    reading = load_crontab(crontab)
+    if reading.mistakes:
+        raise CrontabInvalid(reading.mistakes)
+    return reading.items
 
 
 @contextlib.asynccontextmanager
@@ -99,8 +117,9 @@ class _Announcement(trio.TaskStatus[None]):
 
 def _describe_start(worker: Worker, where: str) -> str:
     tasks = ", ".join(worker.tasks.identifiers)
+    entries = f"crontab entries: {len(worker.crontab)}; " if worker.crontab else ""
     return (
-        f"{worker.worker_id} runs {tasks}; {worker.options.concurrency} at once; "
+        f"{worker.worker_id} runs {tasks}; {worker.options.concurrency} at once; {entries}"
         f"{where}, schema {worker.database.schema}"
     )
 
