@@ -268,7 +268,7 @@ def test_entries_are_written_as_they_are_read() -> None:
     text = (
         "* * * * * every\n"
         "*/15 8-18,20 1-7 2,4 1-5 team/report:x ?id=r&tz=Etc/GMT%2B5&fill=1w2d&max=3&queue=a%20b&priority=0"
-        '&job_key=k%26&job_key_mode=preserve_run_at&flags=a,b%2Cc {"to":"ada"}\n'
+        '&jobKey=k%26&jobKeyMode=preserve_run_at&flags=a,b%2Cc {"to":"ada"}\n'
     )
     items = parse_crontab(text)
     assert format_crontab(items) == text

@@ -17,8 +17,10 @@ import attrs
 import trio
 
 from tests.scenarios.tempers import REASON, FailingRegistry, Journal, make_tasks
+from tests.worker.clocks import HandClock
 from trio_graphile import (
     Client,
+    CronItem,
     Database,
     DatabaseError,
     LocalQueueOptions,
@@ -72,6 +74,8 @@ class Scenario:
     prefetch: int = 0
     during: Callable[[Client, Journal], Awaitable[None]] | None = None
     """What somebody else does meanwhile."""
+    crontab: tuple[CronItem, ...] = ()
+    """What adds jobs, at the time at which the clock stands still."""
 
 
 REFUSED_PRIORITY = 7
@@ -118,7 +122,9 @@ class Trial:
             processes=ProcessOptions(count=1),
             shutdown=ShutdownOptions(grace_period=GRACE_PERIOD, flush_timeout=FLUSH_TIMEOUT),
         )
-        self.worker = Worker(self.database, self.tasks, options)
+        self.worker = Worker(
+            self.database, self.tasks, options, crontab=self.scenario.crontab, clock=HandClock()
+        )
 
     def note_end(self) -> None:
         self.ended_at = trio.current_time()
@@ -183,6 +189,14 @@ class Trial:
             assert counts == expected, f"reported {counts}, but it was {expected}"
             assert not self.report.abandoned
         return len(left), len(journal.finished - refused)
+
+    async def added_by_crontab(self) -> int:
+        """Return for how many times of the crontab jobs were added, as its entries say: a minute lies between."""
+        [row] = await self._fetch("""
+            select coalesce(sum(extract(epoch from last_execution - known_since) / 60), 0)::integer as count
+            from graphile_worker._private_known_crontabs
+        """)
+        return int(row["count"])
 
     async def _check_effects(self, left: Collection[int]) -> None:
         """What handlers wrote in one transaction with the end of their jobs is there if these are not."""
@@ -250,7 +264,8 @@ EMPTY = """
     delete from graphile_worker.trio_graphile_cancellations;
     create table if not exists public.effects (job_id bigint primary key);
     delete from public.effects;
-    delete from graphile_worker._private_job_queues
+    delete from graphile_worker._private_job_queues;
+    delete from graphile_worker._private_known_crontabs
 """
 
 
@@ -275,7 +290,8 @@ async def end_at(
         await trial.run()
     ended = trio.current_time()
     left, completed = await trial.check()
-    assert left + completed == len(jobs), "a job was lost"
+    expected = len(jobs) + await trial.added_by_crontab()
+    assert left + completed == expected, "a job was lost, or added twice"
     if trial.ended_at is not None and ending in _PROMPT:
         assert ended - trial.ended_at <= GRACE_PERIOD + FLUSH_TIMEOUT + SLACK
     return instrument.count

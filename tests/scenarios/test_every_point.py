@@ -14,7 +14,8 @@ from tests.scenarios.harness import (
     end_at,
 )
 from tests.scenarios.tempers import REASON, Journal
-from trio_graphile import Client, Database, JobSpec
+from tests.worker.clocks import NOON
+from trio_graphile import Client, Database, JobSpec, parse_crontab
 from trio_graphile._database.session import persist
 
 SAMPLE = 12
@@ -88,6 +89,22 @@ async def cancel_what_is_endless(client: Client, journal: Journal) -> None:
     await persist(lambda: client.cancel_jobs(ids, reason=REASON), what="cancelling")
 
 
+CRONTAB = parse_crontab("* * * * * brief ?id=often&fill=1d\n* * * * * instant ?fill=1d")
+
+
+async def note_what_the_crontab_has_missed(client: Client) -> None:
+    """Three times of one entry and two of the other; the present is a fourth and a third."""
+    await client.database.execute(
+        """
+        insert into graphile_worker._private_known_crontabs (identifier, known_since, last_execution)
+        values
+          ('often', $1::timestamptz - interval '4 minutes', $1::timestamptz - interval '4 minutes'),
+          ('instant', $1::timestamptz - interval '3 minutes', $1::timestamptz - interval '3 minutes')
+        """,
+        NOON,
+    )
+
+
 async def add_nothing(client: Client) -> None:
     pass
 
@@ -116,6 +133,9 @@ SCENARIOS = {
         add=add_some_to_be_cancelled,
         enough=lambda journal: len(journal.interrupted) >= 2 and len(journal.finished) == 1,
         during=cancel_what_is_endless,
+    ),
+    "crontab": Scenario(
+        concurrency=2, add=note_what_the_crontab_has_missed, enough=ended(7), crontab=CRONTAB
     ),
     "run_once": Scenario(concurrency=2, add=add_one, enough=ended(1), once=True),
 }

@@ -71,7 +71,7 @@ def _read_flags(text: str) -> tuple[str, ...]:
 
 @attrs.frozen
 class _Option:
-    """How one option is spelled, first as we write it, and read."""
+    """How one option is spelled, first as we write it and Node reads it, and how it is read."""
 
     keys: tuple[str, ...]
     read: Callable[[str], Any]
@@ -86,8 +86,8 @@ _OF_SPEC = {
     "max_attempts": _Option(("max",), _read_number),
     "queue_name": _Option(("queue",), _decode),
     "priority": _Option(("priority",), _read_number),
-    "job_key": _Option(("job_key", "jobKey"), _decode),
-    "job_key_mode": _Option(("job_key_mode", "jobKeyMode"), _read_mode),
+    "job_key": _Option(("jobKey", "job_key"), _decode),
+    "job_key_mode": _Option(("jobKeyMode", "job_key_mode"), _read_mode),
     "flags": _Option(("flags",), _read_flags),
 }
 _OPTIONS = {**_OF_ITEM, **_OF_SPEC}
