@@ -12,6 +12,7 @@ import pytest
 from trio_graphile import Connection, Job, _database
 from trio_graphile._database import claims, manage
 from trio_graphile._database.statement import Statement, quote_identifier
+from trio_graphile._model.jobs import CLAIMED
 
 
 def statements() -> Iterator[object]:
@@ -30,14 +31,16 @@ async def test_a_statement_can_be_prepared(connection: Connection, statement: St
 
 
 async def test_rows_of_jobs_have_the_columns_of_a_job_in_their_order(connection: Connection) -> None:
-    """`job_of` goes by position alone."""
+    """`job_of` and `claimed_job_of` go by position alone."""
     nothing = [None] * 7
     columns = [field.name for field in attrs.fields(Job)]
     for statement, arguments in (
         (manage.ADD_JOB, ["a", "{}", None, None, None, "k", None, ["flag"], "replace"]),
         (manage.ADD_JOB, ["a", "{}", *nothing]),
-        (claims.GET_JOBS, ["worker", ["a"], 1, None, None, None]),
         (manage.REMOVE_JOB, ["k"]),
     ):
         [row, *_] = await connection.fetch(statement, *arguments)
         assert list(row.keys()) == columns
+    await connection.execute(manage.ADD_JOB, "a", "{}", *nothing)
+    [row] = await connection.fetch(claims.GET_JOBS, "worker", ["a"], 1, None, None, None)
+    assert tuple(row.keys()) == CLAIMED

@@ -84,8 +84,8 @@ CALM = Situation(
         ({"mode": Mode.STARTING}, Rest(math.inf)),
         ({"mode": Mode.EXPIRED}, Rest(math.inf)),
         ({"mode": Mode.RELEASED}, Rest(math.inf)),
-        ({"mode": Mode.HOLDING, "held": 6, "idle_slots": 0, "expires_at": 400.0}, Rest(400.0)),
-        ({"mode": Mode.HOLDING, "held": 5, "idle_slots": 0, "expires_at": 400.0}, Claim(5)),
+        ({"mode": Mode.HOLDING, "held": 8, "idle_slots": 0, "expires_at": 400.0}, Rest(400.0)),
+        ({"mode": Mode.HOLDING, "held": 7, "idle_slots": 0, "expires_at": 400.0}, Claim(3)),
         (
             {"mode": Mode.HOLDING, "held": 5, "idle_slots": 0, "expires_at": 400.0, "claim_at": 101.0},
             Rest(101.0),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
+from operator import itemgetter
+from typing import Any
 
 from trio_graphile._database.connection import Executor
-from trio_graphile._database.queue import job_from_row
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.claims import Position
-from trio_graphile._model.jobs import Job
+from trio_graphile._model.jobs import CLAIMED, Job, claimed_job_of
 
-_BEST_FIRST = attrgetter("priority", "run_at", "id")
+_BEST_FIRST = itemgetter(*map(CLAIMED.index, ("priority", "run_at", "id")))
 
 GET_JOBS = Statement("""
     with recursive tasks as materialized (
@@ -240,8 +240,11 @@ GET_JOBS = Statement("""
         from {schema}._private_job_queues as queues
         where queues.id = jobs.job_queue_id
       ) as queue_name,
-      jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at,
-      jobs.updated_at, jobs.key, jobs.revision, jobs.flags::text as flags, jobs.locked_at, jobs.locked_by
+      jobs.priority, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.key, jobs.revision,
+      jobs.flags::text as flags, jobs.locked_by, date_part('epoch', jobs.run_at) as run_at,
+      date_part('epoch', jobs.created_at) as created_at,
+      date_part('epoch', jobs.updated_at) as updated_at,
+      date_part('epoch', jobs.locked_at) as locked_at
 """)
 # $1 worker id, $2 identifiers, $3 limit, $4 forbidden flags or null, $5 priority and $6 time from which on to
 # look, or null.
@@ -278,5 +281,6 @@ async def get_jobs(
     """
     flags = list(forbidden_flags) or None
     position = (None, None) if floor is None else (floor.priority, floor.run_at)
-    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags, *position)
-    return sorted(map(job_from_row, rows), key=_BEST_FIRST)
+    rows: list[Any] = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags, *position)
+    # A row of asyncpg's is a sequence, too.
+    return [claimed_job_of(row) for row in sorted(rows, key=_BEST_FIRST)]

@@ -72,6 +72,11 @@ class Bridge:
         task = self.loop.create_task(call(), context=context)
         return await trio_asyncio.run_aio_future(task)  # type: ignore[no-any-return]  # untyped
 
+    async def in_task(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run asyncio code that must be in an asyncio task, for `settle`: what sets a timeout, say."""
+        return await self.start(function())  # type: ignore[no-any-return]  # trio-asyncio is untyped
+
+    @trio.lowlevel.enable_ki_protection
     async def settle(
         self,
         coroutine: Coroutine[Any, Any, T],
@@ -82,34 +87,48 @@ class Bridge:
     ) -> T:
         """Run asyncio code to its end, whatever happens to the Trio scope around it.
 
-        After `limit` seconds `give_up` is called with the asyncio task and must make it end; `TimeoutError`
-        if even that fails. A cancellation calls `on_cancel` with a function that does the same, for it to
-        call when its patience ends.
+        After `limit` seconds `give_up` is called with the asyncio future that it waits for and must make it
+        end; `TimeoutError` if even that fails. A cancellation calls `on_cancel` with a function that does
+        the same, for it to call when its patience ends.
+
+        The code runs in our Trio task, which waits for its futures, not in an asyncio task: that would take
+        three more turns of the event loops, and first of all one before anything is sent.
         """
-        task = self.start(coroutine)
         trio_task = trio.lowlevel.current_task()
-        task.add_done_callback(lambda _: trio.lowlevel.reschedule(trio_task))
+        future: Any = None
+        is_hurried = False
 
         def end() -> None:
-            if not task.done():
-                give_up(task)
-                self.loop.call_later(_LAST_RESORT, task.cancel)
+            if future is not None and not future.done():
+                give_up(future)
+                self.loop.call_later(_LAST_RESORT, lambda: future is not None and future.cancel())
 
         def abort(_: object) -> trio.lowlevel.Abort:
+            nonlocal is_hurried
             if not self.loop.is_running():  # crashed, by a KeyboardInterrupt say: no answer will ever come
                 return trio.lowlevel.Abort.SUCCEEDED
             if trio.current_time() >= scope.deadline:
                 end()
-            elif not task.done():  # else its answer is there and about to wake us
+            elif not (is_hurried or future.done()):  # if done, its answer is there and about to wake us
+                is_hurried = True
                 on_cancel(end)
             return trio.lowlevel.Abort.FAILED
 
-        with trio.move_on_after(limit) as scope:
-            await trio.lowlevel.wait_task_rescheduled(abort)
         try:
-            return task.result()  # type: ignore[no-any-return]  # trio-asyncio is untyped
+            with trio.move_on_after(limit) as scope:
+                while True:
+                    future = self.context.run(coroutine.send, None)
+                    future._asyncio_future_blocking = False  # noqa: SLF001  # as whoever awaits one has to say
+                    future.add_done_callback(lambda _: trio.lowlevel.reschedule(trio_task))
+                    await trio.lowlevel.wait_task_rescheduled(abort)
+            raise TimeoutError("the loop is dead")
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]  # so are coroutines, in this respect
         except asyncio.CancelledError:
             raise TimeoutError("given up") from None  # noqa: ASYNC104  # asyncio's cancellation, not Trio's
+        finally:
+            future = None
+            coroutine.close()
 
 
 @contextlib.asynccontextmanager
@@ -242,7 +261,7 @@ class Connection:
         """Undo what a borrower may have left: an open transaction, settings, locks, listeners."""
         if self.is_in_transaction:
             await self._settle(lambda: self._raw.execute("rollback"))  # asyncpg's reset makes a fuss of it
-        await self._settle(self._raw.reset)
+        await self._settle(lambda: self._bridge.in_task(self._raw.reset))
 
     def terminate(self) -> None:
         """Cut the session off at once; the server finds out by itself."""
@@ -254,7 +273,7 @@ class Connection:
             return
         with contextlib.suppress(DatabaseError):  # either way it is closed afterwards
             await self._bridge.settle(
-                self._translated(self._raw.close),
+                self._translated(lambda: self._bridge.in_task(self._raw.close)),
                 limit=_CLOSE_TIMEOUT,
                 give_up=self._give_up,
                 on_cancel=lambda end: end(),
@@ -325,7 +344,7 @@ class Connection:
         except DatabaseError:
             self.terminate()  # the server rolls back when it notices
 
-    def _give_up(self, _task: object) -> None:
+    def _give_up(self, _future: object) -> None:
         self.terminate()
 
     def _note_closed(self, _raw: object) -> None:
@@ -349,9 +368,9 @@ async def connect(bridge: Bridge, url: str | None, settings: SessionSettings) ->
 
     try:
         raw = await bridge.settle(
-            open_session(),
+            bridge.in_task(open_session),
             limit=settings.connect_timeout + _LAST_RESORT,
-            give_up=lambda task: task.cancel(),
+            give_up=lambda future: future.cancel(),
             on_cancel=lambda end: end(),
         )
     except (

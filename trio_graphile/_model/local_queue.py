@@ -1,8 +1,8 @@
 """The local queue as a state machine: what it may do next is decided here, without I/O and without a clock.
 
 Rule 1. A job is held from the claim that brought it until a slot takes it, or it is given back.
-Rule 2. Claims ask for what idle slots can run now, plus room. Room is filled up again when half of it is
-        empty, so that slots never wait for a round trip while there is a backlog.
+Rule 2. Claims ask for what idle slots can run now, plus room. Room is filled up again when a quarter of it
+        is empty, so that slots never wait for a round trip while there is a backlog.
 Rule 3. A claim that came back full is repeated as soon as there is room. One that came back short is
         repeated when something announces jobs, or at the next poll.
 Rule 4. With a refetch delay, a claim that brought few jobs is not repeated before the delay is over, or so
@@ -123,7 +123,7 @@ def next_step(situation: Situation) -> Step:
 
 
 def claim_limit(*, size: int, held: int, idle_slots: int) -> int:
-    """Return how many jobs to ask for: none while more than half of the room is taken."""
+    """Return how many jobs to ask for: none while more than three quarters of the room are taken."""
     if held > refill_mark(size):
         return 0
     return idle_slots + size - held
@@ -131,4 +131,4 @@ def claim_limit(*, size: int, held: int, idle_slots: int) -> int:
 
 def refill_mark(size: int) -> int:
     """Return at how many held jobs the room is filled up again."""
-    return size // 2
+    return size * 3 // 4

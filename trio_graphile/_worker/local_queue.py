@@ -35,9 +35,9 @@ from trio_graphile._model.options import LocalQueueOptions, RefetchDelayOptions
 
 logger = logging.getLogger("trio_graphile.worker")
 
-_LONGEST_STRETCH = 0.001
+_LONGEST_STRETCH = 0.0005
 """For how long slots may run brief jobs before they give way to others, in seconds."""
-_MOST_WAKING = 4
+_MOST_WAKING = 8
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -71,6 +71,8 @@ class LocalQueue:
     """How many of them end a refetch delay early."""
     _waking: int = 0
     """How many slots were woken and have not come yet."""
+    _most_waking: int = 1
+    """How many may be on their way at a time: more while there is work for those who come."""
     _stretch_ends_at: float = -math.inf
     """Until when a slot may take jobs without giving way to others."""
     _giving_way: int = 0
@@ -96,6 +98,7 @@ class LocalQueue:
         """
         if time.monotonic() > self._stretch_ends_at:
             await self._give_way()
+        was_idle = False
         while self._mode is not Mode.RELEASED and not self._ending.is_set():
             if not self._held:
                 self._happened(Occasion.SLOT_ASKED)
@@ -103,9 +106,14 @@ class LocalQueue:
                 self._release_held(Occasion.TIME_TO_LIVE_OVER)
                 self._happened(Occasion.SLOT_ASKED)
             elif not self._giving_way:  # else that slot is about to go on, and wakes us if it needs help
+                if was_idle:
+                    self._most_waking = min(2 * self._most_waking, _MOST_WAKING)
                 return self._hand_out()
+            else:
+                self._most_waking = 1
             await self._idle_slots.park()
             self._waking -= 1
+            was_idle = True
         return None
 
     async def _give_way(self) -> None:
@@ -228,6 +236,7 @@ class LocalQueue:
             self._held.extend(jobs)
             self._expires_at = now + self._options.ttl
             self._happened(Occasion.JOBS_CAME)
+            self._stretch_ends_at = time.monotonic() + _LONGEST_STRETCH  # this is the others' turn
             self._wake_slots()
         self._claim_at = -math.inf if len(jobs) >= limit else now + self._poll_interval
         if len(jobs) < limit:
@@ -276,8 +285,8 @@ class LocalQueue:
 
         Jobs may be so brief that the first takes them all, and to wake a slot costs more than to run one.
         """
-        if self._waking < _MOST_WAKING and self._idle_slots:
-            count = min(_MOST_WAKING - self._waking, len(self._held))
+        if self._waking < self._most_waking and self._idle_slots:
+            count = min(self._most_waking - self._waking, len(self._held))
             self._waking += len(self._idle_slots.unpark(count=count))
 
     def _wake_all_slots(self) -> None:
