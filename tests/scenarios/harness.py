@@ -191,7 +191,7 @@ class Trial:
         return len(left), len(journal.finished - refused)
 
     async def added_by_crontab(self) -> int:
-        """Return for how many times of the crontab jobs were added, as its entries say: a minute lies between."""
+        """Return for how many times jobs were added, as the entries say: a minute lies between."""
         [row] = await self._fetch("""
             select coalesce(sum(extract(epoch from last_execution - known_since) / 60), 0)::integer as count
             from graphile_worker._private_known_crontabs
