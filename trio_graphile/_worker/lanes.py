@@ -14,7 +14,7 @@ import contextlib
 import enum
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -25,7 +25,7 @@ from trio_graphile._model.failures import Failure
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import ProcessOptions
 from trio_graphile._model.outcomes import AbandonedThread
-from trio_graphile._tasks.context import CURRENT_JOB, JobContext, JobNotes
+from trio_graphile._tasks.context import JobContext, JobNotes
 from trio_graphile._tasks.process import Address, Retirement, address_of, call_in_process, prepare_process
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._tasks.task import Task
@@ -126,28 +126,25 @@ class Lanes:
         finally:
             self._pool = None
 
-    async def call(self, call: Call) -> Ended:
+    def call(self, call: Call) -> Awaitable[Ended]:
         """Call a handler and wait for its end. Raises what it raises, cancellation included.
 
         `End.INTERRUPTED` says that the call's own scope was cancelled and left.
         """
-        token = CURRENT_JOB.set(call.job)
-        try:
-            match call.task.lane:
-                case "async":
-                    return await self._call_async(call)
-                case "thread":
-                    return await self._call_in_thread(call)
-                case "process":
-                    return await self._call_in_process(call)
-        finally:
-            CURRENT_JOB.reset(token)
+        match call.task.lane:
+            case "async":
+                return self._call_async(call)
+            case "thread":
+                return self._call_in_thread(call)
+            case "process":
+                return self._call_in_process(call)
 
     @trio.lowlevel.disable_ki_protection
     async def _call_async(self, call: Call) -> Ended:
         """Call an async handler. Ctrl-C may interrupt it as any other code, but not what is around it."""
         task, text = call.task, call.job.payload_json
-        return _ended(task.judge(await task.call(task.from_json(text), call.context), text))
+        result = await task.call(task.from_json(text), call.context)
+        return End.RETURNED if result is None else _ended(task.judge(result, text))
 
     async def _call_in_process(self, call: Call) -> Ended:
         address = self._addresses.get(call.task.identifier)

@@ -25,7 +25,7 @@ from trio_graphile._model.outcomes import (
     Snoozed,
 )
 from trio_graphile._model.statistics import RunningJobStatistics
-from trio_graphile._tasks.context import Completion, JobContext, JobNotes
+from trio_graphile._tasks.context import CURRENT_JOB, Completion, JobContext, JobNotes
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._tasks.task import Task
 from trio_graphile._worker.lanes import Call, End, Lanes
@@ -162,8 +162,10 @@ class Runner:
         running = self._prepare(task, job, scope)
         self._running[job.id] = running
         outcome: Outcome | None = None  # until we know better; a bare Cancelled passes straight through
+        token = CURRENT_JOB.set(job)
         try:
-            outcome = self._outcome(running, await self._lanes.call(running))
+            end = await self._lanes.call(running)
+            outcome = Completed(job) if end is End.RETURNED else self._outcome(running, end)
         except Exception as error:  # noqa: BLE001  # a handler may raise anything
             outcome = self._raised(running, error)
         except BaseExceptionGroup as group:
@@ -173,9 +175,15 @@ class Runner:
             if rest is not None:
                 raise rest from None  # cancellation and KeyboardInterrupt are never ours to swallow
         finally:
+            CURRENT_JOB.reset(token)
             if self._running.get(job.id) is running:  # else it was taken from us and claimed by us again
                 del self._running[job.id]
-            self._put(running, running.interrupted() if outcome is None else outcome)
+            if outcome is None:
+                outcome = running.interrupted()
+            if running.completion is Completion.NONE:
+                self._record(outcome, False)  # noqa: FBT003  # as above
+            else:
+                self._put_completed(running, outcome)
         return running.spent_its_scope
 
     def _prepare(self, task: Task[Any], job: Job, scope: trio.CancelScope) -> RunningJob:  # noqa: TID251
@@ -190,27 +198,21 @@ class Runner:
             scope.deadline = running.started_at + task.options.timeout
         return running
 
-    def _put(self, running: RunningJob, outcome: Outcome) -> None:
-        match running.completion:
-            case Completion.NONE:
-                self._record(outcome, False)  # noqa: FBT003  # as above
-            case Completion.DONE:
-                self._record(Settled(running.job), False)  # noqa: FBT003  # as above
-            case Completion.IN_DOUBT:
-                if isinstance(outcome, Completed):  # with or without the effects that belong to it
-                    outcome = Failed(running.job, "nobody knows whether its transaction was committed")
-                self._record(outcome, True)  # noqa: FBT003  # as above
+    def _put_completed(self, running: RunningJob, outcome: Outcome) -> None:
+        """Record a job that its handler has completed itself, or may have."""
+        if running.completion is Completion.DONE:
+            self._record(Settled(running.job), False)  # noqa: FBT003  # as above
+            return
+        if isinstance(outcome, Completed):  # with or without the effects that belong to it
+            outcome = Failed(running.job, "nobody knows whether its transaction was committed")
+        self._record(outcome, True)  # noqa: FBT003  # as above
 
     def _outcome(self, running: RunningJob, end: End | Failure) -> Outcome:
-        """Return what a run comes to whose handler raised nothing."""
-        match end:
-            case End.RETURNED:
-                return Completed(running.job)
-            case End.INTERRUPTED:
-                return running.interrupted()
-            case Failure():
-                _log_failure(running.job, end, None)
-                return running.as_requested() or running.failed(end)
+        """Return what a run comes to whose handler neither returned well nor raised."""
+        if isinstance(end, Failure):
+            _log_failure(running.job, end, None)
+            return running.as_requested() or running.failed(end)
+        return running.interrupted()
 
     def _raised(self, running: RunningJob, error: Exception | ExceptionGroup[Exception]) -> Outcome:
         """Return what a run comes to whose handler raised."""

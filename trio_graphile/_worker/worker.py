@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -239,12 +239,14 @@ class _Run:
         if self.worker.crontab:
             await intake.start(self._services.cron_ticker().run, name="cron ticker")
 
-    async def _take(self) -> Job | None:
+    def _take(self) -> Awaitable[Job | None]:
         """Wait for the next job of a slot; None once no more will come."""
         services = self._services
-        if services.outcomes.is_full:
-            await services.outcomes.wait_for_room()
-        return await services.local_queue.take()
+        return self._take_later() if services.outcomes.is_full else services.local_queue.take()
+
+    async def _take_later(self) -> Job | None:
+        await self._services.outcomes.wait_for_room()
+        return await self._services.local_queue.take()
 
     async def _drain_queue(self) -> None:
         await self._services.local_queue.drain()
