@@ -37,12 +37,12 @@ class Report:
 
 
 @tasks.task("send_report")
-async def send_report(report: Report, context: JobContext) -> None:
+def send_report(report: Report, context: JobContext) -> None:
     say(context, f"a report for {report.to}")
 
 
 @tasks.task("clean_up")
-async def clean_up(context: JobContext) -> None:
+def clean_up(context: JobContext) -> None:
     say(context, "clean up")
 
 

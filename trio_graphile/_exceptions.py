@@ -217,10 +217,8 @@ class CrontabMistake:
     """What is wrong, and what would be right."""
 
     def __str__(self) -> str:
-        if self.line is None:
+        if self.line is None or self.column is None:
             return f"entry {self.text!r}: {self.reason}"
-        if self.column is None:
-            return f"{self.source}:{self.line}: {self.reason}\n    {self.text.strip()}"
         # Tabs stay, so that the mark stands below what it marks.
         before = "".join("\t" if character == "\t" else " " for character in self.text[: self.column - 1])
         return f"{self.source}:{self.line}:{self.column}: {self.reason}\n    {self.text}\n    {before}^"

@@ -315,7 +315,8 @@ def test_a_payload_is_not_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("* * * *", "five fields are needed"), ("* 99 * * *", "hour: '99'")]
+    ("text", "expected"),
+    [("* * * *", "five fields are needed"), ("9 \t9 9 9 99", "schedule:1:10: weekday: '99'")],
 )
 def test_a_schedule_that_is_wrong_says_where(text: str, expected: str) -> None:
     with pytest.raises(CrontabInvalid, match=expected):

@@ -73,6 +73,12 @@ def test_after_a_sleep_of_84_minutes_the_last_hour_is_made_up_for() -> None:
     }
 
 
+def test_an_entry_that_is_backfilled_is_made_up_for_as_far_after_a_sleep() -> None:
+    entries = [item("0 * * * *", "a", backfill_period=3 * 3600), item("0 * * * *", "b")]
+    plan = Agenda(entries, NOON + MINUTE).take(NOON + 5 * HOUR, OPTIONS)
+    assert times(plan) == ["14:00 a", "15:00 a", "16:00 a b", "17:00 a b"]
+
+
 def test_a_laptop_that_slept_for_a_week_does_not_get_a_week_of_jobs() -> None:
     agenda = Agenda([item("* * * * *")], NOON)
     assert len(agenda.take(NOON + timedelta(days=7), OPTIONS).firings) == 61  # the hour and its beginning

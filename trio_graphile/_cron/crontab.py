@@ -13,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from trio_graphile._cron.fields import Unreadable
+from trio_graphile._cron.fields import Unreadable, words
 from trio_graphile._cron.item import CronItem, Line
 from trio_graphile._cron.schedule import Schedule, parse_schedule
 from trio_graphile._cron.settings import Settings, format_settings, parse_settings
@@ -22,7 +22,6 @@ from trio_graphile._exceptions import CrontabInvalid, CrontabMistake, OptionInva
 from trio_graphile._model.jobs import JobSpec
 from trio_graphile._model.json import encode
 
-_WORD = re.compile(r"[^ \t]+")
 _TASK = re.compile(r"[A-Za-z_][A-Za-z0-9_:/.-]*")
 _SETTING = re.compile(r"[ \t]*([A-Za-z_]+)[ \t]*=[ \t]*(.*?)[ \t]*")
 _LONGEST_TASK = 128
@@ -104,18 +103,14 @@ def mistake_of(item: CronItem, reason: str) -> CrontabMistake:
     """Return a mistake in an entry, with its place if it was read from a text."""
     if item.line is None:
         return CrontabMistake(text=item.identifier, reason=reason)
-    word = _words(item.line.text)[5]
-    return item.line.mistake(word.start() + 1, reason)
+    task = words(item.line.text)[5]
+    return item.line.mistake(task.start() + 1, reason)
 
 
 def _lines(text: str, source: str) -> Iterator[Line]:
     # Not splitlines: payloads may hold what it takes for the end of a line.
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         yield Line(source=source, number=number, text=line.removesuffix("\r"))
-
-
-def _words(text: str) -> list[re.Match[str]]:
-    return list(_WORD.finditer(text))
 
 
 def _place(mistake: CrontabMistake) -> tuple[int, int]:
@@ -135,14 +130,14 @@ def _zone_of(line: Line, setting: re.Match[str]) -> str:
 
 def _entry(line: Line, zone: str) -> CronItem:
     """Return the entry in a line. Raises `CrontabInvalid` with all that is wrong in it."""
-    words = _words(line.text)
-    if len(words) < 6 or words[0][0].startswith("@"):
-        raise CrontabInvalid([_too_short(line, words)])
-    task = words[5]
-    schedule = parse_schedule([word[0] for word in words[:5]])
+    parts = words(line.text)
+    if len(parts) < 6 or parts[0][0].startswith("@"):
+        raise CrontabInvalid([_too_short(line, parts)])
+    task = parts[5]
+    schedule = parse_schedule([part[0] for part in parts[:5]])
     wrong: list[tuple[int, Unreadable]] = []
     if not isinstance(schedule, Schedule):
-        wrong += [(words[index].start(), error) for index, error in schedule]
+        wrong += [(parts[index].start(), error) for index, error in schedule]
     if _is_task(task[0]):
         tail = _read_tail(line.text[task.end() :])
         wrong += [(task.end(), error) for error in tail.wrong]
@@ -173,13 +168,11 @@ class _Tail:
 def _read_tail(text: str) -> _Tail:
     tail = _Tail()
     payload_start = 0
-    word = _WORD.search(text)
-    if word is not None and word[0].startswith("?"):
-        payload_start = word.end()
-        tail.settings = parse_settings(word[0][1:])
-        tail.wrong += [
-            Unreadable(word.start() + 1 + error.offset, error.reason) for error in tail.settings.wrong
-        ]
+    parts = words(text)
+    if parts and parts[0][0].startswith("?"):
+        start, payload_start = parts[0].span()
+        tail.settings = parse_settings(parts[0][0][1:])
+        tail.wrong += [Unreadable(start + 1 + error.offset, error.reason) for error in tail.settings.wrong]
     try:
         tail.payload_json = _read_payload(text[payload_start:])
     except Unreadable as error:
@@ -200,14 +193,14 @@ def _no_task(word: str) -> str:
     )
 
 
-def _too_short(line: Line, words: list[re.Match[str]]) -> CrontabMistake:
-    first = words[0][0]
+def _too_short(line: Line, parts: list[re.Match[str]]) -> CrontabMistake:
+    first = parts[0][0]
     if first.startswith("@"):
         hint = f"write {_MACROS[first]}" if first in _MACROS else "write the five fields"
-        return line.mistake(words[0].start() + 1, f"{first} is not understood: {hint}")
+        return line.mistake(parts[0].start() + 1, f"{first} is not understood: {hint}")
     return line.mistake(
-        words[-1].end() + 1,
-        f"an entry is `minute hour day month weekday task`, here are only {len(words)} of the six",
+        parts[-1].end() + 1,
+        f"an entry is `minute hour day month weekday task`, here are only {len(parts)} of the six",
     )
 
 

@@ -115,12 +115,14 @@ class Agenda:
 
         Nothing, for a clock that was set back: what comes twice by it was returned the first time.
         """
-        earliest = now - timedelta(seconds=options.catch_up_window)
         due: dict[int, list[datetime]] = {}
         skipped: list[Skipped] = []
         while self.next_at <= now:
             since, index = self._queue[0]
             item = self._items[index]
+            # A worker that slept does no less for an entry than one that was not there at all.
+            window = max(options.catch_up_window, item.backfill_period)
+            earliest = now - timedelta(seconds=window)
             due[index], left_out = _latest(item, since, now + INSTANT, options.missed_limit, earliest)
             skipped += left_out
             heapq.heapreplace(self._queue, (next(due_from(item, now + INSTANT)), index))

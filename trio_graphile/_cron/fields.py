@@ -48,8 +48,14 @@ FIELDS = (
     Field(name="weekday", every=range(7), highest=7, names=("sun", "mon", "tue", "wed", "thu", "fri", "sat")),
 )
 
+_WORD = re.compile(r"[^ \t]+")
 _VALUE = r"[0-9]+|[A-Za-z]+"
 _PART = re.compile(rf"(\*|{_VALUE})(?:-({_VALUE}))?(?:/([0-9]+))?")
+
+
+def words(text: str) -> list[re.Match[str]]:
+    """Return the words of a line and where they stand; spaces and tabs are between them."""
+    return list(_WORD.finditer(text))
 
 
 def parse_field(field: Field, text: str) -> frozenset[int]:

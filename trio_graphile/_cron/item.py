@@ -7,6 +7,7 @@ from typing import Any
 
 import attrs
 
+from trio_graphile._cron.fields import words
 from trio_graphile._cron.schedule import Schedule, parse_schedule
 from trio_graphile._cron.zones import load_zone
 from trio_graphile._exceptions import CrontabInvalid, CrontabMistake, OptionInvalid
@@ -40,16 +41,16 @@ def _schedule(value: Schedule | str) -> Schedule:
 def read_schedule(text: str) -> Schedule:
     """Return the schedule in a text of five fields. Raises `CrontabInvalid`."""
     line = Line(source="schedule", number=1, text=text)
-    fields = text.split()
+    fields = words(text)
     if len(fields) != 5:
         reason = f"five fields are needed (minute hour day month weekday), not {len(fields)}"
         raise CrontabInvalid([line.mistake(1, reason)])
-    found = parse_schedule(fields)
+    found = parse_schedule([field[0] for field in fields])
     if isinstance(found, Schedule):
         return found
-    column = text.index(fields[0]) + 1
-    starts = [column := text.index(field, column - 1) + 1 for field in fields]
-    raise CrontabInvalid([line.mistake(starts[index] + error.offset, error.reason) for index, error in found])
+    raise CrontabInvalid(
+        [line.mistake(fields[index].start() + error.offset + 1, error.reason) for index, error in found]
+    )
 
 
 def _identifier(_: object, attribute: attrs.Attribute[str], value: str) -> None:

@@ -136,5 +136,6 @@ async def schedule_cron_jobs(
         [spec.priority for spec in specs],
         [None if spec.flags is None else array_literal(spec.flags) for spec in specs],
     )
-    added = {row["entry"]: row["id"] for row in rows if row["entry"] is not None}
+    # No id: functions that are not ours may add nothing, when a worker takes the keyed job at this moment.
+    added = {row["entry"]: row["id"] for row in rows if row["id"] is not None}
     return Scheduled(added, rows[0]["now"])

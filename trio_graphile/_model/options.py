@@ -221,8 +221,8 @@ class CronOptions:
     """What becomes of times of a crontab that nobody was awake for. Durations are seconds."""
 
     catch_up_window: float = attrs.field(default=3600.0, validator=seconds(31_536_000))
-    """How late a job may be added by a worker that slept, or could not reach the database: at least 60. What
-    an entry missed while no worker ran is up to its own backfill period."""
+    """How late a job may be added by a worker that slept, or could not reach the database: at least 60. An
+    entry's own backfill period counts if it is longer, and alone for what it missed while no worker ran."""
     missed_limit: int = attrs.field(default=100, validator=whole_number(1, 100_000))
     """For how many missed times of one entry jobs are added at once, the latest ones. With 1, only the latest
     counts."""

@@ -31,6 +31,8 @@ _LONGEST_PAUSE = 60.0
 _TOLERANCE = 60.0
 """How far ahead of the database's clock ours may be. No less than the longest pause: so nothing is late."""
 _LATE = 60.0
+_SET_BACK = 1.0
+"""What is less is a clock being kept right."""
 _LONGEST_WAIT = 20.0
 """A wait may outlast a change of the clock, or a sleep of the machine, by so much."""
 
@@ -74,13 +76,14 @@ class CronTicker:
     _session: Callable[[], AbstractAsyncContextManager[Connection]]
     """Opens a session of our own for a moment: handlers may use up the pool, and all we need is one statement
     every now and then."""
-    _done_before: datetime = attrs.field(init=False, default=datetime.min.replace(tzinfo=UTC))
+    _done_before: datetime = attrs.field(
+        init=False, default=attrs.Factory(lambda self: self._clock.now(), takes_self=True)
+    )
     """Up to when nothing is left to be added, but for what is to be backfilled."""
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Add jobs until cancelled. Started once the entries are known, or could not be made known."""
-        self._done_before = self._clock.now()
         delays = backoff_delays(first=_FIRST_PAUSE, cap=_LONGEST_PAUSE, factor=1.5)
         while True:
             began = trio.current_time()
@@ -102,6 +105,8 @@ class CronTicker:
     async def _register(self) -> Plan:
         """Make the entries known; return what they have missed while no worker ran."""
         now = self._clock.now()
+        # If the clock was set back, it never was as late as it seemed.
+        self._done_before = min(self._done_before, now)
         async with self._session() as connection:
             known = await register_crontabs(connection, [item.identifier for item in self._items], now)
         for identifier, record in known.items():
@@ -117,9 +122,11 @@ class CronTicker:
         while True:
             await self._clock.wait_until(agenda.next_at)
             now = self._clock.now()
-            if now < latest:
-                back = (latest - now).total_seconds()
-                logger.warning("the clock was set back by %.0f s: cron waits for what is due next", back)
+            if (back := (latest - now).total_seconds()) > _SET_BACK:
+                # It may be long now until what was due next. Nothing is added twice: the database knows.
+                logger.warning("the clock was set back by %.0f s", back)
+                self._done_before = now
+                agenda = Agenda(self._items, now)
             latest = now
             plan = agenda.take(now, self._options)
             if plan.firings and (late := (now - plan.firings[0].at).total_seconds()) > _LATE:
