@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -321,3 +323,9 @@ def test_a_payload_is_not_shown() -> None:
 def test_a_schedule_that_is_wrong_says_where(text: str, expected: str) -> None:
     with pytest.raises(CrontabInvalid, match=expected):
         CronItem(schedule=text, task_identifier="t")
+
+
+def test_who_has_no_crontab_does_not_pay_for_reading_one() -> None:
+    program = "import sys, trio_graphile; print(sorted({'croniter', 'json5'} & sys.modules.keys()))"
+    ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert ran.stdout == "[]\n"
