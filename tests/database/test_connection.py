@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -233,6 +234,17 @@ async def test_an_asyncio_loop_that_is_open_is_shared(empty_database_url: str) -
         async with open_database(empty_database_url) as database:
             assert await database.adopt(bare).fetch_value("select 1") == 1
         await trio_asyncio.aio_as_trio(bare.close)()
+
+
+async def test_a_session_of_a_user_may_have_timeouts_of_its_own(empty_database_url: str) -> None:
+    """The next statement is sent before the callbacks of the last one's answer are called."""
+    async with open_database(empty_database_url) as database:
+        connect = functools.partial(asyncpg.connect, empty_database_url, command_timeout=60)
+        bare = await database.run_asyncio(connect)
+        adopted = database.adopt(bare)
+        for n in range(100):
+            assert await adopted.fetch_value("select $1::integer", n) == n
+        await database.run_asyncio(bare.close)
 
 
 async def test_a_task_that_knows_no_asyncio_loop_can_use_the_database(empty_database_url: str) -> None:

@@ -1,1 +1,1 @@
-"""Everything that talks to PostgreSQL; `connection` is the one bridge to asyncio."""
+"""Everything that talks to PostgreSQL; `bridge` is the one way to asyncio, `connection` to asyncpg."""

@@ -1,4 +1,4 @@
-"""The bridge to asyncio: the only module that knows asyncpg and trio_asyncio.
+"""`Connection`: one PostgreSQL session; the only module that knows asyncpg.
 
 Its contract: **a statement is atomic with respect to Trio's cancellation.** Once sent, its answer is waited
 for and used; the cancellation is delivered at the next checkpoint. The wait is bounded: a statement that
@@ -8,36 +8,27 @@ closed) and `ConnectionLost`, and only then is its fate unknown.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251  # this is the bridge
 import contextlib
-import contextvars
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg has no py.typed
 import attrs
 import trio
-import trio_asyncio  # type: ignore[import-untyped]  # trio-asyncio has no py.typed
 
+from trio_graphile._database.bridge import LAST_RESORT, Bridge, bridge_here
 from trio_graphile._database.errors import describe_connect_error, describe_statement_error
 from trio_graphile._database.statement import Statement
-from trio_graphile._exceptions import ConnectionLost, DatabaseError, leaves
+from trio_graphile._exceptions import ConnectionLost, DatabaseError
 from trio_graphile._model.json import decode, encode
 
 T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 Row: TypeAlias = Mapping[str, Any]
 Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
 
 _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-# A KeyboardInterrupt in the middle of asyncpg's compiled code crashes the interpreter, and in the middle of
-# the loop's leaves everybody waiting for ever. Protected, it reaches Trio's main task at a checkpoint.
-for _runs_callbacks in ("_io_task", "_main_loop", "_main_loop_one", "_main_loop_exit"):
-    trio.lowlevel.enable_ki_protection(getattr(trio_asyncio.TrioEventLoop, _runs_callbacks))
 
 _CLOSE_TIMEOUT = 1.0
-_LAST_RESORT = 1.0
-"""What asyncpg gets to end a call after its socket was aborted, before the call is cancelled, too."""
 
 
 class Executor(Protocol):
@@ -47,110 +38,6 @@ class Executor(Protocol):
     async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None: ...
     async def fetch_value(self, sql: str | Statement, *arguments: object) -> Any: ...
     async def execute(self, sql: str | Statement, *arguments: object) -> str: ...
-
-
-@attrs.frozen
-class Bridge:
-    """A running asyncio loop, and the context in which asyncio code finds it."""
-
-    loop: Any
-    context: contextvars.Context
-
-    def start(self, coroutine: Coroutine[Any, Any, T]) -> Any:
-        """Start an asyncio task, from whichever Trio task we are in."""
-        return self.loop.create_task(coroutine, context=self.context.copy())
-
-    async def run(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
-        """Run a user's asyncio function with the caller's context variables; cancel it with the caller."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-
-        async def call() -> T:
-            return await function(*args)
-
-        context = contextvars.copy_context()
-        context.run(trio_asyncio.current_loop.set, self.loop)
-        task = self.loop.create_task(call(), context=context)
-        return await trio_asyncio.run_aio_future(task)  # type: ignore[no-any-return]  # untyped
-
-    async def in_task(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run asyncio code that must be in an asyncio task, for `settle`: what sets a timeout, say."""
-        return await self.start(function())  # type: ignore[no-any-return]  # trio-asyncio is untyped
-
-    @trio.lowlevel.enable_ki_protection
-    async def settle(
-        self,
-        coroutine: Coroutine[Any, Any, T],
-        *,
-        limit: float,
-        give_up: Callable[[Any], None],
-        on_cancel: Callable[[Callable[[], None]], None],
-    ) -> T:
-        """Run asyncio code to its end, whatever happens to the Trio scope around it.
-
-        After `limit` seconds `give_up` is called with the asyncio future that it waits for and must make it
-        end; `TimeoutError` if even that fails. A cancellation calls `on_cancel` with a function that does
-        the same, for it to call when its patience ends.
-
-        The code runs in our Trio task, which waits for its futures, not in an asyncio task: that would take
-        three more turns of the event loops, and first of all one before anything is sent.
-        """
-        trio_task = trio.lowlevel.current_task()
-        future: Any = None
-        is_hurried = False
-
-        def end() -> None:
-            if future is not None and not future.done():
-                give_up(future)
-                self.loop.call_later(_LAST_RESORT, lambda: future is not None and future.cancel())
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            nonlocal is_hurried
-            if not self.loop.is_running():  # crashed, by a KeyboardInterrupt say: no answer will ever come
-                return trio.lowlevel.Abort.SUCCEEDED
-            if trio.current_time() >= scope.deadline:
-                end()
-            elif not (is_hurried or future.done()):  # if done, its answer is there and about to wake us
-                is_hurried = True
-                on_cancel(end)
-            return trio.lowlevel.Abort.FAILED
-
-        try:
-            with trio.move_on_after(limit) as scope:
-                while True:
-                    future = self.context.run(coroutine.send, None)
-                    future._asyncio_future_blocking = False  # noqa: SLF001  # as whoever awaits one has to say
-                    future.add_done_callback(lambda _: trio.lowlevel.reschedule(trio_task))
-                    await trio.lowlevel.wait_task_rescheduled(abort)
-            raise TimeoutError("the loop is dead")
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]  # so are coroutines, in this respect
-        except asyncio.CancelledError:
-            raise TimeoutError("given up") from None  # noqa: ASYNC104  # asyncio's cancellation, not Trio's
-        finally:
-            future = None
-            coroutine.close()
-
-
-@contextlib.asynccontextmanager
-async def open_bridge() -> AsyncIterator[Bridge]:
-    """Use the asyncio loop that is open here, or open one for as long as the body lasts."""
-    loop = trio_asyncio.current_loop.get()
-    if loop is not None and loop.is_running():
-        yield Bridge(loop, contextvars.copy_context())
-        return
-    body_error: BaseException | None = None
-    try:
-        async with trio_asyncio.open_loop() as loop:
-            try:
-                yield Bridge(loop, contextvars.copy_context())
-            except BaseException as error:
-                body_error = error
-                raise
-    except BaseExceptionGroup as group:
-        # open_loop wraps whatever its body raises in groups of its own.
-        if body_error is not None and set(leaves(group)) == set(leaves(body_error)):
-            raise body_error from body_error.__cause__
-        raise
 
 
 @attrs.frozen(kw_only=True)
@@ -369,7 +256,7 @@ async def connect(bridge: Bridge, url: str | None, settings: SessionSettings) ->
     try:
         raw = await bridge.settle(
             bridge.in_task(open_session),
-            limit=settings.connect_timeout + _LAST_RESORT,
+            limit=settings.connect_timeout + LAST_RESORT,
             give_up=lambda future: future.cancel(),
             on_cancel=lambda end: end(),
         )
@@ -412,6 +299,4 @@ def adopt(connection: object, bridge: Bridge, settings: SessionSettings) -> Conn
         return connection
     if not isinstance(connection, (asyncpg.Connection, asyncpg.pool.PoolConnectionProxy)):
         raise TypeError(f"an asyncpg or trio_graphile connection is needed, not {connection!r}")
-    loop = trio_asyncio.current_loop.get()
-    here = bridge if loop is None else Bridge(loop, contextvars.copy_context())
-    return Connection(connection, here, settings)
+    return Connection(connection, bridge_here(otherwise=bridge), settings)

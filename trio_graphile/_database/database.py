@@ -10,15 +10,14 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import attrs
 
+from trio_graphile._database.bridge import Bridge, open_bridge
 from trio_graphile._database.connection import (
-    Bridge,
     Connection,
     Isolation,
     Row,
     SessionSettings,
     adopt,
     connect,
-    open_bridge,
 )
 from trio_graphile._database.errors import check_url
 from trio_graphile._database.pool import Pool
