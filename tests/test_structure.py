@@ -15,6 +15,8 @@ from typing import TypeAlias
 
 import pytest
 
+import trio_graphile
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "trio_graphile"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -114,6 +116,19 @@ def test_every_function_fits_on_a_screen() -> None:
 def test_nine_functions_of_ten_are_short() -> None:
     lengths = [count for _, count in functions()]
     assert statistics.quantiles(lengths, n=10)[-1] <= LONG_FUNCTION
+
+
+def test_the_facade_knows_where_its_names_are() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    imports = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("trio_graphile.")
+    ]
+    assert {node.module for node in imports} == {f"trio_graphile.{name}" for name in trio_graphile._MODULES}
+    names = [alias.name for node in imports for alias in node.names]
+    assert sorted(names) == sorted(trio_graphile.__all__)
+    assert all(getattr(trio_graphile, name).__module__.startswith("trio_graphile.") for name in names)
 
 
 def test_the_top_level_holds_what_a_newcomer_expects() -> None:

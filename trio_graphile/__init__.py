@@ -2,67 +2,71 @@
 
 from __future__ import annotations
 
-from trio_graphile._client import Client, JobClient
-from trio_graphile._cron.crontab import format_crontab, parse_crontab
-from trio_graphile._cron.item import CronItem
-from trio_graphile._database.connection import Connection
-from trio_graphile._database.database import Database, open_database
-from trio_graphile._exceptions import (
-    ConnectionLost,
-    CrontabInvalid,
-    CrontabMistake,
-    DatabaseError,
-    DatabaseRefused,
-    DatabaseUnavailable,
-    DatabaseUrlInvalid,
-    DuplicateJobKey,
-    DuplicateTask,
-    EmbeddedPostgresError,
-    GraphileError,
-    JobLost,
-    JobPayloadInvalid,
-    MigrationFailed,
-    OptionInvalid,
-    PayloadInvalid,
-    PermanentFailure,
-    PostgresNotFound,
-    PostgresTooOld,
-    RetryAfter,
-    SchemaError,
-    SchemaMissing,
-    SchemaTooNew,
-    SchemaTooOld,
-    ShutdownIncomplete,
-    Snooze,
-    StatementFailed,
-    TaskInvalid,
-    UnknownTask,
-    WorkerBusy,
-    WorkerCrashed,
-)
-from trio_graphile._model.cancellation import CancelledJobs
-from trio_graphile._model.jobs import ChangedJobs, Cleanup, Job, JobKeyMode, JobSpec
-from trio_graphile._model.options import (
-    CronOptions,
-    DatabaseOptions,
-    LeaseOptions,
-    LocalQueueOptions,
-    ProcessOptions,
-    RecoveryOptions,
-    RefetchDelayOptions,
-    ShutdownOptions,
-    WorkerOptions,
-)
-from trio_graphile._model.outcomes import AbandonedThread, ShutdownReport, StopCause
-from trio_graphile._model.recovery import ActiveWorker, SweepReport
-from trio_graphile._model.statistics import RunningJobStatistics, WorkerStatistics
-from trio_graphile._model.task_options import TaskOptions
-from trio_graphile._tasks.context import JobContext, current_job
-from trio_graphile._tasks.cron import Cron
-from trio_graphile._tasks.registry import TaskRegistry
-from trio_graphile._tasks.task import Task
-from trio_graphile._worker.signals import stop_on_signals
-from trio_graphile._worker.worker import Worker
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trio_graphile._client import Client, JobClient
+    from trio_graphile._cron.crontab import format_crontab, parse_crontab
+    from trio_graphile._cron.item import CronItem
+    from trio_graphile._database.connection import Connection
+    from trio_graphile._database.database import Database, open_database
+    from trio_graphile._exceptions import (
+        ConnectionLost,
+        CrontabInvalid,
+        CrontabMistake,
+        DatabaseError,
+        DatabaseRefused,
+        DatabaseUnavailable,
+        DatabaseUrlInvalid,
+        DuplicateJobKey,
+        DuplicateTask,
+        EmbeddedPostgresError,
+        GraphileError,
+        JobLost,
+        JobPayloadInvalid,
+        MigrationFailed,
+        OptionInvalid,
+        PayloadInvalid,
+        PermanentFailure,
+        PostgresNotFound,
+        PostgresTooOld,
+        RetryAfter,
+        SchemaError,
+        SchemaMissing,
+        SchemaTooNew,
+        SchemaTooOld,
+        ShutdownIncomplete,
+        Snooze,
+        StatementFailed,
+        TaskInvalid,
+        UnknownTask,
+        WorkerBusy,
+        WorkerCrashed,
+    )
+    from trio_graphile._model.cancellation import CancelledJobs
+    from trio_graphile._model.jobs import ChangedJobs, Cleanup, Job, JobKeyMode, JobSpec
+    from trio_graphile._model.options import (
+        CronOptions,
+        DatabaseOptions,
+        LeaseOptions,
+        LocalQueueOptions,
+        ProcessOptions,
+        RecoveryOptions,
+        RefetchDelayOptions,
+        ShutdownOptions,
+        WorkerOptions,
+    )
+    from trio_graphile._model.outcomes import AbandonedThread, ShutdownReport, StopCause
+    from trio_graphile._model.recovery import ActiveWorker, SweepReport
+    from trio_graphile._model.statistics import RunningJobStatistics, WorkerStatistics
+    from trio_graphile._model.task_options import TaskOptions
+    from trio_graphile._tasks.context import JobContext, current_job
+    from trio_graphile._tasks.cron import Cron
+    from trio_graphile._tasks.registry import TaskRegistry
+    from trio_graphile._tasks.task import Task
+    from trio_graphile._worker.signals import stop_on_signals
+    from trio_graphile._worker.worker import Worker
 
 __all__ = [
     "AbandonedThread",
@@ -135,3 +139,41 @@ __all__ = [
     "parse_crontab",
     "stop_on_signals",
 ]
+
+_MODULES = (
+    "_exceptions",
+    "_model.cancellation",
+    "_model.jobs",
+    "_model.options",
+    "_model.outcomes",
+    "_model.recovery",
+    "_model.statistics",
+    "_model.task_options",
+    "_cron.item",
+    "_cron.crontab",
+    "_database.connection",
+    "_database.database",
+    "_client",
+    "_tasks.context",
+    "_tasks.cron",
+    "_tasks.task",
+    "_tasks.registry",
+    "_worker.signals",
+    "_worker.worker",
+)
+"""Those that are imported from above, the lowest layers first."""
+
+if not TYPE_CHECKING:
+    # Imported when first asked for: `trio-graphile --help` would otherwise wait for asyncpg and all the rest.
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            for module in _MODULES:
+                home = importlib.import_module(f"trio_graphile.{module}")
+                if hasattr(home, name):
+                    globals()[name] = getattr(home, name)
+                    return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -22,6 +22,15 @@ async def test_help_lists_the_commands(
     assert all(command in ended.output for command in COMMANDS)
 
 
+async def test_help_imports_nothing_that_only_a_command_needs(program: Program) -> None:
+    """The time that it takes depends on the machine; this is what it depends on here."""
+    source = "import sys; from trio_graphile.cli._program import run_program; run_program(['--help'])"
+    ended = await program.run_python("-c", f"{source}; print('imported:', *sys.modules)")
+    imported = set(ended.output.rpartition("imported:")[2].split())
+    assert "cyclopts" in imported
+    assert imported.isdisjoint({"asyncpg", "cattrs", "croniter", "trio", "trio_asyncio"})
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 async def test_the_help_of_a_command_speaks_for_the_options(program: Program, command: str) -> None:
     """Texts and defaults are the options' own."""
