@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from typing import Any
 
 import attrs
 import pytest
@@ -301,6 +302,58 @@ async def test_ten_thousand_jobs_are_added_and_the_planner_is_told(
         "select reltuples::integer from pg_class where oid = 'graphile_worker._private_jobs'::regclass"
     )
     assert estimate == 10_000
+
+
+LATE = 12_000
+"""After some of the jobs before it have been sent."""
+
+
+@pytest.mark.parametrize(
+    ("late", "error"),
+    [
+        (("t", float("nan")), PayloadInvalid),
+        (("t", None, JobSpec(job_key="first")), DuplicateJobKey),
+        (("t", None, JobSpec(job_key_mode=JobKeyMode.UNSAFE_DEDUPE)), OptionInvalid),
+        (("t", None, JobSpec(flags=["\ud800"])), StatementFailed),
+    ],
+)
+async def test_a_late_mistake_keeps_all_from_being_added(
+    client: Client, database: Database, late: Any, error: type[Exception]
+) -> None:
+    jobs: list[Any] = [("t", None, JobSpec(job_key="first"))] + [("t", None)] * LATE
+    jobs[LATE - 1] = late
+    with pytest.raises(error):
+        await client.add_raw_jobs(jobs)
+    async with database.transaction() as connection:
+        with pytest.raises(error):
+            await client.using(connection).add_raw_jobs(jobs)
+        await client.using(connection).add_raw_job("t", "other")
+    assert [payload for _, _, payload in await stored(database)] == ['"other"']
+
+
+@attrs.frozen
+class Cancelling:
+    """A task whose late payload cancels whoever adds it, when others were sent already."""
+
+    scope: trio.CancelScope  # noqa: TID251  # never a shield
+    identifier: str = "t"
+
+    def to_json(self, payload: int) -> str:
+        if payload == LATE - 1:
+            self.scope.cancel()
+        return str(payload)
+
+    def complete_spec(self, spec: JobSpec) -> JobSpec:
+        return spec
+
+
+async def test_many_jobs_that_are_not_wanted_any_more_leave_nothing(
+    client: Client, database: Database
+) -> None:
+    with trio.move_on_after(60) as scope:
+        await client.add_jobs([(Cancelling(scope), n) for n in range(LATE)])
+    assert scope.cancelled_caught
+    assert await stored(database) == []
 
 
 FAIL_TO_BE_ANALYZED = """

@@ -9,9 +9,9 @@ from typing import Any
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.claims import Position
-from trio_graphile._model.jobs import CLAIMED, Job, claimed_job_of
+from trio_graphile._model.jobs import TIMES_LAST, Job, job_of_seconds
 
-_BEST_FIRST = itemgetter(*map(CLAIMED.index, ("priority", "run_at", "id")))
+_BEST_FIRST = itemgetter(*map(TIMES_LAST.index, ("priority", "run_at", "id")))
 
 GET_JOBS = Statement("""
     with recursive tasks as materialized (
@@ -283,4 +283,4 @@ async def get_jobs(
     position = (None, None) if floor is None else (floor.priority, floor.run_at)
     rows: list[Any] = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags, *position)
     # A row of asyncpg's is a sequence, too.
-    return [claimed_job_of(row) for row in sorted(rows, key=_BEST_FIRST)]
+    return [job_of_seconds(row) for row in sorted(rows, key=_BEST_FIRST)]

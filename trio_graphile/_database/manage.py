@@ -11,7 +11,14 @@ from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.queue import job_from_row
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import StatementFailed
-from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, ChangedJobs, Job, JobChange, NewJob, job_of
+from trio_graphile._model.jobs import (
+    DEFAULT_MAX_ATTEMPTS,
+    ChangedJobs,
+    Job,
+    JobChange,
+    NewJob,
+    job_of_seconds,
+)
 
 ADD_JOB = Statement("""
     select added.id,
@@ -76,8 +83,10 @@ async def add_job(executor: Executor, new_job: NewJob) -> Job:
 
 
 ADD_JOBS = Statement("""
-    select added.id, added.run_at, added.created_at, added.updated_at, added.revision, added.key,
-      case when added.revision > 0 then added.payload::text end as payload_json
+    select added.id, case when added.revision > 0 then added.payload::text end as payload_json,
+      added.key, added.revision, added.flags::text as flags,
+      date_part('epoch', added.run_at) as run_at, date_part('epoch', added.created_at) as created_at,
+      date_part('epoch', added.updated_at) as updated_at
     from {schema}.add_jobs(
       array(
         select row(
@@ -131,32 +140,23 @@ async def add_jobs(executor: Executor, new_jobs: Sequence[NewJob], *, preserve_r
 
 def _added(new_job: NewJob, row: Row) -> Job:
     spec = new_job.spec
-    merged = row["payload_json"]
-    return job_of(
-        (
-            row["id"],
-            new_job.identifier,
-            new_job.payload_json if merged is None else merged,
-            spec.queue_name,
-            0 if spec.priority is None else spec.priority,
-            row["run_at"],
-            0,  # attempts
-            DEFAULT_MAX_ATTEMPTS if spec.max_attempts is None else spec.max_attempts,
-            None,  # last_error
-            row["created_at"],
-            row["updated_at"],
-            spec.job_key,
-            row["revision"],
-            () if spec.flags is None else _as_stored(spec.flags),
-            None,  # locked_at
-            None,  # locked_by
-        )
-    )
-
-
-def _as_stored(flags: Sequence[str]) -> tuple[str, ...]:
-    """Return flags as jsonb keeps its keys: each once, short ones first."""
-    return tuple(sorted(set(flags), key=lambda flag: (len(flag.encode()), flag.encode())))
+    job_id, merged, key, revision, flags, *times = row.values()
+    return job_of_seconds((
+        job_id,
+        new_job.identifier,
+        new_job.payload_json if merged is None else merged,
+        spec.queue_name,
+        0 if spec.priority is None else spec.priority,
+        0,  # attempts
+        DEFAULT_MAX_ATTEMPTS if spec.max_attempts is None else spec.max_attempts,
+        None,  # last_error
+        key,
+        revision,
+        flags,
+        None,  # locked_by
+        *times,
+        None,  # locked_at
+    ))  # fmt: skip
 
 
 def array_literal(texts: Sequence[str]) -> str:

@@ -148,7 +148,7 @@ class JobChange:
 
 
 class _TimesLater:
-    """The times of a job that was claimed: seconds since 1970 until somebody asks, which few handlers do."""
+    """The times of a job that came as seconds since 1970, made out of them when somebody asks: few do."""
 
     __slots__ = ("_seconds",)
 
@@ -166,8 +166,10 @@ class _TimesLater:
 _TIMES = ("run_at", "created_at", "updated_at", "locked_at")
 
 
-def _time_of(seconds: float) -> datetime:
+def _time_of(seconds: float | None) -> datetime | None:
     """Return the time so many seconds after 1970 began, to the microsecond; the ends of time for infinity."""
+    if seconds is None:
+        return None
     if math.isinf(seconds):
         return datetime.max.replace(tzinfo=UTC) if seconds > 0 else datetime.min.replace(tzinfo=UTC)
     return _EPOCH + timedelta(microseconds=round(seconds * 1e6))
@@ -220,27 +222,28 @@ def _draft(unset: Collection[str] = ()) -> Any:
 
 
 _Draft = _draft()
-_ClaimedDraft = _draft(unset=_TIMES)
-CLAIMED = (*(field.name for field in attrs.fields(Job) if field.name not in _TIMES), *_TIMES)
-"""The values of which `claimed_job_of` makes a job, in their order."""
+_TimelessDraft = _draft(unset=_TIMES)
+TIMES_LAST = (*(field.name for field in attrs.fields(Job) if field.name not in _TIMES), *_TIMES)
+"""The fields of a job, in the order in which `job_of_seconds` takes them."""
 
 
 def job_of(values: Iterable[Any]) -> Job:
     """Return the job with these values, one for each field of `Job` and in their order.
 
-    Made once for each job that is added. To initialize a frozen class takes seven times as long.
+    To initialize a frozen class takes seven times as long.
     """
     job = _Draft(*values)
     job.__class__ = Job
     return job  # type: ignore[no-any-return]  # that is what it is now
 
 
-def claimed_job_of(values: Sequence[Any]) -> Job:
-    """Return the job with these values, in the order of `CLAIMED`: times are seconds, flags are JSON text.
+def job_of_seconds(values: Sequence[Any]) -> Job:
+    """Return the job with these values, in the order of `TIMES_LAST`: times are seconds, flags JSON text.
 
-    Made once for each job that is run. Four times would take longer than all the rest.
+    Made once for each job that is run, and for each of many that are added. Four times would take longer than
+    all the rest.
     """
-    job = _ClaimedDraft(*values[: -len(_TIMES)])
+    job = _TimelessDraft(*values[: -len(_TIMES)])
     job._seconds = values[-len(_TIMES) :]  # noqa: SLF001  # it is ours
     job.flags = () if job.flags is None else tuple(decode(job.flags))
     job.__class__ = Job
