@@ -7,8 +7,10 @@ one of our own. `trio_graphile_migrations` is ours: the files in the folder `mig
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+from collections.abc import Iterator
 from importlib import resources
 
 import attrs
@@ -31,6 +33,8 @@ logger = logging.getLogger("trio_graphile.database")
 _CLASHES = frozenset({"23505", "42P06", "42P07", "42710", "40P01", "55P03"})
 """What befalls two installers at once: something exists already, or one waits too long for the other."""
 _UNDEFINED = frozenset({"3F000", "42P01", "42703"})
+_ABSENT = frozenset({"3F000", "42P01", "42883", "42704"})
+"""There is no such schema, table, function or type."""
 
 
 @attrs.frozen(kw_only=True)
@@ -144,6 +148,20 @@ async def check_schema(executor: Executor, schema: str) -> SchemaState:
         breaking_revision=row["breaking_revision"],
         applied=frozenset(row["applied"]),
     )
+
+
+@contextlib.contextmanager
+def naming_missing_schema(schema: str) -> Iterator[None]:
+    """Raise `SchemaMissing` for a statement in the body that fails because something is not installed."""
+    try:
+        yield
+    except StatementFailed as error:
+        if error.sqlstate in _ABSENT and schema in str(error):
+            raise SchemaMissing(
+                f"the schema {schema!r} is missing or incomplete ({error}): "
+                "install it with `await client.migrate()` or `trio-graphile migrate`"
+            ) from error
+        raise
 
 
 async def require_schema(executor: Executor, schema: str) -> None:
