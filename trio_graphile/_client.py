@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias, TypeVar, get_args
 
 import attrs
+import trio
 
 from trio_graphile._database import cancellations, fleet, manage
 from trio_graphile._database.cleanup import clean_up
@@ -20,6 +21,7 @@ from trio_graphile._exceptions import (
     DuplicateJobKey,
     OptionInvalid,
     PayloadInvalid,
+    leaves,
 )
 from trio_graphile._model.cancellation import DEFAULT_REASON, CancelledJobs, CancelOutcome
 from trio_graphile._model.jobs import (
@@ -39,6 +41,7 @@ from trio_graphile._model.recovery import ActiveWorker, SweepReport
 
 PayloadT = TypeVar("PayloadT")
 ItemT = TypeVar("ItemT")
+T = TypeVar("T")
 TypedJob: TypeAlias = tuple[Addable[PayloadT], PayloadT] | tuple[Addable[PayloadT], PayloadT, JobSpec]
 """A task, its payload and, if wanted, how to add the job."""
 RawJob: TypeAlias = tuple[str, Any] | tuple[str, Any, JobSpec]
@@ -50,7 +53,7 @@ _STALE_THRESHOLD = SweepOptions().sweep_threshold
 _PLAIN = JobSpec()
 _MANY_JOBS = 10_000
 """So many at once change what the planner should think of the table."""
-_LARGEST_CALL = 50_000
+_CHUNK = 5_000
 """How many jobs go into one statement; more are split inside a transaction."""
 
 
@@ -107,11 +110,11 @@ class JobClient:
         `DuplicateJobKey` if a key stands twice, and `OptionInvalid` for the mode `unsafe_dedupe`, which only
         `add_job` knows.
         """
-        return await self._add_many([_typed_job(job) for job in jobs])
+        return await self._add_many(list(jobs), _typed_job)
 
     async def add_raw_jobs(self, jobs: Iterable[RawJob]) -> list[Job]:
         """Add many jobs for tasks that another program handles. As `add_jobs`, with identifiers for tasks."""
-        return await self._add_many([_raw_job(job) for job in jobs])
+        return await self._add_many(list(jobs), _raw_job)
 
     async def remove_job(self, job_key: str) -> Job | None:
         """Delete the job under a key; return it, or None if there was none.
@@ -198,9 +201,13 @@ class JobClient:
         with self._naming_missing_schema():
             return await manage.add_job(self._executor, new_job)
 
-    async def _add_many(self, new_jobs: list[NewJob]) -> list[Job]:
-        calls = list(_calls(new_jobs))
+    async def _add_many(self, jobs: list[T], make: Callable[[T], NewJob]) -> list[Job]:
         with self._naming_missing_schema():
+            if len(jobs) > _CHUNK:
+                async with self._executor.transaction() as connection:
+                    return await _add_in_chunks(connection, jobs, make)
+            new_jobs = [make(job) for job in jobs]
+            calls = _calls(new_jobs, set())
             if len(calls) <= 1:
                 return await _add_all(self._executor, new_jobs, calls)
             async with self._executor.transaction() as connection:
@@ -279,8 +286,8 @@ class Client(JobClient):
         async with self.database.connection() as connection:
             return await migrate(connection, self.database.schema)
 
-    async def _add_many(self, new_jobs: list[NewJob]) -> list[Job]:
-        added = await super()._add_many(new_jobs)
+    async def _add_many(self, jobs: list[T], make: Callable[[T], NewJob]) -> list[Job]:
+        added = await super()._add_many(jobs, make)
         if len(added) >= _MANY_JOBS:
             try:
                 await manage.analyze_jobs(self.database)
@@ -306,9 +313,34 @@ def _raw_job(job: RawJob) -> NewJob:
     return NewJob(identifier, text, spec)
 
 
-def _calls(new_jobs: Sequence[NewJob]) -> Iterator[tuple[bool, list[int]]]:
-    """Yield the calls that add all jobs: whether `run_at` is preserved, and which jobs, by position."""
+async def _add_in_chunks(connection: Connection, jobs: Sequence[T], make: Callable[[T], NewJob]) -> list[Job]:
+    """Add many jobs in a transaction that is open; while the database adds some, the next are made ready."""
+    added: list[Job] = []
     keys: set[str] = set()
+    send, receive = trio.open_memory_channel[list[NewJob]](0)
+
+    async def make_ready() -> None:
+        async with send:
+            for start in range(0, len(jobs), _CHUNK):
+                await send.send([make(job) for job in jobs[start : start + _CHUNK]])
+                await trio.lowlevel.checkpoint()  # now they are on their way
+
+    try:
+        async with receive, trio.open_nursery() as nursery:
+            nursery.start_soon(make_ready)
+            async for new_jobs in receive:
+                added += await _add_all(connection, new_jobs, _calls(new_jobs, keys))
+    except BaseExceptionGroup as group:
+        errors = list(leaves(group))
+        raise (errors[0] if len(errors) == 1 else group) from None  # two Trio tasks are nobody's business
+    return added
+
+
+def _calls(new_jobs: Sequence[NewJob], keys: set[str]) -> list[tuple[bool, list[int]]]:
+    """Return the calls that add all jobs: whether `run_at` is preserved, and which jobs, by position.
+
+    `keys` are those of jobs before them; theirs are added.
+    """
     by_mode: dict[bool, list[int]] = {}
     for position, new_job in enumerate(new_jobs):
         key, mode = new_job.spec.job_key, new_job.spec.job_key_mode
@@ -321,9 +353,7 @@ def _calls(new_jobs: Sequence[NewJob]) -> Iterator[tuple[bool, list[int]]]:
         if key is not None:
             keys.add(key)
         by_mode.setdefault(mode is JobKeyMode.PRESERVE_RUN_AT and key is not None, []).append(position)
-    for preserve_run_at, positions in by_mode.items():
-        for start in range(0, len(positions), _LARGEST_CALL):
-            yield preserve_run_at, positions[start : start + _LARGEST_CALL]
+    return list(by_mode.items())
 
 
 async def _add_all(
