@@ -28,13 +28,19 @@ class Pool:
     @contextlib.asynccontextmanager
     async def borrow(self) -> AsyncIterator[Connection]:
         """Lend a session; one that was lost meanwhile does not come back."""
-        async with self._lent:
+        try:
+            self._lent.acquire_nowait()  # else it would take a turn of the event loop, even if nobody waits
+        except trio.WouldBlock:
+            await self._lent.acquire()
+        try:
             connection = await self._take()
             try:
                 yield connection
             finally:
                 if not connection.is_closed:
                     self._idle.append(connection)
+        finally:
+            self._lent.release()
 
     @contextlib.asynccontextmanager
     async def borrow_clean(self) -> AsyncIterator[Connection]:

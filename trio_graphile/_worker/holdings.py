@@ -89,7 +89,11 @@ class Holdings:
     async def claim(self, limit: int) -> list[Job]:
         """Claim up to so many jobs, and of bounded tasks no more than their bounds."""
         flags = await self._forbidden_flags()
-        async with self.claim_lock:
+        try:
+            self.claim_lock.acquire_nowait()  # else it would take a turn of the event loop, even if free
+        except trio.WouldBlock:
+            await self.claim_lock.acquire()
+        try:
             shares = self._next_shares()
             bounds = {bound for share in shares for bound in share.bounds}
             used = used_of(bounds, (job.task_identifier for job in self.known.values())) if bounds else {}
@@ -106,6 +110,8 @@ class Holdings:
                 claimed += jobs
             self._hit_a_bound = hit_a_bound
             return claimed
+        finally:
+            self.claim_lock.release()
 
     @property
     def may_have_room_again(self) -> bool:

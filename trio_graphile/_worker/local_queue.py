@@ -221,7 +221,8 @@ class LocalQueue:
                 self._woken = trio.Event()
                 with trio.move_on_at(until):
                     await self._woken.wait()
-                await trio.lowlevel.checkpoint()  # other slots that are about to become idle share the claim
+                if self._known:
+                    await trio.lowlevel.checkpoint()  # slots that are about to become idle share the claim
             case _:
                 assert_never(step)
         return 0
