@@ -82,6 +82,23 @@ async def test_a_time_is_added_for_once_and_an_earlier_one_not_at_all(connection
     assert await crontabs(connection) == {"a": (NOON, NOON + MINUTE)}
 
 
+async def test_two_hundred_workers_add_one_job_a_minute(database: Database) -> None:
+    times = [NOON + n * MINUTE for n in range(3)]
+    won: list[datetime] = []
+
+    async def work(minute: datetime) -> None:
+        scheduled = await schedule_cron_jobs(database, minute, [job("a", at=minute)], tolerance=60)
+        won.extend([minute] * len(scheduled.job_ids))
+
+    for minute in times:
+        async with trio.open_nursery() as nursery:
+            for _ in range(200):
+                nursery.start_soon(work, minute)
+    assert won == times
+    async with database.connection() as connection:
+        assert [row["run_at"] for row in await jobs(connection)] == times
+
+
 async def test_entries_that_are_due_at_once_are_added_in_their_order(connection: Connection) -> None:
     await schedule(connection, NOON, job("b"))
     scheduled = await schedule(connection, NOON, *(job(name, f'{{"of":"{name}"}}') for name in "dbca"))
