@@ -50,7 +50,7 @@ async def test_it_has_a_version(program: Program) -> None:
     ("arguments", "error"),
     [
         (["rum"], 'Unknown command "rum". Did you mean "run"?'),
-        (["run"], "TASKS requires an argument. See trio-graphile run --help."),
+        (["run"], "no tasks are named: trio-graphile run MODULE:TASKS, such as app.jobs:tasks, or "),
         (["run", "shop:tasks", "more"], "See trio-graphile run --help."),
         (["migrate", "--poll-interval", "3"], "Unknown option: --poll-interval."),
     ],

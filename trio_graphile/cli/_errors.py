@@ -12,6 +12,9 @@ WRONG_USAGE = 2
 SUPERSEDED = 57  # as Graphile Worker's own program ends then
 INTERRUPTED = 130  # as shells count: 128 and the number of SIGINT
 
+_PLACES = {"identifier": "TASK", "queue_name": "--queue", "job_key": "--key", "flags": "--flag"}
+"""What a field is called here, if not by its own name."""
+
 
 class UsageError(GraphileError):
     """The arguments cannot be right, whatever the state of the world."""
@@ -47,7 +50,8 @@ def _judge_leaf(error: BaseException) -> Verdict | None:
             command = " ".join(["trio-graphile", *(error.command_chain or ())])
             return Verdict(f"{_in_one_line(error)} See {command} --help.", WRONG_USAGE)
         case OptionInvalid():
-            return Verdict(f"--{error.option.replace('_', '-')}: {error.reason}", WRONG_USAGE)
+            place = _PLACES.get(error.option, f"--{error.option.replace('_', '-')}")
+            return Verdict(f"{place}: {error.reason}", WRONG_USAGE)
         case CrontabInvalid():  # one mistake after the other, each below its line
             return Verdict(f"the crontab has mistakes ({len(error.mistakes)}):\n{error}", FAILED)
         case Superseded():

@@ -1,38 +1,99 @@
-"""What several commands take: the fields of the options' classes, with their own texts and defaults."""
+"""What several commands take: flags for all that can be set, and for how to speak."""
 
 from __future__ import annotations
 
 import logging
-import re
-from typing import Annotated, TypeAlias
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
+import attrs
 from cyclopts import Group, Parameter
 
-from trio_graphile._model.options import DatabaseOptions, ShutdownOptions, WorkerOptions
+from trio_graphile.cli._config import load_settings
+from trio_graphile.cli._settings import KeyPath, Leaf, Settings, leaves
 
-_DATABASE = Group("Database", sort_key=1)
-_WORKER = Group("Worker", sort_key=2)
+_COMMON = Group("Everywhere", sort_key=1)
+_DATABASE = Group("Database", sort_key=2)
+_WORKER = Group("Worker", sort_key=3)
 
-DatabaseUrl: TypeAlias = Annotated[
-    str | None,
-    Parameter(
-        group=_DATABASE,
-        help="Such as postgresql://user@host:5432/database. Defaults to $DATABASE_URL, else to the PG* "
-        "variables. A password is safer there than here, where every user of the machine sees it.",
-    ),
-]
-DatabaseFlags: TypeAlias = Annotated[DatabaseOptions, Parameter(name="*", group=_DATABASE)]
-WorkerFlags: TypeAlias = Annotated[
-    # Those of its part are flags without a prefix.
-    WorkerOptions, Parameter(name="*", group=_WORKER, parse=re.compile("^(?!shutdown$)"))
-]
-ShutdownFlags: TypeAlias = Annotated[ShutdownOptions, Parameter(name="*", group=_WORKER)]
 Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
-Verbose: TypeAlias = Annotated[Switch, Parameter(help="Log what happens, and show tracebacks.")]
 
-DATABASE_DEFAULTS = DatabaseOptions()
-WORKER_DEFAULTS = WorkerOptions()
-SHUTDOWN_DEFAULTS = ShutdownOptions()
+
+def _flag(leaf: Leaf, group: Group | None) -> Any:
+    kind, names, negative, text = leaf.kind, f"--{leaf.flag}", None, leaf.text
+    if kind is None:
+        kind, names, negative = bool, f"--no-{leaf.flag}", ""
+        text = f"Turn this part off: {text[0].lower()}{text[1:]}".replace(": none ", ": it then ")
+    default = leaf.default
+    is_shown = default not in (None, (), attrs.NOTHING)
+    shown: Callable[[object], str] | bool = (lambda _: _written(default)) if is_shown else False
+    parameter = Parameter(name=names, negative=negative, group=group, help=text, show_default=shown)
+    flag: Any = attrs.field(default=None, type=Annotated[kind | None, parameter])  # type: ignore[call-overload]  # made at run time
+    return flag
+
+
+def _written(default: object) -> str:
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def _flags_class(name: str, applies: Callable[[KeyPath], bool], group: Group | None) -> Any:
+    """Return a class with an attribute for each setting; None where the flag was not given.
+
+    Only then can what a file or the environment says be told from what a flag says.
+    """
+    chosen = {"__".join(leaf.path): _flag(leaf, group) for leaf in leaves() if applies(leaf.path)}
+    return attrs.make_class(name, chosen, frozen=True, kw_only=True)
+
+
+if TYPE_CHECKING:
+    DatabaseFlags: TypeAlias = Any  # classes made at run time, of which a type checker knows nothing
+    WorkerFlags: TypeAlias = Any
+    RunFlags: TypeAlias = Any
+else:
+    DatabaseFlags = _flags_class("DatabaseFlags", lambda path: path[0] == "database", _DATABASE)
+    WorkerFlags = _flags_class("WorkerFlags", lambda path: path[0] == "worker", _WORKER)
+    RunFlags = _flags_class("RunFlags", lambda path: len(path) == 1 and path != ("tasks",), None)
+
+
+def given(*flags: Any) -> dict[KeyPath, Any]:
+    """Return what was said by flags, by path."""
+    parts = {leaf.path for leaf in leaves() if leaf.kind is None}
+    values = {
+        tuple(name.split("__")): str(value) if isinstance(value, Path) else value
+        for some in flags
+        for name, value in attrs.asdict(some, recurse=False).items()
+        if value is not None
+    }
+    return {path: False if path in parts else value for path, value in values.items()}
+
+
+@attrs.frozen(kw_only=True)
+class Common:
+    """What every command takes that talks to the database."""
+
+    config: Annotated[
+        Path | None,
+        Parameter(
+            group=_COMMON,
+            help="A file with settings. Defaults to trio_graphile.toml, else [tool.trio_graphile] in "
+            "pyproject.toml, both in the current folder.",
+        ),
+    ] = None
+    as_json: Annotated[Switch, Parameter(name="--json", group=_COMMON, help="Print JSON.")] = False
+    verbose: Annotated[Switch, Parameter(group=_COMMON, help="Log what happens, and show tracebacks.")] = (
+        False
+    )
+    database: Annotated[DatabaseFlags, Parameter(name="*")] = DatabaseFlags()  # noqa: RUF009  # it is frozen
+
+    def settings(self, more: Mapping[KeyPath, Any] | None = None) -> Settings:
+        """Configure logging and return all settings. Raises `UsageError`."""
+        configure_logging(verbose=self.verbose)
+        return load_settings(self.config, {**given(self.database), **(more or {})})
+
+
+CommonFlags: TypeAlias = Annotated[Common, Parameter(name="*")]
+NOTHING_GIVEN = Common()
 
 
 def configure_logging(*, verbose: bool) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from trio_graphile._exceptions import GraphileError
 from trio_graphile.cli._errors import judge
@@ -32,23 +32,69 @@ program = App(
     print_error=False,
     exit_on_error=False,
 )
-# Named, not imported, and described here, so that --help imports none of them.
-program.command(
-    "trio_graphile.cli._migrate:migrate",
-    name="migrate",
-    help="Install the schema, or bring it up to date. Workers may be running meanwhile.",
-)
-program.command(
-    "trio_graphile.cli._run:run",
-    name="run",
-    help="""Run jobs until a signal ends it.
+_RUNNING = Group("Running", sort_key=1)
+_JOBS = Group("Jobs", sort_key=2)
+_QUEUE = Group("The queue", sort_key=3)
 
-    Brings the schema up to date first. The first SIGINT, SIGTERM or SIGHUP stops the worker: running jobs
-    have the grace period to finish. The second interrupts them, and they go back to the queue. Either way the
-    exit code is 0 if all is recorded.
-    """,
-)
-crontab = App(name="crontab", help="Recurring jobs.")
+# Named, not imported, and described here, so that --help imports none of them.
+_COMMANDS = {
+    _RUNNING: {
+        "run": (
+            "_run:run",
+            """Run jobs until a signal ends it.
+
+            Brings the schema up to date first. The first SIGINT, SIGTERM or SIGHUP stops the worker: running
+            jobs have the grace period to finish. The second interrupts them, and they go back to the queue.
+            Either way the exit code is 0 if all is recorded.
+            """,
+        ),
+        "migrate": (
+            "_migrate:migrate",
+            "Install the schema, or bring it up to date. Workers may be running meanwhile.",
+        ),
+    },
+    _JOBS: {
+        "add": ("_jobs:add", "Add a job."),
+        "list": ("_jobs:list_jobs", "List jobs, by id."),
+        "show": ("_jobs:show", "Show all there is to know of one job."),
+        "complete": (
+            "_changes:complete",
+            "Delete jobs as if they had succeeded. Those that are locked are left alone.",
+        ),
+        "fail": (
+            "_changes:fail",
+            "Take all attempts from jobs. Those that are locked are left alone.",
+        ),
+        "reschedule": (
+            "_changes:reschedule",
+            "Change when, how soon and how often jobs are tried. Those that are locked are left alone.",
+        ),
+        "remove": (
+            "_changes:remove",
+            "Delete the job under a key. One that runs is not interrupted, but not tried again.",
+        ),
+        "cancel": ("_changes:cancel", "Interrupt jobs wherever they run, and fail those that wait."),
+    },
+    _QUEUE: {
+        "stats": ("_queue:stats", "Count all jobs by state."),
+        "queues": ("_queue:queues", "List the named queues."),
+        "tasks": ("_queue:tasks", "List the tasks that the database knows, with their jobs and workers."),
+        "workers": ("_fleet:workers", "List the workers, and whoever else has jobs or queues locked."),
+        "cleanup": ("_queue:cleanup", "Delete what nobody needs any more."),
+        "force-unlock": (
+            "_fleet:force_unlock",
+            "Take their jobs and queues from workers that are gone for good. Their attempts stay used.",
+        ),
+        "sweep-stale-workers": (
+            "_fleet:sweep_stale_workers",
+            "Give back the jobs of workers that died, as workers do by themselves.",
+        ),
+    },
+}
+for _group, _commands in _COMMANDS.items():
+    for _name, (_place, _help) in _commands.items():
+        program.command(f"trio_graphile.cli.{_place}", name=_name, help=_help, group=_group)
+crontab = App(name="crontab", help="Recurring jobs.", group=_QUEUE)
 crontab.command(
     "trio_graphile.cli._crontab:check",
     name="check",
@@ -63,7 +109,7 @@ program.command(crontab)
 def run_program(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code; what a user can mend is one line on standard error."""
     try:
-        program(arguments)
+        program(_options_last(arguments))
     except (CycloptsError, GraphileError, KeyboardInterrupt, BaseExceptionGroup) as error:
         verdict = judge(error)
         if verdict is None:
@@ -72,3 +118,18 @@ def run_program(arguments: Sequence[str]) -> int:
         print(f"trio-graphile: {verdict.text}", file=sys.stderr)
         return verdict.exit_code
     return 0
+
+
+_WITH_VALUE = ("--config", "--database-url", "--schema", "--pool-size")
+_WITHOUT_VALUE = ("--json", "--verbose")
+
+
+def _options_last(arguments: Sequence[str]) -> list[str]:
+    """Move options that stand before the command, as those of Graphile Worker RS may, behind it."""
+    rest: list[str] = list(arguments)
+    moved: list[str] = []
+    while rest and rest[0].partition("=")[0] in (*_WITH_VALUE, *_WITHOUT_VALUE):
+        count = 2 if rest[0] in _WITH_VALUE else 1
+        moved, rest = [*moved, *rest[:count]], rest[count:]
+    end = rest.index("--") if "--" in rest else len(rest)
+    return [*rest[:end], *moved, *rest[end:]]

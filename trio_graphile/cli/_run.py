@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import attrs
 import trio
+from cyclopts import Parameter
 
 from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import open_database
@@ -17,58 +18,66 @@ from trio_graphile._exceptions import CrontabInvalid
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._worker.signals import stop_on_signals
 from trio_graphile._worker.worker import Worker
+from trio_graphile.cli._config import FILE_NAME
 from trio_graphile.cli._crontab import load_crontab
 from trio_graphile.cli._errors import Superseded, UsageError
 from trio_graphile.cli._flags import (
-    DATABASE_DEFAULTS,
-    SHUTDOWN_DEFAULTS,
-    WORKER_DEFAULTS,
-    DatabaseFlags,
-    DatabaseUrl,
-    ShutdownFlags,
+    NOTHING_GIVEN,
+    CommonFlags,
+    RunFlags,
     Switch,
-    Verbose,
     WorkerFlags,
-    configure_logging,
+    given,
 )
+from trio_graphile.cli._settings import KeyPath, Settings
 from trio_graphile.cli._tasks import load_tasks
 from trio_graphile.embedded import embedded_postgres
 
+_NO_RUN_FLAGS = RunFlags()
+_NO_WORKER_FLAGS = WorkerFlags()
+
 
 async def run(
-    tasks: str,
+    tasks: str | None = None,
     /,
     *,
-    crontab: Path | None = None,
     once: Switch = False,
     embedded: Switch = False,
-    database_url: DatabaseUrl = None,
-    database_options: DatabaseFlags = DATABASE_DEFAULTS,
-    worker_options: WorkerFlags = WORKER_DEFAULTS,
-    shutdown_options: ShutdownFlags = SHUTDOWN_DEFAULTS,
-    verbose: Verbose = False,
+    run_flags: Annotated[RunFlags, Parameter(name="*")] = _NO_RUN_FLAGS,
+    common: CommonFlags = NOTHING_GIVEN,
+    worker_flags: Annotated[WorkerFlags, Parameter(name="*")] = _NO_WORKER_FLAGS,
 ) -> None:
     """Run jobs until a signal ends it.
 
     Args:
         tasks: Where the TaskRegistry is, as MODULE:NAME, such as app.jobs:tasks.
-        crontab: A file with recurring jobs, to be added when they are due.
         once: End as soon as no job is due.
         embedded: Use a PostgreSQL of its own, in a temporary folder that is gone afterwards.
     """
-    configure_logging(verbose=verbose)
-    registry = load_tasks(tasks)
-    items = _load_items(crontab, once=once)
-    options = attrs.evolve(worker_options, shutdown=shutdown_options)
+    named: dict[KeyPath, object] = {} if tasks is None else {("tasks",): tasks}
+    settings = common.settings({**given(run_flags, worker_flags), **named})
+    registry = load_tasks(_named(settings))
+    items = _load_items(settings.crontab, once=once)
+    if embedded and ("database", "url") in given(common.database):
+        raise UsageError("--embedded brings a database of its own: leave out --database-url")
     async with (
-        _server(database_url, embedded=embedded) as url,
-        open_database(url, database_options) as database,
+        _server(settings.database.url, embedded=embedded) as url,
+        open_database(url, settings.database) as database,
     ):
-        worker = Worker(database, registry, options, crontab=items)
+        worker = Worker(database, registry, settings.worker, crontab=items)
         report = await _work(worker, where=safe_url(url), once=once)
     _print(_describe_end(report))
     if report.cause is StopCause.SUPERSEDED:
         raise Superseded("the schema was migrated past what this version can work with: install a newer one")
+
+
+def _named(settings: Settings) -> str:
+    if settings.tasks is None:
+        raise UsageError(
+            "no tasks are named: trio-graphile run MODULE:TASKS, such as app.jobs:tasks, "
+            f'or tasks = "app.jobs:tasks" in {FILE_NAME}'
+        )
+    return settings.tasks
 
 
 def _load_items(crontab: Path | None, *, once: bool) -> Sequence[CronItem]:
@@ -86,10 +95,8 @@ def _load_items(crontab: Path | None, *, once: bool) -> Sequence[CronItem]:
 async def _server(url: str | None, *, embedded: bool) -> AsyncIterator[str | None]:
     """Yield the URL of the database, None if only the PG* variables say where it is."""
     if not embedded:
-        yield url if url is not None else os.environ.get("DATABASE_URL") or None
+        yield url
         return
-    if url is not None:
-        raise UsageError("--embedded brings a database of its own: leave out --database-url")
     async with embedded_postgres() as server:
         yield server.url
 

@@ -1,0 +1,179 @@
+"""Looking at the queue: its jobs by state, task and queue, and who has what. Nothing here changes anything.
+
+Outer joins throughout: a job whose task or queue was deleted by somebody else is seen all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.queue import job_from_row
+from trio_graphile._database.statement import Statement
+from trio_graphile._model.inspection import (
+    JobCounts,
+    JobFilter,
+    JobState,
+    ListedJob,
+    LockHolder,
+    QueueStatus,
+    TaskStatus,
+)
+
+_STATE = """case
+        when jobs.locked_at is not null then 'locked'
+        when jobs.attempts >= jobs.max_attempts then 'failed'
+        when jobs.run_at > now() then 'scheduled'
+        else 'ready'
+      end"""
+
+_LISTED = f"""
+    select jobs.id, coalesce(tasks.identifier, '') as task_identifier, jobs.payload::text as payload_json,
+      queues.queue_name, jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error,
+      jobs.created_at, jobs.updated_at, jobs.key, jobs.revision, jobs.flags::text as flags, jobs.locked_at,
+      jobs.locked_by, {_STATE} as state,
+      jobs.is_available, jobs.task_id, jobs.job_queue_id
+    from {{schema}}._private_jobs as jobs
+    left join {{schema}}._private_tasks as tasks on tasks.id = jobs.task_id
+    left join {{schema}}._private_job_queues as queues on queues.id = jobs.job_queue_id
+"""
+
+LIST_JOBS = Statement(
+    _LISTED
+    + f"""
+    where ($1::text is null or tasks.identifier = $1::text)
+      and ($2::text is null or queues.queue_name = $2::text)
+      and ($3::text is null or $3::text = {_STATE})
+    order by jobs.id
+    limit $4::bigint
+    offset $5::bigint
+"""
+)  # $1 task, $2 queue, $3 state, null for any; $4 and $5 the page
+
+
+async def list_jobs(executor: Executor, which: JobFilter) -> list[ListedJob]:
+    """Return one page of the jobs that meet the conditions, by id."""
+    state = None if which.state is None else which.state.value
+    rows = await executor.fetch(
+        LIST_JOBS, which.task_identifier, which.queue_name, state, which.limit, which.offset
+    )
+    return list(map(_listed_job, rows))
+
+
+GET_LISTED = Statement(
+    _LISTED
+    + """
+    where jobs.id = any($1::bigint[])
+    order by jobs.id
+"""
+)  # $1 job ids
+
+
+async def get_listed(executor: Executor, ids: Sequence[int]) -> dict[int, ListedJob]:
+    """Return the jobs with these ids, by id; those that do not exist are missing."""
+    return {row["id"]: _listed_job(row) for row in await executor.fetch(GET_LISTED, ids)}
+
+
+_EXTRAS = 4  # columns after those of a job
+
+
+def _listed_job(row: Row) -> ListedJob:
+    columns = list(row.items())
+    return ListedJob(
+        job=job_from_row(dict(columns[:-_EXTRAS])),
+        state=JobState(row["state"]),
+        is_available=row["is_available"],
+        task_id=row["task_id"],
+        job_queue_id=row["job_queue_id"],
+    )
+
+
+_COUNTS = """count(states.state) as total,
+      count(*) filter (where states.state = 'ready') as ready,
+      count(*) filter (where states.state = 'scheduled') as scheduled,
+      count(*) filter (where states.state = 'locked') as locked,
+      count(*) filter (where states.state = 'failed') as failed"""
+_STATES = f"""(
+      select jobs.task_id, jobs.job_queue_id, jobs.run_at, {_STATE} as state
+      from {{schema}}._private_jobs as jobs
+    ) as states"""
+
+COUNT_JOBS = Statement(f"""
+    select {_COUNTS}
+    from {_STATES}
+""")
+
+
+async def count_jobs(executor: Executor) -> JobCounts:
+    """Count all jobs by state: reads the whole table."""
+    [row] = await executor.fetch(COUNT_JOBS)
+    return JobCounts(**row)
+
+
+LIST_TASKS = Statement(f"""
+    select tasks.id, tasks.identifier, {_COUNTS},
+      min(states.run_at) filter (where states.state = 'ready') as oldest_ready_at
+    from {{schema}}._private_tasks as tasks
+    left join {_STATES} on states.task_id = tasks.id
+    group by tasks.id, tasks.identifier
+    order by tasks.identifier
+""")
+
+
+async def list_tasks(executor: Executor) -> list[TaskStatus]:
+    """Return all tasks that the database knows, by identifier, with their jobs by state."""
+    return [
+        TaskStatus(
+            id=row["id"],
+            identifier=row["identifier"],
+            oldest_ready_at=row["oldest_ready_at"],
+            counts=JobCounts(**{state: row[state] for state in ("total", *map(str, JobState))}),
+        )
+        for row in await executor.fetch(LIST_TASKS)
+    ]
+
+
+LIST_QUEUES = Statement(f"""
+    select queues.id, queues.queue_name, queues.locked_at, queues.locked_by,
+      count(states.state) as job_count,
+      count(*) filter (where states.state = 'ready') as ready_count
+    from {{schema}}._private_job_queues as queues
+    left join {_STATES} on states.job_queue_id = queues.id
+    group by queues.id, queues.queue_name, queues.locked_at, queues.locked_by
+    order by queues.queue_name
+""")
+
+
+async def list_queues(executor: Executor) -> list[QueueStatus]:
+    """Return all named queues, by name."""
+    return [QueueStatus(**row) for row in await executor.fetch(LIST_QUEUES)]
+
+
+LIST_LOCK_HOLDERS = Statement("""
+    select locks.worker_id, sum(locks.jobs)::bigint as locked_jobs, sum(locks.queues)::bigint as locked_queues
+    from (
+      select jobs.locked_by as worker_id, count(*) as jobs, 0 as queues
+      from {schema}._private_jobs as jobs
+      where jobs.locked_by is not null
+      group by jobs.locked_by
+      union all
+      select queues.locked_by, 0, count(*)
+      from {schema}._private_job_queues as queues
+      where queues.locked_by is not null
+      group by queues.locked_by
+    ) as locks
+    group by locks.worker_id
+    order by locks.worker_id
+""")
+
+
+async def list_lock_holders(executor: Executor) -> list[LockHolder]:
+    """Return in whose names jobs or queues are locked, by worker id."""
+    return [LockHolder(**row) for row in await executor.fetch(LIST_LOCK_HOLDERS)]
+
+
+async def now(executor: Executor) -> datetime:
+    """Return the time by the clock that decides what is due."""
+    time: datetime = await executor.fetch_value("select now()")
+    return time

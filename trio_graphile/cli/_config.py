@@ -1,0 +1,114 @@
+"""Where settings come from: a file, then the environment, then flags; the later one counts."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trio_graphile.cli._errors import UsageError
+from trio_graphile.cli._settings import (
+    ENVIRONMENT_PREFIX,
+    KeyPath,
+    Leaf,
+    Settings,
+    Source,
+    did_you_mean,
+    flattened,
+    leaves,
+    settle,
+)
+
+FILE_NAME = "trio_graphile.toml"
+_PROJECT_FILE = "pyproject.toml"
+_WORDS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+_SHARED_VARIABLES = {
+    "DATABASE_URL": ("database", "url"),
+    "GRAPHILE_WORKER_SCHEMA": ("database", "schema"),
+}
+"""What other programs read, too. Ours of the same meaning come before."""
+_OTHER_VARIABLES = frozenset({"TRIO_GRAPHILE_PG_BIN"})
+"""Those with our prefix that are no settings: where the embedded PostgreSQL is."""
+
+
+def load_settings(file: Path | None, flags: Mapping[KeyPath, Any]) -> Settings:
+    """Return what the file (one of the current folder, if there is one), the environment and flags say.
+
+    Raises `UsageError`.
+    """
+    return settle([_from_file(file), _from_environment(os.environ), _from_flags(flags)])
+
+
+def _from_flags(flags: Mapping[KeyPath, Any]) -> Source:
+    return Source(flags, lambda leaf: f"--{leaf.flag}")
+
+
+def _from_file(file: Path | None) -> Source:
+    chosen = file if file is not None else _file_here()
+    if chosen is None:
+        return Source({}, lambda leaf: leaf.key)
+    table, name = _read_toml(chosen), str(chosen)
+    if chosen.name == _PROJECT_FILE:
+        table = table.get("tool", {}).get("trio_graphile", {})
+        name = f"{chosen} [tool.trio_graphile]"
+    return Source(flattened(table, name), lambda leaf: f"{name}: {leaf.key}")
+
+
+def _file_here() -> Path | None:
+    return next((path for path in (Path(FILE_NAME), Path(_PROJECT_FILE)) if path.is_file()), None)
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+    except ValueError as error:  # what is not UTF-8, and what is not TOML
+        raise UsageError(f"{file} is not TOML: {error}") from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> Source:
+    known = {leaf.variable: leaf for leaf in leaves()}
+    values: dict[KeyPath, Any] = {}
+    names: dict[KeyPath, str] = {}
+    for name, path in _SHARED_VARIABLES.items():
+        if environment.get(name):
+            values[path], names[path] = environment[name], name
+    for name, text in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX) or name in _OTHER_VARIABLES:
+            continue
+        if name not in known:
+            raise UsageError(f"there is no variable {name}{_suggestion(name, known)}")
+        values[known[name].path], names[known[name].path] = _value(known[name], text), name
+    return Source(values, lambda leaf: f"${names[leaf.path]}")
+
+
+def _suggestion(name: str, known: Mapping[str, Leaf]) -> str:
+    text = did_you_mean(name, list(known))
+    return text if "did you mean" in text else "; see trio-graphile run --help for what can be set"
+
+
+def _value(leaf: Leaf, text: str) -> Any:
+    """Return what a text means for a setting. Raises `UsageError`."""
+    try:
+        if leaf.kind in (bool, None):
+            return _WORDS[text.lower()]
+        if leaf.kind in (int, float):
+            return leaf.kind(text)
+    except (KeyError, ValueError):
+        wanted = {int: "a whole number", float: "a number"}.get(leaf.kind, "true or false")
+        raise UsageError(f"${leaf.variable}: {wanted} is needed, not {text!r}") from None
+    if leaf.kind == tuple[str, ...]:
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return text

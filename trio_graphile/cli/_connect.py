@@ -1,0 +1,20 @@
+"""From the flags of a command to a client."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+
+from trio_graphile._client import Client
+from trio_graphile._database.database import open_database
+from trio_graphile._database.schema import naming_missing_schema
+from trio_graphile.cli._flags import Common
+
+
+@contextlib.asynccontextmanager
+async def open_client(common: Common) -> AsyncIterator[Client]:
+    """Open the database that the settings name; nothing is installed there."""
+    settings = common.settings()
+    async with open_database(settings.database.url, settings.database) as database:
+        with naming_missing_schema(database.schema):
+            yield Client(database)

@@ -1,0 +1,170 @@
+"""`trio-graphile add`, `list` and `show`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from trio_graphile._database import inspect
+from trio_graphile._exceptions import GraphileError
+from trio_graphile._model.inspection import JobFilter, JobState, ListedJob
+from trio_graphile._model.jobs import JobKeyMode, JobSpec, check_identifier
+from trio_graphile._model.json import decode
+from trio_graphile.cli._connect import open_client
+from trio_graphile.cli._errors import UsageError
+from trio_graphile.cli._flags import NOTHING_GIVEN, CommonFlags
+from trio_graphile.cli._output import as_text, job_as_json, listed_as_json, print_json, print_table
+from trio_graphile.cli._values import NOW, Time
+
+_MODES = {
+    "replace": JobKeyMode.REPLACE,
+    "preserve-run-at": JobKeyMode.PRESERVE_RUN_AT,
+    "unsafe-dedupe": JobKeyMode.UNSAFE_DEDUPE,
+}
+
+
+async def add(
+    task: str,
+    /,
+    *,
+    payload: str | None = None,
+    payload_file: Path | None = None,
+    queue: str | None = None,
+    run_at: Time | None = None,
+    max_attempts: int | None = None,
+    key: str | None = None,
+    job_key_mode: Literal["replace", "preserve-run-at", "unsafe-dedupe"] | None = None,
+    priority: int | None = None,
+    flag: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    common: CommonFlags = NOTHING_GIVEN,
+) -> None:
+    """Add a job.
+
+    Args:
+        task: The identifier of the task.
+        payload: The payload, as JSON. Defaults to {}.
+        payload_file: A file with the payload; - reads standard input.
+        queue: The named queue, whose jobs run one after the other.
+        run_at: Not before this time.
+        max_attempts: How often the job may be tried. Defaults to 25.
+        key: At most one job has a key; a job that waits under it is replaced.
+        job_key_mode: What is done to the job that has the key already.
+        priority: Lower numbers run first. Defaults to 0.
+        flag: A label by which workers can leave the job alone; may be given several times.
+    """
+    if job_key_mode is not None and key is None:
+        raise UsageError("--job-key-mode says what is done to the job under a key: give --key, too")
+    check_identifier(task)
+    spec = JobSpec(
+        queue_name=queue,
+        run_at=None if run_at == NOW else run_at,
+        max_attempts=max_attempts,
+        job_key=key,
+        job_key_mode=_MODES[job_key_mode or "replace"],
+        priority=priority,
+        flags=flag or None,
+    )
+    value = _payload(payload, payload_file)
+    async with open_client(common) as client, client.database.transaction() as connection:
+        job = await client.using(connection).add_raw_job(task, value, spec)
+        seen = await inspect.get_listed(connection, [job.id])
+    if common.as_json:
+        print_json(job_as_json(job, seen.get(job.id)))
+    else:
+        print(f"added job {job.id} of task {job.task_identifier}")
+
+
+def _payload(text: str | None, file: Path | None) -> Any:
+    if text is not None and file is not None:
+        raise UsageError("--payload and --payload-file exclude each other")
+    name = "--payload"
+    if file is not None:
+        name, text = str(file), _read(file)
+    if text is None:
+        return None
+    try:
+        return decode(text)
+    except ValueError as error:
+        raise UsageError(f"{name} is not JSON: {error}") from None
+
+
+def _read(file: Path) -> str:
+    try:
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise UsageError(f"{file} is not UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from None
+
+
+_COLUMNS = ("id", "task", "queue", "state", "run_at", "attempts", "priority", "key", "locked_by")
+
+
+async def list_jobs(
+    *,
+    identifier: str | None = None,
+    queue: str | None = None,
+    state: Literal["all", "ready", "scheduled", "locked", "failed"] = "all",
+    limit: int = 50,
+    offset: int = 0,
+    common: CommonFlags = NOTHING_GIVEN,
+) -> None:
+    """List jobs, by id.
+
+    Args:
+        identifier: Only those of one task.
+        queue: Only those of one named queue.
+        state: Only those in one state.
+        limit: How many at most.
+        offset: How many to leave out before.
+    """
+    which = JobFilter(
+        task_identifier=identifier,
+        queue_name=queue,
+        state=None if state == "all" else JobState(state),
+        limit=limit,
+        offset=offset,
+    )
+    async with open_client(common) as client:
+        jobs = await inspect.list_jobs(client.database, which)
+    if common.as_json:
+        print_json([listed_as_json(listed) for listed in jobs])
+    else:
+        print_table(_COLUMNS, [_row(listed) for listed in jobs])
+
+
+def _row(listed: ListedJob) -> list[object]:
+    job = listed.job
+    attempts = f"{job.attempts}/{job.max_attempts}"
+    names = [job.id, job.task_identifier, job.queue_name, listed.state.value]
+    return [*names, job.run_at, attempts, job.priority, job.key, job.locked_by]
+
+
+async def show(job_id: int, /, *, common: CommonFlags = NOTHING_GIVEN) -> None:
+    """Show all there is to know of one job.
+
+    Args:
+        job_id: Its id.
+    """
+    async with open_client(common) as client:
+        listed = (await inspect.get_listed(client.database, [job_id])).get(job_id)
+    if listed is None:
+        raise GraphileError(f"there is no job {job_id}: it was completed, removed, or never added")
+    if common.as_json:
+        print_json(listed_as_json(listed))
+    else:
+        print("\n".join(_describe(listed)))
+
+
+def _describe(listed: ListedJob) -> Iterator[str]:
+    for name, value in listed_as_json(listed).items():
+        if name != "payload":
+            yield f"{name}: {as_text(value)}"
+    yield "payload:"
+    yield textwrap.indent(json.dumps(listed.job.payload, indent=2, ensure_ascii=False), "    ")

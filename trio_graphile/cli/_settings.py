@@ -1,0 +1,243 @@
+"""Settings: what a file, the environment and flags may say, from one definition, and which of them counts.
+
+`Settings` is made of the options' own classes. Each of their fields has a path, which is its place in the
+file (`worker.local_queue.size`), and from it the name of a flag and of a variable.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import attrs
+from cattrs import ForbiddenExtraKeysError, transform_error
+from docstring_parser.attrdoc import add_attribute_docstrings
+from docstring_parser.common import Docstring
+
+from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.options import DatabaseOptions, ForbiddenFlags, WorkerOptions, whole_number
+from trio_graphile._model.strict import Mismatch, strict_converter
+from trio_graphile.cli._errors import UsageError
+
+ENVIRONMENT_PREFIX = "TRIO_GRAPHILE_"
+_FLATTENED = ("database", "worker", "shutdown")
+"""Parts whose fields are flags without a prefix."""
+
+KeyPath: TypeAlias = tuple[str, ...]
+"""Where a setting stands, such as `("worker", "poll_interval")`."""
+
+
+@attrs.frozen(kw_only=True)
+class DatabaseSettings(DatabaseOptions):
+    """How to reach the database, and where it is."""
+
+    url: str | None = attrs.field(default=None, repr=False)  # it may hold a password
+    """Such as postgresql://user@host:5432/database. Defaults to $DATABASE_URL, else to the PG* variables. A
+    password is safer there than here, where every user of the machine sees it."""
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """All that can be set."""
+
+    tasks: str | None = None
+    """Where the TaskRegistry is, as MODULE:NAME, such as app.jobs:tasks."""
+    executables: Path | None = None
+    """A folder with executable files, each of which is a task."""
+    crontab: Path | None = None
+    """A file with recurring jobs, to be added when they are due."""
+    processes: int = attrs.field(default=1, validator=whole_number(1, 1000))
+    """In how many processes to run a worker each, under a supervisor that restarts those that crash."""
+    database: DatabaseSettings = attrs.field(factory=DatabaseSettings)
+    worker: WorkerOptions = attrs.field(factory=WorkerOptions)
+
+
+@attrs.frozen(kw_only=True)
+class Leaf:
+    """One thing that can be set."""
+
+    path: KeyPath
+    kind: Any
+    """The type of its values; None for a part that can be turned off, but has leaves of its own."""
+    text: str
+    """What it does, as its field says."""
+    default: object
+
+    @property
+    def flag(self) -> str:
+        """The name of its flag, without the dashes before it."""
+        if self.path == ("database", "url"):
+            return "database-url"
+        return ".".join(part.replace("_", "-") for part in self.path if part not in _FLATTENED)
+
+    @property
+    def variable(self) -> str:
+        """The name of its environment variable."""
+        return ENVIRONMENT_PREFIX + self.flag.replace("-", "_").replace(".", "_").upper()
+
+    @property
+    def key(self) -> str:
+        """Its place in the file."""
+        return ".".join(self.path)
+
+
+@attrs.frozen
+class Source:
+    """What one place says: values by path, and how to name the place of one of them."""
+
+    values: Mapping[KeyPath, Any]
+    place_of: Callable[[Leaf], str]
+
+
+@functools.cache
+def leaves() -> tuple[Leaf, ...]:
+    """Return all that can be set."""
+    return tuple(_leaves_of(Settings, ()))
+
+
+def _leaves_of(options: type, path: KeyPath) -> Iterator[Leaf]:
+    texts = _texts_of(options)
+    kinds = typing.get_type_hints(options)
+    for field in attrs.fields(options):
+        here = (*path, field.name)
+        kind, is_optional = _without_none(kinds[field.name])
+        default = None if isinstance(field.default, attrs.Factory) else field.default  # type: ignore[arg-type]  # attrs types it as a function
+        if attrs.has(kind):
+            if is_optional and field.default is not None:
+                yield Leaf(path=here, kind=None, text=texts.get(field.name, ""), default=default)
+            yield from _leaves_of(kind, here)
+        else:
+            yield Leaf(path=here, kind=kind, text=texts.get(field.name, ""), default=default)
+
+
+def _without_none(kind: Any) -> tuple[Any, bool]:
+    if kind == ForbiddenFlags:
+        return tuple[str, ...], False  # a function cannot be written down
+    members = typing.get_args(kind)
+    rest = [member for member in members if member is not type(None)]
+    return (
+        (rest[0], True) if len(rest) == 1 and len(members) == 2 and type(None) in members else (kind, False)
+    )
+
+
+def _texts_of(options: type) -> dict[str, str]:
+    """Return what the docstrings below the fields say, those that are inherited too."""
+    texts: dict[str, str] = {}
+    for base in reversed(options.__mro__):
+        if attrs.has(base):
+            docstring = Docstring()
+            add_attribute_docstrings(base, docstring)
+            texts |= {p.arg_name: inspect.cleandoc(p.description or "") for p in docstring.params}
+    return {name: " ".join(text.split()) for name, text in texts.items()}
+
+
+# --- putting together ---------------------------------------------------------------------------
+
+
+def settle(sources: Sequence[Source]) -> Settings:
+    """Return what the sources say together; of two that say the same thing, the later one counts.
+
+    Raises `UsageError` for whatever cannot be right, and names the place.
+    """
+    tree: dict[str, Any] = {}
+    places: dict[KeyPath, str] = {}
+    known = {leaf.path: leaf for leaf in leaves()}
+    for source in sources:
+        for path, value in source.values.items():
+            _put(tree, path, value)
+            places[path] = source.place_of(known[path])
+    try:
+        settings: Settings = _converter().structure(tree, Settings)
+    except Exception as error:  # noqa: BLE001  # cattrs raises groups of whatever validators raise
+        raise UsageError("; ".join(_explain(error, places))) from None
+    return settings
+
+
+def flattened(mapping: Mapping[str, Any], name: str) -> dict[KeyPath, Any]:
+    """Return the values of nested tables by path. Raises `UsageError` for a name that means nothing."""
+    values: dict[KeyPath, Any] = {}
+    _flatten(mapping, Settings, (), name, values)
+    return values
+
+
+def _flatten(
+    mapping: Mapping[str, Any], options: type, path: KeyPath, name: str, values: dict[KeyPath, Any]
+) -> None:
+    kinds = typing.get_type_hints(options)
+    fields = [field.name for field in attrs.fields(options)]
+    for key, value in mapping.items():
+        here = (*path, key)
+        if key not in fields:
+            raise UsageError(f"{name}: there is no setting {'.'.join(here)}{did_you_mean(key, fields)}")
+        kind, is_optional = _without_none(kinds[key])
+        if not attrs.has(kind):
+            values[here] = value
+        elif isinstance(value, dict):
+            _flatten(value, kind, here, name, values)
+        elif value is False and is_optional:
+            values[here] = False
+        else:
+            raise UsageError(f"{name}: {'.'.join(here)} is a table{' or false' if is_optional else ''}")
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """Return a suggestion to follow a name that is not known."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
+
+
+def _put(tree: dict[str, Any], path: KeyPath, value: Any) -> None:
+    *parents, last = path
+    for parent in parents:
+        if not isinstance(tree.get(parent), dict):
+            tree[parent] = {}  # a part that was turned off is on again, since somebody sets something in it
+        tree = tree[parent]
+    tree[last] = None if value is False and _is_part(path) else value
+
+
+def _is_part(path: KeyPath) -> bool:
+    return any(leaf.path == path and leaf.kind is None for leaf in leaves())
+
+
+@functools.cache
+def _converter() -> Any:
+    converter = strict_converter(forbid_extra_keys=True)
+    flags_hook = converter.get_structure_hook(tuple[str, ...])
+    converter.register_structure_hook_func(
+        lambda wanted: wanted == ForbiddenFlags, lambda value, _: flags_hook(value, tuple[str, ...])
+    )
+    return converter
+
+
+def _explain(error: Exception, places: Mapping[KeyPath, str]) -> list[str]:
+    def explain(error: BaseException, _: Any) -> str:
+        match error:
+            case OptionInvalid():
+                return f"{error.option}\0{error.reason}"
+            case Mismatch():
+                return f"\0{error}"
+            case KeyError():
+                return "\0required, but missing"
+            case ForbiddenExtraKeysError():  # not from a file, where they were looked for
+                return f"\0unknown: {', '.join(sorted(error.extra_fields))}"
+            case _:
+                return f"\0{error}"
+
+    lines = transform_error(error, format_exception=explain)
+    return [_located(*line.rpartition(" @ ")[::2], places) for line in lines]
+
+
+def _located(reason: str, where: str, places: Mapping[KeyPath, str]) -> str:
+    """Return a reason below the name of the place that set it, or of the flag that would."""
+    option, _, reason = reason.partition("\0")
+    path = (*where.split(".")[1:], *filter(None, option.split(".")))
+    place = places.get(path)
+    if place is None:
+        flag = next((leaf.flag for leaf in leaves() if leaf.path == path), None)
+        place = f"--{flag}" if flag is not None else ".".join(path)
+    return f"{place}: {reason}"
