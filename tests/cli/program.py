@@ -80,6 +80,15 @@ class Program:
     def write(self, name: str, source: str) -> None:
         (self.folder / name).write_text(source)
 
+    @staticmethod
+    def is_alive(pid: int) -> bool:
+        """Whether there is such a process, zombies not counted."""
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return False
+        return state != "Z"
+
     async def run(self, *arguments: str) -> Ended:
         """Run it to its end."""
         return await self.run_python("-m", "trio_graphile", *arguments)

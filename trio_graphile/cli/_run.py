@@ -16,11 +16,13 @@ from trio_graphile._database.database import open_database
 from trio_graphile._database.errors import safe_url
 from trio_graphile._exceptions import CrontabInvalid
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
+from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.signals import stop_on_signals
 from trio_graphile._worker.worker import Worker
 from trio_graphile.cli._config import FILE_NAME
 from trio_graphile.cli._crontab import load_crontab
 from trio_graphile.cli._errors import Superseded, UsageError
+from trio_graphile.cli._executables import with_executables
 from trio_graphile.cli._flags import (
     NOTHING_GIVEN,
     CommonFlags,
@@ -56,7 +58,7 @@ async def run(
     """
     named: dict[KeyPath, object] = {} if tasks is None else {("tasks",): tasks}
     settings = common.settings({**given(run_flags, worker_flags), **named})
-    registry = load_tasks(_named(settings))
+    registry = with_executables(_registry(settings), settings.executables)
     items = _load_items(settings.crontab, once=once)
     if embedded and ("database", "url") in given(common.database):
         raise UsageError("--embedded brings a database of its own: leave out --database-url")
@@ -71,13 +73,16 @@ async def run(
         raise Superseded("the schema was migrated past what this version can work with: install a newer one")
 
 
-def _named(settings: Settings) -> str:
-    if settings.tasks is None:
+def _registry(settings: Settings) -> TaskRegistry:
+    """Return the tasks that are named; none is fine if there are executables."""
+    if settings.tasks is not None:
+        return load_tasks(settings.tasks)
+    if settings.executables is None:
         raise UsageError(
             "no tasks are named: trio-graphile run MODULE:TASKS, such as app.jobs:tasks, "
             f'or tasks = "app.jobs:tasks" in {FILE_NAME}'
         )
-    return settings.tasks
+    return TaskRegistry()
 
 
 def _load_items(crontab: Path | None, *, once: bool) -> Sequence[CronItem]:
