@@ -343,6 +343,9 @@ class Cancelling:
             self.scope.cancel()
         return str(payload)
 
+    def from_json(self, text: str) -> int:
+        return int(text)
+
     def complete_spec(self, spec: JobSpec) -> JobSpec:
         return spec
 

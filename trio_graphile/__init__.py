@@ -23,8 +23,11 @@ if TYPE_CHECKING:
         DuplicateTask,
         EmbeddedPostgresError,
         GraphileError,
+        HooksFrozen,
         JobLost,
         JobPayloadInvalid,
+        JobRefused,
+        JobSkipped,
         MigrationFailed,
         OptionInvalid,
         PayloadInvalid,
@@ -39,18 +42,28 @@ if TYPE_CHECKING:
         ShutdownIncomplete,
         Snooze,
         StatementFailed,
+        StateMissing,
         TaskInvalid,
         UnknownTask,
         WorkerBusy,
         WorkerCrashed,
     )
     from trio_graphile._model.cancellation import CancelledJobs
-    from trio_graphile._model.jobs import ChangedJobs, Cleanup, Job, JobKeyMode, JobSpec
+    from trio_graphile._model.jobs import (
+        AddedJobs,
+        ChangedJobs,
+        Cleanup,
+        Job,
+        JobKeyMode,
+        JobSpec,
+        SkippedJob,
+    )
     from trio_graphile._model.options import (
         CronOptions,
         DatabaseOptions,
         LeaseOptions,
         LocalQueueOptions,
+        ObserverOptions,
         ProcessOptions,
         RecoveryOptions,
         RefetchDelayOptions,
@@ -59,7 +72,13 @@ if TYPE_CHECKING:
     )
     from trio_graphile._model.outcomes import AbandonedThread, ShutdownReport, StopCause
     from trio_graphile._model.recovery import ActiveWorker, SweepReport
-    from trio_graphile._model.statistics import RunningJobStatistics, WorkerStatistics
+    from trio_graphile._model.statistics import (
+        Backlog,
+        ListenState,
+        RunningJobStatistics,
+        WorkerPhase,
+        WorkerStatistics,
+    )
     from trio_graphile._model.task_options import TaskOptions
     from trio_graphile._tasks.context import JobContext, current_job
     from trio_graphile._tasks.cron import Cron
@@ -71,6 +90,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AbandonedThread",
     "ActiveWorker",
+    "AddedJobs",
+    "Backlog",
     "CancelledJobs",
     "ChangedJobs",
     "Cleanup",
@@ -92,16 +113,21 @@ __all__ = [
     "DuplicateTask",
     "EmbeddedPostgresError",
     "GraphileError",
+    "HooksFrozen",
     "Job",
     "JobClient",
     "JobContext",
     "JobKeyMode",
     "JobLost",
     "JobPayloadInvalid",
+    "JobRefused",
+    "JobSkipped",
     "JobSpec",
     "LeaseOptions",
+    "ListenState",
     "LocalQueueOptions",
     "MigrationFailed",
+    "ObserverOptions",
     "OptionInvalid",
     "PayloadInvalid",
     "PermanentFailure",
@@ -119,7 +145,9 @@ __all__ = [
     "ShutdownIncomplete",
     "ShutdownOptions",
     "ShutdownReport",
+    "SkippedJob",
     "Snooze",
+    "StateMissing",
     "StatementFailed",
     "StopCause",
     "SweepReport",
@@ -132,6 +160,7 @@ __all__ = [
     "WorkerBusy",
     "WorkerCrashed",
     "WorkerOptions",
+    "WorkerPhase",
     "WorkerStatistics",
     "current_job",
     "format_crontab",

@@ -9,28 +9,23 @@ from datetime import datetime
 from typing import Any, Protocol, TypeAlias, TypeVar, get_args
 
 import attrs
-import trio
 
 from trio_graphile._database import cancellations, fleet, manage
+from trio_graphile._database.backlog import count_jobs
+from trio_graphile._database.bulk import add_many
 from trio_graphile._database.cleanup import clean_up
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import MigrationReport, migrate, naming_missing_schema
-from trio_graphile._exceptions import (
-    DatabaseError,
-    DuplicateJobKey,
-    OptionInvalid,
-    PayloadInvalid,
-    leaves,
-)
+from trio_graphile._exceptions import DatabaseError, JobSkipped, OptionInvalid, PayloadInvalid
 from trio_graphile._model.cancellation import DEFAULT_REASON, CancelledJobs, CancelOutcome
 from trio_graphile._model.jobs import (
     Addable,
+    AddedJobs,
     ChangedJobs,
     Cleanup,
     Job,
     JobChange,
-    JobKeyMode,
     JobSpec,
     NewJob,
     check_identifier,
@@ -38,6 +33,12 @@ from trio_graphile._model.jobs import (
 from trio_graphile._model.json import encode
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import ActiveWorker, SweepReport
+from trio_graphile._model.statistics import Backlog
+from trio_graphile.hooks._additions import Reader, intercept_addition, intercept_additions
+from trio_graphile.hooks._chains import NO_CHAINS, Chains, around
+from trio_graphile.hooks._interceptors import Addition, Operation, Skip
+from trio_graphile.hooks._recovery import sweep
+from trio_graphile.hooks._registry import Plugin, hooks_of
 
 PayloadT = TypeVar("PayloadT")
 ItemT = TypeVar("ItemT")
@@ -53,8 +54,6 @@ _STALE_THRESHOLD = SweepOptions().sweep_threshold
 _PLAIN = JobSpec()
 _MANY_JOBS = 10_000
 """So many at once change what the planner should think of the table."""
-_CHUNK = 5_000
-"""How many jobs go into one statement; more are split inside a transaction."""
 
 
 class Identifiers(Protocol):
@@ -76,20 +75,23 @@ class JobClient:
 
     database: Database
     _executor: Database | Connection = attrs.field(repr=False)
+    _chains: Chains = attrs.field(default=NO_CHAINS, kw_only=True, repr=False)
 
     async def add_job(self, task: Addable[PayloadT], payload: PayloadT, spec: JobSpec | None = None) -> Job:
         """Add a job, or do to the one under `spec.job_key` what `spec.job_key_mode` says; return the row.
 
-        Raises `PayloadInvalid`.
+        Raises `PayloadInvalid`; with plugins that intercept it, `JobSkipped` and `JobRefused`, too.
         """
-        return await self._add_one(_typed_job((task, payload, _PLAIN if spec is None else spec)))
+        new_job = _typed_job((task, payload, _PLAIN if spec is None else spec))
+        return await self._add_one("add_job", new_job, task.from_json)
 
     async def add_raw_job(self, identifier: str, payload: Any = None, spec: JobSpec | None = None) -> Job:
         """Add a job for a task that another program handles. As `add_job`.
 
         The payload is any JSON value. None is stored as `{}`, as other programs do.
         """
-        return await self._add_one(_raw_job((identifier, payload, _PLAIN if spec is None else spec)))
+        new_job = _raw_job((identifier, payload, _PLAIN if spec is None else spec))
+        return await self._add_one("add_job", new_job, None)
 
     async def add_batch_job(
         self, task: Addable[list[ItemT]], items: Iterable[ItemT], spec: JobSpec | None = None
@@ -101,20 +103,21 @@ class JobClient:
         payload = list(items)
         if not payload:
             raise OptionInvalid("items", "at least one item is needed")
-        return await self.add_job(task, payload, spec)
+        new_job = _typed_job((task, payload, _PLAIN if spec is None else spec))
+        return await self._add_one("add_batch_job", new_job, task.from_json)
 
-    async def add_jobs(self, jobs: Iterable[TypedJob[PayloadT]]) -> list[Job]:
+    async def add_jobs(self, jobs: Iterable[TypedJob[PayloadT]]) -> AddedJobs:
         """Add many jobs at once, all or none; return the rows in the order of the jobs.
 
         Takes pairs of a task and its payload, or triples with a `JobSpec`. Raises `PayloadInvalid`,
         `DuplicateJobKey` if a key stands twice, and `OptionInvalid` for the mode `unsafe_dedupe`, which only
-        `add_job` knows.
+        `add_job` knows. What plugins leave out is in `AddedJobs.skipped`; they may also raise `JobRefused`.
         """
-        return await self._add_many(list(jobs), _typed_job)
+        return await self._add_all(list(jobs), _typed_job, lambda job: job[0].from_json)
 
-    async def add_raw_jobs(self, jobs: Iterable[RawJob]) -> list[Job]:
+    async def add_raw_jobs(self, jobs: Iterable[RawJob]) -> AddedJobs:
         """Add many jobs for tasks that another program handles. As `add_jobs`, with identifiers for tasks."""
-        return await self._add_many(list(jobs), _raw_job)
+        return await self._add_all(list(jobs), _raw_job, lambda _: None)
 
     async def remove_job(self, job_key: str) -> Job | None:
         """Delete the job under a key; return it, or None if there was none.
@@ -197,21 +200,30 @@ class JobClient:
         with self._naming_missing_schema():
             return await fleet.list_active_workers(self._executor, stale_threshold)
 
-    async def _add_one(self, new_job: NewJob) -> Job:
+    async def _add_one(self, operation: Operation, new_job: NewJob, read: Reader | None) -> Job:
         with self._naming_missing_schema():
-            return await manage.add_job(self._executor, new_job)
+            if not self._chains.touches_additions:
+                return await manage.add_job(self._executor, new_job)
+            with around(self._chains.around_job_schedule, Addition(operation, (new_job.identifier,))):
+                wanted = await intercept_addition(self._chains, operation, new_job, read)
+                if isinstance(wanted, Skip):
+                    raise JobSkipped(new_job.identifier, wanted.reason)
+                return await manage.add_job(self._executor, wanted)
+
+    async def _add_all(
+        self, jobs: list[T], make: Callable[[T], NewJob], reader_of: Callable[[T], Reader | None]
+    ) -> AddedJobs:
+        if not self._chains.touches_additions:
+            return AddedJobs(await self._add_many(jobs, make))
+        new_jobs, readers = [make(job) for job in jobs], [reader_of(job) for job in jobs]
+        about = Addition("add_jobs", tuple(new_job.identifier for new_job in new_jobs))
+        with around(self._chains.around_job_schedule, about):
+            wanted, skipped = await intercept_additions(self._chains, "add_jobs", new_jobs, readers)
+            return AddedJobs(await self._add_many(wanted, lambda new_job: new_job), skipped)
 
     async def _add_many(self, jobs: list[T], make: Callable[[T], NewJob]) -> list[Job]:
         with self._naming_missing_schema():
-            if len(jobs) > _CHUNK:
-                async with self._executor.transaction() as connection:
-                    return await _add_in_chunks(connection, jobs, make)
-            new_jobs = [make(job) for job in jobs]
-            calls = _calls(new_jobs, set())
-            if len(calls) <= 1:
-                return await _add_all(self._executor, new_jobs, calls)
-            async with self._executor.transaction() as connection:
-                return await _add_all(connection, new_jobs, calls)
+            return await add_many(self._executor, jobs, make)
 
     def _naming_missing_schema(self) -> AbstractContextManager[None]:
         return naming_missing_schema(self.database.schema)
@@ -221,22 +233,30 @@ class JobClient:
 class Client(JobClient):
     """Adds and changes jobs, each call in a transaction of its own.
 
-    `tasks` are those of this program, if it has some: `cleanup` keeps them.
+    `tasks` are those of this program, if it has some: `cleanup` keeps them. `plugins` intercept the adding of
+    jobs, and the recovery of those of dead workers; give the worker the same ones, for what handlers add.
+    Events are told by workers alone.
     """
 
     tasks: Identifiers | None = attrs.field(default=None, repr=False)
+    plugins: Sequence[Plugin] = attrs.field(default=(), kw_only=True, repr=False)
     _executor: Database = attrs.field(init=False, repr=False)
+    _chains: Chains = attrs.field(init=False, repr=False)
 
     @_executor.default
     def _default_executor(self) -> Database:
         return self.database
+
+    @_chains.default
+    def _default_chains(self) -> Chains:
+        return Chains.of(hooks_of(self.plugins))
 
     def using(self, connection: object) -> JobClient:
         """Return a client for a connection of yours (ours or asyncpg's), whose transaction stays yours.
 
         What is added there appears when the transaction commits. Raises `TypeError` for anything else.
         """
-        return JobClient(self.database, self.database.adopt(connection))
+        return JobClient(self.database, self.database.adopt(connection), chains=self._chains)
 
     async def cleanup(
         self, what: Iterable[Cleanup] = (Cleanup.GC_JOB_QUEUES,), *, keep_tasks: Iterable[str] = ()
@@ -279,7 +299,18 @@ class Client(JobClient):
         }
         options = SweepOptions(**{name: value for name, value in given.items() if value is not None})
         with self._naming_missing_schema():
-            return await fleet.sweep(self.database, options, dry_run=dry_run)
+            swept = await sweep(
+                self.database, options, chains=self._chains, worker_id="client", dry_run=dry_run
+            )
+            return swept.report
+
+    async def backlog(self) -> Backlog:
+        """Count the jobs of the queue by state, whichever program handles them.
+
+        Looks at each row of the table once: about a tenth of a second for half a million jobs.
+        """
+        with self._naming_missing_schema():
+            return await count_jobs(self.database)
 
     async def migrate(self) -> MigrationReport:
         """Install the schema, or bring it up to date. Raises `SchemaError`."""
@@ -311,57 +342,3 @@ def _raw_job(job: RawJob) -> NewJob:
     except ValueError as error:
         raise PayloadInvalid(identifier, [str(error)]) from None
     return NewJob(identifier, text, spec)
-
-
-async def _add_in_chunks(connection: Connection, jobs: Sequence[T], make: Callable[[T], NewJob]) -> list[Job]:
-    """Add many jobs in a transaction that is open; while the database adds some, the next are made ready."""
-    added: list[Job] = []
-    keys: set[str] = set()
-    send, receive = trio.open_memory_channel[list[NewJob]](0)
-
-    async def make_ready() -> None:
-        async with send:
-            for start in range(0, len(jobs), _CHUNK):
-                await send.send([make(job) for job in jobs[start : start + _CHUNK]])
-                await trio.lowlevel.checkpoint()  # now they are on their way
-
-    try:
-        async with receive, trio.open_nursery() as nursery:
-            nursery.start_soon(make_ready)
-            async for new_jobs in receive:
-                added += await _add_all(connection, new_jobs, _calls(new_jobs, keys))
-    except BaseExceptionGroup as group:
-        errors = list(leaves(group))
-        raise (errors[0] if len(errors) == 1 else group) from None  # two Trio tasks are nobody's business
-    return added
-
-
-def _calls(new_jobs: Sequence[NewJob], keys: set[str]) -> list[tuple[bool, list[int]]]:
-    """Return the calls that add all jobs: whether `run_at` is preserved, and which jobs, by position.
-
-    `keys` are those of jobs before them; theirs are added.
-    """
-    by_mode: dict[bool, list[int]] = {}
-    for position, new_job in enumerate(new_jobs):
-        key, mode = new_job.spec.job_key, new_job.spec.job_key_mode
-        if mode is JobKeyMode.UNSAFE_DEDUPE:
-            raise OptionInvalid(
-                "job_key_mode", "unsafe_dedupe cannot be used to add many jobs, only with add_job"
-            )
-        if key is not None and key in keys:
-            raise DuplicateJobKey(key)
-        if key is not None:
-            keys.add(key)
-        by_mode.setdefault(mode is JobKeyMode.PRESERVE_RUN_AT and key is not None, []).append(position)
-    return list(by_mode.items())
-
-
-async def _add_all(
-    executor: Database | Connection, new_jobs: Sequence[NewJob], calls: Iterable[tuple[bool, list[int]]]
-) -> list[Job]:
-    added: dict[int, Job] = {}
-    for preserve_run_at, positions in calls:
-        chosen = [new_jobs[position] for position in positions]
-        jobs = await manage.add_jobs(executor, chosen, preserve_run_at=preserve_run_at)
-        added.update(zip(positions, jobs, strict=True))
-    return [added[position] for position in range(len(new_jobs))]

@@ -201,6 +201,31 @@ class DuplicateJobKey(GraphileError):
         return f"the job key {self.job_key!r} stands twice in one call: add them one after the other"
 
 
+class JobSkipped(GraphileError):
+    """An interceptor does not want the job to be added; nothing was added. Not an error of the job's."""
+
+    def __init__(self, identifier: str, reason: str) -> None:
+        super().__init__(identifier, reason)
+        self.identifier = identifier
+        self.reason = reason
+
+    def __str__(self) -> str:
+        because = f": {self.reason}" if self.reason else ""
+        return f"the job for task {self.identifier!r} was skipped by an interceptor{because}"
+
+
+class JobRefused(GraphileError):
+    """An interceptor refuses the job, or has failed; nothing was added, of many jobs none."""
+
+    def __init__(self, identifier: str, reason: str) -> None:
+        super().__init__(identifier, reason)
+        self.identifier = identifier
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the job for task {self.identifier!r} was refused: {self.reason}"
+
+
 @attrs.frozen(kw_only=True)
 class CrontabMistake:
     """One thing that is wrong in a crontab; its text is the place, the reason, and the line."""
@@ -289,7 +314,31 @@ class JobLost(GraphileError):
         return f"job {self.job_id} is not this run's to complete (any more)"
 
 
+class StateMissing(GraphileError, LookupError):
+    """The worker's application state has no value of a type, or several; `wanted` is the type."""
+
+    def __init__(self, wanted: type, reason: str) -> None:
+        super().__init__(wanted, reason)
+        self.wanted = wanted
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return self.reason
+
+
 # --- the worker ---------------------------------------------------------------------------------
+
+
+class HooksFrozen(GraphileError):
+    """A hook was registered after the worker or client had been made: give it as a plugin, before."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"{self.kind}: too late, a worker or client was made with these hooks already"
+
 
 
 class WorkerBusy(GraphileError):

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from trio_graphile import Connection, Database, DatabaseOptions, Job, SweepReport, open_database
-from trio_graphile._database import claims, fleet, queue
+from trio_graphile._database import claims, fleet, queue, sweeps
 from trio_graphile._database.schema import migrate
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.outcomes import Returned
@@ -76,7 +76,7 @@ class Fleet:
         )
 
     async def sweep(self, rules: SweepOptions = RULES, *, dry_run: bool = False) -> SweepReport:
-        return await fleet.sweep(self.database, rules, dry_run=dry_run)
+        return await sweeps.sweep(self.database, rules, dry_run=dry_run)
 
     async def row(self, job_id: int) -> dict[str, object]:
         found = await self.database.fetch_row(
@@ -496,7 +496,7 @@ async def test_sweeps_at_the_same_time_recover_a_job_once_in_all(tables: Fleet) 
 async def test_a_sweep_gives_way_to_another_of_its_schema(tables: Fleet) -> None:
     await tables.beat("silent", "1 hour")
     async with tables.database.transaction() as connection:
-        assert await connection.fetch_value(fleet.TRY_LOCK_SWEEP)
+        assert await connection.fetch_value(sweeps.TRY_LOCK_SWEEP)
         assert await tables.sweep() == SweepReport()
         assert await tables.sweep(dry_run=True) == SweepReport(dry_run=True)
     assert await tables.sweep() == SweepReport(worker_ids=("silent",))
@@ -509,7 +509,7 @@ async def test_sweepers_of_rust_and_ours_keep_each_other_out(tables: Fleet) -> N
         assert await connection.fetch_value(rust)
         assert await tables.sweep() == SweepReport()
     async with tables.database.transaction() as connection:
-        assert await connection.fetch_value(fleet.TRY_LOCK_SWEEP)
+        assert await connection.fetch_value(sweeps.TRY_LOCK_SWEEP)
         assert not await tables.database.fetch_value(rust)
     assert (int.from_bytes(b"GWRS"), int.from_bytes(b"SWEP")) == (1196905043, 1398228304)
 
@@ -522,8 +522,8 @@ async def test_sweeps_of_two_schemas_do_not_keep_each_other_out(tables: Fleet, d
         assert await fleet.has_registry(other)
         await fleet.heartbeat(other, "silent")
         async with tables.database.transaction() as connection:
-            assert await connection.fetch_value(fleet.TRY_LOCK_SWEEP)
-            report = await fleet.sweep(other, SweepOptions(sweep_threshold=1e-6))
+            assert await connection.fetch_value(sweeps.TRY_LOCK_SWEEP)
+            report = await sweeps.sweep(other, SweepOptions(sweep_threshold=1e-6))
         assert report == SweepReport(worker_ids=("silent",))
         assert await fleet.list_active_workers(other, 60.0) == []
 
@@ -565,7 +565,7 @@ async def test_what_was_locked_for_over_four_hours_is_released_whoever_locked_it
     old = await tables.hold("pool-2", queue_name="'old'")
     await tables.age_locks("4 hours 1 minute", "pool-2")
     before = {job.id: await tables.row(job.id) for job in (young, old)}
-    report = await fleet.reset_stale_locks(tables.database)
+    report = await sweeps.reset_stale_locks(tables.database)
     assert (report.jobs, report.queues) == (1, 1)
     assert await tables.row(young.id) == before[young.id]
     stored = await tables.row(old.id)
@@ -574,7 +574,7 @@ async def test_what_was_locked_for_over_four_hours_is_released_whoever_locked_it
     assert stored["run_at"] > before[old.id]["run_at"]  # type: ignore[operator]
     assert stored["attempts"] == 1
     assert await tables.locked_queues() == {"young": "pool-1"}
-    report = await fleet.reset_stale_locks(tables.database)
+    report = await sweeps.reset_stale_locks(tables.database)
     assert (report.jobs, report.queues) == (0, 0)
 
 
@@ -585,11 +585,11 @@ async def test_old_queues_are_released_without_their_job_and_late_jobs_keep_thei
         update graphile_worker._private_jobs
         set locked_at = now(), run_at = now() + interval '1 day'
     """)
-    report = await fleet.reset_stale_locks(tables.database)
+    report = await sweeps.reset_stale_locks(tables.database)
     assert (report.jobs, report.queues) == (0, 1)
     later = (await tables.row(job.id))["run_at"]
     await tables.age_locks("5 hours")
-    assert (await fleet.reset_stale_locks(tables.database)).jobs == 1
+    assert (await sweeps.reset_stale_locks(tables.database)).jobs == 1
     assert (await tables.row(job.id))["run_at"] == later
 
 
@@ -600,6 +600,6 @@ async def test_releasing_an_old_lock_waits_for_nobody_and_revives_nothing(tables
     async with tables.database.transaction() as connection:
         await connection.execute("select from graphile_worker._private_jobs for update")
         with trio.fail_after(20):
-            assert (await fleet.reset_stale_locks(tables.database)).jobs == 0
-    assert (await fleet.reset_stale_locks(tables.database)).jobs == 1
+            assert (await sweeps.reset_stale_locks(tables.database)).jobs == 0
+    assert (await sweeps.reset_stale_locks(tables.database)).jobs == 1
     assert (await tables.row(replaced.id))["is_available"] is False

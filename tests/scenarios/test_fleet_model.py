@@ -39,7 +39,7 @@ from tests.scenarios.fleet_model import (
 )
 from tests.scenarios.portal import Portal
 from trio_graphile import Job, JobKeyMode, JobSpec
-from trio_graphile._database import cancellations, claims, fleet, manage, queue
+from trio_graphile._database import cancellations, claims, fleet, manage, queue, sweeps
 from trio_graphile._database.connection import Connection
 from trio_graphile._model.cancellation import CancelledJobs, CancelOutcome
 from trio_graphile._model.jobs import JobChange, NewJob
@@ -513,7 +513,7 @@ class FleetMachine(RuleBasedStateMachine):
     def sweep(self, delay: float, *, dry_run: bool) -> None:
         registered, others = self.model.dead()
         options = SweepOptions(sweep_threshold=SILENCE * 60.0, recovery_delay=delay)
-        report = self.run(fleet.sweep, self.database, options, dry_run=dry_run)
+        report = self.run(sweeps.sweep, self.database, options, dry_run=dry_run)
         assert set(report.worker_ids[: len(registered)]) == registered
         assert set(report.worker_ids[len(registered) :]) == others
         assert report.recovered_jobs == (0 if dry_run else self.model.sweep(delay))
@@ -521,7 +521,7 @@ class FleetMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.has_old_locks)
     @rule()
     def reset_stale_locks(self) -> None:
-        report = self.run(fleet.reset_stale_locks, self.session)
+        report = self.run(sweeps.reset_stale_locks, self.session)
         assert (report.jobs, report.queues) == self.model.reset()
 
     @precondition(lambda self: self.steps >= LATE and self.model.jobs)

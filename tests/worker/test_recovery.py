@@ -22,9 +22,11 @@ from trio_graphile import (
     Worker,
     WorkerOptions,
 )
-from trio_graphile._database import claims, fleet
+from trio_graphile._database import claims, fleet, sweeps
 from trio_graphile._model.recovery import ResetReport
 from trio_graphile._worker.recovery import Sweeper
+from trio_graphile.hooks._chains import NO_CHAINS
+from trio_graphile.hooks._recovery import Sweep, sweep
 
 HOUR = 3600.0
 
@@ -41,13 +43,13 @@ class Chores:
     at_once: int = 0
     most_at_once: int = 0
 
-    async def sweep(self) -> SweepReport:
+    async def sweep(self) -> Sweep:
         self.swept_at.append(trio.current_time() - self.began_at)
         await self._take_time()
         found = next(self.found)
         if isinstance(found, Exception):
             raise found
-        return found
+        return Sweep(found)
 
     async def reset(self) -> ResetReport:
         self.reset_at.append(trio.current_time() - self.began_at)
@@ -153,8 +155,8 @@ def make_sweeper(database: Database, *, orphan_threshold: float = 14_400.0) -> S
     )
     return Sweeper(
         options=options,
-        sweep=lambda: fleet.sweep(database, options),
-        reset=lambda: fleet.reset_stale_locks(database),
+        sweep=lambda: sweep(database, options, chains=NO_CHAINS, worker_id="sweeper"),
+        reset=lambda: sweeps.reset_stale_locks(database),
     )
 
 

@@ -48,6 +48,8 @@ class CronJob:
 
     entry: str
     new_job: NewJob
+    is_wanted: bool = True
+    """False adds nothing for this time of the entry, and nobody else does, either."""
 
 
 @attrs.frozen
@@ -65,9 +67,10 @@ SCHEDULE_CRON_JOBS = Statement("""
       select *
       from unnest(
         $3::text[], $4::text[], $5::text[], $6::text[], $7::integer[], $8::text[], $9::text[],
-        $10::integer[], $11::text[]
+        $10::integer[], $11::text[], $12::boolean[]
       ) with ordinality as specs(
-        entry, identifier, payload, queue_name, max_attempts, job_key, job_key_mode, priority, flags, number
+        entry, identifier, payload, queue_name, max_attempts, job_key, job_key_mode, priority, flags,
+        is_wanted, number
       )
       where $1::timestamptz <= now() + make_interval(secs => $2::float8)
     ),
@@ -85,6 +88,7 @@ SCHEDULE_CRON_JOBS = Statement("""
       select specs.*
       from specs
       join executed on executed.identifier = specs.entry
+      where specs.is_wanted
       order by specs.number
     ),
     added as (
@@ -108,7 +112,7 @@ SCHEDULE_CRON_JOBS = Statement("""
 """)
 # $1 the time, $2 how many seconds it may be ahead of the database's; then of each entry $3 its identifier and
 # of its job $4 the task, $5 payload, $6 queue, $7 maximum of attempts, $8 key, $9 mode, $10 priority, $11
-# flags as the text of an array.
+# flags as the text of an array, $12 whether it is added at all.
 # Whoever comes first wins: others wait for the rows of the entries, and then find that they are too late. The
 # rows are taken in the order of the crontab, as other programs take them, so nobody waits in a circle. One
 # call for each job, not add_jobs for all: entries may differ in their mode, and share a key.
@@ -135,6 +139,7 @@ async def schedule_cron_jobs(
         [spec.job_key_mode.value for spec in specs],
         [spec.priority for spec in specs],
         [None if spec.flags is None else array_literal(spec.flags) for spec in specs],
+        [job.is_wanted for job in jobs],
     )
     # No id: functions that are not ours may add nothing, when a worker takes the keyed job at this moment.
     added = {row["entry"]: row["id"] for row in rows if row["id"] is not None}

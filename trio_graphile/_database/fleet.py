@@ -1,31 +1,21 @@
-"""The workers of a queue among themselves: keeping locks fresh, showing life, taking jobs back from the dead.
+"""The workers of a queue among themselves: keeping locks fresh, and showing life.
 
-Locks are compared with the database's clock alone. `_private_workers` is shared with the Rust worker, the
-rules for its own kind included; workers of Node are known by their locks only.
+`_private_workers` is shared with the Rust worker, the rules for its own kind included; workers of Node are
+known by their locks only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import Protocol
 
 import attrs
 
-from trio_graphile._database.connection import Connection, Executor, Isolation
+from trio_graphile._database.connection import Executor
 from trio_graphile._database.queue import OURS, fences
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.json import decode, encode
-from trio_graphile._model.options import SweepOptions
-from trio_graphile._model.recovery import ActiveWorker, ResetReport, SilentWorker, SweepReport, dead_workers
-
-
-class Transactor(Protocol):
-    """What opens transactions: a `Connection`, or a `Database` that lends one."""
-
-    def transaction(self, isolation: Isolation | None = None) -> AbstractAsyncContextManager[Connection]: ...
-
+from trio_graphile._model.recovery import ActiveWorker
 
 # --- the leases of one worker -------------------------------------------------------------------
 
@@ -161,178 +151,3 @@ ADVERTISED_TASKS = Statement("""
 async def advertised_tasks(executor: Executor, stale_threshold: float) -> list[str]:
     """Return the tasks that workers which are not stale say they have."""
     return [row["identifier"] for row in await executor.fetch(ADVERTISED_TASKS, stale_threshold)]
-
-
-# --- taking jobs back ---------------------------------------------------------------------------
-
-TRY_LOCK_SWEEP = Statement("""
-    select pg_try_advisory_xact_lock(
-        hashtextextended($trio_graphile$trio_graphile sweep {schema}$trio_graphile$, 0)
-      )
-      and pg_try_advisory_xact_lock_shared(1196905043, 1398228304)
-""")
-# The second is the lock of Rust's sweepers, one for all schemas. Shared: theirs and ours keep each other out,
-# ours of different schemas do not.
-
-LOCK_SILENT_WORKERS = Statement("""
-    with silent as (
-      select workers.id as worker_id,
-        extract(epoch from now() - workers.last_heartbeat_at)::float8 as silent_for
-      from {schema}._private_workers as workers
-      where workers.last_heartbeat_at < now() - make_interval(secs => $1::float8)
-      for update skip locked
-    )
-    select silent.worker_id, true as is_registered, silent.silent_for,
-      exists (
-        select from {schema}._private_jobs as jobs
-        where jobs.locked_by = silent.worker_id
-          and jobs.flags ?| $2::text[]
-      ) as holds_resilient
-    from silent
-    order by silent.worker_id
-""")
-# $1 seconds, $2 resilient flags. The rows stay locked, so that no heartbeat comes between this look and what
-# follows from it; one that is coming just now has its row locked and is no silence.
-
-FIND_ORPHANS = Statement("""
-    with locks as (
-      select jobs.locked_by as worker_id, jobs.locked_at
-      from {schema}._private_jobs as jobs
-      where jobs.locked_at is not null
-      union all
-      select queues.locked_by, queues.locked_at
-      from {schema}._private_job_queues as queues
-      where queues.locked_at is not null
-    )
-    select locks.worker_id, false as is_registered,
-      extract(epoch from now() - max(locks.locked_at))::float8 as silent_for
-    from locks
-    where locks.worker_id is not null
-      and not exists (
-        select from {schema}._private_workers as workers
-        where workers.id = locks.worker_id
-      )
-    group by locks.worker_id
-    having max(locks.locked_at) < now() - make_interval(secs => $1::float8)
-    order by locks.worker_id
-""")  # $1 seconds. The newest lock decides: whoever still takes or renews locks lives.
-
-LOCK_JOBS_OF_DEAD = Statement("""
-    select jobs.id
-    from {schema}._private_jobs as jobs
-    where jobs.locked_by = any($1::text[])
-    order by jobs.id
-    for no key update skip locked
-""")  # $1 worker ids. What somebody has locked at this moment is left for the next sweep.
-
-RECOVER_JOBS = Statement("""
-    with recovered as (
-      update {schema}._private_jobs as jobs
-      set attempts = case
-          when jobs.key is null
-            and jobs.attempts >= jobs.max_attempts
-            and jobs.updated_at >= jobs.locked_at
-          then jobs.attempts
-          else greatest(jobs.attempts - 1, 0)
-        end,
-        run_at = greatest(jobs.run_at, now() + make_interval(secs => $2::float8)),
-        last_error = 'Job recovered after worker interruption',
-        locked_by = null,
-        locked_at = null,
-        updated_at = now()
-      where jobs.id = any($1::bigint[])
-      returning jobs.id
-    )
-    select count(*)
-    from recovered
-""")  # $1 job ids, $2 seconds. A detached job gets no attempt back: it would run again.
-
-FREE_QUEUES_OF_DEAD = Statement("""
-    with free as (
-      select queues.id
-      from {schema}._private_job_queues as queues
-      where queues.locked_by = any($1::text[])
-      for no key update skip locked
-    )
-    update {schema}._private_job_queues as queues
-    set locked_by = null, locked_at = null
-    from free
-    where queues.id = free.id
-""")  # $1 worker ids. Queues that are locked without a job, too.
-
-FORGET_DEAD = Statement("""
-    delete from {schema}._private_workers as workers
-    where workers.id = any($1::text[])
-      and not exists (
-        select from {schema}._private_jobs as jobs
-        where jobs.locked_by = workers.id
-      )
-      and not exists (
-        select from {schema}._private_job_queues as queues
-        where queues.locked_by = workers.id
-      )
-""")  # $1 worker ids. One whose locks could not all be taken is found by the next sweep.
-
-
-async def sweep(database: Transactor, options: SweepOptions, *, dry_run: bool = False) -> SweepReport:
-    """Find the workers that are dead and give their jobs back, all in one transaction.
-
-    Does nothing while another sweep of this schema is under way. A dry run only finds.
-    """
-    async with database.transaction("read_committed") as connection:
-        if not await connection.fetch_value(TRY_LOCK_SWEEP):
-            return SweepReport(dry_run=dry_run)
-        dead = dead_workers(await _silent_workers(connection, options), options)
-        if dry_run or not dead:
-            return SweepReport(worker_ids=dead, dry_run=dry_run)
-        job_ids = [row["id"] for row in await connection.fetch(LOCK_JOBS_OF_DEAD, dead)]
-        recovered = await connection.fetch_value(RECOVER_JOBS, job_ids, options.recovery_delay)
-        await connection.execute(FREE_QUEUES_OF_DEAD, dead)
-        await connection.execute(FORGET_DEAD, dead)
-    return SweepReport(worker_ids=dead, recovered_jobs=int(recovered))
-
-
-async def _silent_workers(connection: Connection, options: SweepOptions) -> list[SilentWorker]:
-    threshold, flags = options.sweep_threshold, options.resilient_flags
-    registered = await connection.fetch(LOCK_SILENT_WORKERS, threshold, flags)
-    orphans = await connection.fetch(FIND_ORPHANS, threshold)
-    return [SilentWorker(**row) for row in (*registered, *orphans)]
-
-
-RESET_STALE_LOCKS = Statement("""
-    with stale_jobs as (
-      select jobs.id
-      from {schema}._private_jobs as jobs
-      where jobs.locked_at < now() - interval '4 hours'
-      for no key update skip locked
-    ),
-    freed_jobs as (
-      update {schema}._private_jobs as jobs
-      set locked_by = null, locked_at = null, run_at = greatest(jobs.run_at, now())
-      from stale_jobs
-      where jobs.id = stale_jobs.id
-      returning jobs.id
-    ),
-    stale_queues as (
-      select queues.id
-      from {schema}._private_job_queues as queues
-      where queues.locked_at < now() - interval '4 hours'
-      for no key update skip locked
-    ),
-    freed_queues as (
-      update {schema}._private_job_queues as queues
-      set locked_by = null, locked_at = null
-      from stale_queues
-      where queues.id = stale_queues.id
-      returning queues.id
-    )
-    select
-      (select count(*) from freed_jobs) as jobs,
-      (select count(*) from freed_queues) as queues
-""")  # As Node does it: attempts, error and updated_at stay.
-
-
-async def reset_stale_locks(executor: Executor) -> ResetReport:
-    """Release what has been locked for over four hours, whoever locked it."""
-    [row] = await executor.fetch(RESET_STALE_LOCKS)
-    return ResetReport(**row)

@@ -250,6 +250,27 @@ def job_of_seconds(values: Sequence[Any]) -> Job:
     return job  # type: ignore[no-any-return]  # as above
 
 
+@attrs.frozen(kw_only=True)
+class SkippedJob:
+    """A job that was to be added with others, and that an interceptor left out."""
+
+    position: int
+    """Which of the jobs it was, from 0."""
+    identifier: str
+    """The identifier of its task."""
+    reason: str
+    """What the interceptor said."""
+
+
+class AddedJobs(list[Job]):
+    """The rows of jobs that were added together, in the order of the jobs."""
+
+    def __init__(self, jobs: Iterable[Job] = (), skipped: Iterable[SkippedJob] = ()) -> None:
+        super().__init__(jobs)
+        self.skipped: tuple[SkippedJob, ...] = tuple(skipped)
+        """The jobs that interceptors left out; they have no rows."""
+
+
 @attrs.frozen
 class ChangedJobs:
     """What became of the jobs that were to be completed, failed or rescheduled."""
@@ -284,6 +305,10 @@ class Addable(Protocol[PayloadT_contra]):
 
     def to_json(self, payload: PayloadT_contra) -> str:
         """Return the payload as JSON text. Raises `PayloadInvalid`."""
+        ...
+
+    def from_json(self, text: str) -> object:
+        """Return the payload in a JSON text. Raises `PayloadInvalid`."""
         ...
 
     def complete_spec(self, spec: JobSpec) -> JobSpec:

@@ -236,6 +236,17 @@ class CronOptions:
 
 
 @attrs.frozen(kw_only=True)
+class ObserverOptions:
+    """How observers of events are called. Durations are seconds. Of no effect without observers."""
+
+    timeout: float = attrs.field(default=5.0, validator=seconds(3600))
+    """How long one observer may take for one event; then it is cancelled. One that does not await cannot be,
+    and holds up the event loop: it is named in the log."""
+    queue_size: int = attrs.field(default=10_000, validator=whole_number(1, 10_000_000))
+    """How many events may wait for observers that are too slow; further ones are dropped, and counted."""
+
+
+@attrs.frozen(kw_only=True)
 class WorkerOptions:
     """How a worker runs. Durations are seconds. Raises `OptionInvalid`."""
 
@@ -260,6 +271,7 @@ class WorkerOptions:
     """None neither registers the worker nor looks for dead ones; its locks are kept all the same, and locks
     older than four hours are released."""
     shutdown: ShutdownOptions = attrs.field(factory=ShutdownOptions)
+    observers: ObserverOptions = attrs.field(factory=ObserverOptions)
 
     def __attrs_post_init__(self) -> None:
         delay = self.local_queue.refetch_delay

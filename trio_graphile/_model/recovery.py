@@ -50,6 +50,8 @@ class SweepReport:
     recovered_jobs: int = 0
     """How many jobs were given back; 0 in a dry run."""
     dry_run: bool = False
+    job_ids: tuple[int, ...] = attrs.field(default=(), eq=False, repr=False)
+    """Which jobs were given back."""
 
 
 @attrs.frozen(kw_only=True)

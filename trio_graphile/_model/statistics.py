@@ -1,7 +1,8 @@
-"""What a worker is doing, as a value."""
+"""What a worker is doing, and what waits in the queue, as values."""
 
 from __future__ import annotations
 
+import enum
 from typing import Any
 
 import attrs
@@ -20,13 +21,73 @@ class RunningJobStatistics:
     """What the handler has reported last (`JobContext.report`)."""
 
 
+class WorkerPhase(enum.Enum):
+    """How far a worker has come."""
+
+    NOT_RUNNING = "not running"
+    """It was not started yet, or has ended."""
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    """It takes no more jobs."""
+
+
+class ListenState(enum.Enum):
+    """Whether a worker hears of new jobs."""
+
+    OFF = "off"
+    """It does not want to: it polls, or runs what is due and ends."""
+    CONNECTING = "connecting"
+    LISTENING = "listening"
+    LOST = "lost"
+    """The session was lost, or could not be opened; the worker polls meanwhile."""
+
+
 @attrs.frozen(kw_only=True)
 class WorkerStatistics:
-    """What a worker is doing at this moment."""
+    """What a worker is doing at this moment. Durations are seconds."""
 
+    phase: WorkerPhase = WorkerPhase.NOT_RUNNING
     running: tuple[RunningJobStatistics, ...] = ()
     """The jobs whose handlers run, the oldest first."""
     held: int = 0
     """How many jobs its local queue holds."""
     unrecorded: int = 0
     """How many outcomes wait to be written."""
+    slots: int = 0
+    """How many jobs it can run at once."""
+    busy: int = 0
+    """How many of its slots have a job."""
+    heartbeat_age: float | None = None
+    """How long ago its lease was renewed last."""
+    lease_holds: bool = True
+    """Whether nobody may have taken its jobs: false if it could not renew its lease for too long."""
+    listen_state: ListenState = ListenState.OFF
+    claim_age: float | None = None
+    """How long ago a claim came back last, with jobs or without; None if none has."""
+    claim_pending: float = 0.0
+    """For how long the claim that is under way has been tried; 0 if none is."""
+    record_pending: float = 0.0
+    """For how long the record of outcomes that is under way has been tried; 0 if none is."""
+    loop_lag: float = 0.0
+    """How late the event loop came to what it was asked for last; it is asked twice a second."""
+    events_waiting: int = 0
+    """How many events wait for their observers."""
+    events_dropped: int = 0
+    """How many events nobody heard of, since too many waited."""
+
+
+@attrs.frozen(kw_only=True)
+class Backlog:
+    """How many jobs of a queue are in which state, whichever program handles them."""
+
+    ready: int
+    """They are due, and wait for a worker, or for another job of their named queue."""
+    scheduled: int
+    """They are due later; those that failed and are tried again are among them."""
+    running: int
+    """Some worker holds them."""
+    failed: int
+    """No attempt is left to them."""
+    oldest_ready: float | None = None
+    """For how long the one that waits longest has been due, in seconds; None if none waits."""

@@ -9,7 +9,7 @@ then; so the database refuses what is more than a minute ahead of its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -23,6 +23,14 @@ from trio_graphile._database.connection import Connection
 from trio_graphile._database.crontabs import CronJob, register_crontabs, schedule_cron_jobs
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.options import CronOptions
+from trio_graphile.hooks._event import Teller
+from trio_graphile.hooks._worker_events import (
+    CronFailed,
+    CronJobScheduled,
+    CronOverdue,
+    CronStarted,
+    CronTicked,
+)
 
 logger = logging.getLogger("trio_graphile.worker")
 
@@ -76,6 +84,10 @@ class CronTicker:
     _session: Callable[[], AbstractAsyncContextManager[Connection]]
     """Opens a session of our own for a moment: handlers may use up the pool, and all we need is one statement
     every now and then."""
+    _intercept: Callable[[Sequence[CronJob]], Awaitable[list[CronJob]]] | None = None
+    """Says which jobs are to be added, and with what payload, if anybody has a say in that."""
+    _teller: Teller | None = None
+    """Whom to tell of what is added, if anybody wants to know."""
     _done_before: datetime = attrs.field(
         init=False, default=attrs.Factory(lambda self: self._clock.now(), takes_self=True)
     )
@@ -100,6 +112,10 @@ class CronTicker:
                     delays = backoff_delays(first=_FIRST_PAUSE, cap=_LONGEST_PAUSE, factor=1.5)
                 delay = next(delays)
                 logger.warning("cron failed, next try in %.1f s: %s: %s", delay, type(error).__name__, error)
+                if self._teller is not None:
+                    self._teller.tell(
+                        CronFailed(worker_id=self._teller.worker_id, error=str(error), retry_in=delay)
+                    )
                 await trio.sleep(delay)
 
     async def _register(self) -> Plan:
@@ -113,6 +129,11 @@ class CronTicker:
             if record.last_execution is not None and record.last_execution > now + timedelta(seconds=_LATE):
                 until = record.last_execution.isoformat()
                 logger.warning("cron entry %s: somebody added its jobs up to %s already", identifier, until)
+        if self._teller is not None:
+            entries = tuple(item.identifier for item in self._items)
+            self._teller.tell(
+                CronStarted(worker_id=self._teller.worker_id, entries=entries, at=self._done_before)
+            )
         return backfill(self._items, known, self._done_before, self._options)
 
     async def _tick(self) -> None:
@@ -131,6 +152,8 @@ class CronTicker:
             plan = agenda.take(now, self._options)
             if plan.firings and (late := (now - plan.firings[0].at).total_seconds()) > _LATE:
                 logger.warning("cron is late by %.0f s: the machine slept, or its clock was set", late)
+                if self._teller is not None:
+                    self._teller.tell(CronOverdue(worker_id=self._teller.worker_id, late=late))
             await self._carry_out(plan)
 
     async def _carry_out(self, plan: Plan) -> None:
@@ -147,7 +170,18 @@ class CronTicker:
                     await self._fire(connection, firing)
 
     async def _fire(self, connection: Connection, firing: Firing) -> None:
+        if self._teller is not None:
+            self._teller.tell(
+                CronTicked(
+                    worker_id=self._teller.worker_id,
+                    at=firing.at,
+                    entries=firing.items,
+                    backfilled=firing.backfilled,
+                )
+            )
         jobs = _jobs_of(firing)
+        if self._intercept is not None:
+            jobs = await self._intercept(jobs)
         scheduled = await schedule_cron_jobs(connection, firing.at, jobs, tolerance=_TOLERANCE)
         ahead = (firing.at - scheduled.now).total_seconds()
         if ahead > _TOLERANCE:
@@ -155,6 +189,21 @@ class CronTicker:
         self._done_before = max(self._done_before, firing.at + INSTANT)
         for entry, job_id in scheduled.job_ids.items():
             logger.info("cron entry %s: added job %d for %s", entry, job_id, firing.at.isoformat())
+        if self._teller is not None:
+            self._tell_scheduled(self._teller, firing, scheduled.job_ids)
+
+    def _tell_scheduled(self, teller: Teller, firing: Firing, job_ids: Mapping[str, int]) -> None:
+        for item in firing.items:
+            if (job_id := job_ids.get(item.identifier)) is not None:
+                teller.tell(
+                    CronJobScheduled(
+                        worker_id=teller.worker_id,
+                        entry=item,
+                        at=firing.at,
+                        job_id=job_id,
+                        backfilled=firing.backfilled,
+                    )
+                )
 
 
 def _jobs_of(firing: Firing) -> list[CronJob]:

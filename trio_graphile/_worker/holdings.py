@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 import attrs
 import trio
 
-from trio_graphile._database import cancellations, claims, fleet, queue
+from trio_graphile._database import cancellations, claims, fleet, queue, sweeps
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
@@ -26,6 +26,8 @@ from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.recovery import ResetReport, SweepReport
 from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile.hooks._chains import Chains
+from trio_graphile.hooks._recovery import Sweep, sweep
 
 logger = logging.getLogger("trio_graphile.worker")
 
@@ -191,18 +193,18 @@ class Holdings:
         await queue.register_tasks(session, self.tasks.identifiers)
         return Renewed(asked, found)
 
-    async def sweep(self) -> SweepReport:
+    async def sweep(self, chains: Chains) -> Sweep:
         """Give back the jobs of workers that died. On a session of its own: handlers may use up the pool."""
         options = self.options.recovery
         if options is None:
-            return SweepReport()
+            return Sweep(SweepReport())
         async with self._own_session("recovery") as connection:
-            return await fleet.sweep(connection, options)
+            return await sweep(connection, options, chains=chains, worker_id=self.worker_id)
 
     async def release_old_locks(self) -> ResetReport:
         """Release what has been locked for hours, whoever locked it."""
         async with self._own_session("recovery") as connection:
-            return await fleet.reset_stale_locks(connection)
+            return await sweeps.reset_stale_locks(connection)
 
     async def leave(self) -> None:
         """Make sure that nothing is locked by us any more, and tell the others that we are gone."""

@@ -65,6 +65,10 @@ class Lease(Generic[RenewalT]):
     _ends_at: float = 0.0
     """When nothing may run any more if no renewal succeeds."""
     _expired: bool = False
+    renewed_at: float | None = None
+    """When the lease was renewed last, by the monotonic clock."""
+    loop_lag: float = 0.0
+    """How long the worker's event loop took to come to what it was asked for last, in seconds."""
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -138,6 +142,7 @@ class Lease(Generic[RenewalT]):
             logger.warning("renewing the lease failed, it ends in %.1f s: %r", left, error)
             return False
         self._note_renewal(began)  # not later: others count from what the database wrote
+        self.renewed_at = began
         self._tell(lambda: self._events.renewed(renewal))
         return True
 
@@ -158,7 +163,7 @@ class Lease(Generic[RenewalT]):
         while True:
             turned = trio.Event()
             asked_at = trio.current_time()
-            self._tell(partial(_answer, inside, turned))
+            self._tell(partial(self._answer, inside, turned, time.monotonic()))
             with trio.move_on_after(self._options.blocked_after):
                 await turned.wait()
             if not turned.is_set():
@@ -173,7 +178,8 @@ class Lease(Generic[RenewalT]):
         with contextlib.suppress(trio.RunFinishedError):  # then nobody is left to be told
             self._outside.run_sync_soon(what)
 
-
-def _answer(token: trio.lowlevel.TrioToken, turned: trio.Event) -> None:
-    with contextlib.suppress(trio.RunFinishedError):
-        token.run_sync_soon(turned.set)
+    def _answer(self, inside: trio.lowlevel.TrioToken, turned: trio.Event, asked_at: float) -> None:
+        """Say that the event loop turns; called in it."""
+        self.loop_lag = time.monotonic() - asked_at
+        with contextlib.suppress(trio.RunFinishedError):
+            inside.run_sync_soon(turned.set)

@@ -13,6 +13,9 @@ from trio_graphile._database.connection import Connection
 from trio_graphile._exceptions import ConnectionLost, DatabaseError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.json import decode
+from trio_graphile._model.statistics import ListenState
+from trio_graphile.hooks._event import Teller
+from trio_graphile.hooks._worker_events import ListenConnecting, ListenLost, ListenRestored
 
 logger = logging.getLogger("trio_graphile.worker")
 
@@ -40,22 +43,29 @@ class Listener:
     _echo_channel: str
     _echo_interval: float = _ECHO_INTERVAL
     _echo_patience: float = _ECHO_PATIENCE
+    _teller: Teller | None = None
+    """Whom to tell of the session, if anybody wants to know."""
+    state: ListenState = ListenState.CONNECTING
+    """Whether it listens at this moment."""
     _heard_echo: trio.Event = attrs.field(factory=trio.Event)
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled. Started once it listens, or has failed to for a first time."""
-        delays = backoff_delays(cap=_LONGEST_PAUSE)
+        delays, attempt = backoff_delays(cap=_LONGEST_PAUSE), 0
         while True:
+            attempt += 1
+            self._tell_connecting(attempt)
             try:
                 connection = await self._open()
                 try:
                     await self._subscribe(connection)
+                    self._note_restored()
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
                     self._on_jobs(1)  # whatever was added while nobody listened
                     self._on_cancellation()  # as above
-                    delays = backoff_delays(cap=_LONGEST_PAUSE)
+                    delays, attempt = backoff_delays(cap=_LONGEST_PAUSE), 0
                     await self._wait_deaf(connection)
                 finally:
                     await connection.aclose()
@@ -65,8 +75,23 @@ class Listener:
                 task_status.started()
                 task_status = trio.TASK_STATUS_IGNORED
                 delay = next(delays)
-                logger.warning("not listening, polling meanwhile; next try in %.1f s: %s", delay, error)
+                self._note_lost(error, delay)
                 await trio.sleep(delay)
+
+    def _tell_connecting(self, attempt: int) -> None:
+        if self._teller is not None:
+            self._teller.tell(ListenConnecting(worker_id=self._teller.worker_id, attempt=attempt))
+
+    def _note_restored(self) -> None:
+        self.state = ListenState.LISTENING
+        if self._teller is not None:
+            self._teller.tell(ListenRestored(worker_id=self._teller.worker_id))
+
+    def _note_lost(self, error: DatabaseError, delay: float) -> None:
+        self.state = ListenState.LOST
+        logger.warning("not listening, polling meanwhile; next try in %.1f s: %s", delay, error)
+        if self._teller is not None:
+            self._teller.tell(ListenLost(worker_id=self._teller.worker_id, error=str(error), retry_in=delay))
 
     async def _subscribe(self, connection: Connection) -> None:
         await connection.listen(JOBS_INSERT, self._hear_jobs)

@@ -32,9 +32,26 @@ from trio_graphile._model.local_queue import (
     refill_mark,
 )
 from trio_graphile._model.options import LocalQueueOptions, RefetchDelayOptions
+from trio_graphile.hooks._event import Event, Teller
+from trio_graphile.hooks._worker_events import (
+    ClaimFailed,
+    JobsClaimed,
+    LocalQueueModeChanged,
+    RefetchDelayAborted,
+    RefetchDelayExpired,
+    RefetchDelayStarted,
+)
 
 logger = logging.getLogger("trio_graphile.worker")
 
+CLAIM_EVENTS: tuple[type[Event], ...] = (
+    ClaimFailed,
+    JobsClaimed,
+    LocalQueueModeChanged,
+    RefetchDelayAborted,
+    RefetchDelayExpired,
+    RefetchDelayStarted,
+)
 _LONGEST_STRETCH = 0.0005
 """For how long slots may run brief jobs before they give way to others, in seconds."""
 _MOST_WAKING = 8
@@ -57,6 +74,8 @@ class LocalQueue:
     _lease_holds: Callable[[], bool]
     """Whether what we hold is still ours: not if the whole process was suspended for too long, say."""
     _options: LocalQueueOptions
+    _teller: Teller | None = None
+    """Whom to tell of claims and modes, if anybody wants to know."""
     _mode: Mode = Mode.STARTING
     _held: deque[Job] = attrs.field(factory=deque)
     _idle_slots: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
@@ -78,6 +97,10 @@ class LocalQueue:
     _giving_way: int = 0
     """How many slots let others have their turn, and take a job then."""
     _suspended: bool = False
+    claiming_since: float | None = None
+    """When the claim that is under way began, its repetitions included; None if none is."""
+    claimed_at: float | None = None
+    """When the last claim came back."""
     _reconcile_at: float = attrs.field(init=False)
     _refill_mark: int = attrs.field(init=False)
 
@@ -130,6 +153,8 @@ class LocalQueue:
         self._announced += jobs
         now = trio.current_time()
         if now >= self._delayed_until or self._announced >= self._enough_announced:
+            if self._teller is not None:
+                self._tell_end_of_delay(self._teller, now)
             self._claim_at = self._delayed_until = -math.inf
         else:
             self._claim_at = min(self._claim_at, self._delayed_until)
@@ -228,9 +253,21 @@ class LocalQueue:
         return 0
 
     async def _fill(self, limit: int) -> int:
+        began = self.claiming_since = trio.current_time()
+        if self._teller is not None:
+            self._tell_end_of_delay(self._teller, began)
         self._announced = 0
-        jobs = await self._claim_patiently(limit)
-        now = trio.current_time()
+        try:
+            jobs = await self._claim_patiently(limit)
+        finally:
+            self.claiming_since = None
+        now = self.claimed_at = trio.current_time()
+        if self._teller is not None:
+            self._teller.tell(
+                JobsClaimed(
+                    worker_id=self._teller.worker_id, count=len(jobs), limit=limit, duration=now - began
+                )
+            )
         for job in jobs:
             self._known[job.id] = job
         if jobs:
@@ -250,8 +287,33 @@ class LocalQueue:
         if delay is not None and came <= delay.threshold:
             self._delayed_until = now + delay.duration * random.uniform(0.5, 1.5)  # noqa: S311  # spreads a fleet
             self._enough_announced = _draw_abort_threshold(delay, self._options.size)
+            if self._teller is not None:
+                self._teller.tell(
+                    RefetchDelayStarted(
+                        worker_id=self._teller.worker_id,
+                        duration=self._delayed_until - now,
+                        threshold=delay.threshold,
+                        abort_threshold=self._enough_announced,
+                    )
+                )
         if self._announced:
             self.announce(0)
+
+    def _tell_end_of_delay(self, teller: Teller, now: float) -> None:
+        """Tell, once for each refetch delay, that it is over."""
+        if self._delayed_until == -math.inf:
+            return
+        if now >= self._delayed_until:
+            teller.tell(RefetchDelayExpired(worker_id=teller.worker_id))
+        else:
+            teller.tell(
+                RefetchDelayAborted(
+                    worker_id=teller.worker_id,
+                    count=self._announced,
+                    abort_threshold=self._enough_announced,
+                )
+            )
+        self._delayed_until = -math.inf
 
     async def _claim_patiently(self, limit: int) -> list[Job]:
         """Claim; wait out what passes. A claim that was lost on its way is given back before the next."""
@@ -268,6 +330,10 @@ class LocalQueue:
                     raise
                 lost = True
                 logger.warning("claiming failed, next try in %.1f s: %s", delay, error)
+                if self._teller is not None:
+                    self._teller.tell(
+                        ClaimFailed(worker_id=self._teller.worker_id, error=str(error), retry_in=delay)
+                    )
             await trio.sleep(delay)
         raise AssertionError("backoff_delays never ends")
 
@@ -300,8 +366,12 @@ class LocalQueue:
         self._happened(occasion)
 
     def _happened(self, occasion: Occasion) -> None:
-        self._mode = next_mode(self._mode, occasion)
+        old, self._mode = self._mode, next_mode(self._mode, occasion)
         self._woken.set()
+        if self._teller is not None and old is not self._mode:
+            self._teller.tell(
+                LocalQueueModeChanged(worker_id=self._teller.worker_id, old=old, new=self._mode)
+            )
 
 
 def _draw_abort_threshold(delay: RefetchDelayOptions, size: int) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from typing import Any, Generic, TypeVar, assert_never
 
 import attrs
@@ -94,8 +94,12 @@ class Outcomes:
     """Held by whoever claims, and while something is written for a second time."""
     _complete_delay: float = 0.0
     _fail_delay: float = 0.0
+    _on_certain: Callable[[Sequence[Outcome]], None] | None = None
+    """Called with outcomes that are written, or about which nothing is to be written, if anybody cares."""
     waiting: int = 0
     """How many outcomes are not written yet."""
+    writing_since: float | None = None
+    """When the write that is under way began, by Trio's clock; None if none is."""
     _refused: int = 0
     _lost: int = 0
     _settled: int = 0
@@ -154,10 +158,10 @@ class Outcomes:
                 self._wait(self._removed, outcome)
             case Settled(job):
                 self._settled += 1
-                self._end(job, freed_a_queue=job.queue_name is not None)
-            case Lost(job):
+                self._end(outcome, freed_a_queue=job.queue_name is not None)
+            case Lost():
                 self._lost += 1
-                self._end(job, freed_a_queue=False)  # whoever has the job has its queue
+                self._end(outcome, freed_a_queue=False)  # whoever has the job has its queue
             case _:
                 assert_never(outcome)
 
@@ -170,13 +174,16 @@ class Outcomes:
         waiting.forget(count)
         self.waiting -= count
 
-    def _end(self, job: Job, *, freed_a_queue: bool) -> None:
+    def _end(self, outcome: Settled | Lost, *, freed_a_queue: bool) -> None:
         """Take notice of the end of a job about which nothing is to be written."""
+        job = outcome.job
         if self._known.get(job.id) is job:  # as in `_settle`
             del self._known[job.id]
         self._in_doubt.discard(job.id)
         self._maybe_completed.discard(job.id)
         self._on_recorded(freed_a_queue)
+        if self._on_certain is not None:
+            self._on_certain([outcome])
 
     @property
     def is_full(self) -> bool:
@@ -219,7 +226,6 @@ class Outcomes:
         batch = waiting.outcomes[:size]
         if not batch:
             return
-        jobs = [outcome.job for outcome in batch]
         try:
             ours = await self._persist(waiting.record, batch)
         except StatementFailed as error:
@@ -232,7 +238,7 @@ class Outcomes:
                 await self._write(waiting, len(batch) - len(batch) // 2)
             return
         self._written_off(waiting, len(batch))
-        waiting.recorded += self._settle(jobs, ours, given_back=waiting is self._returned)
+        waiting.recorded += self._settle(batch, ours, given_back=waiting is self._returned)
 
     async def _write_substitute(
         self, waiting: Waiting[OutcomeT], outcome: OutcomeT, error: StatementFailed
@@ -246,7 +252,7 @@ class Outcomes:
         failure = Failed(job, refusal)
         ours = await self._persist(self._recording.fail, [failure])
         self._written_off(waiting, 1)
-        self._refused += self._settle([job], ours, given_back=False)
+        self._refused += self._settle([failure], ours, given_back=False)
 
     async def _persist(
         self, record: Callable[[Sequence[OutcomeT]], Awaitable[set[int]]], batch: Sequence[OutcomeT]
@@ -265,13 +271,18 @@ class Outcomes:
                 self._in_doubt.update(outcome.job.id for outcome in batch)
                 raise
 
-        return await persist(attempt, what="recording outcomes")
+        self.writing_since = trio.current_time()
+        try:
+            return await persist(attempt, what="recording outcomes")
+        finally:
+            self.writing_since = None
 
-    def _settle(self, jobs: Sequence[Job], ours: set[int], *, given_back: bool) -> int:
+    def _settle(self, batch: Sequence[Outcome], ours: set[int], *, given_back: bool) -> int:
         """Forget the jobs of a written batch; return how many were recorded.
 
         One in doubt that is not found now was written before.
         """
+        jobs = [outcome.job for outcome in batch]
         unfound = [job for job in jobs if job.id not in ours]
         lost = [job for job in unfound if job.id not in self._in_doubt]
         settled = [job for job in unfound if job.id in self._maybe_completed]
@@ -288,4 +299,13 @@ class Outcomes:
         self._settled += len(settled)
         self._written.set()
         self._on_recorded(given_back or any(job.queue_name is not None for job in jobs))
+        if self._on_certain is not None:
+            lost_ids, settled_ids = {job.id for job in lost}, {job.id for job in settled}
+            self._on_certain([_as_it_is(outcome, lost_ids, settled_ids) for outcome in batch])
         return len(jobs) - len(lost) - len(settled)
+
+
+def _as_it_is(outcome: Outcome, lost: Collection[int], settled: Collection[int]) -> Outcome:
+    """Return what a run has come to after all."""
+    job = outcome.job
+    return Lost(job) if job.id in lost else Settled(job) if job.id in settled else outcome

@@ -11,7 +11,11 @@ import trio
 
 from trio_graphile._exceptions import DatabaseError
 from trio_graphile._model.options import RecoveryOptions
-from trio_graphile._model.recovery import ResetReport, SweepReport
+from trio_graphile._model.recovery import ResetReport
+from trio_graphile.hooks._event import Teller
+from trio_graphile.hooks._job_events import InterruptReason, JobInterrupted
+from trio_graphile.hooks._recovery import Sweep
+from trio_graphile.hooks._worker_events import LocksReset, MaintenanceFailed, WorkersRecovered
 
 logger = logging.getLogger("trio_graphile.worker")
 
@@ -42,8 +46,10 @@ class Sweeper:
 
     _options: RecoveryOptions | None
     """None looks for no dead workers; old locks are released all the same."""
-    _sweep: Callable[[], Awaitable[SweepReport]]
+    _sweep: Callable[[], Awaitable[Sweep]]
     _reset: Callable[[], Awaitable[ResetReport]]
+    _teller: Teller | None = None
+    """Whom to tell of what was done, if anybody wants to know."""
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -62,6 +68,10 @@ class Sweeper:
                 if not error.transient:
                     raise
                 logger.warning("%s failed, to be tried again later: %s", chore.what, error)
+                if self._teller is not None:
+                    self._teller.tell(
+                        MaintenanceFailed(worker_id=self._teller.worker_id, what=chore.what, error=str(error))
+                    )
             chore.postpone()
 
     def _chores(self) -> list[_Chore]:
@@ -83,10 +93,31 @@ class Sweeper:
         return [resetting] if self._options is None else [sweeping, resetting]
 
     async def _recover_jobs(self) -> None:
-        report = await self._sweep()
-        if report.worker_ids:
-            workers = ", ".join(report.worker_ids)
-            logger.warning("gave back %d jobs of workers that are gone: %s", report.recovered_jobs, workers)
+        sweep = await self._sweep()
+        report = sweep.report
+        if not report.worker_ids:
+            return
+        workers = ", ".join(report.worker_ids)
+        logger.warning("gave back %d jobs of workers that are gone: %s", report.recovered_jobs, workers)
+        if self._teller is not None:
+            self._tell_recovery(self._teller, sweep)
+
+    def _tell_recovery(self, teller: Teller, sweep: Sweep) -> None:
+        for job in sweep.jobs:
+            teller.tell(
+                JobInterrupted(
+                    worker_id=teller.worker_id,
+                    job=job,
+                    reason=InterruptReason.WORKER_CRASHED,
+                    previous_worker_id=job.locked_by,
+                )
+            )
+        report = sweep.report
+        teller.tell(
+            WorkersRecovered(
+                worker_id=teller.worker_id, dead_worker_ids=report.worker_ids, jobs=report.recovered_jobs
+            )
+        )
 
     async def _release_old_locks(self) -> None:
         report = await self._reset()
@@ -95,6 +126,10 @@ class Sweeper:
                 "released %d jobs and %d queues that were locked for over four hours",
                 report.jobs,
                 report.queues,
+            )
+        if self._teller is not None:
+            self._teller.tell(
+                LocksReset(worker_id=self._teller.worker_id, jobs=report.jobs, queues=report.queues)
             )
 
 

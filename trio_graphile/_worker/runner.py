@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
@@ -11,39 +10,30 @@ import attrs
 import trio
 
 from trio_graphile._exceptions import JobLost, UnknownTask, leaves
-from trio_graphile._model.cancellation import CancelRequest, requested_outcome
-from trio_graphile._model.failures import Failure, Verdict, failure_of
+from trio_graphile._model.cancellation import CancelRequest
+from trio_graphile._model.failures import Failure, failure_of
 from trio_graphile._model.jobs import Job
-from trio_graphile._model.outcomes import (
-    Completed,
-    Failed,
-    Lost,
-    Outcome,
-    Removed,
-    Returned,
-    Settled,
-    Snoozed,
-)
+from trio_graphile._model.outcomes import Completed, Failed, Lost, Outcome, Settled
 from trio_graphile._model.statistics import RunningJobStatistics
 from trio_graphile._tasks.context import CURRENT_JOB, Completion, JobContext, JobNotes
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._tasks.task import Task
-from trio_graphile._worker.lanes import Call, End, Lanes
+from trio_graphile._worker.lanes import End, Ended
+from trio_graphile._worker.running import Interruption, RunningJob, log_failure
 
 logger = logging.getLogger("trio_graphile.worker")
 
 
-class Interruption(enum.Enum):
-    """Why a single running job is interrupted."""
+class Interceptor(Protocol):
+    """What has a say before and after a handler is called."""
 
-    LOST = "lost"
-    """The job is not ours any more: whatever comes of it cannot be recorded."""
-    REMOVED = "removed"
-    """The job was replaced or removed through its key, and its task wants to end then."""
-    FENCED = "fenced"
-    """Our lease is about to end, and others may take the job."""
-    CANCELLED = "cancelled"
-    """Somebody asked for it."""
+    def call(self, running: RunningJob) -> Awaitable[Ended]:
+        """Call the handler, unless it is not wanted, inside of the run's own scope. As `Lanes.call`."""
+        ...
+
+    async def judge(self, running: RunningJob, outcome: Outcome) -> Outcome:
+        """Return what a run comes to in the end. Raises nothing but cancellation."""
+        ...
 
 
 class ContextMaker(Protocol):
@@ -53,85 +43,23 @@ class ContextMaker(Protocol):
 
 
 @attrs.define(eq=False, kw_only=True)
-class RunningJob(Call):
-    """A job whose handler runs, and what may become of it."""
-
-    started_at: float
-    interruption: Interruption | None = None
-    request: CancelRequest | None = None
-    """What was asked for, if somebody did."""
-
-    def interrupt(self, interruption: Interruption) -> None:
-        """Interrupt the handler, unless it is interrupted already."""
-        if self.interruption is None:
-            self.interruption = interruption
-            self.scope.cancel()
-
-    def statistics(self) -> RunningJobStatistics:
-        """Say which job it is and how far it has come."""
-        return RunningJobStatistics(
-            job=self.job, seconds=trio.current_time() - self.started_at, progress=self.progress
-        )
-
-    @property
-    def spent_its_scope(self) -> bool:
-        """Whether nothing more may run in the scope: it is cancelled, or will be."""
-        return self.interruption is not None or self.task.options.timeout is not None
-
-    def interrupted(self) -> Outcome:
-        """Return what a run comes to that was interrupted: by us, by its timeout, or with the worker."""
-        timeout = self.task.options.timeout
-        match self.interruption:
-            case None if timeout is not None and self.scope.cancel_called:
-                failure = Failure(f"TimeoutError: the handler took longer than its timeout of {timeout:g} s")
-                _log_failure(self.job, failure, None)
-                return self.failed(failure)
-            case Interruption.LOST:
-                return Lost(self.job)
-            case Interruption.REMOVED:
-                return Removed(self.job)
-            case Interruption.CANCELLED:
-                return self.as_requested() or Returned(self.job, payload_json=self.payload_json)
-            case _:
-                return Returned(self.job, payload_json=self.payload_json)
-
-    def as_requested(self) -> Outcome | None:
-        """Return what was asked for, if somebody did."""
-        if self.request is None:
-            return None
-        return requested_outcome(self.job, self.request, self.payload_json)
-
-    def failed(self, failure: Failure) -> Outcome:
-        """Return what a run comes to whose handler failed."""
-        payload_json = self.payload_json if failure.payload_json is None else failure.payload_json
-        match failure.verdict:
-            case Verdict.SNOOZE:
-                return Snoozed(self.job, delay=failure.seconds, payload_json=payload_json)
-            case Verdict.RETRY_AFTER:
-                delay: float | None = failure.seconds
-            case _:
-                delay = self.task.options.retry_delay(self.job.attempts)
-        return Failed(
-            self.job,
-            failure.text,
-            delay=delay,
-            permanent=failure.verdict is Verdict.PERMANENT,
-            payload_json=payload_json,
-        )
-
-
-@attrs.define(eq=False, kw_only=True)
 class Runner:
     """Runs jobs, one per call and slot."""
 
     _tasks: TaskRegistry
-    _lanes: Lanes
+    _call: Callable[[RunningJob], Awaitable[Ended]]
+    """Calls the handler: in its lane, if nobody intercepts it."""
     _make_context: ContextMaker
     _record: Callable[[Outcome, bool], None]
     """Takes the outcome, and whether the handler may have completed the job itself. No checkpoint, so that no
     cancellation can come between."""
     _on_freed_queue: Callable[[], None]
     """Called when a handler has completed its job, and goes on: the next of its queue may run."""
+    _interceptor: Interceptor | None = None
+    _on_start: Callable[[Job], None] | None = None
+    """Called before the handler is, if anybody cares and nobody intercepts it."""
+    _on_end: Callable[[RunningJob], None] | None = None
+    """Called when a run is over, before its outcome is recorded, if anybody cares."""
     _running: dict[int, RunningJob] = attrs.field(factory=dict)
 
     @trio.lowlevel.enable_ki_protection
@@ -156,30 +84,37 @@ class Runner:
         try:
             task = self._tasks[job.task_identifier]
         except UnknownTask as error:
-            _log_failure(job, failure := failure_of(error), error)
+            log_failure(job, failure := failure_of(error), error)
             self._record(Failed(job, failure.text), False)  # noqa: FBT003  # said where it is declared
             return False
         running = self._prepare(task, job, scope)
         self._running[job.id] = running
         outcome: Outcome | None = None  # until we know better; a bare Cancelled passes straight through
         token = CURRENT_JOB.set(job)
+        if self._on_start is not None:
+            self._on_start(job)
         try:
-            end = await self._lanes.call(running)
-            outcome = Completed(job) if end is End.RETURNED else self._outcome(running, end)
-        except Exception as error:  # noqa: BLE001  # a handler may raise anything
-            outcome = self._raised(running, error)
-        except BaseExceptionGroup as group:
-            failure_group, rest = group.split(Exception)
-            if failure_group is not None:
-                outcome = self._raised(running, failure_group)
-            if rest is not None:
-                raise rest from None  # cancellation and KeyboardInterrupt are never ours to swallow
+            try:
+                end = await self._call(running)
+                outcome = Completed(job) if end is End.RETURNED else self._outcome(running, end)
+            except Exception as error:  # noqa: BLE001  # a handler may raise anything
+                outcome = self._raised(running, error)
+            except BaseExceptionGroup as group:
+                failure_group, rest = group.split(Exception)
+                if failure_group is not None:
+                    outcome = self._raised(running, failure_group)
+                if rest is not None:
+                    raise rest from None  # cancellation and KeyboardInterrupt are never ours to swallow
+            if self._interceptor is not None and outcome is not None:
+                outcome = await self._interceptor.judge(running, outcome)
         finally:
             CURRENT_JOB.reset(token)
             if self._running.get(job.id) is running:  # else it was taken from us and claimed by us again
                 del self._running[job.id]
             if outcome is None:
                 outcome = running.interrupted()
+            if self._on_end is not None:
+                self._on_end(running)
             if running.completion is Completion.NONE:
                 self._record(outcome, False)  # noqa: FBT003  # as above
             else:
@@ -187,8 +122,8 @@ class Runner:
         return running.spent_its_scope
 
     def _prepare(self, task: Task[Any], job: Job, scope: trio.CancelScope) -> RunningJob:  # noqa: TID251
-        if task.lane != "async":
-            scope = trio.CancelScope()  # noqa: TID251  # as above; such a lane enters it by itself
+        if task.lane != "async" or self._interceptor is not None:
+            scope = trio.CancelScope()  # noqa: TID251  # as above; whoever calls it enters it then
         running = RunningJob(task=task, job=job, scope=scope, started_at=trio.current_time())
         if task.wants_context:
             running.context = self._make_context(job, running, task.to_json)
@@ -210,7 +145,7 @@ class Runner:
     def _outcome(self, running: RunningJob, end: End | Failure) -> Outcome:
         """Return what a run comes to whose handler neither returned well nor raised."""
         if isinstance(end, Failure):
-            _log_failure(running.job, end, None)
+            log_failure(running.job, end, None)
             return running.as_requested() or running.failed(end)
         return running.interrupted()
 
@@ -226,7 +161,7 @@ class Runner:
         if running.completion is Completion.DONE:
             logger.error("job %d (%s) is completed; then", job.id, job.task_identifier, exc_info=error)
         else:
-            _log_failure(job, failure, error)
+            log_failure(job, failure, error)
         return running.as_requested() or running.failed(failure)
 
     # --- running jobs, from outside -------------------------------------------------------------
@@ -234,6 +169,11 @@ class Runner:
     def statistics(self) -> tuple[RunningJobStatistics, ...]:
         """Say which jobs run, the oldest first."""
         return tuple(running.statistics() for running in self._running.values())
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The jobs that run, the oldest first."""
+        return tuple(running.job for running in self._running.values())
 
     def lose(self, job: Job) -> None:
         """Interrupt the run of a job that is not ours any more."""
@@ -269,22 +209,3 @@ class Runner:
         running = self._running.get(job.id)
         if running is not None and running.job is job:
             yield running
-
-
-def _log_failure(job: Job, failure: Failure, error: BaseException | None) -> None:
-    fields = {"job_id": job.id, "task": job.task_identifier, "attempt": job.attempts}
-    if failure.verdict is Verdict.SNOOZE:
-        logger.info("job %d (%s) snoozes %g s", job.id, job.task_identifier, failure.seconds, extra=fields)
-        return
-    retried = job.attempts < job.max_attempts and failure.verdict is not Verdict.PERMANENT
-    logger.log(
-        logging.WARNING if retried else logging.ERROR,
-        "job %d (%s) failed, attempt %d of %d%s",
-        job.id,
-        job.task_identifier,
-        job.attempts,
-        job.max_attempts,
-        "" if error is not None else f": {failure.text}" + (f"\n{failure.trace}" if failure.trace else ""),
-        exc_info=error,
-        extra=fields,
-    )

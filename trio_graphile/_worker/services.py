@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -20,20 +21,30 @@ from trio_graphile._model.cancellation import CancelRequest, requested_outcome
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import LocalQueueOptions, WorkerOptions
 from trio_graphile._model.outcomes import Returned
-from trio_graphile._model.statistics import WorkerStatistics
+from trio_graphile._model.statistics import ListenState, WorkerPhase, WorkerStatistics
 from trio_graphile._tasks.context import JobContext, JobNotes
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.cancellations import Cancellations
 from trio_graphile._worker.cron_ticker import Clock, CronTicker
 from trio_graphile._worker.holdings import Holdings, Renewed
+from trio_graphile._worker.interception import Interception
+from trio_graphile._worker.job_events import ENDINGS, JobEvents
 from trio_graphile._worker.lanes import Lanes
 from trio_graphile._worker.lease import Lease
 from trio_graphile._worker.listener import Listener
-from trio_graphile._worker.local_queue import LocalQueue
+from trio_graphile._worker.local_queue import CLAIM_EVENTS, LocalQueue
+from trio_graphile._worker.observation import Observation
 from trio_graphile._worker.outcomes import Outcomes, Recording
 from trio_graphile._worker.places import describe_block
 from trio_graphile._worker.recovery import Sweeper
 from trio_graphile._worker.runner import ContextMaker, Runner
+from trio_graphile._worker.running import RunningJob
+from trio_graphile.hooks._additions import intercept_cron_jobs
+from trio_graphile.hooks._chains import Chains
+from trio_graphile.hooks._event import Teller
+from trio_graphile.hooks._job_events import JobStarted
+from trio_graphile.hooks._registry import Hooks
+from trio_graphile.hooks._worker_events import LeaseExpiring, LeaseRestored
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -45,6 +56,7 @@ class Services:
     options: WorkerOptions
     worker_id: str
     state: Any
+    hooks: Hooks
     crontab: Sequence[CronItem]
     clock: Clock
     drain: bool
@@ -53,6 +65,8 @@ class Services:
     """How long a statement or a thread may take to end after a cancellation, in seconds."""
     ending: trio.Event
     on_breaking_migration: Callable[[], None]
+    chains: Chains = attrs.field(init=False)
+    observation: Observation = attrs.field(init=False)
     holdings: Holdings = attrs.field(init=False)
     outcomes: Outcomes = attrs.field(init=False)
     local_queue: LocalQueue = attrs.field(init=False)
@@ -60,9 +74,16 @@ class Services:
     runner: Runner = attrs.field(init=False)
     cancellations: Cancellations = attrs.field(init=False)
     lease: Lease[Renewed] = attrs.field(init=False)
+    _listener: Listener | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
         options = self.options
+        self.chains = Chains.of(self.hooks)
+        self.observation = Observation(
+            worker_id=self.worker_id, chains=self.chains, options=options.observers
+        )
+        ending_teller = self.observation.teller(*ENDINGS)
+        job_events = None if ending_teller is None else JobEvents(ending_teller)
         self.holdings = Holdings(self.database, self.tasks, options, self.worker_id, self.patience)
         self.outcomes = Outcomes(
             recording=self._recording(),
@@ -71,6 +92,7 @@ class Services:
             no_claim=self.holdings.claim_lock,
             complete_delay=options.complete_delay,
             fail_delay=options.fail_delay,
+            on_certain=None if job_events is None else job_events.recorded,
         )
         self.lease = Lease(
             database=self.database,
@@ -89,27 +111,36 @@ class Services:
             ending=self.ending,
             lease_holds=self.lease.holds,
             options=_without_delay(options.local_queue) if self.drain else options.local_queue,
+            teller=self.observation.teller(*CLAIM_EVENTS),
         )
         self.lanes = Lanes(
             patience=self.patience,
             threads=trio.CapacityLimiter(options.concurrency),
             process_options=options.processes,
         )
-        self.runner = Runner(
-            tasks=self.tasks,
-            lanes=self.lanes,
-            make_context=self._context_maker(),
-            record=self.outcomes.put,
-            on_freed_queue=partial(self._after_record, True),  # noqa: FBT003  # said where it is declared
-        )
+        self.runner = self._make_runner(None if job_events is None else job_events.remember)
         self.cancellations = self._make_cancellations()
 
-    def statistics(self) -> WorkerStatistics:
+    def statistics(self, phase: WorkerPhase) -> WorkerStatistics:
         """Say what is going on."""
+        running, now, lease = self.runner.statistics(), trio.current_time(), self.lease
+        queue, outcomes = self.local_queue, self.outcomes
         return WorkerStatistics(
-            running=self.runner.statistics(),
-            held=self.local_queue.held,
-            unrecorded=self.outcomes.waiting,
+            phase=phase,
+            running=running,
+            held=queue.held,
+            unrecorded=outcomes.waiting,
+            slots=self.options.concurrency,
+            busy=len(running),
+            heartbeat_age=None if lease.renewed_at is None else time.monotonic() - lease.renewed_at,
+            lease_holds=phase is WorkerPhase.STARTING or lease.holds(),
+            listen_state=ListenState.OFF if self._listener is None else self._listener.state,
+            claim_age=None if queue.claimed_at is None else now - queue.claimed_at,
+            claim_pending=0.0 if queue.claiming_since is None else now - queue.claiming_since,
+            record_pending=0.0 if outcomes.writing_since is None else now - outcomes.writing_since,
+            loop_lag=lease.loop_lag,
+            events_waiting=self.observation.waiting,
+            events_dropped=self.observation.dropped,
         )
 
     def _cancel_job(self, job: Job, request: CancelRequest) -> None:
@@ -133,10 +164,12 @@ class Services:
         """Run nothing any more: others may take our jobs soon."""
         self.local_queue.suspend()
         self.runner.fence()
+        self.observation.tell(LeaseExpiring(worker_id=self.worker_id))
 
     def restored(self) -> None:
         """Claim again."""
         self.local_queue.resume()
+        self.observation.tell(LeaseRestored(worker_id=self.worker_id))
 
     # --- how the services are made --------------------------------------------------------------
 
@@ -149,8 +182,26 @@ class Services:
             remove=lambda removed: queue.complete_jobs(session, worker_id, [o.job for o in removed]),
         )
 
+    def _make_runner(self, on_end: Callable[[RunningJob], None] | None) -> Runner:
+        teller = self.observation.teller(JobStarted)
+        on_start = None if teller is None else partial(_tell_start, teller)
+        interception = Interception(
+            chains=self.chains, worker_id=self.worker_id, call=self.lanes.call, on_start=on_start
+        )
+        is_intercepted = self.chains.touches_runs
+        return Runner(
+            tasks=self.tasks,
+            call=interception.call if is_intercepted else self.lanes.call,
+            make_context=self._context_maker(),
+            record=self.outcomes.put,
+            on_freed_queue=partial(self._after_record, True),  # noqa: FBT003  # said where it is declared
+            interceptor=interception if is_intercepted else None,
+            on_start=None if is_intercepted else on_start,
+            on_end=on_end,
+        )
+
     def _context_maker(self) -> ContextMaker:
-        client = Client(self.database, self.tasks)
+        client = Client(self.database, self.tasks, plugins=[self.hooks])
 
         def make(job: Job, notes: JobNotes, to_json: Callable[[Any], str]) -> JobContext:
             return JobContext(
@@ -179,14 +230,16 @@ class Services:
 
     def listener(self) -> Listener:
         """Return what hears that jobs were added."""
-        return Listener(
+        self._listener = Listener(
             open=self._listening_session,
             on_jobs=self.local_queue.announce,
             on_breaking_migration=self.on_breaking_migration,
             on_cancellation=self.cancellations.nudge,
             cancel_channel=f"{CANCEL_CHANNEL}{self.worker_id}",
             echo_channel=f"trio_graphile:echo:{self.worker_id}",
+            teller=self.observation,
         )
+        return self._listener
 
     async def _listening_session(self) -> Connection:
         return await self.database.open_session("listen", cancel_patience=self.holdings.patience)
@@ -194,7 +247,12 @@ class Services:
     def cron_ticker(self) -> CronTicker:
         """Return what adds the jobs of the crontab."""
         return CronTicker(
-            items=self.crontab, options=self.options.cron, clock=self.clock, session=self._cron_session
+            items=self.crontab,
+            options=self.options.cron,
+            clock=self.clock,
+            session=self._cron_session,
+            intercept=partial(intercept_cron_jobs, self.chains) if self.chains.before_job_schedule else None,
+            teller=self.observation,
         )
 
     @contextlib.asynccontextmanager
@@ -207,8 +265,9 @@ class Services:
         """Return what looks for dead workers."""
         return Sweeper(
             options=self.options.recovery if self.holdings.registered else None,
-            sweep=self.holdings.sweep,
+            sweep=partial(self.holdings.sweep, self.chains),
             reset=self.holdings.release_old_locks,
+            teller=self.observation,
         )
 
     def _after_record(self, freed_something: bool) -> None:  # noqa: FBT001  # a callback with one meaning
@@ -218,3 +277,7 @@ class Services:
 
 def _without_delay(options: LocalQueueOptions) -> LocalQueueOptions:
     return attrs.evolve(options, refetch_delay=None)  # a drain does not wait for more to come
+
+
+def _tell_start(teller: Teller, job: Job) -> None:
+    teller.tell(JobStarted(worker_id=teller.worker_id, job=job))

@@ -6,11 +6,13 @@ import contextlib
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
 import trio
 
+from trio_graphile._client import Client
 from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import Database
 from trio_graphile._database.session import persist
@@ -21,23 +23,37 @@ from trio_graphile._exceptions import (
     WorkerCrashed,
     leaves,
 )
+from trio_graphile._model.failures import describe_error
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._model.recovery import WORKER_ID_PREFIX
-from trio_graphile._model.statistics import WorkerStatistics
+from trio_graphile._model.statistics import Backlog, WorkerPhase, WorkerStatistics
 from trio_graphile._tasks.cron import fit_crontab
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.cron_ticker import Clock, SystemClock
 from trio_graphile._worker.services import Services
+from trio_graphile.hooks._event import Event
+from trio_graphile.hooks._job_events import JobTaken
+from trio_graphile.hooks._registry import Hooks, Plugin, hooks_of
+from trio_graphile.hooks._worker_events import (
+    GracePeriodOver,
+    ShutdownForced,
+    ShutdownStarted,
+    WorkerEnded,
+    WorkerStarted,
+    WorkerStarting,
+)
 
 logger = logging.getLogger("trio_graphile.worker")
 
 # Of flush_timeout, in this order: a statement or a thread at a cancellation, idle processes, the flush, and
-# once more the first, for the flush's own last statement.
+# once more the first, for the flush's own last statement. Observers, if there are any, take theirs from the
+# flush.
 _PATIENCE_SHARE = 0.2
 _CLOSING_SHARE = 0.1
 _FLUSH_SHARE = 0.5
+_OBSERVERS_SHARE = 0.1
 
 
 @attrs.define(eq=False)
@@ -57,14 +73,19 @@ class Worker:
     """Recurring jobs, which `run` adds when they are due. Raises `CrontabInvalid`."""
     clock: Clock = attrs.field(factory=SystemClock, kw_only=True, repr=False)
     """What says when that is; tests have one of their own."""
+    plugins: Sequence[Plugin] = attrs.field(default=(), kw_only=True)
+    """Observers of what happens and interceptors, for this worker and for what its handlers add. A client
+    that is to intercept what it adds needs them, too."""
     worker_id: str = attrs.field(init=False, factory=lambda: f"{WORKER_ID_PREFIX}{os.urandom(9).hex()}")
     """What stands in `locked_by` of the rows that this worker holds."""
     _run: _Run | None = attrs.field(init=False, default=None, repr=False)
     _stopping: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
     _ended: trio.Event = attrs.field(init=False, factory=trio.Event, repr=False)
+    _hooks: Hooks = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
         self.crontab = fit_crontab(self.crontab, self.tasks)
+        self._hooks = hooks_of(self.plugins, worker=self)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> ShutdownReport:
         """Run jobs until stopped or cancelled; a report says what became of them.
@@ -101,11 +122,15 @@ class Worker:
         self._stopping.set()
         if self._run is not None:
             self._run.end(StopCause.CANCELLED)
-            self._run.interrupt()
+            self._run.force()
 
     def statistics(self) -> WorkerStatistics:
         """Say what the worker is doing; nothing, if it does not run."""
         return WorkerStatistics() if self._run is None else self._run.statistics()
+
+    async def backlog(self) -> Backlog:
+        """Count the jobs of the whole queue by state. Raises as `Client.backlog`, and costs as much."""
+        return await Client(self.database).backlog()
 
     async def wait_stopping(self) -> None:
         """Wait until `stop` or `cancel` was called."""
@@ -139,6 +164,7 @@ class _Run:
     """Cancels the handlers, once there are any."""
     _ending: trio.Event = attrs.field(init=False, factory=trio.Event)
     _ending_at: float = attrs.field(init=False, default=0.0)
+    _has_started: bool = attrs.field(init=False, default=False)
     _cause: StopCause = attrs.field(init=False, default=StopCause.CANCELLED)
     _services: Services = attrs.field(init=False)
 
@@ -150,6 +176,7 @@ class _Run:
             options=worker.options,
             worker_id=worker.worker_id,
             state=worker.state,
+            hooks=worker._hooks,  # noqa: SLF001  # this is the worker, too
             crontab=worker.crontab,
             clock=worker.clock,
             drain=self._drain,
@@ -160,7 +187,9 @@ class _Run:
 
     def statistics(self) -> WorkerStatistics:
         """Say what is going on."""
-        return self._services.statistics()
+        if self._ending.is_set():
+            return self._services.statistics(WorkerPhase.STOPPING)
+        return self._services.statistics(WorkerPhase.RUNNING if self._has_started else WorkerPhase.STARTING)
 
     def end(self, cause: StopCause) -> None:
         """Begin to end, for the first cause that is given."""
@@ -168,9 +197,46 @@ class _Run:
             self._cause = cause
             self._ending.set()
 
+    def force(self) -> None:
+        """Interrupt the handlers."""
+        self._tell(ShutdownForced(worker_id=self.worker.worker_id, running=self._services.runner.jobs))
+        self.interrupt()
+
+    def _tell(self, event: Event) -> None:
+        self._services.observation.tell(event)
+
     @trio.lowlevel.enable_ki_protection
     async def serve(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
-        """Run from start to end; what it raises is one exception, or a cancellation."""
+        """Run from start to end, and tell observers; what it raises is one exception, or a cancellation."""
+        limit = self.worker.options.shutdown.flush_timeout * _OBSERVERS_SHARE
+        return await self._services.observation.run_beside(
+            partial(self._serve_and_tell, task_status), limit=limit
+        )
+
+    async def _serve_and_tell(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
+        worker = self.worker
+        self._tell(
+            WorkerStarting(
+                worker_id=worker.worker_id,
+                schema=worker.database.schema,
+                concurrency=worker.options.concurrency,
+                tasks=tuple(worker.tasks.identifiers),
+            )
+        )
+        end = WorkerEnded(worker_id=worker.worker_id, cause=StopCause.CANCELLED, report=None)
+        try:
+            report = await self._serve(task_status)
+            end = attrs.evolve(end, cause=report.cause, report=report)
+        except (trio.Cancelled, BaseExceptionGroup):  # `_serve` raises no groups but of cancellations
+            raise
+        except BaseException as error:
+            end = attrs.evolve(end, cause=None, error=describe_error(error))
+            raise
+        finally:
+            self._tell(end)
+        return report
+
+    async def _serve(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
         services = self._services
         services.lanes.prepare(self.worker.tasks)
         try:
@@ -211,15 +277,16 @@ class _Run:
                         recording.start_soon(services.cancellations.run, name="cancellations")
                     async with services.lanes.open(closing_timeout), trio.open_nursery() as handling:
                         self.interrupt = handling.cancel_scope.cancel
+                        take = self._take_and_tell if services.observation.teller(JobTaken) else self._take
                         for number in range(options.concurrency):
-                            handling.start_soon(services.runner.run_all, self._take, name=f"slot {number}")
+                            handling.start_soon(services.runner.run_all, take, name=f"slot {number}")
                         async with trio.open_nursery() as intake:
                             await self._start_intake(intake)
                             task_status.started()
                             await self._ending.wait()
-                            self._ending_at = trio.current_time()
+                            self._note_ending()
                             intake.cancel_scope.cancel()
-                        handling.cancel_scope.deadline = self._ending_at + options.shutdown.grace_period
+                        recording.start_soon(self._end_grace_period, name="grace period")
                     recording.cancel_scope.cancel()
             finally:
                 try:
@@ -231,13 +298,43 @@ class _Run:
     async def _start_intake(self, intake: trio.Nursery) -> None:
         """Start what brings jobs, in the given nursery."""
         if self._drain:
+            self._note_started()
             intake.start_soon(self._drain_queue, name="local queue")
             return
         if self.worker.options.notifications:
             await intake.start(self._services.listener().run, name="listener")
+        self._note_started()
         await intake.start(self._services.local_queue.run, name="local queue")
         if self.worker.crontab:
             await intake.start(self._services.cron_ticker().run, name="cron ticker")
+
+    def _note_started(self) -> None:
+        self._has_started = True
+        self._tell(WorkerStarted(worker_id=self.worker.worker_id))
+
+    def _note_ending(self) -> None:
+        self._ending_at = trio.current_time()
+        self._tell(
+            ShutdownStarted(
+                worker_id=self.worker.worker_id,
+                cause=self._cause,
+                running=self._services.runner.jobs,
+                grace_period=self.worker.options.shutdown.grace_period,
+            )
+        )
+
+    async def _end_grace_period(self) -> None:
+        """Interrupt what still runs when its time is over."""
+        await trio.sleep_until(self._ending_at + self.worker.options.shutdown.grace_period)
+        if running := self._services.runner.jobs:
+            self._tell(GracePeriodOver(worker_id=self.worker.worker_id, running=running))
+        self.interrupt()
+
+    async def _take_and_tell(self) -> Job | None:
+        job = await self._take()
+        if job is not None:
+            self._tell(JobTaken(worker_id=self.worker.worker_id, job=job))
+        return job
 
     def _take(self) -> Awaitable[Job | None]:
         """Wait for the next job of a slot; None once no more will come."""
@@ -256,7 +353,8 @@ class _Run:
         """Write the last outcomes and make sure that nothing is left: the only words after the last job's."""
         services = self._services
         reason: object = "the database did not answer in time"
-        limit = self.worker.options.shutdown.flush_timeout * _FLUSH_SHARE
+        share = _FLUSH_SHARE - (_OBSERVERS_SHARE if services.chains.has_observers else 0.0)
+        limit = self.worker.options.shutdown.flush_timeout * share
         with trio.move_on_after(limit, shield=True):
             try:
                 await services.outcomes.flush()

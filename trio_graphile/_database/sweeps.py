@@ -1,0 +1,277 @@
+"""Sweeps: taking jobs back from workers that died, and releasing locks that nobody can still want.
+
+Locks are compared with the database's clock alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Protocol
+
+import attrs
+
+from trio_graphile._database.connection import Connection, Executor, Isolation
+from trio_graphile._database.queue import job_from_row
+from trio_graphile._database.statement import Statement
+from trio_graphile._model.jobs import Job
+from trio_graphile._model.options import SweepOptions
+from trio_graphile._model.recovery import ResetReport, SilentWorker, SweepReport, dead_workers
+
+
+class Transactor(Protocol):
+    """What opens transactions: a `Connection`, or a `Database` that lends one."""
+
+    def transaction(self, isolation: Isolation | None = None) -> AbstractAsyncContextManager[Connection]: ...
+
+
+TRY_LOCK_SWEEP = Statement("""
+    select pg_try_advisory_xact_lock(
+        hashtextextended($trio_graphile$trio_graphile sweep {schema}$trio_graphile$, 0)
+      )
+      and pg_try_advisory_xact_lock_shared(1196905043, 1398228304)
+""")
+# The second is the lock of Rust's sweepers, one for all schemas. Shared: theirs and ours keep each other out,
+# ours of different schemas do not.
+
+LOCK_SILENT_WORKERS = Statement("""
+    with silent as (
+      select workers.id as worker_id,
+        extract(epoch from now() - workers.last_heartbeat_at)::float8 as silent_for
+      from {schema}._private_workers as workers
+      where workers.last_heartbeat_at < now() - make_interval(secs => $1::float8)
+      for update skip locked
+    )
+    select silent.worker_id, true as is_registered, silent.silent_for,
+      exists (
+        select from {schema}._private_jobs as jobs
+        where jobs.locked_by = silent.worker_id
+          and jobs.flags ?| $2::text[]
+      ) as holds_resilient
+    from silent
+    order by silent.worker_id
+""")
+# $1 seconds, $2 resilient flags. The rows stay locked, so that no heartbeat comes between this look and what
+# follows from it; one that is coming just now has its row locked and is no silence.
+
+FIND_ORPHANS = Statement("""
+    with locks as (
+      select jobs.locked_by as worker_id, jobs.locked_at
+      from {schema}._private_jobs as jobs
+      where jobs.locked_at is not null
+      union all
+      select queues.locked_by, queues.locked_at
+      from {schema}._private_job_queues as queues
+      where queues.locked_at is not null
+    )
+    select locks.worker_id, false as is_registered,
+      extract(epoch from now() - max(locks.locked_at))::float8 as silent_for
+    from locks
+    where locks.worker_id is not null
+      and not exists (
+        select from {schema}._private_workers as workers
+        where workers.id = locks.worker_id
+      )
+    group by locks.worker_id
+    having max(locks.locked_at) < now() - make_interval(secs => $1::float8)
+    order by locks.worker_id
+""")  # $1 seconds. The newest lock decides: whoever still takes or renews locks lives.
+
+LOCK_JOBS_OF_DEAD = Statement("""
+    select jobs.id, jobs.attempts, jobs.locked_by
+    from {schema}._private_jobs as jobs
+    where jobs.locked_by = any($1::text[])
+    order by jobs.id
+    for no key update skip locked
+""")  # $1 worker ids. What somebody has locked at this moment is left for the next sweep.
+
+RECOVER_JOBS = Statement("""
+    update {schema}._private_jobs as jobs
+    set attempts = case
+        when jobs.key is null
+          and jobs.attempts >= jobs.max_attempts
+          and jobs.updated_at >= jobs.locked_at
+        then jobs.attempts
+        when decided.fails
+        then jobs.attempts
+        else coalesce(decided.attempts, greatest(jobs.attempts - 1, 0))
+      end,
+      run_at = case
+        when decided.fails
+        then greatest(now(), jobs.run_at) + exp(least(jobs.attempts, 10)) * interval '1 second'
+        else coalesce(decided.run_at, greatest(jobs.run_at, now() + make_interval(secs => $2::float8)))
+      end,
+      last_error = case
+        when decided.fails
+        then 'WorkerCrashed'
+        else 'Job recovered after worker interruption'
+      end,
+      locked_by = null,
+      locked_at = null,
+      updated_at = now()
+    from unnest($1::bigint[]) as dead(id)
+    left join unnest($3::bigint[], $4::boolean[], $5::timestamptz[], $6::smallint[])
+      as decided(id, fails, run_at, attempts) on decided.id = dead.id
+    where jobs.id = dead.id
+    returning jobs.id
+""")
+# $1 job ids, $2 seconds, then those about which somebody has decided: $3 their ids, $4 whether they have
+# failed, $5 when they run and $6 how many attempts count as used, null for as ever.
+# A detached job gets no attempt back: it would run again.
+
+FREE_QUEUES_OF_DEAD = Statement("""
+    with free as (
+      select queues.id
+      from {schema}._private_job_queues as queues
+      where queues.locked_by = any($1::text[])
+        and not exists (
+          select from {schema}._private_jobs as jobs
+          where jobs.job_queue_id = queues.id
+            and jobs.id = any($2::bigint[])
+            and jobs.locked_by = queues.locked_by
+        )
+      for no key update skip locked
+    )
+    update {schema}._private_job_queues as queues
+    set locked_by = null, locked_at = null
+    from free
+    where queues.id = free.id
+""")  # $1 worker ids, $2 jobs that stay locked. Queues that are locked without a job, too.
+
+FORGET_DEAD = Statement("""
+    delete from {schema}._private_workers as workers
+    where workers.id = any($1::text[])
+      and not exists (
+        select from {schema}._private_jobs as jobs
+        where jobs.locked_by = workers.id
+      )
+      and not exists (
+        select from {schema}._private_job_queues as queues
+        where queues.locked_by = workers.id
+      )
+""")  # $1 worker ids. One whose locks could not all be taken is found by the next sweep.
+
+
+@attrs.frozen(kw_only=True)
+class RecoveryDecision:
+    """What is to become of one job of a dead worker."""
+
+    job: Job
+    """As it was claimed: one that was claimed anew meanwhile is not meant."""
+    skip: bool = False
+    """Whether it stays locked."""
+    fails: bool = False
+    """Whether its run counts as failed."""
+    run_at: datetime | None = None
+    attempts: int | None = None
+
+
+async def sweep(
+    database: Transactor,
+    options: SweepOptions,
+    *,
+    dry_run: bool = False,
+    decisions: Sequence[RecoveryDecision] = (),
+) -> SweepReport:
+    """Find the workers that are dead and give their jobs back, all in one transaction.
+
+    Does nothing while another sweep of this schema is under way. A dry run only finds.
+    """
+    async with database.transaction("read_committed") as connection:
+        if not await connection.fetch_value(TRY_LOCK_SWEEP):
+            return SweepReport(dry_run=dry_run)
+        dead = dead_workers(await _silent_workers(connection, options), options)
+        if dry_run or not dead:
+            return SweepReport(worker_ids=dead, dry_run=dry_run)
+        recovered = await _recover(connection, dead, options.recovery_delay, decisions)
+        await connection.execute(FORGET_DEAD, dead)
+    return SweepReport(worker_ids=dead, recovered_jobs=len(recovered), job_ids=recovered)
+
+
+async def _recover(
+    connection: Connection, dead: Sequence[str], delay: float, decisions: Sequence[RecoveryDecision]
+) -> tuple[int, ...]:
+    """Give the jobs of dead workers back, and their queues; return which jobs."""
+    rows = await connection.fetch(LOCK_JOBS_OF_DEAD, dead)
+    found = {(row["id"], row["attempts"], row["locked_by"]) for row in rows}
+    valid = [d for d in decisions if (d.job.id, d.job.attempts, d.job.locked_by) in found]
+    skipped = [decision.job.id for decision in valid if decision.skip]
+    decided = [decision for decision in valid if not decision.skip]
+    recovered = await connection.fetch(
+        RECOVER_JOBS,
+        [row["id"] for row in rows if row["id"] not in skipped],
+        delay,
+        [decision.job.id for decision in decided],
+        [decision.fails for decision in decided],
+        [decision.run_at for decision in decided],
+        [decision.attempts for decision in decided],
+    )
+    await connection.execute(FREE_QUEUES_OF_DEAD, dead, skipped)
+    return tuple(row["id"] for row in recovered)
+
+
+JOBS_OF_DEAD = Statement("""
+    select jobs.id, coalesce(tasks.identifier, '') as task_identifier,
+      jobs.payload::text as payload_json, queues.queue_name, jobs.priority, jobs.run_at,
+      jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at, jobs.updated_at,
+      jobs.key, jobs.revision, jobs.flags::text as flags, jobs.locked_at, jobs.locked_by
+    from {schema}._private_jobs as jobs
+    left join {schema}._private_tasks as tasks on tasks.id = jobs.task_id
+    left join {schema}._private_job_queues as queues on queues.id = jobs.job_queue_id
+    where jobs.locked_by = any($1::text[])
+    order by jobs.id
+""")  # $1 worker ids
+
+
+async def jobs_of_dead(database: Transactor, options: SweepOptions) -> list[Job]:
+    """Return the jobs that a sweep would give back now. Locks nothing beyond this look."""
+    async with database.transaction("read_committed") as connection:
+        dead = dead_workers(await _silent_workers(connection, options), options)
+        return [job_from_row(row) for row in await connection.fetch(JOBS_OF_DEAD, dead)] if dead else []
+
+
+async def _silent_workers(connection: Connection, options: SweepOptions) -> list[SilentWorker]:
+    threshold, flags = options.sweep_threshold, options.resilient_flags
+    registered = await connection.fetch(LOCK_SILENT_WORKERS, threshold, flags)
+    orphans = await connection.fetch(FIND_ORPHANS, threshold)
+    return [SilentWorker(**row) for row in (*registered, *orphans)]
+
+
+RESET_STALE_LOCKS = Statement("""
+    with stale_jobs as (
+      select jobs.id
+      from {schema}._private_jobs as jobs
+      where jobs.locked_at < now() - interval '4 hours'
+      for no key update skip locked
+    ),
+    freed_jobs as (
+      update {schema}._private_jobs as jobs
+      set locked_by = null, locked_at = null, run_at = greatest(jobs.run_at, now())
+      from stale_jobs
+      where jobs.id = stale_jobs.id
+      returning jobs.id
+    ),
+    stale_queues as (
+      select queues.id
+      from {schema}._private_job_queues as queues
+      where queues.locked_at < now() - interval '4 hours'
+      for no key update skip locked
+    ),
+    freed_queues as (
+      update {schema}._private_job_queues as queues
+      set locked_by = null, locked_at = null
+      from stale_queues
+      where queues.id = stale_queues.id
+      returning queues.id
+    )
+    select
+      (select count(*) from freed_jobs) as jobs,
+      (select count(*) from freed_queues) as queues
+""")  # As Node does it: attempts, error and updated_at stay.
+
+
+async def reset_stale_locks(executor: Executor) -> ResetReport:
+    """Release what has been locked for over four hours, whoever locked it."""
+    [row] = await executor.fetch(RESET_STALE_LOCKS)
+    return ResetReport(**row)

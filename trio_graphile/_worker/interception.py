@@ -1,0 +1,112 @@
+"""Interception: what plugins do before, after and around a handler, in its slot."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import attrs
+import trio
+
+from trio_graphile._model.failures import Failure
+from trio_graphile._model.jobs import Job
+from trio_graphile._model.outcomes import Completed, Failed, Outcome
+from trio_graphile._tasks.context import Completion
+from trio_graphile._worker.lanes import End, Ended
+from trio_graphile._worker.running import RunningJob, log_failure
+from trio_graphile.hooks._chains import Chains, around, ask_about_run
+from trio_graphile.hooks._interceptors import JobRun, JobRunEnd, Skip
+
+
+class HandlerFailed(Exception):
+    """The handler failed without raising here: it ran in a process, say. For context managers to see."""
+
+
+class HandlerInterrupted(Exception):
+    """The handler was interrupted: by its timeout, on request, or since the job is not ours any more."""
+
+
+def _show(end: Ended) -> None:
+    """Raise for context managers what nobody has raised yet."""
+    if isinstance(end, Failure):
+        raise HandlerFailed(end.text)
+    if end is End.INTERRUPTED:
+        raise HandlerInterrupted
+
+
+@attrs.define(eq=False, kw_only=True)
+class Interception:
+    """Calls handlers as a lane does, once interceptors let it."""
+
+    _chains: Chains
+    _worker_id: str
+    _call: Callable[[RunningJob], Awaitable[Ended]]
+    """Calls the handler, in its lane."""
+    _on_start: Callable[[Job], None] | None = None
+
+    async def call(self, running: RunningJob) -> Ended:
+        """Call the handler, unless it is not wanted. The run's own scope is entered and left in here."""
+        about = JobRun(job=running.job, worker_id=self._worker_id)
+        end: Ended = End.INTERRUPTED
+        try:
+            with around(self._chains.around_job_run, about):
+                end = await self._call_if_wanted(running, about)
+                _show(end)
+        except (HandlerFailed, HandlerInterrupted):
+            return end
+        return end
+
+    async def _call_if_wanted(self, running: RunningJob, about: JobRun) -> Ended:
+        if self._chains.before_job_run:
+            verdict: Skip | Failure | None = None
+            with running.scope:
+                verdict = await ask_about_run(self._chains.before_job_run, about)
+            if running.interruption is not None or running.scope.cancelled_caught:
+                return End.INTERRUPTED
+            if isinstance(verdict, Skip):
+                return End.RETURNED
+            if verdict is not None:
+                return verdict
+            running.scope = trio.CancelScope(deadline=running.scope.deadline)  # noqa: TID251  # as the one before
+        return await self._begin(running)
+
+    async def _begin(self, running: RunningJob) -> Ended:
+        if running.task.lane != "async":
+            self._note_start(running)
+            return await self._call(running)
+        with running.scope:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._note_start(running)
+            return await self._call(running)
+        return End.INTERRUPTED
+
+    def _note_start(self, running: RunningJob) -> None:
+        running.has_begun = True
+        if self._on_start is not None:
+            self._on_start(running.job)
+
+    async def judge(self, running: RunningJob, outcome: Outcome) -> Outcome:
+        """Return what a run comes to once interceptors were asked. Interrupted, they leave it as it is.
+
+        They are not asked about a run that was interrupted, or one that the handler has settled by itself.
+        """
+        is_asked = (
+            running.has_begun and running.interruption is None and running.completion is Completion.NONE
+        )
+        if not (self._chains.after_job_run and is_asked and isinstance(outcome, (Completed, Failed))):
+            return outcome
+        end = JobRunEnd(
+            job=running.job,
+            worker_id=self._worker_id,
+            duration=trio.current_time() - running.started_at,
+            error=outcome.error if isinstance(outcome, Failed) else None,
+        )
+        verdict: Skip | Failure | None = None
+        # In which the run can still be interrupted from outside; never a shield.
+        with trio.CancelScope() as running.scope:  # noqa: TID251
+            verdict = await ask_about_run(self._chains.after_job_run, end)
+        if isinstance(verdict, Skip):
+            return Completed(running.job)
+        if verdict is not None:
+            log_failure(running.job, verdict, None)
+            return running.failed(verdict)
+        return outcome

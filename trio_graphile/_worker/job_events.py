@@ -1,0 +1,109 @@
+"""Job events: what is told of outcomes once they are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import trio
+
+from trio_graphile._model.jobs import Job
+from trio_graphile._model.outcomes import (
+    Completed,
+    Failed,
+    Lost,
+    Outcome,
+    Removed,
+    Returned,
+    Settled,
+    Snoozed,
+)
+from trio_graphile._worker.running import Interruption, RunningJob
+from trio_graphile.hooks._event import Event, Teller
+from trio_graphile.hooks._job_events import (
+    InterruptReason,
+    JobCompleted,
+    JobFailed,
+    JobFailedPermanently,
+    JobInterrupted,
+    JobRemoved,
+    JobSnoozed,
+    JobTakenAway,
+)
+from trio_graphile.hooks._worker_events import JobsReturned
+
+ENDINGS: tuple[type[Event], ...] = (
+    JobCompleted,
+    JobFailed,
+    JobFailedPermanently,
+    JobInterrupted,
+    JobRemoved,
+    JobSnoozed,
+    JobTakenAway,
+    JobsReturned,
+)
+_REASONS = {
+    None: InterruptReason.SHUTDOWN,
+    Interruption.FENCED: InterruptReason.LEASE,
+    Interruption.CANCELLED: InterruptReason.REQUESTED,
+}
+
+
+@attrs.frozen
+class Run:
+    """What is remembered of a run until its outcome is recorded."""
+
+    job: Job
+    duration: float
+    interruption: Interruption | None
+
+
+@attrs.define(eq=False)
+class JobEvents:
+    """Remembers how long runs took, and tells of them once their outcomes are certain."""
+
+    _teller: Teller
+    _runs: dict[int, Run] = attrs.field(init=False, factory=dict)
+    """The last run of each job whose outcome is not recorded yet."""
+
+    def remember(self, running: RunningJob) -> None:
+        """Take notice that a run is over."""
+        job = running.job
+        self._runs[job.id] = Run(job, trio.current_time() - running.started_at, running.interruption)
+
+    def recorded(self, outcomes: Sequence[Outcome]) -> None:
+        """Tell of outcomes that are certain now."""
+        untouched = 0
+        for outcome in outcomes:
+            run = self._runs.get(outcome.job.id)
+            if run is not None and run.job is outcome.job:
+                del self._runs[outcome.job.id]
+            else:
+                run = None  # it never ran, or is run again already
+            if run is None and isinstance(outcome, Returned):
+                untouched += 1
+            else:
+                self._teller.tell(event_of(outcome, run, self._teller.worker_id))
+        if untouched:
+            self._teller.tell(JobsReturned(worker_id=self._teller.worker_id, count=untouched))
+
+
+def event_of(outcome: Outcome, run: Run | None, worker_id: str) -> Event:
+    """Return what is to be told of an outcome, and of its run if there was one."""
+    job, duration = outcome.job, 0.0 if run is None else run.duration
+    match outcome:
+        case Completed() | Settled():
+            return JobCompleted(worker_id=worker_id, job=job, duration=duration)
+        case Failed(error=error, permanent=permanent, delay=delay):
+            if permanent or job.attempts >= job.max_attempts:
+                return JobFailedPermanently(worker_id=worker_id, job=job, error=error, duration=duration)
+            return JobFailed(worker_id=worker_id, job=job, error=error, duration=duration, retry_in=delay)
+        case Returned():
+            reason = _REASONS.get(None if run is None else run.interruption, InterruptReason.SHUTDOWN)
+            return JobInterrupted(worker_id=worker_id, job=job, reason=reason, duration=duration)
+        case Snoozed(delay=delay):
+            return JobSnoozed(worker_id=worker_id, job=job, delay=delay, duration=duration)
+        case Removed():
+            return JobRemoved(worker_id=worker_id, job=job, duration=duration)
+        case Lost():
+            return JobTakenAway(worker_id=worker_id, job=job, duration=duration)

@@ -1,0 +1,175 @@
+"""Observation: tells observers what has happened, in a Trio task of its own. No job waits for them.
+
+Events wait in a queue of limited size; what finds it full is dropped and counted, but for the few that tell
+of the worker's own life. Each observer has limited time for each event, during which it is not cancelled with
+the worker: it ends by itself, or when its time is up. At the worker's end there is one limit for all that is
+left.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import attrs
+import trio
+
+from trio_graphile._model.options import ObserverOptions
+from trio_graphile.hooks._chains import Chains, Raised, begin, finish
+from trio_graphile.hooks._event import Event
+from trio_graphile.hooks._registry import Hook
+from trio_graphile.hooks._worker_events import (
+    GracePeriodOver,
+    ShutdownForced,
+    ShutdownStarted,
+    WorkerEnded,
+    WorkerStarted,
+    WorkerStarting,
+)
+
+T = TypeVar("T")
+logger = logging.getLogger("trio_graphile.hooks")
+
+_LIFE = (WorkerStarting, WorkerStarted, ShutdownStarted, GracePeriodOver, ShutdownForced, WorkerEnded)
+_LONGEST_STRETCH = 0.0005
+"""For how long events are told in a row before others have their turn, in seconds."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Observation:
+    """Takes events from everywhere in the worker's thread and calls observers one after the other."""
+
+    worker_id: str
+    _chains: Chains
+    _options: ObserverOptions
+    dropped: int = 0
+    """How many events no observer heard of."""
+    _reported: int = 0
+    """How many of them the log knows of."""
+    _waiting: deque[Event] = attrs.field(factory=deque)
+    _arrived: trio.Event = attrs.field(factory=trio.Event)
+    _observers: dict[type[Event], tuple[Hook, ...]] = attrs.field(factory=dict)
+    _deadline: float = math.inf
+    """When the time of all observers is up."""
+    _scope: trio.CancelScope | None = None  # noqa: TID251  # the shield of the observer at work, with a deadline
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait."""
+        return len(self._waiting)
+
+    def teller(self, *events: type[Event]) -> Observation | None:
+        """Return whom to tell of such events; None if nobody wants to know."""
+        return self if any(self._chains.observers_of(event) for event in events) else None
+
+    def tell(self, event: Event) -> None:
+        """Take an event, if anybody wants to know. Neither blocks nor fails, and is no checkpoint."""
+        kind = type(event)
+        observers = self._observers.get(kind)
+        if observers is None:
+            observers = self._observers[kind] = self._chains.observers_of(kind)
+        if not observers:
+            return
+        if len(self._waiting) >= self._options.queue_size and not isinstance(event, _LIFE):
+            self._drop()
+            return
+        self._waiting.append(event)
+        self._arrived.set()
+
+    async def run_beside(self, body: Callable[[], Awaitable[T]], *, limit: float) -> T:
+        """Run the body, and tell meanwhile; at most `limit` seconds after its end all is told or dropped.
+
+        Raises what the body raises, not in a group, and is cancelled as it is.
+        """
+        if not self._chains.has_observers:
+            return await body()
+        try:
+            return await self._run_beside(body, limit)
+        finally:
+            with trio.move_on_at(self._deadline, shield=True):
+                await self._tell_rest(trio.current_time() + (self._deadline - trio.current_time()) / 2)
+            self._drop(len(self._waiting))
+            self._report_dropped()
+
+    async def _run_beside(self, body: Callable[[], Awaitable[T]], limit: float) -> T:
+        error: BaseException
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run, name="observers")
+            try:
+                return await body()
+            except (trio.Cancelled, BaseExceptionGroup):
+                raise
+            except BaseException as raised:  # noqa: BLE001  # raised below, without a group around it
+                error = raised
+            finally:
+                self._deadline = trio.current_time() + limit
+                if self._scope is not None:
+                    self._scope.deadline = min(self._scope.deadline, self._deadline)
+                nursery.cancel_scope.cancel()
+        raise error
+
+    @trio.lowlevel.enable_ki_protection
+    async def _run(self) -> None:
+        """Tell until cancelled. An event is never told by half."""
+        while True:
+            if not self._waiting:
+                self._report_dropped()
+                self._arrived = trio.Event()
+                await self._arrived.wait()
+            stretch_ends_at = time.monotonic() + _LONGEST_STRETCH
+            while self._waiting and time.monotonic() < stretch_ends_at:
+                await self._tell_next()
+            await trio.lowlevel.checkpoint()
+
+    async def _tell_rest(self, half_time: float) -> None:
+        """Tell what is left: all of it, or in the second half of the time only what the worker did itself."""
+        while self._waiting:
+            if trio.current_time() >= half_time:
+                life = [event for event in self._waiting if isinstance(event, _LIFE)]
+                self._drop(len(self._waiting) - len(life))
+                self._waiting = deque(life)
+                half_time = math.inf
+            if self._waiting:
+                await self._tell_next()
+            await trio.lowlevel.checkpoint()
+
+    async def _tell_next(self) -> None:
+        event = self._waiting.popleft()
+        for hook in self._observers[type(event)]:
+            began = trio.current_time()
+            answer = begin(hook, event)
+            if answer is not None and inspect.isawaitable(answer):
+                await self._finish(hook, event, answer)
+            elif (took := trio.current_time() - began) > self._options.timeout:
+                logger.warning("%s held up the event loop: it took %.1f s", hook, took)
+            if isinstance(answer, Raised):
+                _log(hook, answer)
+
+    async def _finish(self, hook: Hook, event: Event, answer: Awaitable[object]) -> None:
+        deadline = min(trio.current_time() + self._options.timeout, self._deadline)
+        with trio.move_on_at(deadline, shield=True) as self._scope:
+            result = await finish(answer)
+            if isinstance(result, Raised):
+                _log(hook, result)
+        if self._scope.cancelled_caught:
+            logger.warning("%s was cancelled: it took too long for %s", hook, type(event).__name__)
+        self._scope = None
+
+    def _drop(self, count: int = 1) -> None:
+        if self.dropped == self._reported and count:
+            logger.warning("observers are too slow: events are dropped")
+        self.dropped += count
+
+    def _report_dropped(self) -> None:
+        if self.dropped > self._reported:
+            count, self._reported = self.dropped - self._reported, self.dropped
+            logger.warning("%d events were dropped, since observers were too slow", count)
+
+
+def _log(hook: Hook, raised: Raised) -> None:
+    logger.error("%s raised; nobody else is affected", hook, exc_info=raised.error)

@@ -1,0 +1,121 @@
+"""A job whose handler runs: what interrupts it, and what may become of it."""
+
+from __future__ import annotations
+
+import enum
+import logging
+
+import attrs
+import trio
+
+from trio_graphile._model.cancellation import CancelRequest, requested_outcome
+from trio_graphile._model.failures import Failure, Verdict
+from trio_graphile._model.jobs import Job
+from trio_graphile._model.outcomes import Failed, Lost, Outcome, Removed, Returned, Snoozed
+from trio_graphile._model.statistics import RunningJobStatistics
+from trio_graphile._worker.lanes import Call
+
+logger = logging.getLogger("trio_graphile.worker")
+
+
+class Interruption(enum.Enum):
+    """Why a single running job is interrupted."""
+
+    LOST = "lost"
+    """The job is not ours any more: whatever comes of it cannot be recorded."""
+    REMOVED = "removed"
+    """The job was replaced or removed through its key, and its task wants to end then."""
+    FENCED = "fenced"
+    """Our lease is about to end, and others may take the job."""
+    CANCELLED = "cancelled"
+    """Somebody asked for it."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class RunningJob(Call):
+    """A job whose handler runs, and what may become of it."""
+
+    started_at: float
+    interruption: Interruption | None = None
+    request: CancelRequest | None = None
+    """What was asked for, if somebody did."""
+    has_begun: bool = False
+    """Whether the handler was called, where interceptors might have kept it from that."""
+
+    def interrupt(self, interruption: Interruption) -> None:
+        """Interrupt the handler, unless it is interrupted already."""
+        if self.interruption is None:
+            self.interruption = interruption
+            self.scope.cancel()
+
+    def statistics(self) -> RunningJobStatistics:
+        """Say which job it is and how far it has come."""
+        return RunningJobStatistics(
+            job=self.job, seconds=trio.current_time() - self.started_at, progress=self.progress
+        )
+
+    @property
+    def spent_its_scope(self) -> bool:
+        """Whether nothing more may run in the scope: it is cancelled, or will be."""
+        return self.interruption is not None or self.task.options.timeout is not None
+
+    def interrupted(self) -> Outcome:
+        """Return what a run comes to that was interrupted: by us, by its timeout, or with the worker."""
+        timeout = self.task.options.timeout
+        match self.interruption:
+            case None if timeout is not None and self.scope.cancel_called:
+                failure = Failure(f"TimeoutError: the handler took longer than its timeout of {timeout:g} s")
+                log_failure(self.job, failure, None)
+                return self.failed(failure)
+            case Interruption.LOST:
+                return Lost(self.job)
+            case Interruption.REMOVED:
+                return Removed(self.job)
+            case Interruption.CANCELLED:
+                return self.as_requested() or Returned(self.job, payload_json=self.payload_json)
+            case _:
+                return Returned(self.job, payload_json=self.payload_json)
+
+    def as_requested(self) -> Outcome | None:
+        """Return what was asked for, if somebody did."""
+        if self.request is None:
+            return None
+        return requested_outcome(self.job, self.request, self.payload_json)
+
+    def failed(self, failure: Failure) -> Outcome:
+        """Return what a run comes to whose handler failed."""
+        payload_json = self.payload_json if failure.payload_json is None else failure.payload_json
+        match failure.verdict:
+            case Verdict.SNOOZE:
+                return Snoozed(self.job, delay=failure.seconds, payload_json=payload_json)
+            case Verdict.RETRY_AFTER:
+                delay: float | None = failure.seconds
+            case _:
+                delay = self.task.options.retry_delay(self.job.attempts)
+        return Failed(
+            self.job,
+            failure.text,
+            delay=delay,
+            permanent=failure.verdict is Verdict.PERMANENT,
+            payload_json=payload_json,
+        )
+
+
+def log_failure(job: Job, failure: Failure, error: BaseException | None) -> None:
+    """Log that a run failed, or that its handler wants another time."""
+    fields = {"job_id": job.id, "task": job.task_identifier, "attempt": job.attempts}
+    if failure.verdict is Verdict.SNOOZE:
+        logger.info("job %d (%s) snoozes %g s", job.id, job.task_identifier, failure.seconds, extra=fields)
+        return
+    retried = job.attempts < job.max_attempts and failure.verdict is not Verdict.PERMANENT
+    logger.log(
+        logging.WARNING if retried else logging.ERROR,
+        "job %d (%s) failed, attempt %d of %d%s",
+        job.id,
+        job.task_identifier,
+        job.attempts,
+        job.max_attempts,
+        "" if error is not None else f": {failure.text}" + (f"\n{failure.trace}" if failure.trace else ""),
+        exc_info=error,
+        extra=fields,
+    )
