@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import attrs
@@ -44,11 +44,19 @@ class Running:
     output: str = ""
     """What it wrote so far, errors among it."""
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     async def wait_for(self, text: str) -> None:
         """Read on until the text has appeared."""
+        await self.wait_until(lambda output: text in output)
+
+    async def wait_until(self, enough: Callable[[str], bool]) -> None:
+        """Read on until the output is what is waited for."""
         with trio.fail_after(PATIENCE):
-            while text not in self.output:
-                assert await self._read(), f"it ended without {text!r}:\n{self.output}"
+            while not enough(self.output):
+                assert await self._read(), f"it ended without what is waited for:\n{self.output}"
 
     def send(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -88,6 +96,15 @@ class Program:
         except OSError:
             return False
         return state != "Z"
+
+    @staticmethod
+    def children_of(pid: int) -> list[int]:
+        """The processes that one has started and that have not ended."""
+        stats = {}
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                stats[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
+        return [child for child, (state, parent, *_) in stats.items() if int(parent) == pid and state != "Z"]
 
     async def run(self, *arguments: str) -> Ended:
         """Run it to its end."""

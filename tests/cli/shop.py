@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
+from pathlib import Path
 
 import trio
 
@@ -35,6 +38,20 @@ async def resist(context: JobContext) -> None:
     await context.stopping.wait()
     say("resist goes on")
     await trio.sleep_forever()
+
+
+@tasks.task("block")
+async def block() -> None:
+    say(f"block runs in {os.getpid()}")
+    time.sleep(600)  # noqa: ASYNC251  # that is what is wrong with it
+
+
+@tasks.task("wait")
+async def wait(name: str, context: JobContext) -> None:
+    say(f"{name} runs in {os.getpid()}, attempt {context.attempt}")
+    while not Path("go").exists():  # noqa: ASYNC110, ASYNC240  # told from another process, in an instant
+        await trio.sleep(0.01)
+    say(f"{name} ends")
 
 
 def say(text: str) -> None:

@@ -28,6 +28,14 @@ class Superseded(GraphileError):
     """Somebody installed a revision of the schema that this version cannot work with."""
 
 
+class WorkersFailed(GraphileError):
+    """Not all worker processes ended well; each has said why."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"not all workers ended well (exit code {exit_code}): see above")
+        self.exit_code = exit_code
+
+
 @attrs.frozen
 class Verdict:
     """What to say to the user, in one line if it is one thing, and the exit code."""
@@ -56,6 +64,8 @@ def _judge_leaf(error: BaseException) -> Verdict | None:
             return Verdict(f"the crontab has mistakes ({len(error.mistakes)}):\n{error}", FAILED)
         case Superseded():
             return Verdict(_in_one_line(error), SUPERSEDED)
+        case WorkersFailed():
+            return Verdict(str(error), error.exit_code)
         case UsageError() | DatabaseUrlInvalid():
             return Verdict(_in_one_line(error), WRONG_USAGE)
         case GraphileError():

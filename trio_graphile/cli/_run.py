@@ -1,27 +1,25 @@
-"""`trio-graphile run`: a worker as a program."""
+"""`trio-graphile run`: a worker as a program, or several."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-import attrs
-import trio
 from cyclopts import Parameter
 
 from trio_graphile._cron.item import CronItem
+from trio_graphile._database.burial import recover_worker
 from trio_graphile._database.database import open_database
-from trio_graphile._database.errors import safe_url
 from trio_graphile._exceptions import CrontabInvalid
-from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._tasks.registry import TaskRegistry
-from trio_graphile._worker.signals import stop_on_signals
-from trio_graphile._worker.worker import Worker
 from trio_graphile.cli._config import FILE_NAME
 from trio_graphile.cli._crontab import load_crontab
-from trio_graphile.cli._errors import Superseded, UsageError
+from trio_graphile.cli._errors import UsageError, WorkersFailed
 from trio_graphile.cli._executables import with_executables
 from trio_graphile.cli._flags import (
     NOTHING_GIVEN,
@@ -31,8 +29,12 @@ from trio_graphile.cli._flags import (
     WorkerFlags,
     given,
 )
+from trio_graphile.cli._reload import wait_for_change
 from trio_graphile.cli._settings import KeyPath, Settings
+from trio_graphile.cli._supervised import Supervisor
+from trio_graphile.cli._supervisor import Fleet, command_of_a_worker
 from trio_graphile.cli._tasks import load_tasks
+from trio_graphile.cli._working import Work, say, work
 from trio_graphile.embedded import embedded_postgres
 
 _NO_RUN_FLAGS = RunFlags()
@@ -45,9 +47,11 @@ async def run(
     *,
     once: Switch = False,
     embedded: Switch = False,
+    reload: Switch = False,
     run_flags: Annotated[RunFlags, Parameter(name="*")] = _NO_RUN_FLAGS,
     common: CommonFlags = NOTHING_GIVEN,
     worker_flags: Annotated[WorkerFlags, Parameter(name="*")] = _NO_WORKER_FLAGS,
+    supervised: Annotated[int | None, Parameter(show=False)] = None,
 ) -> None:
     """Run jobs until a signal ends it.
 
@@ -55,22 +59,47 @@ async def run(
         tasks: Where the TaskRegistry is, as MODULE:NAME, such as app.jobs:tasks.
         once: End as soon as no job is due.
         embedded: Use a PostgreSQL of its own, in a temporary folder that is gone afterwards.
+        reload: For development: start anew whenever a file below the current folder has changed.
+        supervised: Where the supervisor listens that started this process.
     """
     named: dict[KeyPath, object] = {} if tasks is None else {("tasks",): tasks}
     settings = common.settings({**given(run_flags, worker_flags), **named})
-    registry = with_executables(_registry(settings), settings.executables)
-    items = _load_items(settings.crontab, once=once)
-    if embedded and ("database", "url") in given(common.database):
+    if supervised is None and embedded and ("database", "url") in given(common.database):
         raise UsageError("--embedded brings a database of its own: leave out --database-url")
-    async with (
-        _server(settings.database.url, embedded=embedded) as url,
-        open_database(url, settings.database) as database,
-    ):
-        worker = Worker(database, registry, settings.worker, crontab=items)
-        report = await _work(worker, where=safe_url(url), once=once)
-    _print(_describe_end(report))
-    if report.cause is StopCause.SUPERSEDED:
-        raise Superseded("the schema was migrated past what this version can work with: install a newer one")
+    if supervised is None and (reload or settings.processes > 1):
+        async with _server(settings.database.url, embedded=embedded) as url:
+            await _supervise(settings, url, reload=reload)
+        return
+    this = Work(
+        settings=settings,
+        tasks=with_executables(_registry(settings), settings.executables),
+        crontab=_load_items(settings.crontab, once=once),
+        once=once,
+        supervisor=None if supervised is None else Supervisor(supervised),
+    )
+    async with _server(settings.database.url, embedded=embedded and supervised is None) as url:
+        await work(this, url)
+
+
+async def _supervise(settings: Settings, url: str | None, *, reload: bool) -> None:
+    watched = tuple(file for file in (settings.crontab,) if file is not None)
+
+    async def recover(worker_id: str) -> int:
+        async with open_database(url, settings.database) as database:
+            return await recover_worker(database, worker_id)
+
+    fleet = Fleet(
+        count=settings.processes,
+        command=command_of_a_worker(sys.argv[1:]),
+        environment=os.environ if url is None else {**os.environ, "TRIO_GRAPHILE_DATABASE_URL": url},
+        shutdown=settings.worker.shutdown,
+        recover=recover,
+        say=say,
+        wait_for_change=partial(wait_for_change, Path.cwd(), watched) if reload else None,
+    )
+    exit_code = await fleet.run()
+    if exit_code != 0:
+        raise WorkersFailed(exit_code)
 
 
 def _registry(settings: Settings) -> TaskRegistry:
@@ -104,48 +133,3 @@ async def _server(url: str | None, *, embedded: bool) -> AsyncIterator[str | Non
         return
     async with embedded_postgres() as server:
         yield server.url
-
-
-async def _work(worker: Worker, *, where: str, once: bool) -> ShutdownReport:
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(stop_on_signals, worker)
-        if once:
-            _print(_describe_start(worker, where))
-            report = await worker.run_once()
-        else:
-            report = await worker.run(task_status=_Announcement(_describe_start(worker, where)))
-    return report
-
-
-@attrs.frozen
-class _Announcement(trio.TaskStatus[None]):
-    """Prints its text when the worker has started."""
-
-    _text: str
-
-    def started(self, value: None = None) -> None:  # noqa: ARG002  # the interface's
-        _print(self._text)
-
-
-def _describe_start(worker: Worker, where: str) -> str:
-    tasks = ", ".join(worker.tasks.identifiers)
-    entries = f"crontab entries: {len(worker.crontab)}; " if worker.crontab else ""
-    return (
-        f"{worker.worker_id} runs {tasks}; {worker.options.concurrency} at once; {entries}"
-        f"{where}, schema {worker.database.schema}"
-    )
-
-
-def _describe_end(report: ShutdownReport) -> str:
-    counts = f"{report.completed} completed, {report.failed} failed, {report.returned} given back"
-    snoozed = f", {report.snoozed} snoozed" if report.snoozed else ""
-    lost = f", {report.lost} lost to other workers" if report.lost else ""
-    threads = "; ".join(
-        f"job {thread.job_id} ({thread.task_identifier}) at {thread.place}" for thread in report.abandoned
-    )
-    abandoned = f"; still running in threads: {threads}" if threads else ""
-    return f"{report.worker_id} ended: {counts}{snoozed}{lost}; that took {report.seconds:.2f} s{abandoned}"
-
-
-def _print(text: str) -> None:
-    print(text, flush=True)  # whoever reads it through a pipe waits for it

@@ -1,0 +1,267 @@
+"""`run --processes N`: a parent that starts workers, starts those again that crash, and ends with the last.
+
+Workers are in sessions of their own, so that a terminal's Ctrl-C reaches the parent alone, which passes it
+on: once as a stop, twice as a cancellation. A worker that has not ended in time is killed; what a process
+held that died without a word is given back here, since nobody else can know so soon that it is dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+
+import attrs
+import trio
+
+from trio_graphile._exceptions import GraphileError
+from trio_graphile._model.backoff import backoff_delays
+from trio_graphile._model.options import ShutdownOptions
+from trio_graphile.cli._errors import FAILED, SUPERSEDED, WRONG_USAGE
+from trio_graphile.cli._supervised import Word, read_words
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LONGEST_PAUSE = 30.0
+_STEADY_AFTER = 60.0
+"""A worker that has run for so long does not wait longer than the first time when it crashes."""
+_KILL_MARGIN = 3.0
+"""How much longer than a worker may take to end it is waited for before it is killed."""
+
+
+@attrs.frozen
+class Ended:
+    """How a worker's process ended."""
+
+    exit_code: int
+    """Negative for a signal."""
+    was_ready: bool
+    seconds: float
+    """How long it ran."""
+
+    @property
+    def how(self) -> str:
+        """Say it in words."""
+        if self.exit_code < 0:
+            return f"was killed by {signal.Signals(-self.exit_code).name}"
+        return f"ended with {self.exit_code}"
+
+
+def may_restart(ended: Ended, *, has_been_ready: bool) -> bool:
+    """Whether a process that ended by itself is started again.
+
+    Not if that would be of no use: its arguments are wrong, the schema is too new, it is done (`--once`), or
+    none of the processes has ever come so far as to take jobs.
+    """
+    if ended.exit_code in (0, WRONG_USAGE, SUPERSEDED):
+        return False
+    return ended.was_ready or has_been_ready
+
+
+def exit_code_of(codes: Sequence[int]) -> int:
+    """Return the exit code of all, given those of the workers: 0 only if all ended well."""
+    for code in (SUPERSEDED, WRONG_USAGE):
+        if code in codes:
+            return code
+    return 0 if all(code == 0 for code in codes) else 1
+
+
+@attrs.define(eq=False)
+class _Child:
+    """A worker's process."""
+
+    process: trio.Process
+    _pipe: int
+    """Where it speaks."""
+    word: Word | None = None
+    """What it said last."""
+    _rest: bytes = b""
+
+    def read(self) -> bool:
+        """Take what it has said; return whether it may say more."""
+        with contextlib.suppress(BlockingIOError):
+            while chunk := os.read(self._pipe, 65_536):
+                whole, _, self._rest = (self._rest + chunk).rpartition(b"\n")
+                for word in read_words(whole):
+                    self.word = word
+            return False
+        return True
+
+    async def listen(self) -> None:
+        """Take what it says, for as long as it can."""
+        while self.read():
+            await trio.lowlevel.wait_readable(self._pipe)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Fleet:
+    """The workers of one supervisor."""
+
+    count: int
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    shutdown: ShutdownOptions
+    recover: Callable[[str], Awaitable[int]]
+    """Gives back what a dead worker held, and returns how many jobs."""
+    say: Callable[[str], None]
+    wait_for_change: Callable[[], Awaitable[None]] | None = None
+    """Returns when the workers are to be started anew; None if they never are."""
+    _children: dict[int, _Child] = attrs.field(init=False, factory=dict)
+    _codes: list[int] = attrs.field(init=False, factory=list)
+    """How those ended that were not started again."""
+    _has_been_ready: bool = attrs.field(init=False, default=False)
+    _stopping: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _changed: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    async def run(self) -> int:
+        """Run until all workers have ended for good, and return the exit code."""
+        with trio.open_signal_receiver(*_SIGNALS) as received:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._obey, received)
+                nursery.start_soon(self._kill_when_overdue)
+                nursery.start_soon(self._restart_when_changed)
+                async with trio.open_nursery() as workers:
+                    for number in range(1, self.count + 1):
+                        workers.start_soon(self._keep, number, name=f"worker {number}")
+                nursery.cancel_scope.cancel()
+        return exit_code_of(self._codes)
+
+    def stop(self) -> None:
+        """Stop all workers; the second time, cancel them."""
+        self._stopping.set()
+        self._signal_all()
+
+    def _signal_all(self) -> None:
+        for child in self._children.values():
+            child.process.send_signal(signal.SIGTERM)
+
+    async def _obey(self, received: AsyncIterator[int]) -> None:
+        for _ in range(2):
+            await anext(received)
+            self.stop()
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_DFL)  # a third ends us as ever; the workers notice
+
+    async def _kill_when_overdue(self) -> None:
+        await self._stopping.wait()
+        await trio.sleep(self.shutdown.grace_period + self.shutdown.flush_timeout + _KILL_MARGIN)
+        for number, child in self._children.items():
+            self.say(f"worker {number} has not ended in time, and is killed")
+            child.process.kill()
+
+    async def _restart_when_changed(self) -> None:
+        while self.wait_for_change is not None:
+            await self.wait_for_change()
+            if self._stopping.is_set():
+                return
+            self.say("files have changed: the workers are started again")
+            self._changed.set()
+            self._changed = trio.Event()
+            self._signal_all()
+
+    async def _keep(self, number: int) -> None:
+        """Run one worker, again and again."""
+        delays = _delays()
+        while not self._stopping.is_set():
+            changed = self._changed
+            ended = await self._run_once(number)
+            if self._stopping.is_set():
+                self._codes.append(ended.exit_code)
+            elif changed.is_set():
+                continue
+            elif self.wait_for_change is not None:
+                self.say(f"worker {number} {ended.how}; it is started again when files have changed")
+                await self._pause(changed, None)
+            elif may_restart(ended, has_been_ready=self._has_been_ready):
+                delays = delays if ended.seconds < _STEADY_AFTER else _delays()
+                delay = next(delays)
+                self.say(f"worker {number} {ended.how}; it is started again in {delay:.1f} s")
+                await self._pause(changed, delay)
+            else:
+                self._codes.append(ended.exit_code)
+                if ended.exit_code != 0:
+                    self.stop()  # what is wrong with one is wrong with all
+                return
+
+    async def _pause(self, changed: trio.Event, delay: float | None) -> None:
+        """Wait for the time to be over, for files to change, or for a stop."""
+        with trio.move_on_after(math.inf if delay is None else delay):
+            async with trio.open_nursery() as nursery:
+
+                async def wait_for(event: trio.Event) -> None:
+                    await event.wait()
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(wait_for, changed)
+                nursery.start_soon(wait_for, self._stopping)
+
+    async def _run_once(self, number: int) -> Ended:
+        """Run one process to its end; it is stopped if we are cancelled."""
+        started_at = trio.current_time()
+        hearing, speaking = os.pipe()
+        os.set_blocking(hearing, False)
+        try:
+            child = self._children[number] = await self._start(hearing, speaking)
+            try:
+                exit_code = await self._outlast(child)
+            finally:
+                if child.process.returncode is None:
+                    child.process.terminate()
+                del self._children[number]
+        finally:
+            os.close(hearing)
+        was_ready = child.word is not None and child.word.ready
+        self._has_been_ready |= was_ready
+        if exit_code == -signal.SIGTERM and child.word is None:
+            exit_code = 0  # stopped while it was starting, before it could have taken anything
+        await self._bury(number, child, exit_code)
+        return Ended(exit_code, was_ready, trio.current_time() - started_at)
+
+    async def _start(self, hearing: int, speaking: int) -> _Child:
+        try:
+            process = await trio.lowlevel.open_process(
+                [*self.command, "--supervised", str(speaking)],
+                stdin=subprocess.PIPE,
+                pass_fds=[speaking],
+                env=self.environment,
+                start_new_session=True,
+            )
+        finally:
+            os.close(speaking)
+        if self._stopping.is_set():
+            process.send_signal(signal.SIGTERM)
+        return _Child(process, hearing)
+
+    async def _outlast(self, child: _Child) -> int:
+        """Hear what a worker says until it has ended; return how."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(child.listen)
+            exit_code = await child.process.wait()
+            nursery.cancel_scope.cancel()
+        child.read()  # its last words
+        return exit_code
+
+    async def _bury(self, number: int, child: _Child, exit_code: int) -> None:
+        """Give back what a process held that died without giving it back itself."""
+        if exit_code in (0, WRONG_USAGE, SUPERSEDED) or child.word is None:
+            return
+        try:
+            recovered = await self.recover(child.word.worker_id)
+        except GraphileError as error:
+            self._codes.append(FAILED)
+            self.say(f"the jobs of worker {number} stay locked until its lease ends: {error}")
+        else:
+            if recovered:
+                self.say(f"worker {number} left {recovered} jobs: they are given back")
+
+
+def _delays() -> Iterator[float]:
+    return backoff_delays(first=1.0, cap=_LONGEST_PAUSE)
+
+
+def command_of_a_worker(arguments: Sequence[str]) -> list[str]:
+    """Return how to start this program again with the same arguments."""
+    return [sys.executable, "-m", "trio_graphile", *arguments]
