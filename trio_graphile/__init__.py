@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     )
     from trio_graphile._model.outcomes import AbandonedThread, ShutdownReport, StopCause
     from trio_graphile._model.recovery import ActiveWorker, SweepReport
+    from trio_graphile._model.state import State
     from trio_graphile._model.statistics import (
         Backlog,
         ListenState,
@@ -147,6 +148,7 @@ __all__ = [
     "ShutdownReport",
     "SkippedJob",
     "Snooze",
+    "State",
     "StateMissing",
     "StatementFailed",
     "StopCause",
@@ -176,6 +178,7 @@ _MODULES = (
     "_model.options",
     "_model.outcomes",
     "_model.recovery",
+    "_model.state",
     "_model.statistics",
     "_model.task_options",
     "_cron.item",

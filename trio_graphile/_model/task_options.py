@@ -34,6 +34,7 @@ class TaskSettings(TypedDict, total=False):
     queue_name: str | None
     max_attempts: int | None
     priority: int | None
+    needs: Sequence[type[Any]]
 
 
 def _one_of(words: Any) -> Any:
@@ -55,6 +56,12 @@ def _retry(value: Any) -> Retry | None:
         )
     for delay in value:
         check_delay("retry", delay)
+    return tuple(value)
+
+
+def _types(value: Any) -> tuple[type[Any], ...]:
+    if isinstance(value, type) or not all(isinstance(wanted, type) for wanted in value):
+        raise OptionInvalid("needs", f"a list of types is right, not {value!r}")
     return tuple(value)
 
 
@@ -84,6 +91,8 @@ class TaskOptions:
     """How often jobs may be tried that are added without saying so."""
     priority: int | None = None
     """The priority of jobs that are added without one."""
+    needs: Sequence[type[Any]] = attrs.field(default=(), converter=_types)
+    """What the handler asks for with `context.get`: a worker whose state lacks it is not even made."""
     defaults: JobSpec = attrs.field(init=False, repr=False, eq=False)
     """The last three, checked."""
 

@@ -19,6 +19,7 @@ from trio_graphile._database.database import Database
 from trio_graphile._exceptions import JobLost, StatementFailed
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.json import encode
+from trio_graphile._model.state import find_state
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -91,7 +92,7 @@ class JobContext:
     database: Database
     worker_id: str = ""
     state: Any = attrs.field(default=None, repr=False)
-    """Whatever the worker was made with."""
+    """Whatever the worker was made with. `get` finds it by its type, for type checkers to know it."""
     stopping: trio.Event = attrs.field(factory=trio.Event, repr=False)
     """Set when the worker begins to stop; the handler has the grace period left. A thread asks
     `stopping.is_set()`."""
@@ -102,6 +103,13 @@ class JobContext:
     def attempt(self) -> int:
         """Which attempt this is: 1 at the first."""
         return self.job.attempts
+
+    def get(self, wanted: type[T]) -> T:
+        """Return the application state of a type: `context.get(Mailer)`. Raises `StateMissing`.
+
+        A task that says `needs=[Mailer]` has it checked when the worker is made.
+        """
+        return find_state(self.state, wanted)
 
     @property
     def logger(self) -> JobLogger:

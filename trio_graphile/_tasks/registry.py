@@ -9,10 +9,11 @@ from typing import Any, Protocol, TypeVar, Unpack, overload
 import attrs
 from cattrs import StructureHandlerNotFoundError
 
-from trio_graphile._exceptions import DuplicateTask, OptionInvalid, TaskInvalid, UnknownTask
+from trio_graphile._exceptions import DuplicateTask, OptionInvalid, StateMissing, TaskInvalid, UnknownTask
 from trio_graphile._model.batches import BatchResult
 from trio_graphile._model.jobs import check_identifier
 from trio_graphile._model.payloads import PayloadFormat, PayloadFormats, UnknownKeys
+from trio_graphile._model.state import find_state
 from trio_graphile._model.task_options import TaskOptions, TaskSettings
 from trio_graphile._tasks.context import JobContext
 from trio_graphile._tasks.signature import (
@@ -102,6 +103,15 @@ class TaskRegistry:
                 raise DuplicateTask(identifier)
         self._tasks.update(other._tasks)
 
+    def check_state(self, state: object) -> None:
+        """Raise `StateMissing` if a task needs what a worker's state does not have."""
+        for task in self._tasks.values():
+            for wanted in task.options.needs:
+                try:
+                    find_state(state, wanted)
+                except StateMissing as missing:
+                    raise StateMissing(wanted, f"task {task.identifier!r}: {missing.reason}") from None
+
     @property
     def identifiers(self) -> tuple[str, ...]:
         """The identifiers of all tasks, in the order of their registration."""
@@ -153,6 +163,10 @@ class TaskRegistry:
         signature = read_signature(identifier, handler, scope, lane=lane, is_batch=is_batch)
         if is_batch and not signature.wants_payload:
             raise TaskInvalid(identifier, "a batch handler takes the list of items")
+        if options.needs and lane == "process":
+            raise TaskInvalid(
+                identifier, "a process cannot be lent the state of its worker: leave out `needs`"
+            )
         return Task(
             identifier=identifier,
             handler=handler,

@@ -92,7 +92,7 @@ class Observation:
             return await self._run_beside(body, limit)
         finally:
             with trio.move_on_at(self._deadline, shield=True):
-                await self._tell_rest(trio.current_time() + (self._deadline - trio.current_time()) / 2)
+                await self._tell_rest()
             self._drop(len(self._waiting))
             self._report_dropped()
 
@@ -109,7 +109,7 @@ class Observation:
             finally:
                 self._deadline = trio.current_time() + limit
                 if self._scope is not None:
-                    self._scope.deadline = min(self._scope.deadline, self._deadline)
+                    self._scope.deadline = min(self._scope.deadline, self._deadline_of_one())
                 nursery.cancel_scope.cancel()
         raise error
 
@@ -122,12 +122,13 @@ class Observation:
                 self._arrived = trio.Event()
                 await self._arrived.wait()
             stretch_ends_at = time.monotonic() + _LONGEST_STRETCH
-            while self._waiting and time.monotonic() < stretch_ends_at:
+            while self._waiting and self._deadline == math.inf and time.monotonic() < stretch_ends_at:
                 await self._tell_next()
             await trio.lowlevel.checkpoint()
 
-    async def _tell_rest(self, half_time: float) -> None:
+    async def _tell_rest(self) -> None:
         """Tell what is left: all of it, or in the second half of the time only what the worker did itself."""
+        half_time = (trio.current_time() + self._deadline) / 2
         while self._waiting:
             if trio.current_time() >= half_time:
                 life = [event for event in self._waiting if isinstance(event, _LIFE)]
@@ -151,14 +152,18 @@ class Observation:
                 _log(hook, answer)
 
     async def _finish(self, hook: Hook, event: Event, answer: Awaitable[object]) -> None:
-        deadline = min(trio.current_time() + self._options.timeout, self._deadline)
-        with trio.move_on_at(deadline, shield=True) as self._scope:
+        with trio.move_on_at(self._deadline_of_one(), shield=True) as self._scope:
             result = await finish(answer)
             if isinstance(result, Raised):
                 _log(hook, result)
         if self._scope.cancelled_caught:
             logger.warning("%s was cancelled: it took too long for %s", hook, type(event).__name__)
         self._scope = None
+
+    def _deadline_of_one(self) -> float:
+        """Return until when an observer may take: at the end for half of the time that is left."""
+        now = trio.current_time()
+        return now + min(self._options.timeout, (self._deadline - now) / 2)
 
     def _drop(self, count: int = 1) -> None:
         if self.dropped == self._reported and count:

@@ -68,7 +68,8 @@ class Worker:
     tasks: TaskRegistry
     options: WorkerOptions = attrs.field(factory=WorkerOptions)
     state: Any = attrs.field(default=None, kw_only=True)
-    """Whatever handlers should find as `context.state`."""
+    """Whatever handlers should find as `context.state`; a `State` holds several values, for `context.get`.
+    Raises `StateMissing` if a task needs what is not there."""
     crontab: Sequence[CronItem] = attrs.field(default=(), kw_only=True)
     """Recurring jobs, which `run` adds when they are due. Raises `CrontabInvalid`."""
     clock: Clock = attrs.field(factory=SystemClock, kw_only=True, repr=False)
@@ -85,14 +86,15 @@ class Worker:
 
     def __attrs_post_init__(self) -> None:
         self.crontab = fit_crontab(self.crontab, self.tasks)
+        self.tasks.check_state(self.state)
         self._hooks = hooks_of(self.plugins, worker=self)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> ShutdownReport:
         """Run jobs until stopped or cancelled; a report says what became of them.
 
         Installs the schema if it is missing. `nursery.start` returns once the worker listens; what keeps
-        it from starting is raised there: `DatabaseError`, `SchemaError`, and for tasks in processes
-        `OptionInvalid` or `TaskInvalid`. Later raises `WorkerCrashed` if a
+        it from starting is raised there: `DatabaseError`, `SchemaError`, `StateMissing`, and for tasks in
+        processes `OptionInvalid` or `TaskInvalid`. Later raises `WorkerCrashed` if a
         service fails for a reason that does not pass, and `ShutdownIncomplete`. Raises `WorkerBusy` if it
         runs already or has run and was stopped; one that was stopped before it ran ends at once.
         """
@@ -239,6 +241,7 @@ class _Run:
     async def _serve(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
         services = self._services
         services.lanes.prepare(self.worker.tasks)
+        self.worker.tasks.check_state(self.worker.state)  # of those that were registered since
         try:
             await services.holdings.prepare()
             if self._drain:  # which has no sweeper
