@@ -202,13 +202,14 @@ async def test_a_claim_that_fails_is_told(database: Database, table: Table, hand
         async with database.transaction() as connection:  # on which a claim waits, to be cut off
             await connection.execute("lock graphile_worker._private_jobs in access exclusive mode")
             await table.wait_until("""
-                select exists (
-                  select from pg_stat_activity
+                with claims as materialized (
+                  select pid
+                  from pg_stat_activity
                   where application_name = 'trio_graphile claim'
                     and datname = current_database()
                     and wait_event_type = 'Lock'
-                    and pg_terminate_backend(pid)
                 )
+                select exists (select from claims where pg_terminate_backend(pid))
             """)
         [failed, *_] = await recorder.wait_for(ClaimFailed)
         count = len(recorder.of(JobsClaimed))
