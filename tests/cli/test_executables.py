@@ -72,7 +72,7 @@ async def test_what_may_not_be_executed_is_no_task(shop: Program) -> None:
     script(shop, "od:d.sh", "exit")
     script(shop, ".hidden", "exit")
     ended = await shop.run(*FLAGS, "--once")
-    assert "runs greet, fail, obey, resist; " in ended.output
+    assert "runs greet, fail, obey, resist, block, wait; " in ended.output
     plain, odd = sorted(ended.errors.splitlines(), reverse=True)
     assert "scripts/plain.sh is no task: its owner may not execute it (chmod u+x)" in plain
     assert "scripts/od:d.sh is no task: names are made of" in odd

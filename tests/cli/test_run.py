@@ -32,7 +32,7 @@ async def test_once_runs_what_is_due_and_says_what_became_of_it(shop: Program, d
 
     assert ended.exit_code == 0
     start, *greetings, report = ended.output.splitlines()
-    assert "runs greet, fail, obey, resist; 3 at once; postgresql://postgres@" in start
+    assert "runs greet, fail, obey, resist, block, wait; 3 at once; postgresql://postgres@" in start
     assert start.endswith("schema graphile_worker")
     assert sorted(greetings) == ["greeted ada", "greeted grace"]
     assert "2 completed, 1 failed, 0 given back" in report

@@ -99,18 +99,6 @@ _STATES = f"""(
       from {{schema}}._private_jobs as jobs
     ) as states"""
 
-COUNT_JOBS = Statement(f"""
-    select {_COUNTS}
-    from {_STATES}
-""")
-
-
-async def count_jobs(executor: Executor) -> JobCounts:
-    """Count all jobs by state: reads the whole table."""
-    [row] = await executor.fetch(COUNT_JOBS)
-    return JobCounts(**row)
-
-
 LIST_TASKS = Statement(f"""
     select tasks.id, tasks.identifier, {_COUNTS},
       min(states.run_at) filter (where states.state = 'ready') as oldest_ready_at

@@ -80,6 +80,13 @@ _COMMANDS = {
         "queues": ("_queue:queues", "List the named queues."),
         "tasks": ("_queue:tasks", "List the tasks that the database knows, with their jobs and workers."),
         "workers": ("_fleet:workers", "List the workers, and whoever else has jobs or queues locked."),
+        "doctor": (
+            "_doctor:doctor",
+            """Look at the server and the queue, and say what is wrong and what to do about it.
+
+            The exit code is 1 if there is a problem.
+            """,
+        ),
         "cleanup": ("_queue:cleanup", "Delete what nobody needs any more."),
         "force-unlock": (
             "_fleet:force_unlock",

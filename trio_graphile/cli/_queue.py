@@ -23,11 +23,18 @@ from trio_graphile.cli._program import program
 async def stats(*, common: CommonFlags = NOTHING_GIVEN) -> None:
     """Count all jobs by state."""
     async with open_client(common) as client:
-        counts = await inspect.count_jobs(client.database)
+        backlog = await client.backlog()
+    states = {
+        "ready": backlog.ready,
+        "scheduled": backlog.scheduled,
+        "locked": backlog.running,
+        "failed": backlog.failed,
+    }
+    counts = {"total": sum(states.values()), **states}
     if common.as_json:
         print_json(counts)
     else:
-        print_table(("state", "jobs"), attrs.asdict(counts).items())
+        print_table(("state", "jobs"), counts.items())
 
 
 async def queues(*, common: CommonFlags = NOTHING_GIVEN) -> None:

@@ -1,0 +1,182 @@
+"""Looking at a server and a queue for whatever is wrong with them; `_model.diagnosis` judges it.
+
+For sessions without named statements: a pooler may stand between us and the server.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+
+import trio
+
+from trio_graphile._database.connection import Connection, Executor
+from trio_graphile._database.database import Database
+from trio_graphile._database.statement import Statement
+from trio_graphile._model.diagnosis import Holdback, Lock, Neglected, QueueFacts, ServerFacts
+
+_ECHO_TIMEOUT = 5.0
+
+LOOK_AT_SERVER = """
+    select current_setting('server_version_num')::integer as version,
+      pg_is_in_recovery() as is_standby,
+      current_setting('fsync') = 'off' as is_fsync_off,
+      current_setting('autovacuum') = 'off' as is_autovacuum_off,
+      current_setting('max_connections')::integer as max_sessions,
+      (select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend') as sessions
+"""
+
+
+async def look_at_server(database: Database) -> ServerFacts:
+    """Look at the server; takes up to five seconds if it does not notify."""
+    skew, error = await _compare_clocks(database)
+    [row] = await database.fetch(LOOK_AT_SERVER)
+    return ServerFacts(
+        **row,
+        clock_skew=skew,
+        clock_error=error,
+        hears=await _hears(database),
+        is_pooled=await _is_pooled(database),
+    )
+
+
+async def _compare_clocks(database: Database) -> tuple[float, float]:
+    """Return how far the server's clock is ahead of ours, and how exact that is; the best of three."""
+    found = []
+    for _ in range(3):
+        before = datetime.now(UTC)
+        there = await database.fetch_value("select clock_timestamp()")
+        after = datetime.now(UTC)
+        half = (after - before).total_seconds() / 2
+        found.append((half, (there - before).total_seconds() - half))
+    error, skew = min(found)
+    return skew, error
+
+
+async def _hears(database: Database) -> bool:
+    """Whether a notification that is sent on one session arrives on another."""
+    channel, heard = f"trio_graphile:doctor:{secrets.token_hex(6)}", trio.Event()
+    async with database.connection() as listening:
+        await listening.listen(channel, lambda _: heard.set())
+        await database.fetch("select pg_notify($1::text, '')", channel)
+        with trio.move_on_after(_ECHO_TIMEOUT):
+            await heard.wait()
+    return heard.is_set()
+
+
+async def _is_pooled(database: Database) -> bool:
+    """Whether an idle session of ours lends its server process to others: then another one comes back."""
+
+    async def process(connection: Connection) -> int:
+        return int(await connection.fetch_value("select pg_backend_pid()"))
+
+    async with database.connection() as ours:
+        before = await process(ours)
+        async with database.transaction() as other:
+            taken = await process(other)
+            return taken == before or await process(ours) != before
+
+
+LIST_HOLDBACKS = """
+    select 'transaction' as kind, activity.pid::text as name, activity.usename::text as user,
+      nullif(activity.application_name, '') as application,
+      extract(epoch from now() - activity.xact_start)::float8 as seconds
+    from pg_catalog.pg_stat_activity as activity
+    where activity.backend_xmin is not null
+      and activity.xact_start is not null
+      and activity.pid <> pg_backend_pid()
+      and activity.backend_type = 'client backend'
+    union all
+    select 'prepared transaction', prepared.gid, prepared.owner::text, prepared.database::text,
+      extract(epoch from now() - prepared.prepared)::float8
+    from pg_catalog.pg_prepared_xacts as prepared
+    union all
+    select 'replication slot', slots.slot_name::text, null, slots.plugin::text, null
+    from pg_catalog.pg_replication_slots as slots
+    where not slots.active
+      and (slots.xmin is not null or slots.catalog_xmin is not null)
+    order by seconds desc nulls last
+    limit 20
+"""
+
+
+async def list_holdbacks(executor: Executor) -> list[Holdback]:
+    """Return what keeps vacuum from removing dead rows, the oldest first."""
+    return [Holdback(**row) for row in await executor.fetch(LIST_HOLDBACKS)]
+
+
+LOOK_AT_TABLE = Statement("""
+    select coalesce(stats.n_live_tup, 0) as live_rows,
+      coalesce(stats.n_dead_tup, 0) as dead_rows,
+      not row_security_active(
+        to_regclass($trio_graphile${schema}._private_jobs$trio_graphile$)::oid
+      ) as sees_rows,
+      (
+        select count(*)
+        from {schema}._private_jobs as jobs
+        where jobs.is_available = false
+          and jobs.locked_at is null
+      ) as failed_jobs
+    from (
+      select to_regclass($trio_graphile${schema}._private_jobs$trio_graphile$)::oid as id
+    ) as jobs_table
+    left join pg_catalog.pg_stat_user_tables as stats on stats.relid = jobs_table.id
+""")
+
+LIST_LOCKS = Statement("""
+    with locks as (
+      select jobs.locked_by as worker_id, jobs.locked_at, 1 as jobs, 0 as queues, 0 as waiting
+      from {schema}._private_jobs as jobs
+      where jobs.locked_at is not null
+      union all
+      select queues.locked_by, queues.locked_at, 0, 1,
+        (
+          select count(*)
+          from {schema}._private_jobs as jobs
+          where jobs.job_queue_id = queues.id
+            and jobs.is_available = true
+            and jobs.run_at <= now()
+        )
+      from {schema}._private_job_queues as queues
+      where queues.locked_at is not null
+    )
+    select locks.worker_id, sum(locks.jobs)::bigint as jobs, sum(locks.queues)::bigint as queues,
+      sum(locks.waiting)::bigint as waiting,
+      extract(epoch from now() - max(locks.locked_at))::float8 as seconds
+    from locks
+    where locks.worker_id is not null
+    group by locks.worker_id
+    order by seconds desc
+    limit 100
+""")
+
+LIST_NEGLECTED = Statement("""
+    select tasks.identifier, count(*) as jobs, min(jobs.run_at) as since
+    from {schema}._private_jobs as jobs
+    join {schema}._private_tasks as tasks on tasks.id = jobs.task_id
+    where jobs.is_available = true
+      and jobs.run_at < now() - make_interval(secs => $2::float8)
+      and tasks.identifier <> all($1::text[])
+    group by tasks.identifier
+    order by tasks.identifier
+    limit 100
+""")  # $1 tasks that somebody has, $2 seconds
+
+
+async def look_at_queue(
+    executor: Executor, *, alive: dict[str, bool], tasks: list[str], patience: float = 60.0
+) -> QueueFacts:
+    """Look at the jobs and their locks.
+
+    `alive` says of each registered worker whether its heart beats, and `tasks` what the live ones have. Jobs
+    count as neglected after `patience` seconds. Reads the whole table.
+    """
+    [table] = await executor.fetch(LOOK_AT_TABLE)
+    locks = await executor.fetch(LIST_LOCKS)
+    neglected = await executor.fetch(LIST_NEGLECTED, tasks, patience)
+    return QueueFacts(
+        **table,
+        locks=[Lock(**row, is_alive=alive.get(row["worker_id"])) for row in locks],
+        neglected=[Neglected(**row) for row in neglected],
+        live_workers=sum(alive.values()),
+    )

@@ -1,0 +1,308 @@
+"""What is wrong with a queue and its server, decided from what was seen. No I/O."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import attrs
+
+_LONG_TRANSACTION = 300.0
+_STUCK = 300.0
+_SKEW_NOTICED = 1.0
+_SKEW_HARMFUL = 30.0
+_DEAD_ROWS = 50_000
+_FULL = 0.8
+_OLDEST_SUPPORTED_SERVER = 140_000
+"""The oldest major version that its makers still mend."""
+
+
+class Level(enum.StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    NOTE = "note"
+    """Worth knowing."""
+    WARNING = "warning"
+    """It works, but not as it could, or not for long."""
+    PROBLEM = "problem"
+    """It does not work."""
+
+
+@attrs.frozen
+class Finding:
+    """One thing that was looked at."""
+
+    check: str
+    level: Level
+    text: str
+    advice: str | None = None
+    """What to do about it."""
+
+
+@attrs.frozen(kw_only=True)
+class ServerFacts:
+    """What was seen of the server."""
+
+    version: int
+    """As PostgreSQL counts: 180006 is 18.6."""
+    clock_skew: float
+    """How many seconds its clock is ahead of ours."""
+    clock_error: float
+    """How exactly that could be measured."""
+    hears: bool
+    """Whether a notification came back to a session that listens."""
+    is_pooled: bool
+    """Whether the server's session changed under an open one of ours: a pooler in transaction mode."""
+    is_standby: bool = False
+    is_fsync_off: bool = False
+    is_autovacuum_off: bool = False
+    sessions: int = 0
+    max_sessions: int = 100
+
+
+@attrs.frozen(kw_only=True)
+class Holdback:
+    """Something that keeps vacuum from removing dead rows."""
+
+    kind: str
+    """`transaction`, `prepared transaction` or `replication slot`."""
+    name: str
+    """The process, or the name."""
+    user: str | None = None
+    application: str | None = None
+    seconds: float | None = None
+    """For how long."""
+
+
+@attrs.frozen(kw_only=True)
+class Lock:
+    """Jobs and queues that are locked for long, or by somebody who is dead, by holder."""
+
+    worker_id: str
+    jobs: int
+    queues: int
+    waiting: int
+    """How many jobs wait behind the queues."""
+    seconds: float
+    """How old the newest of the locks is."""
+    is_alive: bool | None = None
+    """Whether its heart beats; None if it is not registered."""
+
+
+@attrs.frozen(kw_only=True)
+class Neglected:
+    """A task with jobs that are due and no live worker of ours that has it."""
+
+    identifier: str
+    jobs: int
+    since: datetime
+
+
+@attrs.frozen(kw_only=True)
+class QueueFacts:
+    """What was seen of the queue."""
+
+    live_rows: int = 0
+    dead_rows: int = 0
+    sees_rows: bool = True
+    """Whether our role sees the tables' rows: row security hides them from others than the owner."""
+    locks: Sequence[Lock] = ()
+    neglected: Sequence[Neglected] = ()
+    live_workers: int = 0
+    failed_jobs: int = 0
+
+
+def examine_server(facts: ServerFacts, holdbacks: Sequence[Holdback]) -> Iterator[Finding]:
+    """Judge the server."""
+    yield _version(facts)
+    yield _role(facts)
+    yield _pooling(facts)
+    yield _notifications(facts)
+    yield _clock(facts)
+    yield _sessions(facts)
+    yield from _settings(facts)
+    yield from _holdbacks(holdbacks)
+
+
+def _version(facts: ServerFacts) -> Finding:
+    name = f"PostgreSQL {facts.version // 10_000}.{facts.version % 10_000}"
+    if facts.version < _OLDEST_SUPPORTED_SERVER:
+        return Finding("version", Level.WARNING, f"{name} gets no corrections any more", "upgrade the server")
+    return Finding("version", Level.OK, name)
+
+
+def _role(facts: ServerFacts) -> Finding:
+    if facts.is_standby:
+        return Finding(
+            "role",
+            Level.PROBLEM,
+            "the server is a standby, where nothing can be written",
+            "connect to the primary; with several hosts in the URL, add target_session_attrs=read-write",
+        )
+    return Finding("role", Level.OK, "the server takes writes")
+
+
+def _pooling(facts: ServerFacts) -> Finding:
+    if facts.is_pooled:
+        return Finding(
+            "pooling",
+            Level.WARNING,
+            "a pooler in transaction mode stands between us and the server",
+            "run workers with --no-notifications --no-prepared-statements, or let them connect directly",
+        )
+    return Finding("pooling", Level.OK, "sessions are the server's own")
+
+
+def _notifications(facts: ServerFacts) -> Finding:
+    if facts.hears:
+        return Finding("notifications", Level.OK, "what is notified is heard")
+    return Finding(
+        "notifications",
+        Level.PROBLEM,
+        "a notification did not come back: jobs would be found by polling alone",
+        "connect directly, or to a pooler in session mode; or run workers with --no-notifications",
+    )
+
+
+def _clock(facts: ServerFacts) -> Finding:
+    skew = abs(facts.clock_skew)
+    way = "ahead of" if facts.clock_skew > 0 else "behind"
+    text = f"the server's clock is {skew:.1f} s {way} this machine's (measured to {facts.clock_error:.2f} s)"
+    if skew - facts.clock_error < _SKEW_NOTICED:
+        return Finding("clock", Level.OK, text)
+    level = Level.PROBLEM if skew - facts.clock_error > _SKEW_HARMFUL else Level.WARNING
+    return Finding(
+        "clock",
+        level,
+        text,
+        "the server's clock decides what is due: have both machines synchronised (chrony, systemd-timesyncd)",
+    )
+
+
+def _sessions(facts: ServerFacts) -> Finding:
+    text = f"{facts.sessions} of {facts.max_sessions} sessions are open"
+    if facts.sessions < facts.max_sessions * _FULL:
+        return Finding("sessions", Level.OK, text)
+    return Finding(
+        "sessions",
+        Level.WARNING,
+        text,
+        "raise max_connections, or lower --pool-size: a worker opens up to that many and four more",
+    )
+
+
+def _settings(facts: ServerFacts) -> Iterator[Finding]:
+    if facts.is_autovacuum_off:
+        yield Finding(
+            "autovacuum",
+            Level.PROBLEM,
+            "autovacuum is off: each job leaves a dead row for ever",
+            "turn it on",
+        )
+    if facts.is_fsync_off:
+        yield Finding(
+            "fsync", Level.WARNING, "fsync is off: a power failure can lose the whole database", "turn it on"
+        )
+
+
+def _holdbacks(holdbacks: Sequence[Holdback]) -> Iterator[Finding]:
+    held = [held for held in holdbacks if held.seconds is None or held.seconds > _LONG_TRANSACTION]
+    if not held:
+        yield Finding("vacuum", Level.OK, "nothing old holds it back")
+    for one in held:
+        since = "" if one.seconds is None else f" for {duration(one.seconds)}"
+        whose = "".join(f" of {name}" for name in (one.user, one.application) if name)
+        yield Finding(
+            "vacuum",
+            Level.WARNING,
+            f"{one.kind} {one.name}{whose} holds it back{since}: claims slow down as dead rows pile up",
+            _ENDINGS[one.kind].format(name=one.name),
+        )
+
+
+_ENDINGS = {
+    "transaction": "end it: select pg_terminate_backend({name}); set idle_in_transaction_session_timeout",
+    "prepared transaction": "end it: rollback prepared '{name}'",
+    "replication slot": "if nobody needs it: select pg_drop_replication_slot('{name}')",
+}
+
+
+def examine_queue(facts: QueueFacts) -> Iterator[Finding]:
+    """Judge what is in the schema."""
+    if not facts.sees_rows:
+        yield Finding(
+            "rows",
+            Level.PROBLEM,
+            "row security hides the jobs from this role: the queue looks empty to it",
+            "connect as the owner of the tables, or give the role BYPASSRLS",
+        )
+    yield _bloat(facts)
+    yield _workers(facts)
+    yield from _locks(facts.locks)
+    for task in facts.neglected:
+        yield Finding(
+            "tasks",
+            Level.WARNING,
+            f"{task.jobs} jobs of task {task.identifier} are due since {task.since:%Y-%m-%d %H:%M:%S} UTC, "
+            "and no live worker of ours has it",
+            "start a worker with that task; if it is another program's (Node's, say), all is well",
+        )
+    if facts.failed_jobs:
+        yield Finding(
+            "failures",
+            Level.NOTE,
+            f"{facts.failed_jobs} jobs have no attempt left",
+            "trio-graphile list --state failed shows them; reschedule IDS --attempts 0 --now tries again; "
+            "cleanup delete-permanently-failed-jobs forgets them",
+        )
+
+
+def _bloat(facts: QueueFacts) -> Finding:
+    text = f"the jobs table has {facts.live_rows} rows and {facts.dead_rows} dead ones"
+    if facts.dead_rows < _DEAD_ROWS or facts.dead_rows < facts.live_rows:
+        return Finding("bloat", Level.OK, text)
+    return Finding(
+        "bloat",
+        Level.WARNING,
+        text,
+        "vacuum it now (vacuum graphile_worker._private_jobs, with your schema's name), and have autovacuum "
+        "come more often: alter table ... set (autovacuum_vacuum_scale_factor = 0.01)",
+    )
+
+
+def _workers(facts: QueueFacts) -> Finding:
+    if facts.live_workers:
+        return Finding("workers", Level.OK, f"{facts.live_workers} are alive")
+    return Finding(
+        "workers",
+        Level.NOTE,
+        "no live worker is registered; those of Node never are, nor ours without recovery",
+        "trio-graphile run MODULE:TASKS",
+    )
+
+
+def _locks(locks: Sequence[Lock]) -> Iterator[Finding]:
+    stuck = [lock for lock in locks if lock.is_alive is False or lock.seconds > _STUCK]
+    if not stuck:
+        yield Finding("locks", Level.OK, "none is old, or of a dead worker")
+    for lock in stuck:
+        behind = f", with {lock.waiting} jobs waiting behind the queues" if lock.waiting else ""
+        who = {True: "alive", False: "dead", None: "not registered"}[lock.is_alive]
+        yield Finding(
+            "locks",
+            Level.PROBLEM if lock.is_alive is False else Level.WARNING,
+            f"{lock.worker_id} ({who}) has {lock.jobs} jobs and {lock.queues} queues locked, the latest "
+            f"for {duration(lock.seconds)}{behind}",
+            "trio-graphile sweep-stale-workers gives back what is of dead workers; "
+            f"if you know that it is gone: trio-graphile force-unlock {lock.worker_id}",
+        )
+
+
+def duration(seconds: float) -> str:
+    """Return a time span as people say it."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
