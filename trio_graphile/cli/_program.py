@@ -80,6 +80,13 @@ _COMMANDS = {
         "queues": ("_queue:queues", "List the named queues."),
         "tasks": ("_queue:tasks", "List the tasks that the database knows, with their jobs and workers."),
         "workers": ("_fleet:workers", "List the workers, and whoever else has jobs or queues locked."),
+        "bench": (
+            "_bench:bench",
+            """Measure how many jobs one worker handles a second on this machine and server, and how soon.
+
+            In a schema of its own, which is dropped afterwards; other schemas are not touched.
+            """,
+        ),
         "doctor": (
             "_doctor:doctor",
             """Look at the server and the queue, and say what is wrong and what to do about it.
