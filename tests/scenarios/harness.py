@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
+from tests.scenarios.onlookers import Onlookers
 from tests.scenarios.tempers import REASON, FailingRegistry, Journal, make_tasks
 from tests.worker.clocks import HandClock
 from trio_graphile import (
@@ -24,6 +25,7 @@ from trio_graphile import (
     Database,
     DatabaseError,
     LocalQueueOptions,
+    ObserverOptions,
     ProcessOptions,
     ShutdownOptions,
     ShutdownReport,
@@ -76,6 +78,8 @@ class Scenario:
     """What somebody else does meanwhile."""
     crontab: tuple[CronItem, ...] = ()
     """What adds jobs, at the time at which the clock stands still."""
+    hooked: bool = False
+    """Whether there are observers and interceptors of every temper."""
 
 
 REFUSED_PRIORITY = 7
@@ -112,6 +116,7 @@ class Trial:
     """Jobs that are completed by their handlers."""
     unseen_ids: set[int] = attrs.field(factory=set)
     """Jobs whose handlers run in processes, where there is no journal."""
+    onlookers: Onlookers = attrs.field(factory=Onlookers)
 
     def __attrs_post_init__(self) -> None:
         self.tasks = make_tasks(self.journal)
@@ -121,9 +126,15 @@ class Trial:
             local_queue=LocalQueueOptions(size=self.scenario.prefetch),
             processes=ProcessOptions(count=1),
             shutdown=ShutdownOptions(grace_period=GRACE_PERIOD, flush_timeout=FLUSH_TIMEOUT),
+            observers=ObserverOptions(timeout=0.01),
         )
         self.worker = Worker(
-            self.database, self.tasks, options, crontab=self.scenario.crontab, clock=HandClock()
+            self.database,
+            self.tasks,
+            options,
+            crontab=self.scenario.crontab,
+            clock=HandClock(),
+            plugins=[self.onlookers] if self.scenario.hooked else [],
         )
 
     def note_end(self) -> None:
@@ -188,6 +199,8 @@ class Trial:
             expected = (len(journal.finished - refused), len(failed), 0)
             assert counts == expected, f"reported {counts}, but it was {expected}"
             assert not self.report.abandoned
+        if self.scenario.hooked:
+            self.onlookers.check(self.report, journal)
         return len(left), len(journal.finished - refused)
 
     async def added_by_crontab(self) -> int:

@@ -137,6 +137,7 @@ SCENARIOS = {
     "crontab": Scenario(
         concurrency=2, add=note_what_the_crontab_has_missed, enough=ended(7), crontab=CRONTAB
     ),
+    "hooks": Scenario(concurrency=3, add=add_all_tempers, enough=ended(6), hooked=True),
     "run_once": Scenario(concurrency=2, add=add_one, enough=ended(1), once=True),
 }
 
