@@ -104,6 +104,17 @@ def test_no_two_settings_have_one_name() -> None:
         assert len(set(names)) == len(names)
 
 
+def test_flags_mean_what_a_file_would() -> None:
+    flags = attrs.evolve(
+        WorkerFlags(), worker__forbidden_flags=("a", "b"), worker__local_queue__size=3, worker__fail_delay=1.0
+    )
+    run_flags = attrs.evolve(RunFlags(), crontab=Path("x.cron"), plugins=("a:b",), processes=2)
+    settings = load(given(flags, run_flags))
+    assert settings.worker.forbidden_flags == ("a", "b")
+    assert settings.worker.local_queue.size == 3
+    assert (settings.crontab, settings.plugins, settings.processes) == (Path("x.cron"), ("a:b",), 2)
+
+
 def test_what_was_not_given_as_a_flag_is_not_said() -> None:
     assert given(WorkerFlags(), RunFlags()) == {}
     flags = attrs.evolve(WorkerFlags(), worker__recovery=True, worker__notifications=False)

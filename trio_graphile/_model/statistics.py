@@ -58,6 +58,10 @@ class WorkerStatistics:
     """How many jobs it can run at once."""
     busy: int = 0
     """How many of its slots have a job."""
+    completed: int = 0
+    """How many runs have succeeded since it started, as recorded."""
+    failed: int = 0
+    """How many runs have failed since then."""
     heartbeat_age: float | None = None
     """How long ago its lease was renewed last."""
     lease_holds: bool = True

@@ -132,6 +132,8 @@ class Services:
             unrecorded=outcomes.waiting,
             slots=self.options.concurrency,
             busy=len(running),
+            completed=outcomes.counts.completed,
+            failed=outcomes.counts.failed,
             heartbeat_age=None if lease.renewed_at is None else time.monotonic() - lease.renewed_at,
             lease_holds=phase is WorkerPhase.STARTING or lease.holds(),
             listen_state=ListenState.OFF if self._listener is None else self._listener.state,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeAlias
 
 import attrs
 from cyclopts import Group, Parameter
@@ -60,12 +61,18 @@ def given(*flags: Any) -> dict[KeyPath, Any]:
     """Return what was said by flags, by path."""
     parts = {leaf.path for leaf in leaves() if leaf.kind is None}
     values = {
-        tuple(name.split("__")): str(value) if isinstance(value, Path) else value
+        tuple(name.split("__")): _as_in_a_file(value)
         for some in flags
         for name, value in attrs.asdict(some, recurse=False).items()
         if value is not None
     }
     return {path: False if path in parts else value for path, value in values.items()}
+
+
+def _as_in_a_file(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 @attrs.frozen(kw_only=True)
@@ -96,9 +103,22 @@ CommonFlags: TypeAlias = Annotated[Common, Parameter(name="*")]
 NOTHING_GIVEN = Common()
 
 
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Logs to what is standard error now: a table on the terminal has all else printed above it."""
+
+    @property
+    def stream(self) -> TextIO:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """Ignore what the base class sets."""
+
+
 def configure_logging(*, verbose: bool) -> None:
     """Log to standard error; the library itself configures nothing."""
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=[_StandardError()],
     )

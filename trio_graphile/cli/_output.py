@@ -87,6 +87,30 @@ def as_text(value: object) -> str:
             return str(value)
 
 
+@attrs.frozen
+class Voice:
+    """How a program that runs for long speaks: a line at a time, as text or as JSON."""
+
+    as_json: bool = False
+
+    @property
+    def on_terminal(self) -> bool:
+        """Whether people watch, and a table may stay before them."""
+        return sys.stdout.isatty() and not self.as_json
+
+    def say(self, event: str, text: str, **fields: object) -> None:
+        """Say that something has happened; whoever reads it through a pipe gets it at once."""
+        if not self.as_json:
+            print(text, flush=True)
+            return
+        line = {"at": datetime.now(UTC), "event": event, **fields, "text": text}
+        print(json.dumps(line, ensure_ascii=False, default=_plain), flush=True)
+
+
+def _plain(part: object) -> object:
+    return format_time(part) if isinstance(part, datetime) else str(part)
+
+
 def note(text: str) -> None:
     """Say something beside the result, on standard error."""
     print(f"trio-graphile: {text}", file=sys.stderr)

@@ -10,12 +10,15 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import trio
 from cyclopts import Parameter
 
+from trio_graphile._client import Client
 from trio_graphile._cron.item import CronItem
 from trio_graphile._database.burial import recover_worker
 from trio_graphile._database.database import open_database
 from trio_graphile._exceptions import CrontabInvalid
+from trio_graphile._model.statistics import Backlog
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile.cli._config import FILE_NAME
 from trio_graphile.cli._crontab import load_crontab
@@ -29,12 +32,15 @@ from trio_graphile.cli._flags import (
     WorkerFlags,
     given,
 )
+from trio_graphile.cli._output import Voice
+from trio_graphile.cli._plugins import load_plugins
 from trio_graphile.cli._reload import wait_for_change
 from trio_graphile.cli._settings import KeyPath, Settings
+from trio_graphile.cli._status import Monitor
 from trio_graphile.cli._supervised import Supervisor
 from trio_graphile.cli._supervisor import Fleet, command_of_a_worker
 from trio_graphile.cli._tasks import load_tasks
-from trio_graphile.cli._working import Work, say, work
+from trio_graphile.cli._working import Work, work
 from trio_graphile.embedded import embedded_postgres
 
 _NO_RUN_FLAGS = RunFlags()
@@ -64,16 +70,19 @@ async def run(
     """
     named: dict[KeyPath, object] = {} if tasks is None else {("tasks",): tasks}
     settings = common.settings({**given(run_flags, worker_flags), **named})
+    voice = Voice(common.as_json)
     if supervised is None and embedded and ("database", "url") in given(common.database):
         raise UsageError("--embedded brings a database of its own: leave out --database-url")
     if supervised is None and (reload or settings.processes > 1):
         async with _server(settings.database.url, embedded=embedded) as url:
-            await _supervise(settings, url, reload=reload)
+            await _supervise(settings, url, voice, reload=reload)
         return
     this = Work(
         settings=settings,
         tasks=with_executables(_registry(settings), settings.executables),
         crontab=_load_items(settings.crontab, once=once),
+        plugins=load_plugins(settings.plugins),
+        voice=voice,
         once=once,
         supervisor=None if supervised is None else Supervisor(supervised),
     )
@@ -81,12 +90,17 @@ async def run(
         await work(this, url)
 
 
-async def _supervise(settings: Settings, url: str | None, *, reload: bool) -> None:
+async def _supervise(settings: Settings, url: str | None, voice: Voice, *, reload: bool) -> None:
+    """Run workers in processes of their own. Raises `WorkersFailed`."""
     watched = tuple(file for file in (settings.crontab,) if file is not None)
 
     async def recover(worker_id: str) -> int:
         async with open_database(url, settings.database) as database:
             return await recover_worker(database, worker_id)
+
+    async def count_backlog() -> Backlog:
+        async with open_database(url, settings.database) as database:
+            return await Client(database).backlog()
 
     fleet = Fleet(
         count=settings.processes,
@@ -94,10 +108,17 @@ async def _supervise(settings: Settings, url: str | None, *, reload: bool) -> No
         environment=os.environ if url is None else {**os.environ, "TRIO_GRAPHILE_DATABASE_URL": url},
         shutdown=settings.worker.shutdown,
         recover=recover,
-        say=say,
+        say=partial(voice.say, "supervision"),
         wait_for_change=partial(wait_for_change, Path.cwd(), watched) if reload else None,
+        relay=print if voice.on_terminal else None,
     )
-    exit_code = await fleet.run()
+    monitor = Monitor(
+        look=fleet.statuses, count_backlog=count_backlog, voice=voice, interval=settings.status_interval
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(monitor.run)
+        exit_code = await fleet.run()
+        nursery.cancel_scope.cancel()
     if exit_code != 0:
         raise WorkersFailed(exit_code)
 

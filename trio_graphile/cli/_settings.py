@@ -20,7 +20,7 @@ from docstring_parser.attrdoc import add_attribute_docstrings
 from docstring_parser.common import Docstring
 
 from trio_graphile._exceptions import OptionInvalid
-from trio_graphile._model.options import DatabaseOptions, ForbiddenFlags, WorkerOptions, whole_number
+from trio_graphile._model.options import DatabaseOptions, ForbiddenFlags, WorkerOptions, seconds, whole_number
 from trio_graphile._model.strict import Mismatch, strict_converter
 from trio_graphile.cli._errors import UsageError
 
@@ -30,6 +30,8 @@ _FLATTENED = ("database", "worker", "shutdown")
 
 KeyPath: TypeAlias = tuple[str, ...]
 """Where a setting stands, such as `("worker", "poll_interval")`."""
+_FLAG_NAMES: Mapping[KeyPath, str] = {("database", "url"): "database-url", ("plugins",): "plugin"}
+"""Of flags that are not called as their field is."""
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +55,11 @@ class Settings:
     """A file with recurring jobs, to be added when they are due."""
     processes: int = attrs.field(default=1, validator=whole_number(1, 1000))
     """In how many processes to run a worker each, under a supervisor that restarts those that crash."""
+    plugins: tuple[str, ...] = ()
+    """A plugin, as MODULE:NAME: an object with a method register(hooks), or what makes one without
+    arguments."""
+    status_interval: float = attrs.field(default=60.0, validator=seconds(86_400, zero=True))
+    """How often to say how the workers are doing where there is no terminal, in seconds; 0 for never."""
     database: DatabaseSettings = attrs.field(factory=DatabaseSettings)
     worker: WorkerOptions = attrs.field(factory=WorkerOptions)
 
@@ -71,8 +78,8 @@ class Leaf:
     @property
     def flag(self) -> str:
         """The name of its flag, without the dashes before it."""
-        if self.path == ("database", "url"):
-            return "database-url"
+        if self.path in _FLAG_NAMES:
+            return _FLAG_NAMES[self.path]
         return ".".join(part.replace("_", "-") for part in self.path if part not in _FLATTENED)
 
     @property

@@ -6,6 +6,7 @@ however it does, the worker's input ends, and the worker stops. The other way go
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -15,8 +16,10 @@ import trio
 from cattrs.preconf.orjson import make_converter
 
 from trio_graphile._worker.worker import Worker
+from trio_graphile.cli._status import Status, status_of
 
 _converter = make_converter()
+_REPORT_INTERVAL = 0.5
 
 
 @attrs.frozen(kw_only=True)
@@ -26,6 +29,8 @@ class Word:
     worker_id: str
     ready: bool = False
     """Whether it takes jobs."""
+    status: Status | None = None
+    """How it is doing."""
 
 
 def read_words(text: bytes) -> Iterator[Word]:
@@ -38,15 +43,23 @@ def read_words(text: bytes) -> Iterator[Word]:
 class Supervisor:
     """The supervisor, as a worker's process sees it."""
 
-    _pipe: int
+    _pipe: int = attrs.field()
     """The file descriptor to write to."""
+
+    def __attrs_post_init__(self) -> None:
+        os.set_blocking(self._pipe, False)
 
     def say(self, word: Word) -> None:
         """Tell the supervisor, if it is still there and listens."""
-        try:
-            os.write(self._pipe, _converter.dumps(word) + b"\n")  # short enough to be written at once or not
-        except OSError:
-            return  # it is gone: `stop_when_alone` sees to that
+        with contextlib.suppress(OSError):  # it does not listen, or is gone: `stop_when_alone` sees to that
+            os.write(self._pipe, _converter.dumps(word) + b"\n")  # so short that it is written whole or not
+
+    async def report(self, worker: Worker) -> None:
+        """Say twice a second how the worker is doing. To be cancelled when it has ended."""
+        while True:
+            status = status_of("", worker.statistics())
+            self.say(Word(worker_id=worker.worker_id, ready=True, status=status))
+            await trio.sleep(_REPORT_INTERVAL)
 
     async def stop_when_alone(self, worker: Worker) -> None:
         """Stop the worker when the supervisor has ended. To be cancelled when the worker has."""

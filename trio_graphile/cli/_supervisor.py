@@ -22,12 +22,15 @@ from trio_graphile._exceptions import GraphileError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.options import ShutdownOptions
 from trio_graphile.cli._errors import FAILED, SUPERSEDED, WRONG_USAGE
+from trio_graphile.cli._status import Status
 from trio_graphile.cli._supervised import Word, read_words
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LONGEST_PAUSE = 30.0
 _STEADY_AFTER = 60.0
 """A worker that has run for so long does not wait longer than the first time when it crashes."""
+_LAST_STATEMENTS = 0.5
+"""How long what a dead process had sent may take on the server."""
 _KILL_MARGIN = 3.0
 """How much longer than a worker may take to end it is waited for before it is killed."""
 
@@ -109,6 +112,8 @@ class Fleet:
     say: Callable[[str], None]
     wait_for_change: Callable[[], Awaitable[None]] | None = None
     """Returns when the workers are to be started anew; None if they never are."""
+    relay: Callable[[str], None] | None = None
+    """Prints what workers say, line by line; None if they print it themselves."""
     _children: dict[int, _Child] = attrs.field(init=False, factory=dict)
     _codes: list[int] = attrs.field(init=False, factory=list)
     """How those ended that were not started again."""
@@ -128,6 +133,14 @@ class Fleet:
                         workers.start_soon(self._keep, number, name=f"worker {number}")
                 nursery.cancel_scope.cancel()
         return exit_code_of(self._codes)
+
+    def statuses(self) -> list[Status]:
+        """Return how the workers are doing that have said so."""
+        return [
+            attrs.evolve(child.word.status, name=str(number))
+            for number, child in sorted(self._children.items())
+            if child.word is not None and child.word.status is not None
+        ]
 
     def stop(self) -> None:
         """Stop all workers; the second time, cancel them."""
@@ -225,6 +238,8 @@ class Fleet:
             process = await trio.lowlevel.open_process(
                 [*self.command, "--supervised", str(speaking)],
                 stdin=subprocess.PIPE,
+                stdout=None if self.relay is None else subprocess.PIPE,
+                stderr=None if self.relay is None else subprocess.STDOUT,
                 pass_fds=[speaking],
                 env=self.environment,
                 start_new_session=True,
@@ -239,6 +254,8 @@ class Fleet:
         """Hear what a worker says until it has ended; return how."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(child.listen)
+            if self.relay is not None and child.process.stdout is not None:
+                nursery.start_soon(_relay_lines, child.process.stdout, self.relay)
             exit_code = await child.process.wait()
             nursery.cancel_scope.cancel()
         child.read()  # its last words
@@ -250,12 +267,23 @@ class Fleet:
             return
         try:
             recovered = await self.recover(child.word.worker_id)
+            # What it sent just before it died may take effect only now: another claim, or a heartbeat.
+            await trio.sleep(_LAST_STATEMENTS)
+            recovered += await self.recover(child.word.worker_id)
         except GraphileError as error:
             self._codes.append(FAILED)
             self.say(f"the jobs of worker {number} stay locked until its lease ends: {error}")
         else:
             if recovered:
                 self.say(f"worker {number} left {recovered} jobs: they are given back")
+
+
+async def _relay_lines(stream: trio.abc.ReceiveStream, relay: Callable[[str], None]) -> None:
+    rest = b""
+    async for chunk in stream:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            relay(line.decode(errors="replace"))
 
 
 def _delays() -> Iterator[float]:

@@ -19,7 +19,7 @@ def load_tasks(reference: str) -> TaskRegistry:
     module_name, _, name = reference.partition(":")
     if not module_name or not name:
         raise UsageError(f"{reference!r} names no tasks: write MODULE:TASKS, such as app.jobs:tasks")
-    module = _import_module(module_name)
+    module = import_module(module_name)
     found = getattr(module, name, None)
     if not isinstance(found, TaskRegistry):
         wrong = (
@@ -33,7 +33,8 @@ def load_tasks(reference: str) -> TaskRegistry:
     return found
 
 
-def _import_module(name: str) -> ModuleType:
+def import_module(name: str) -> ModuleType:
+    """Import a module that the user names, also from the current directory. Raises as `load_tasks`."""
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(f"{name!r} is no module's name: write it as in an import, such as app.jobs")
     here = str(Path.cwd())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import attrs
 import trio
@@ -15,8 +16,11 @@ from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.signals import stop_on_signals
 from trio_graphile._worker.worker import Worker
 from trio_graphile.cli._errors import Superseded
+from trio_graphile.cli._output import Voice
 from trio_graphile.cli._settings import Settings
+from trio_graphile.cli._status import Monitor, status_of
 from trio_graphile.cli._supervised import Supervisor, Word
+from trio_graphile.hooks import Plugin
 
 
 @attrs.frozen(kw_only=True)
@@ -25,7 +29,9 @@ class Work:
 
     settings: Settings
     tasks: TaskRegistry
+    voice: Voice
     crontab: Sequence[CronItem] = ()
+    plugins: Sequence[Plugin] = ()
     once: bool = False
     supervisor: Supervisor | None = None
     """Who started this process, if somebody watches over it."""
@@ -35,24 +41,27 @@ async def work(task: Work, url: str | None) -> None:
     """Run the worker and say how it starts and ends. Raises `Superseded` and what `Worker.run` raises."""
     settings = task.settings
     async with open_database(url, settings.database) as database:
-        worker = Worker(database, task.tasks, settings.worker, crontab=task.crontab)
+        worker = Worker(database, task.tasks, settings.worker, crontab=task.crontab, plugins=task.plugins)
         report = await _run(worker, task, where=safe_url(url))
-    say(_describe_end(report))
+    task.voice.say("ended", _describe_end(report), **_counts(report))
     if report.cause is StopCause.SUPERSEDED:
         raise Superseded("the schema was migrated past what this version can work with: install a newer one")
 
 
 async def _run(worker: Worker, task: Work, where: str) -> ShutdownReport:
+    supervisor = task.supervisor
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signals, worker)
-        if task.supervisor is not None:
-            task.supervisor.say(Word(worker_id=worker.worker_id))
-            nursery.start_soon(task.supervisor.stop_when_alone, worker)
+        if supervisor is not None:
+            supervisor.say(Word(worker_id=worker.worker_id))
+            nursery.start_soon(supervisor.stop_when_alone, worker)
 
         def announce() -> None:
-            say(_describe_start(worker, where))
-            if task.supervisor is not None:
-                task.supervisor.say(Word(worker_id=worker.worker_id, ready=True))
+            task.voice.say("started", _describe_start(worker, where), **_facts(worker))
+            if supervisor is not None:
+                nursery.start_soon(supervisor.report, worker)
+            else:
+                nursery.start_soon(_monitor(worker, task).run)
 
         if task.once:
             announce()
@@ -61,6 +70,15 @@ async def _run(worker: Worker, task: Work, where: str) -> ShutdownReport:
             report = await worker.run(task_status=_Started(announce))
         nursery.cancel_scope.cancel()
     return report
+
+
+def _monitor(worker: Worker, task: Work) -> Monitor:
+    return Monitor(
+        look=lambda: [status_of("1", worker.statistics())],
+        count_backlog=worker.backlog,
+        voice=task.voice,
+        interval=task.settings.status_interval,
+    )
 
 
 @attrs.frozen
@@ -93,6 +111,18 @@ def _describe_end(report: ShutdownReport) -> str:
     return f"{report.worker_id} ended: {counts}{snoozed}{lost}; that took {report.seconds:.2f} s{abandoned}"
 
 
-def say(text: str) -> None:
-    """Print a line at once: whoever reads it through a pipe waits for it."""
-    print(text, flush=True)
+def _facts(worker: Worker) -> dict[str, Any]:
+    return {
+        "worker_id": worker.worker_id,
+        "tasks": worker.tasks.identifiers,
+        "concurrency": worker.options.concurrency,
+        "schema": worker.database.schema,
+    }
+
+
+def _counts(report: ShutdownReport) -> dict[str, Any]:
+    return {
+        name: value
+        for name, value in attrs.asdict(report, recurse=False).items()
+        if isinstance(value, (int, float, str))
+    } | {"cause": report.cause.value}

@@ -1,0 +1,31 @@
+"""From `app.plugins:metrics` to a plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trio_graphile.cli._errors import UsageError
+from trio_graphile.cli._tasks import import_module
+from trio_graphile.hooks import Plugin
+
+
+def load_plugins(references: Sequence[str]) -> list[Plugin]:
+    """Import plugins, in this order. Raises `UsageError`, or `TasksBroken` if an import fails."""
+    return [_load_plugin(reference) for reference in references]
+
+
+def _load_plugin(reference: str) -> Plugin:
+    module_name, _, name = reference.partition(":")
+    if not module_name or not name:
+        raise UsageError(f"{reference!r} names no plugin: write MODULE:NAME, such as app.plugins:metrics")
+    module = import_module(module_name)
+    if not hasattr(module, name):
+        raise UsageError(f"--plugin: {reference} does not exist")
+    plugin = getattr(module, name)
+    if callable(plugin) and (isinstance(plugin, type) or not hasattr(plugin, "register")):
+        plugin = plugin()
+    if not callable(getattr(plugin, "register", None)):
+        raise UsageError(
+            f"--plugin: {reference} is a {type(plugin).__name__} without a method register(hooks)"
+        )
+    return plugin  # type: ignore[no-any-return]  # that is what it is, as far as can be seen
