@@ -1,0 +1,58 @@
+"""Health: which statistics make a worker not ready, and which not alive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trio_graphile import ListenState, OptionInvalid, WorkerPhase, WorkerStatistics
+from trio_graphile._model.health import HealthOptions, judge
+
+OPTIONS = HealthOptions(stalled_after=10, lagging_after=2, wedged_after=100)
+RUNS = {"phase": WorkerPhase.RUNNING}
+
+
+@pytest.mark.parametrize(
+    ("statistics", "alive", "ready", "reason"),
+    [
+        ({}, False, False, "it does not run"),
+        ({"phase": WorkerPhase.STARTING}, True, False, "it has not started yet"),
+        ({"phase": WorkerPhase.STOPPING}, True, False, "it stops"),
+        (RUNS, True, True, ""),
+        ({**RUNS, "claim_pending": 10, "record_pending": 10, "loop_lag": 2}, True, True, ""),
+        ({**RUNS, "claim_pending": 11}, True, False, "it has tried to claim jobs in vain for 11 s"),
+        ({**RUNS, "claim_pending": 101}, False, False, "it has tried to claim jobs in vain for 101 s"),
+        ({**RUNS, "record_pending": 11}, True, False, "it has tried to record outcomes in vain for 11 s"),
+        ({**RUNS, "record_pending": 101}, False, False, "it has tried to record outcomes in vain for 101 s"),
+        ({**RUNS, "heartbeat_age": 99}, True, True, ""),
+        ({**RUNS, "heartbeat_age": 101}, False, False, "its lease was not renewed for 101 s"),
+        ({**RUNS, "lease_holds": False}, True, False, "its lease has ended"),
+        ({**RUNS, "loop_lag": 3.25}, True, False, "its event loop was late by 3.2 s: a handler blocks it"),
+    ],
+)
+def test_what_makes_a_worker_unwell(
+    statistics: dict[str, Any],
+    alive: bool,  # noqa: FBT001  # a column of the table
+    ready: bool,  # noqa: FBT001  # as above
+    reason: str,
+) -> None:
+    health = judge(WorkerStatistics(**statistics), OPTIONS)
+    assert (health.is_alive, health.is_ready) == (alive, ready)
+    assert len(health.reasons) == (0 if ready else 1), "each reason is said once"
+    assert "".join(health.reasons).startswith(reason)
+
+
+def test_what_is_worth_a_remark_is_no_reason() -> None:
+    statistics = WorkerStatistics(phase=WorkerPhase.RUNNING, listen_state=ListenState.LOST, events_dropped=3)
+    health = judge(statistics, OPTIONS)
+    assert health.is_ready
+    assert health.remarks == (
+        "it does not hear of new jobs, and polls",
+        "3 events were dropped, since observers were too slow",
+    )
+
+
+def test_milliseconds_are_refused() -> None:
+    with pytest.raises(OptionInvalid, match="is in seconds"):
+        HealthOptions(lagging_after=5000)

@@ -1,0 +1,7 @@
+"""The fixtures of workers, for plugins that watch them."""
+
+from __future__ import annotations
+
+from tests.worker.conftest import client, handlers, table
+
+__all__ = ["client", "handlers", "table"]

@@ -1,0 +1,89 @@
+"""Health: whether a worker does its work, judged by what it says of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from trio_graphile._model.options import seconds
+from trio_graphile._model.statistics import ListenState, WorkerPhase, WorkerStatistics
+
+
+@attrs.frozen(kw_only=True)
+class HealthOptions:
+    """When a worker counts as unwell. Durations are seconds. Raises `OptionInvalid`."""
+
+    stalled_after: float = attrs.field(default=15.0, validator=seconds(86_400))
+    """For how long a claim or a record may be tried in vain before the worker counts as not ready."""
+    lagging_after: float = attrs.field(default=5.0, validator=seconds(3600))
+    """How late its event loop may be."""
+    wedged_after: float = attrs.field(default=600.0, validator=seconds(604_800))
+    """For how long it may be cut off from the database before it counts as not alive, for an orchestrator to
+    replace it. A database that is down for longer has all workers replaced, to no avail."""
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """What is to be thought of a worker."""
+
+    is_alive: bool
+    """Whether it may be left alone: false if a new one would do better."""
+    is_ready: bool
+    """Whether it does its work."""
+    reasons: tuple[str, ...] = ()
+    """Why it is not ready, or not alive."""
+    remarks: tuple[str, ...] = ()
+    """What is not as it should be, and no reason for either."""
+
+
+def judge(statistics: WorkerStatistics, options: HealthOptions) -> Health:
+    """Say what is to be thought of a worker."""
+    wedged = tuple(_wedged(statistics, options))
+    reasons = (*_phases(statistics), *wedged, *_stalls(statistics, options))
+    return Health(
+        is_alive=not wedged and statistics.phase is not WorkerPhase.NOT_RUNNING,
+        is_ready=not reasons,
+        reasons=reasons,
+        remarks=tuple(_remarks(statistics)),
+    )
+
+
+def _phases(statistics: WorkerStatistics) -> Iterator[str]:
+    match statistics.phase:
+        case WorkerPhase.NOT_RUNNING:
+            yield "it does not run"
+        case WorkerPhase.STARTING:
+            yield "it has not started yet"
+        case WorkerPhase.STOPPING:
+            yield "it stops"
+        case WorkerPhase.RUNNING:
+            pass
+
+
+def _wedged(statistics: WorkerStatistics, options: HealthOptions) -> Iterator[str]:
+    for what, duration in (
+        ("its lease was not renewed", statistics.heartbeat_age or 0.0),
+        ("it has tried to claim jobs in vain", statistics.claim_pending),
+        ("it has tried to record outcomes in vain", statistics.record_pending),
+    ):
+        if duration > options.wedged_after:
+            yield f"{what} for {duration:.0f} s"
+
+
+def _stalls(statistics: WorkerStatistics, options: HealthOptions) -> Iterator[str]:
+    if not statistics.lease_holds:
+        yield "its lease has ended: others may take its jobs, and it runs none"
+    if options.stalled_after < statistics.claim_pending <= options.wedged_after:
+        yield f"it has tried to claim jobs in vain for {statistics.claim_pending:.0f} s"
+    if options.stalled_after < statistics.record_pending <= options.wedged_after:
+        yield f"it has tried to record outcomes in vain for {statistics.record_pending:.0f} s"
+    if statistics.loop_lag > options.lagging_after:
+        yield f"its event loop was late by {statistics.loop_lag:.1f} s: a handler blocks it"
+
+
+def _remarks(statistics: WorkerStatistics) -> Iterator[str]:
+    if statistics.listen_state is ListenState.LOST:
+        yield "it does not hear of new jobs, and polls"
+    if statistics.events_dropped:
+        yield f"{statistics.events_dropped} events were dropped, since observers were too slow"

@@ -1,0 +1,1 @@
+"""Plugins that come along: logs, Prometheus, OpenTelemetry, and pages for orchestrators."""

@@ -1,0 +1,139 @@
+"""One line in the log for each event, with its fields beside it, for whatever makes JSON of log records."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+import attrs
+
+from trio_graphile.hooks import (
+    ClaimFailed,
+    CronFailed,
+    CronOverdue,
+    Event,
+    GracePeriodOver,
+    Hooks,
+    JobFailed,
+    JobFailedPermanently,
+    JobInterrupted,
+    JobRemoved,
+    JobsClaimed,
+    JobTaken,
+    JobTakenAway,
+    LeaseExpiring,
+    ListenConnecting,
+    ListenLost,
+    LocalQueueModeChanged,
+    MaintenanceFailed,
+    RefetchDelayAborted,
+    RefetchDelayExpired,
+    RefetchDelayStarted,
+    ShutdownForced,
+    WorkersRecovered,
+)
+
+LEVELS: Mapping[type[Event], int] = {
+    ClaimFailed: logging.WARNING,
+    CronFailed: logging.WARNING,
+    CronOverdue: logging.WARNING,
+    GracePeriodOver: logging.WARNING,
+    JobFailed: logging.WARNING,
+    JobFailedPermanently: logging.ERROR,
+    JobInterrupted: logging.WARNING,
+    JobRemoved: logging.WARNING,
+    JobTakenAway: logging.ERROR,
+    LeaseExpiring: logging.ERROR,
+    ListenLost: logging.WARNING,
+    MaintenanceFailed: logging.WARNING,
+    ShutdownForced: logging.WARNING,
+    WorkersRecovered: logging.WARNING,
+    JobsClaimed: logging.DEBUG,
+    JobTaken: logging.DEBUG,
+    ListenConnecting: logging.DEBUG,
+    LocalQueueModeChanged: logging.DEBUG,
+    RefetchDelayAborted: logging.DEBUG,
+    RefetchDelayExpired: logging.DEBUG,
+    RefetchDelayStarted: logging.DEBUG,
+}
+"""The level of each event; what is not listed is INFO."""
+
+
+@attrs.frozen(eq=False)
+class Logging:
+    """Logs events: `Worker(..., plugins=[Logging()])`. Payloads are never logged, errors are.
+
+    The text is `job completed job_id=1 task=send_welcome attempt=1 duration=0.012345`; the same fields are
+    attributes of the record, where formatters for JSON and structlog's `ExtraAdder` find them. Fields of a
+    job: `job_id`, `task`, `attempt`, `queue`. All have `event` and `worker_id`.
+    """
+
+    logger: logging.Logger = attrs.field(factory=lambda: logging.getLogger("trio_graphile.events"))
+    events: tuple[type[Event], ...] = (Event,)
+    """Which events are logged; with a class, those of the classes below it."""
+    levels: Mapping[type[Event], int] = LEVELS
+
+    def register(self, hooks: Hooks, /) -> None:
+        """Observe the events that are to be logged."""
+        for event in self.events:
+            hooks.on(event, self._log)
+
+    def _log(self, event: Event) -> None:
+        level = self.levels.get(type(event), logging.INFO)
+        if not self.logger.isEnabledFor(level):
+            return
+        fields = fields_of(event)
+        name = _words(type(event).__name__)
+        text = " ".join([name, *(f"{key}={_written(value)}" for key, value in fields.items())])
+        self.logger.log(level, "%s", text, extra={"event": name, **fields})
+
+
+def fields_of(event: Event) -> dict[str, Any]:
+    """Return what an event says, in values that any formatter can write: no payload among them."""
+    fields: dict[str, Any] = {}
+    for field in attrs.fields(type(event)):
+        fields.update(_plain(field.name, getattr(event, field.name)))
+    return fields
+
+
+def _plain(name: str, value: Any) -> dict[str, Any]:
+    match name, value:
+        case "job", job:
+            about = {"job_id": job.id, "task": job.task_identifier, "attempt": job.attempts}
+            return about if job.queue_name is None else {**about, "queue": job.queue_name}
+        case (("running" | "jobs"), tuple(jobs)):
+            return {"job_ids": [job.id for job in jobs]}
+        case "entry", entry:
+            return {"entry": entry.identifier, "task": entry.task_identifier}
+        case "entries", entries:
+            return {"entries": [getattr(entry, "identifier", entry) for entry in entries]}
+        case "report", report:
+            return {} if report is None else _counts(report)
+        case _, Enum():
+            return {name: value.value}
+        case _, None:
+            return {}
+        case _, float():
+            return {name: round(value, 6)}
+        case _, bool() | int() | str():
+            return {name: value}
+        case _, tuple():
+            return {name: list(value)}
+        case _:
+            return {name: str(value)}
+
+
+def _written(value: object) -> str:
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def _counts(report: Any) -> dict[str, Any]:
+    names = ("completed", "failed", "returned", "snoozed", "removed", "lost")
+    return {name: getattr(report, name) for name in names} | {"seconds": round(report.seconds, 6)}
+
+
+def _words(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()

@@ -1,0 +1,179 @@
+"""Pages for orchestrators and scrapers: a few paths over HTTP, for a network that is trusted.
+
+Small and strict: GET and HEAD, no body, one request for each connection, and a limit on everything.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import TypeAlias
+
+import attrs
+import trio
+
+from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.health import HealthOptions, judge
+from trio_graphile._model.json import encode
+from trio_graphile.hooks import ObservedWorker
+
+logger = logging.getLogger("trio_graphile.pages")
+
+_LONGEST_HEAD = 8192
+_TIMEOUT = 5.0
+"""How long a request and its answer may take together, in seconds."""
+_GRACE = 0.5
+"""How long a client has to hang up, in seconds."""
+_MOST_IGNORED = 1 << 20
+_MOST_AT_ONCE = 64
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+
+@attrs.frozen(kw_only=True)
+class Page:
+    """What is answered."""
+
+    status: int = 200
+    content_type: str = "application/json"
+    body: bytes
+
+
+Pages: TypeAlias = Mapping[str, Callable[[], Awaitable[Page]]]
+"""What is answered for which path."""
+
+
+async def serve_pages(
+    listen: str, pages: Pages, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve pages until cancelled, on an address such as `127.0.0.1:9000`, `[::]:9000` or `:9000`.
+
+    `nursery.start` returns the address, with the port that was found for port 0. Raises `OptionInvalid` for
+    what is no address, and `OSError` if it cannot be listened to. Start it beside the worker:
+    `await nursery.start(serve_pages, ":9000", {**health_pages(worker), **prometheus.pages()})`.
+    """
+    host, port = _address(listen)
+    listeners = await trio.open_tcp_listeners(port, host=host)
+    limiter = trio.CapacityLimiter(_MOST_AT_ONCE)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(trio.serve_listeners, partial(_serve, pages, limiter), listeners)
+        name = listeners[0].socket.getsockname()
+        bound = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+        logger.info("serving %s on %s", ", ".join(pages), bound)
+        task_status.started(bound)
+
+
+def health_pages(worker: ObservedWorker, options: HealthOptions | None = None) -> Pages:
+    """Return the pages `/livez` and `/readyz` of a worker: 200 or 503, and in JSON why.
+
+    Not alive is a worker that has ended, or was cut off from the database for too long: replace it. Not ready
+    is one that does not do its work at the moment.
+    """
+    options = HealthOptions() if options is None else options
+
+    async def live() -> Page:
+        health = judge(worker.statistics(), options)
+        return _health_page(
+            worker.worker_id, ok=health.is_alive, reasons=health.reasons, remarks=health.remarks
+        )
+
+    async def ready() -> Page:
+        health = judge(worker.statistics(), options)
+        return _health_page(
+            worker.worker_id, ok=health.is_ready, reasons=health.reasons, remarks=health.remarks
+        )
+
+    return {"/livez": live, "/readyz": ready}
+
+
+def _health_page(worker_id: str, *, ok: bool, reasons: tuple[str, ...], remarks: tuple[str, ...]) -> Page:
+    answer = {"ok": ok, "worker_id": worker_id, "reasons": reasons, "remarks": remarks}
+    return Page(status=200 if ok else 503, body=encode(answer).encode())
+
+
+def _address(listen: str) -> tuple[str | None, int]:
+    host, colon, port = listen.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise OptionInvalid("listen", f"an address such as 127.0.0.1:9000 is needed, not {listen!r}")
+    return host.removeprefix("[").removesuffix("]") or None, int(port)
+
+
+async def _serve(pages: Pages, limiter: trio.CapacityLimiter, stream: trio.SocketStream) -> None:
+    """Answer one request. What a client does wrong ends here."""
+    try:
+        with trio.move_on_after(_TIMEOUT):
+            async with stream, limiter:
+                is_head, page = await _answer(pages, stream)
+                await stream.send_all(_encoded(page, with_body=not is_head))
+                await stream.send_eof()
+                await _let_go(stream)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass  # it has hung up
+
+
+async def _let_go(stream: trio.SocketStream) -> None:
+    """Wait a moment for the client to hang up: to close on what it still sends would lose the answer."""
+    left = _MOST_IGNORED
+    with trio.move_on_after(_GRACE):
+        while left > 0 and (chunk := await stream.receive_some(_LONGEST_HEAD)):
+            left -= len(chunk)
+
+
+async def _answer(pages: Pages, stream: trio.SocketStream) -> tuple[bool, Page]:
+    head = await _read_head(stream)
+    if head is None:
+        return False, _error(431, "the request is too long")
+    method, _, rest = head.partition(b"\r\n")[0].partition(b" ")
+    path, _, version = rest.partition(b" ")
+    if version not in (b"HTTP/1.1", b"HTTP/1.0") or not path.startswith(b"/"):
+        return False, _error(400, "this is no request of HTTP/1.1")
+    is_head = method == b"HEAD"
+    if method not in (b"GET", b"HEAD"):
+        return is_head, _error(405, "pages can only be read")
+    page = pages.get(path.partition(b"?")[0].decode("latin-1"))
+    if page is None:
+        return is_head, _error(404, f"there are only {', '.join(pages)}")
+    try:
+        return is_head, await page()
+    except Exception:
+        logger.exception("a page could not be made: %s", path.decode("latin-1"))
+        return is_head, _error(500, "the page could not be made: see the log")
+
+
+async def _read_head(stream: trio.SocketStream) -> bytes | None:
+    """Return a request up to the empty line that ends its head; None if it is too long."""
+    head = b""
+    while b"\r\n\r\n" not in head:
+        if len(head) > _LONGEST_HEAD:
+            return None
+        chunk = await stream.receive_some(_LONGEST_HEAD)
+        if not chunk:
+            break
+        head += chunk
+    return head
+
+
+def _error(status: int, reason: str) -> Page:
+    return Page(status=status, body=encode({"ok": False, "reasons": [reason]}).encode())
+
+
+def _encoded(page: Page, *, with_body: bool) -> bytes:
+    head = (
+        f"HTTP/1.1 {page.status} {_REASONS.get(page.status, 'Unknown')}\r\n"
+        f"Content-Type: {page.content_type}\r\n"
+        f"Content-Length: {len(page.body)}\r\n"
+        "Cache-Control: no-store\r\n"
+        "X-Content-Type-Options: nosniff\r\n"
+        + ("Allow: GET, HEAD\r\n" if page.status == 405 else "")
+        + "Connection: close\r\n\r\n"
+    )
+    return head.encode("latin-1") + (page.body if with_body else b"")
