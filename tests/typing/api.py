@@ -6,6 +6,8 @@ unused, and that is an error too.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, assert_type
 
 import attrs
@@ -15,6 +17,8 @@ import trio_graphile
 from trio_graphile import (
     AbandonedThread,
     ActiveWorker,
+    AddedJobs,
+    Backlog,
     CancelledJobs,
     Cleanup,
     Client,
@@ -29,25 +33,53 @@ from trio_graphile import (
     JobContext,
     JobKeyMode,
     JobSpec,
+    ListenState,
+    ObserverOptions,
     PermanentFailure,
     ProcessOptions,
     RecoveryOptions,
     RetryAfter,
     RunningJobStatistics,
     ShutdownOptions,
+    SkippedJob,
     Snooze,
+    State,
     SweepReport,
     Task,
     TaskOptions,
     TaskRegistry,
     Worker,
     WorkerOptions,
+    WorkerPhase,
     WorkerStatistics,
     current_job,
     format_crontab,
     parse_crontab,
     stop_on_signals,
 )
+from trio_graphile.hooks import (
+    Addition,
+    Continue,
+    Event,
+    Fail,
+    FailWithBackoff,
+    Hooks,
+    JobCompleted,
+    JobEvent,
+    JobFailed,
+    JobRun,
+    JobRunEnd,
+    JobToAdd,
+    JobToRecover,
+    Reschedule,
+    Rewrite,
+    Skip,
+    WorkerEnded,
+)
+from trio_graphile.plugins.logging import Logging
+from trio_graphile.plugins.opentelemetry import OpenTelemetry
+from trio_graphile.plugins.pages import HealthOptions, health_pages, serve_pages
+from trio_graphile.plugins.prometheus import Prometheus
 
 tasks = TaskRegistry()
 
@@ -376,3 +408,144 @@ WorkerOptions(recovery=False)  # type: ignore[arg-type]  # pyright: ignore[repor
 WorkerOptions(20)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 JobSpec(jobkey="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 JobSpec(job_key_mode="replace")
+
+
+# --- hooks --------------------------------------------------------------------------------------
+
+
+def on_completed(event: JobCompleted) -> None:
+    assert_type(event.job, Job)
+    assert_type(event.duration, float)
+
+
+async def on_failed(event: JobFailed) -> None:
+    assert_type(event.error, str)
+    assert_type(event.retry_in, float | None)
+
+
+def on_anything(event: Event) -> None: ...
+
+
+async def before_run(run: JobRun) -> Skip | Fail | None:
+    assert_type(run.job, Job)
+    await trio.lowlevel.checkpoint()
+    return Fail("closed", permanent=True) if run.job.attempts > 3 else None
+
+
+def after_run(end: JobRunEnd) -> Continue:
+    assert_type(end.error, str | None)
+    return Continue()
+
+
+def before_schedule(job: JobToAdd) -> Rewrite:
+    return Rewrite({"payload": job.payload, "by": job.spec.job_key})
+
+
+def recover(job: JobToRecover) -> Reschedule | FailWithBackoff | Skip | None:
+    assert_type(job.previous_worker_id, str)
+    return FailWithBackoff()
+
+
+@contextmanager
+def around_run(run: JobRun) -> Generator[None]:
+    yield
+
+
+@contextmanager
+def around_schedule(addition: Addition) -> Generator[None]:
+    assert_type(addition.identifiers, tuple[str, ...])
+    yield
+
+
+def register(hooks: Hooks) -> None:
+    hooks.on(JobCompleted, on_completed)
+    hooks.on(JobFailed, on_failed)
+    hooks.on(JobCompleted, on_anything)
+    hooks.on(JobEvent, lambda event: event.job.id)
+    hooks.on(WorkerEnded, lambda event: event.cause)
+    hooks.before_job_run(before_run)
+    hooks.after_job_run(after_run)
+    hooks.before_job_schedule(before_schedule)
+    hooks.recover_job(recover)
+    hooks.around_job_run(around_run)
+    hooks.around_job_schedule(around_schedule)
+
+    # The observer of another event, sync or async, and of more than one class of events knows.
+    hooks.on(JobFailed, on_completed)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hooks.on(JobCompleted, on_failed)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hooks.on(Event, on_completed)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hooks.on(JobCompleted, lambda event: event.error)  # type: ignore[attr-defined]  # pyright: ignore[reportAttributeAccessIssue, reportUnknownLambdaType, reportUnknownMemberType]
+    hooks.on(Job, on_anything)  # type: ignore[arg-type, type-var]  # pyright: ignore[reportArgumentType]
+    # An interceptor of something else, and one that answers what means nothing there.
+    hooks.before_job_run(after_run)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hooks.after_job_run(before_run)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hooks.before_job_run(recover)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    hooks.before_job_run(lambda _: Rewrite(1))  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    hooks.recover_job(lambda _: Fail("no"))  # type: ignore[arg-type, return-value]  # pyright: ignore[reportArgumentType]
+    hooks.around_job_run(before_run)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+    @hooks.on(JobCompleted)
+    async def decorated(event: JobCompleted) -> None: ...
+
+    @hooks.on(JobFailed)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    def wrongly_decorated(event: JobCompleted) -> None: ...
+
+    @hooks.before_job_run
+    def asked(run: JobRun) -> None: ...
+
+
+class MyPlugin:
+    def register(self, hooks: Hooks) -> None:
+        hooks.on(JobCompleted, self.note)
+        if hooks.worker is not None:
+            assert_type(hooks.worker.statistics(), WorkerStatistics)
+
+    async def note(self, event: JobCompleted) -> None: ...
+
+
+class NoPlugin:
+    def register(self, hooks: int) -> None: ...
+
+
+async def use_plugins(database: trio_graphile.Database) -> None:
+    Worker(database, tasks, plugins=[MyPlugin(), Hooks(), Logging()])
+    Worker(database, tasks, plugins=[Prometheus(), OpenTelemetry(connect="parent")])
+    client = Client(database, tasks, plugins=[MyPlugin()])
+    Worker(database, tasks, plugins=[NoPlugin()])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    Worker(database, tasks, plugins=[on_completed])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    OpenTelemetry(connect="child")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    added = await client.add_jobs([(send_welcome, Welcome(to="ada"))])
+    assert_type(added, AddedJobs)
+    assert_type(added[0], Job)
+    assert_type(added.skipped, tuple[SkippedJob, ...])
+    assert_type(await client.backlog(), Backlog)
+    assert_type((await client.backlog()).oldest_ready, float | None)
+    WorkerOptions(observers=ObserverOptions(timeout=1, queue_size=100))
+
+
+async def serve_health(worker: Worker, nursery: trio.Nursery) -> None:
+    pages = {**health_pages(worker, HealthOptions(stalled_after=5)), **Prometheus().pages()}
+    await nursery.start(serve_pages, "127.0.0.1:0", pages)
+    statistics = worker.statistics()
+    assert_type(statistics.phase, WorkerPhase)
+    assert_type(statistics.listen_state, ListenState)
+    assert_type(statistics.heartbeat_age, float | None)
+
+
+# --- state --------------------------------------------------------------------------------------
+
+
+class Mailer:
+    def send(self, to: str) -> None: ...
+
+
+@tasks.task("mail_by_state", needs=[Mailer, Welcome])
+async def mail_by_state(to: str, context: JobContext) -> None:
+    assert_type(context.get(Mailer), Mailer)
+    context.get(Mailer).send(to)
+    context.get(Mailer).send(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    context.get("Mailer")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+assert_type(State(Mailer(), 7).get(int), int)
+tasks.task("needs", needs=Mailer)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

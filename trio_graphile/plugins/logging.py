@@ -36,6 +36,8 @@ from trio_graphile.hooks import (
     WorkersRecovered,
 )
 
+__all__ = ["LEVELS", "Logging", "fields_of"]
+
 LEVELS: Mapping[type[Event], int] = {
     ClaimFailed: logging.WARNING,
     CronFailed: logging.WARNING,

@@ -29,10 +29,13 @@ try:
     from opentelemetry import baggage, context, metrics, trace
     from opentelemetry.baggage.propagation import W3CBaggagePropagator
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        "OpenTelemetry needs opentelemetry-api: pip install 'trio-graphile[opentelemetry]'", name=missing.name
+        "OpenTelemetry needs opentelemetry-api: pip install 'trio-graphile[opentelemetry]'",
+        name=_missing.name,
     ) from None
+
+__all__ = ["OpenTelemetry"]
 
 TRACE_KEY = "_trace"
 Connect: TypeAlias = Literal["link", "parent"]

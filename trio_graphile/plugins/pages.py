@@ -18,7 +18,9 @@ from trio_graphile._model.health import HealthOptions, judge
 from trio_graphile._model.json import encode
 from trio_graphile.hooks import ObservedWorker
 
-logger = logging.getLogger("trio_graphile.pages")
+__all__ = ["HealthOptions", "Page", "Pages", "health_pages", "serve_pages"]
+
+_logger = logging.getLogger("trio_graphile.pages")
 
 _LONGEST_HEAD = 8192
 _TIMEOUT = 5.0
@@ -68,7 +70,7 @@ async def serve_pages(
         await nursery.start(trio.serve_listeners, partial(_serve, pages, limiter), listeners)
         name = listeners[0].socket.getsockname()
         bound = f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
-        logger.info("serving %s on %s", ", ".join(pages), bound)
+        _logger.info("serving %s on %s", ", ".join(pages), bound)
         task_status.started(bound)
 
 
@@ -145,7 +147,7 @@ async def _answer(pages: Pages, stream: trio.SocketStream) -> tuple[bool, Page]:
     try:
         return is_head, await page()
     except Exception:
-        logger.exception("a page could not be made: %s", path.decode("latin-1"))
+        _logger.exception("a page could not be made: %s", path.decode("latin-1"))
         return is_head, _error(500, "the page could not be made: see the log")
 
 

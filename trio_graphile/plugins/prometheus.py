@@ -37,13 +37,15 @@ from trio_graphile.plugins.pages import Page, Pages
 try:
     import prometheus_client as prometheus
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
         "metrics for Prometheus need prometheus-client: pip install 'trio-graphile[prometheus]'",
-        name=missing.name,
+        name=_missing.name,
     ) from None
 
-logger = logging.getLogger("trio_graphile.prometheus")
+__all__ = ["Prometheus"]
+
+_logger = logging.getLogger("trio_graphile.prometheus")
 
 _OUTCOMES: dict[type[JobEvent], str] = {
     JobCompleted: "completed",
@@ -74,7 +76,8 @@ class Prometheus:
         backlog_interval: float | None = 15.0,
         buckets: Sequence[float] = _BUCKETS,
     ) -> None:
-        self.registry = prometheus.REGISTRY if registry is None else registry
+        self.registry: prometheus.CollectorRegistry = prometheus.REGISTRY if registry is None else registry
+        """Where the metrics are."""
         self._backlog_interval = backlog_interval
         self._backlog: Backlog | None = None
         self._counted_at = -math.inf
@@ -123,7 +126,7 @@ class Prometheus:
             with trio.move_on_after(_PATIENCE):
                 self._backlog = await worker.backlog()
         except DatabaseError as error:
-            logger.warning("the backlog could not be counted: %s", error)
+            _logger.warning("the backlog could not be counted: %s", error)
 
     @property
     def backlog(self) -> Backlog | None:
