@@ -82,7 +82,15 @@ SOME = [
     Kind(count=60, queues=20),
     Kind(count=5, priority=-2),
 ]
+PLAIN = [
+    Kind(count=120),
+    Kind(count=60, task="b", priority=-1),
+    Kind(count=30, is_flagged=True),
+    Kind(count=20, attempts=25, priority=-5),
+    Kind(count=300, task="foreign", priority=9),
+]
 TABLES = {
+    "plain": PLAIN,
     "no crowd": SOME,
     "foreign": [Kind(count=300, task="foreign", priority=-5), *SOME],
     "foreign among ours": [Kind(count=600, task="foreign"), *SOME],
@@ -131,7 +139,9 @@ async def test_a_claim_takes_the_best_first_whatever_stands_in_the_way(
     await fill(session, kinds, random)
     held: list[Any] = []
     while expected := [row["id"] for row in await session.fetch(CLAIMABLE, TASKS)]:
-        jobs = await claims.get_jobs(session, ME, TASKS, limit, ["slow"])
+        is_plain = random.random() < 0.7 and await claims.is_plain(session, TASKS, limit)
+        claim = claims.get_plain_jobs if is_plain else claims.get_jobs
+        jobs = await claim(session, ME, TASKS, limit, ["slow"])
         assert [job.id for job in jobs] == expected[: len(jobs)]
         assert len(jobs) >= min(len(expected), (limit + 1) // 2)
         assert len({job.queue_name for job in jobs if job.queue_name}) == len(
@@ -154,3 +164,39 @@ async def test_a_claim_from_a_place_on_leaves_out_what_comes_before_it(connectio
     jobs = await claims.get_jobs(connection, ME, TASKS, 20, floor=Position(**place))
     assert [job.id for job in jobs] == rest
     assert [job.id for job in await claims.get_jobs(connection, ME, TASKS, 20)] == [best]
+
+
+QUEUED = Kind(count=1, queues=1)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_plain"),
+    [
+        ([], True),
+        (PLAIN, True),
+        ([*PLAIN, Kind(count=100, is_future=True, priority=-5)], True),
+        ([*PLAIN, Kind(count=111, task="foreign", priority=-5)], False),
+        ([*PLAIN, Kind(count=111, is_future=True, priority=-5)], False),
+        ([Kind(count=50, task="foreign")], True),
+        ([*PLAIN, QUEUED], False),
+        ([QUEUED], False),
+        ([attrs.evolve(QUEUED, is_future=True, priority=9)], False),
+        ([attrs.evolve(QUEUED, task="foreign")], False),
+        ([attrs.evolve(QUEUED, attempts=25), *PLAIN], True),
+    ],
+)
+async def test_the_front_is_plain_without_named_queues_and_crowds(
+    connection: Connection, kinds: list[Kind], *, is_plain: bool
+) -> None:
+    if kinds:
+        await fill(connection, kinds, Random(1))
+    assert await claims.is_plain(connection, TASKS, 10) is is_plain
+
+
+@pytest.mark.parametrize("queued", [QUEUED, attrs.evolve(QUEUED, is_future=True, priority=9)])
+async def test_a_plain_claim_takes_nothing_while_a_job_of_a_named_queue_waits(
+    connection: Connection, queued: Kind
+) -> None:
+    await fill(connection, [*PLAIN, queued], Random(1))
+    assert await claims.get_plain_jobs(connection, ME, TASKS, 10) == []
+    assert len(await claims.get_jobs(connection, ME, TASKS, 10)) == 10

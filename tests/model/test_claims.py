@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from trio_graphile import Job
-from trio_graphile._model.claims import Bound, Floor, Position, Share, room_of, shares_of, used_of
+from trio_graphile._model.claims import Bound, Floor, Front, Position, Share, room_of, shares_of, used_of
 
 A = Bound(2, frozenset({"a"}))
 PROCESSES = Bound(3, frozenset({"a", "b", "c"}))
@@ -74,3 +74,33 @@ def test_a_large_claim_is_slow_when_it_takes_twice_what_a_job_has_taken_at_best(
     assert floor.at(100.0) is None
     floor.learn(jobs, took=0.021, now=100.0)
     assert floor.at(100.0) is not None
+
+
+def test_the_front_is_looked_at_once_a_second_by_those_who_claim_often() -> None:
+    front, jobs = Front(), [job_at(1)]
+    assert not front.is_worth_a_look(100.0)
+    front.learn([], took=0.001, now=100.0)
+    assert not front.is_worth_a_look(100.0)
+    front.learn(jobs, took=0.001, now=100.0)
+    assert front.is_worth_a_look(100.4)
+    assert not front.is_worth_a_look(100.6)
+    front.seen(100.4, is_plain=True)
+    front.learn(jobs, took=0.001, now=101.3)
+    assert not front.is_worth_a_look(101.3)
+    assert front.is_worth_a_look(101.4)
+
+
+def test_the_front_is_plain_until_the_next_look_or_a_surprise() -> None:
+    front, jobs = Front(), [job_at(1)]
+    assert not front.is_plain(100.0)
+    front.seen(100.0, is_plain=True)
+    assert front.is_plain(100.9)
+    assert not front.is_plain(101.1)
+    front.learn(jobs, took=0.01, now=100.1)
+    assert front.is_plain(100.2)
+    front.learn(jobs, took=0.1, now=100.2)  # it had to step over many
+    assert not front.is_plain(100.3)
+    front.seen(102.0, is_plain=True)
+    front.forget()
+    assert not front.is_plain(102.1)
+    assert not front.is_worth_a_look(102.1)

@@ -13,12 +13,40 @@ from trio_graphile._model.jobs import TIMES_LAST, Job, job_of_seconds
 
 _BEST_FIRST = itemgetter(*map(TIMES_LAST.index, ("priority", "run_at", "id")))
 
-GET_JOBS = Statement("""
-    with recursive tasks as materialized (
+_TASKS = """tasks as materialized (
       select id, identifier
       from {schema}._private_tasks
       where identifier = any($2::text[])
-    ),
+    )"""
+_CLAIM_CHOSEN = """update {schema}._private_jobs as jobs
+    set attempts = jobs.attempts + 1, locked_by = $1::text, locked_at = now()
+    where jobs.id = any(array(select chosen.id from chosen))
+    returning jobs.id,
+      (
+        select tasks.identifier
+        from tasks
+        where tasks.id = jobs.task_id
+      ) as task_identifier,
+      jobs.payload::text as payload_json,
+      (
+        select queues.queue_name
+        from {schema}._private_job_queues as queues
+        where queues.id = jobs.job_queue_id
+      ) as queue_name,
+      jobs.priority, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.key, jobs.revision,
+      jobs.flags::text as flags, jobs.locked_by, date_part('epoch', jobs.run_at) as run_at,
+      date_part('epoch', jobs.created_at) as created_at,
+      date_part('epoch', jobs.updated_at) as updated_at,
+      date_part('epoch', jobs.locked_at) as locked_at
+"""
+
+
+def _claim(sql: str) -> Statement:
+    return Statement(sql.replace("{tasks}", _TASKS).replace("{claim chosen}", _CLAIM_CHOSEN))
+
+
+GET_JOBS = _claim("""
+    with recursive {tasks},
     unqueued_front as materialized (
       select jobs.task_id, jobs.run_at
       from {schema}._private_jobs as jobs
@@ -225,27 +253,7 @@ GET_JOBS = Statement("""
       set locked_by = $1::text, locked_at = now()
       where queues.id = any(array(select chosen.job_queue_id from chosen))
     )
-    update {schema}._private_jobs as jobs
-    set attempts = jobs.attempts + 1, locked_by = $1::text, locked_at = now()
-    where jobs.id = any(array(select chosen.id from chosen))
-    returning jobs.id,
-      (
-        select tasks.identifier
-        from tasks
-        where tasks.id = jobs.task_id
-      ) as task_identifier,
-      jobs.payload::text as payload_json,
-      (
-        select queues.queue_name
-        from {schema}._private_job_queues as queues
-        where queues.id = jobs.job_queue_id
-      ) as queue_name,
-      jobs.priority, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.key, jobs.revision,
-      jobs.flags::text as flags, jobs.locked_by, date_part('epoch', jobs.run_at) as run_at,
-      date_part('epoch', jobs.created_at) as created_at,
-      date_part('epoch', jobs.updated_at) as updated_at,
-      date_part('epoch', jobs.locked_at) as locked_at
-""")
+    {claim chosen}""")
 # $1 worker id, $2 identifiers, $3 limit, $4 forbidden flags or null, $5 priority and $6 time from which on to
 # look, or null.
 #
@@ -282,5 +290,84 @@ async def get_jobs(
     flags = list(forbidden_flags) or None
     position = (None, None) if floor is None else (floor.priority, floor.run_at)
     rows: list[Any] = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags, *position)
+    return _jobs_of(rows)
+
+
+GET_PLAIN_JOBS = _claim("""
+    with {tasks},
+    chosen as materialized (
+      select jobs.id
+      from {schema}._private_jobs as jobs
+      where jobs.is_available = true
+        and jobs.job_queue_id is null
+        and jobs.run_at <= now()
+        and jobs.task_id = any(array(select tasks.id from tasks))
+        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+        and not exists (
+          select from {schema}._private_jobs as queued
+          where queued.is_available = true
+            and queued.job_queue_id is not null
+        )
+      order by jobs.priority, jobs.run_at
+      limit $3::integer
+      for update of jobs skip locked
+    )
+    {claim chosen}
+""")
+# $1 to $4 as in GET_JOBS. What takes the same jobs for less, where there are none of named queues, and no
+# crowd stands in front: that it does not look for, and would step over all of it.
+
+
+async def get_plain_jobs(
+    executor: Executor,
+    worker_id: str,
+    identifiers: Sequence[str],
+    limit: int,
+    forbidden_flags: Sequence[str] = (),
+) -> list[Job]:
+    """Claim up to `limit` due jobs, best first; none if any job of a named queue waits, due or not."""
+    flags = list(forbidden_flags) or None
+    return _jobs_of(await executor.fetch(GET_PLAIN_JOBS, worker_id, list(identifiers), limit, flags))
+
+
+IS_PLAIN = Statement("""
+    with front as materialized (
+      select jobs.task_id, jobs.run_at
+      from {schema}._private_jobs as jobs
+      where jobs.is_available = true
+        and jobs.job_queue_id is null
+      order by jobs.priority, jobs.run_at
+      limit $2::integer + 100
+    )
+    select
+      not exists (
+        select from {schema}._private_jobs as queued
+        where queued.is_available = true
+          and queued.job_queue_id is not null
+      )
+      and not (
+        select count(*) > $2::integer + 99
+          and count(*) filter (
+            where front.task_id = any(
+                array(
+                  select tasks.id
+                  from {schema}._private_tasks as tasks
+                  where tasks.identifier = any($1::text[])
+                )
+              )
+              and front.run_at <= now()
+          ) < $2::integer
+        from front
+      )
+""")  # $1 identifiers, $2 limit
+
+
+async def is_plain(executor: Executor, identifiers: Sequence[str], limit: int) -> bool:
+    """Return whether no job of a named queue waits, and no crowd of others before so many of these tasks."""
+    found: bool = await executor.fetch_value(IS_PLAIN, list(identifiers), limit)
+    return found
+
+
+def _jobs_of(rows: list[Any]) -> list[Job]:
     # A row of asyncpg's is a sequence, too.
     return [job_of_seconds(row) for row in sorted(rows, key=_BEST_FIRST)]

@@ -18,6 +18,8 @@ _FEW = 20
 _TOO_LONG = 2.0
 _PATIENCE = 10.0
 _LONGEST_PATIENCE = 3.0
+_BUSY = 0.5
+_LOOK_INTERVAL = 1.0
 
 
 @attrs.frozen
@@ -102,3 +104,38 @@ class Floor:
     def forget(self) -> None:
         """Look everywhere again."""
         self._until = -math.inf
+
+
+@attrs.define
+class Front:
+    """Whether claims can be plain, for a while: no jobs of named queues wait, and no crowd stands in front.
+
+    Who claims often looks once in a while, and saves more than that takes. Times are seconds.
+    """
+
+    _is_plain: bool = False
+    _looked_at: float = -math.inf
+    _jobs_came_at: float = -math.inf
+
+    def is_worth_a_look(self, now: float) -> bool:
+        """Return whether it is time to look: jobs have come just now, and it was not looked for a while."""
+        return now - self._jobs_came_at < _BUSY and now - self._looked_at >= _LOOK_INTERVAL
+
+    def seen(self, now: float, *, is_plain: bool) -> None:
+        """Take notice of what it looks like."""
+        self._is_plain, self._looked_at = is_plain, now
+
+    def is_plain(self, now: float) -> bool:
+        """Return whether a plain claim is likely to do."""
+        return self._is_plain and now - self._looked_at < _LOOK_INTERVAL
+
+    def learn(self, jobs: Sequence[Job], took: float, now: float) -> None:
+        """Take notice of what a claim brought, and of how long it took: a crowd may have come."""
+        if jobs:
+            self._jobs_came_at = now
+        if took > _SLOW:
+            self.forget()
+
+    def forget(self) -> None:
+        """Take it that claims cannot be plain, until the next look."""
+        self._is_plain = False

@@ -21,7 +21,7 @@ from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.cancellation import CancelRequest
-from trio_graphile._model.claims import Bound, Floor, Position, Share, room_of, shares_of, used_of
+from trio_graphile._model.claims import Bound, Floor, Front, Position, Share, room_of, shares_of, used_of
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.recovery import ResetReport, SweepReport
@@ -64,6 +64,7 @@ class Holdings:
     """Whether the last claim left out jobs of which enough were held already."""
     _shares: tuple[Share, ...] = attrs.field(init=False, default=())
     _floors: dict[Share, Floor] = attrs.field(init=False, factory=dict)
+    _fronts: dict[Share, Front] = attrs.field(init=False, factory=dict)
     _shared: tuple[str, ...] = attrs.field(init=False, default=())
     """The tasks that `_shares` were made of."""
 
@@ -124,15 +125,30 @@ class Holdings:
     async def _claim_share(self, share: Share, limit: int, flags: Sequence[str]) -> list[Job]:
         if limit == 0:
             return []
-        floor, began = self._floors.setdefault(share, Floor()), trio.current_time()
-        if (position := floor.at(began)) is not None:
+        floor = self._floors.setdefault(share, Floor())
+        if (position := floor.at(trio.current_time())) is not None:
             jobs = await self._get_jobs(share, limit, flags, position)
             if len(jobs) == limit or (jobs and _is_cancelled()):
                 return jobs
             floor.forget()
             return jobs + await self._get_jobs(share, limit - len(jobs), flags, None)
-        jobs = await self._get_jobs(share, limit, flags, None)
-        floor.learn(jobs, trio.current_time() - began, trio.current_time())
+        return await self._claim_anywhere(share, limit, flags)
+
+    async def _claim_anywhere(self, share: Share, limit: int, flags: Sequence[str]) -> list[Job]:
+        front = self._fronts.setdefault(share, Front())
+        if front.is_worth_a_look(trio.current_time()):
+            is_plain = await claims.is_plain(self.claiming, share.identifiers, limit)
+            front.seen(trio.current_time(), is_plain=is_plain)
+        began = trio.current_time()
+        jobs: list[Job] = []
+        if front.is_plain(began):
+            jobs = await claims.get_plain_jobs(self.claiming, self.worker_id, share.identifiers, limit, flags)
+        if not jobs:
+            front.forget()
+            jobs = await self._get_jobs(share, limit, flags, None)
+        now = trio.current_time()
+        front.learn(jobs, now - began, now)
+        self._floors[share].learn(jobs, now - began, now)
         return jobs
 
     async def _get_jobs(
@@ -146,7 +162,7 @@ class Holdings:
         """Return the shares in the order of this claim: each comes first in its turn."""
         if self._shared != (identifiers := self.tasks.identifiers):
             self._shared, self._shares = identifiers, shares_of(identifiers, self._bounds())
-            self._floors = {}
+            self._floors, self._fronts = {}, {}
         self._shares = (*self._shares[1:], *self._shares[:1])
         return self._shares
 
