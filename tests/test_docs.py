@@ -61,3 +61,10 @@ def test_the_reference_has_every_public_name() -> None:
 def test_the_files_that_a_page_links_to_exist(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_page_of_the_program_is_what_the_program_says(tmp_path: Path) -> None:
+    """If not: `python docs/cli_page.py`."""
+    docs = ROOT / "docs"
+    subprocess.run([sys.executable, docs / "cli_page.py", tmp_path / "cli.md"], check=True)
+    assert (tmp_path / "cli.md").read_text() == (docs / "cli.md").read_text()

@@ -115,7 +115,7 @@ class Program:
             completed = await trio.run_process(
                 [sys.executable, *arguments],
                 cwd=self.folder,
-                env=self._whole_environment(),
+                env=self.whole_environment(),
                 capture_stdout=True,
                 capture_stderr=True,
                 check=False,
@@ -128,7 +128,7 @@ class Program:
         process = await trio.lowlevel.open_process(
             [sys.executable, "-m", "trio_graphile", *arguments],
             cwd=self.folder,
-            env=self._whole_environment(),
+            env=self.whole_environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
@@ -139,7 +139,7 @@ class Program:
             with trio.move_on_after(PATIENCE, shield=True):
                 await process.wait()
 
-    def _whole_environment(self) -> dict[str, str]:
+    def whole_environment(self) -> dict[str, str]:
         unwanted = ("DATABASE_URL", "GRAPHILE_WORKER_SCHEMA")
         inherited = {k: v for k, v in os.environ.items() if k not in unwanted and not k.startswith("PG")}
         return {**inherited, "PYTHONPATH": str(_SOURCES), "PYTHONDONTWRITEBYTECODE": "1", **self.environment}

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.cli.program import Program
+from trio_graphile.cli._settings import leaves
 
-COMMANDS = ("migrate", "run")
+COMMANDS = ("migrate", "run", "list", "doctor")
 
 
 async def test_help_lists_the_commands(
@@ -39,6 +40,24 @@ async def test_the_help_of_a_command_speaks_for_the_options(program: Program, co
     words = " ".join(ended.output.replace("│", " ").split())
     assert "--connect-timeout FLOAT How long opening one session may take. [default: 5.0]" in words
     assert ("--grace-period" in words) is (command == "run")
+
+
+async def test_the_help_of_run_lists_everything_that_can_be_set(program: Program) -> None:
+    ended = await program.with_environment(COLUMNS="200").run("run", "--help")
+    missing = [
+        leaf.flag for leaf in leaves() if leaf.kind is not None and f"--{leaf.flag}" not in ended.output
+    ]
+    assert missing == ["tasks"], "which is an argument"
+    assert "--no-recovery" in ended.output
+    assert "--supervised" not in ended.output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+async def test_it_completes_itself_in_a_shell(program: Program, shell: str) -> None:
+    ended = await program.run("completion", shell)
+    assert (ended.exit_code, ended.errors) == (0, "")
+    assert "sweep-stale-workers" in ended.output
+    assert "--grace-period" in ended.output
 
 
 async def test_it_has_a_version(program: Program) -> None:

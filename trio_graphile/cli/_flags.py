@@ -14,6 +14,7 @@ from cyclopts import Group, Parameter
 from trio_graphile.cli._config import load_settings
 from trio_graphile.cli._settings import KeyPath, Leaf, Settings, leaves
 
+_RUN = Group("Settings", sort_key=0)
 _COMMON = Group("Everywhere", sort_key=1)
 _DATABASE = Group("Database", sort_key=2)
 _WORKER = Group("Worker", sort_key=3)
@@ -21,7 +22,7 @@ _WORKER = Group("Worker", sort_key=3)
 Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
-def _flag(leaf: Leaf, group: Group | None) -> Any:
+def _flag(leaf: Leaf, group: Group) -> Any:
     kind, names, negative, text = leaf.kind, f"--{leaf.flag}", None, leaf.text
     if kind is None:
         kind, names, negative = bool, f"--no-{leaf.flag}", ""
@@ -38,7 +39,7 @@ def _written(default: object) -> str:
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def _flags_class(name: str, applies: Callable[[KeyPath], bool], group: Group | None) -> Any:
+def _flags_class(name: str, applies: Callable[[KeyPath], bool], group: Group) -> Any:
     """Return a class with an attribute for each setting; None where the flag was not given.
 
     Only then can what a file or the environment says be told from what a flag says.
@@ -54,7 +55,7 @@ if TYPE_CHECKING:
 else:
     DatabaseFlags = _flags_class("DatabaseFlags", lambda path: path[0] == "database", _DATABASE)
     WorkerFlags = _flags_class("WorkerFlags", lambda path: path[0] == "worker", _WORKER)
-    RunFlags = _flags_class("RunFlags", lambda path: len(path) == 1 and path != ("tasks",), None)
+    RunFlags = _flags_class("RunFlags", lambda path: len(path) == 1 and path != ("tasks",), _RUN)
 
 
 def given(*flags: Any) -> dict[KeyPath, Any]:

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from importlib import metadata
+from typing import Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
@@ -118,6 +119,17 @@ crontab.command(
     """,
 )
 program.command(crontab)
+program.register_install_completion_command(help="Teach your shell to complete commands and flags.")
+
+
+@program.command
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print what teaches a shell to complete commands and flags.
+
+    Args:
+        shell: Which one.
+    """
+    print(program.generate_completion(shell=shell))
 
 
 def run_program(arguments: Sequence[str]) -> int:

@@ -87,11 +87,11 @@ def describe(total: Status, backlog: Backlog | None) -> str:
     return f"{total.rate:.1f} jobs/s, {slots}{behind}, {total.completed} completed, {total.failed} failed"
 
 
-def table_of(statuses: Sequence[Status], backlog: Backlog | None) -> Table:
+def table_of(statuses: Sequence[Status]) -> Table:
     """Return what stays on the terminal."""
     from rich.table import Table
 
-    table = Table(pad_edge=False, header_style="bold", caption=_caption(backlog), caption_justify="left")
+    table = Table(pad_edge=False, header_style="bold")
     for column in ("worker", "jobs/s", "busy", "ahead", "completed", "failed"):
         table.add_column(column, justify="left" if column == "worker" else "right")
     rows = statuses if len(statuses) <= 1 else [*statuses, total_of(statuses)]
@@ -103,7 +103,8 @@ def table_of(statuses: Sequence[Status], backlog: Backlog | None) -> Table:
     return table
 
 
-def _caption(backlog: Backlog | None) -> str:
+def describe_backlog(backlog: Backlog | None) -> str:
+    """Return the line below the table."""
     if backlog is None:
         return "counting the backlog"
     oldest = "" if not backlog.oldest_ready else f", the oldest for {backlog.oldest_ready:.0f} s"
@@ -154,13 +155,15 @@ class Monitor:
             )
 
     async def _draw(self) -> None:
-        from rich.console import Console
+        from rich.console import Console, Group
         from rich.live import Live
+        from rich.text import Text
 
         console = Console(file=sys.stdout)
         with Live(console=console, auto_refresh=False, transient=True) as live:
             while True:
-                live.update(table_of(self._measured(), self._backlog), refresh=True)
+                table = table_of(self._measured())
+                live.update(Group(table, Text(describe_backlog(self._backlog))), refresh=True)
                 await trio.sleep(_REDRAW)
 
     def _measured(self) -> list[Status]:

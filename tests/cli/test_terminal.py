@@ -1,0 +1,57 @@
+"""The program in a terminal: tables, colours, a status that stays, Ctrl-C."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.cli.program import Program
+from tests.cli.terminal import terminal
+from trio_graphile import Client, Database
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*3\d[;m]")
+
+
+async def test_lists_are_tables_in_colour(shop: Program, database: Database) -> None:
+    await Client(database).permanently_fail_jobs([(await Client(database).add_raw_job("[red]resize")).id])
+    async with terminal(shop.folder, shop.whole_environment(), "list") as screen:
+        assert await screen.wait_ended() == 0
+    assert "┃" in screen.written
+    assert "[red]resize" in screen.written, "what users wrote is no markup"
+    assert COLOUR.search(screen.written)
+
+
+async def test_no_color_is_heeded(shop: Program, database: Database) -> None:
+    await Client(database).permanently_fail_jobs([(await Client(database).add_raw_job("resize")).id])
+    environment = {**shop.whole_environment(), "NO_COLOR": "1"}
+    async with terminal(shop.folder, environment, "list") as screen:
+        assert await screen.wait_ended() == 0
+    assert "resize" in screen.written
+    assert not COLOUR.search(screen.written)
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_table_stays_below_what_is_printed_and_ctrl_c_stops(
+    shop: Program, database: Database, processes: str
+) -> None:
+    await Client(database).add_raw_jobs([("greet", "ada"), ("fail", None), ("obey", None)])
+    flags = ("--processes", processes, "--concurrency", "3")
+    async with terminal(shop.folder, shop.whole_environment(), "run", "shop:tasks", *flags) as screen:
+        await screen.wait_for("greeted ada")
+        await screen.wait_until(lambda written: "0 ready; 1 scheduled; 1 running" in written)
+        screen.press("\x03")
+        assert await screen.wait_ended() == 0
+    assert "jobs/s" in screen.written
+    assert "obey ends" in screen.written
+    assert "2 completed, 1 failed" in screen.written or processes == "2"
+    last = screen.written.rpartition("\x1b[?25h")[2]
+    assert "jobs/s" not in last, "the table is gone in the end"
+
+
+async def test_a_long_measurement_shows_how_far_it_is(shop: Program) -> None:
+    arguments = ("bench", "--jobs", "2000", "--samples", "1", "--concurrency", "5")
+    async with terminal(shop.folder, shop.whole_environment(), *arguments) as screen:
+        assert await screen.wait_ended() == 0
+    assert re.search(r"\d+/2000", screen.written)
+    assert "jobs handled" in screen.written
