@@ -340,7 +340,6 @@ class HooksFrozen(GraphileError):
         return f"{self.kind}: too late, a worker or client was made with these hooks already"
 
 
-
 class WorkerBusy(GraphileError):
     """`run` or `run_once` was called while the worker runs, or after it was stopped."""
 

@@ -165,6 +165,7 @@ async def test_a_group_is_a_failure_too(database: Database) -> None:
     async def family(_: JobToAdd) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(fail)
+            nursery.start_soon(trio.sleep_forever)
 
     async def fail() -> None:
         raise ValueError("a child")

@@ -14,7 +14,8 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from functools import partial
+from typing import NoReturn, TypeVar
 
 import attrs
 import trio
@@ -97,21 +98,21 @@ class Observation:
             self._report_dropped()
 
     async def _run_beside(self, body: Callable[[], Awaitable[T]], limit: float) -> T:
-        error: BaseException
+        ended: Callable[[], T]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._run, name="observers")
             try:
-                return await body()
+                ended = partial(_return, await body())
             except (trio.Cancelled, BaseExceptionGroup):
                 raise
-            except BaseException as raised:  # noqa: BLE001  # raised below, without a group around it
-                error = raised
+            except BaseException as error:  # noqa: BLE001, ASYNC103  # raised below, without a group around it
+                ended = partial(_raise, error)
             finally:
                 self._deadline = trio.current_time() + limit
                 if self._scope is not None:
                     self._scope.deadline = min(self._scope.deadline, self._deadline_of_one())
                 nursery.cancel_scope.cancel()
-        raise error
+        return ended()
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:
@@ -178,3 +179,11 @@ class Observation:
 
 def _log(hook: Hook, raised: Raised) -> None:
     logger.error("%s raised; nobody else is affected", hook, exc_info=raised.error)
+
+
+def _return(result: T) -> T:
+    return result
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error

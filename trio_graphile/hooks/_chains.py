@@ -194,6 +194,6 @@ def _leave(hook: Hook, manager: AbstractContextManager[object], error: BaseExcep
     except Exception as raised:
         if raised is not error:
             logger.exception("%s raised after it", hook)
-    except BaseException as raised:
+    except BaseException as raised:  # noqa: ASYNC103  # the same error goes on in `around`
         if raised is not error:
             raise

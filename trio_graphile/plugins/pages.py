@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from trio_graphile._exceptions import OptionInvalid
-from trio_graphile._model.health import HealthOptions, judge
+from trio_graphile._model.health import Health, HealthOptions, judge
 from trio_graphile._model.json import encode
 from trio_graphile.hooks import ObservedWorker
 
@@ -50,8 +50,8 @@ class Page:
     body: bytes
 
 
-Pages: TypeAlias = Mapping[str, Callable[[], Awaitable[Page]]]
-"""What is answered for which path."""
+Pages: TypeAlias = Mapping[str, Callable[[], Page | Awaitable[Page]]]
+"""What is answered for which path, by a function, async or not."""
 
 
 async def serve_pages(
@@ -82,23 +82,19 @@ def health_pages(worker: ObservedWorker, options: HealthOptions | None = None) -
     """
     options = HealthOptions() if options is None else options
 
-    async def live() -> Page:
+    def live() -> Page:
         health = judge(worker.statistics(), options)
-        return _health_page(
-            worker.worker_id, ok=health.is_alive, reasons=health.reasons, remarks=health.remarks
-        )
+        return _health_page(worker.worker_id, health, ok=health.is_alive)
 
-    async def ready() -> Page:
+    def ready() -> Page:
         health = judge(worker.statistics(), options)
-        return _health_page(
-            worker.worker_id, ok=health.is_ready, reasons=health.reasons, remarks=health.remarks
-        )
+        return _health_page(worker.worker_id, health, ok=health.is_ready)
 
     return {"/livez": live, "/readyz": ready}
 
 
-def _health_page(worker_id: str, *, ok: bool, reasons: tuple[str, ...], remarks: tuple[str, ...]) -> Page:
-    answer = {"ok": ok, "worker_id": worker_id, "reasons": reasons, "remarks": remarks}
+def _health_page(worker_id: str, health: Health, *, ok: bool) -> Page:
+    answer = {"ok": ok, "worker_id": worker_id, "reasons": health.reasons, "remarks": health.remarks}
     return Page(status=200 if ok else 503, body=encode(answer).encode())
 
 
@@ -141,11 +137,12 @@ async def _answer(pages: Pages, stream: trio.SocketStream) -> tuple[bool, Page]:
     is_head = method == b"HEAD"
     if method not in (b"GET", b"HEAD"):
         return is_head, _error(405, "pages can only be read")
-    page = pages.get(path.partition(b"?")[0].decode("latin-1"))
-    if page is None:
+    make = pages.get(path.partition(b"?")[0].decode("latin-1"))
+    if make is None:
         return is_head, _error(404, f"there are only {', '.join(pages)}")
     try:
-        return is_head, await page()
+        page = make()
+        return is_head, page if isinstance(page, Page) else await page
     except Exception:
         _logger.exception("a page could not be made: %s", path.decode("latin-1"))
         return is_head, _error(500, "the page could not be made: see the log")
