@@ -57,7 +57,7 @@ async def run(
     run_flags: Annotated[RunFlags, Parameter(name="*")] = _NO_RUN_FLAGS,
     common: CommonFlags = NOTHING_GIVEN,
     worker_flags: Annotated[WorkerFlags, Parameter(name="*")] = _NO_WORKER_FLAGS,
-    supervised: Annotated[int | None, Parameter(show=False)] = None,
+    supervised: Annotated[tuple[int, int] | None, Parameter(show=False)] = None,
 ) -> None:
     """Run jobs until a signal ends it.
 
@@ -66,7 +66,7 @@ async def run(
         once: End as soon as no job is due.
         embedded: Use a PostgreSQL of its own, in a temporary folder that is gone afterwards.
         reload: For development: start anew whenever a file below the current folder has changed.
-        supervised: Where the supervisor listens that started this process.
+        supervised: Where the supervisor listens that started this process, and which of its workers it is.
     """
     named: dict[KeyPath, object] = {} if tasks is None else {("tasks",): tasks}
     settings = common.settings({**given(run_flags, worker_flags), **named})
@@ -84,7 +84,7 @@ async def run(
         plugins=load_plugins(settings.plugins),
         voice=voice,
         once=once,
-        supervisor=None if supervised is None else Supervisor(supervised),
+        supervisor=None if supervised is None else Supervisor(*supervised),
     )
     async with _server(settings.database.url, embedded=embedded and supervised is None) as url:
         await work(this, url)

@@ -58,6 +58,11 @@ class Settings:
     plugins: tuple[str, ...] = ()
     """A plugin, as MODULE:NAME: an object with a method register(hooks), or what makes one without
     arguments."""
+    health_listen: str | None = None
+    """Where to serve /livez and /readyz, such as 127.0.0.1:9000 or :9000. Each further process listens on the
+    next port."""
+    metrics_listen: str | None = None
+    """Where to serve /metrics for Prometheus; may be the same address. Needs the extra prometheus."""
     status_interval: float = attrs.field(default=60.0, validator=seconds(86_400, zero=True))
     """How often to say how the workers are doing where there is no terminal, in seconds; 0 for never."""
     database: DatabaseSettings = attrs.field(factory=DatabaseSettings)

@@ -45,6 +45,8 @@ class Supervisor:
 
     _pipe: int = attrs.field()
     """The file descriptor to write to."""
+    number: int
+    """Which of its workers this is, from 1."""
 
     def __attrs_post_init__(self) -> None:
         os.set_blocking(self._pipe, False)

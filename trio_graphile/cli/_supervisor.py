@@ -217,7 +217,7 @@ class Fleet:
         hearing, speaking = os.pipe()
         os.set_blocking(hearing, False)
         try:
-            child = self._children[number] = await self._start(hearing, speaking)
+            child = self._children[number] = await self._start(number, hearing, speaking)
             try:
                 exit_code = await self._outlast(child)
             finally:
@@ -233,10 +233,10 @@ class Fleet:
         await self._bury(number, child, exit_code)
         return Ended(exit_code, was_ready, trio.current_time() - started_at)
 
-    async def _start(self, hearing: int, speaking: int) -> _Child:
+    async def _start(self, number: int, hearing: int, speaking: int) -> _Child:
         try:
             process = await trio.lowlevel.open_process(
-                [*self.command, "--supervised", str(speaking)],
+                [*self.command, "--supervised", str(speaking), str(number)],
                 stdin=subprocess.PIPE,
                 stdout=None if self.relay is None else subprocess.PIPE,
                 stderr=None if self.relay is None else subprocess.STDOUT,

@@ -17,6 +17,7 @@ from trio_graphile._worker.signals import stop_on_signals
 from trio_graphile._worker.worker import Worker
 from trio_graphile.cli._errors import Superseded
 from trio_graphile.cli._output import Voice
+from trio_graphile.cli._pages import Metrics, make_metrics, serve
 from trio_graphile.cli._settings import Settings
 from trio_graphile.cli._status import Monitor, status_of
 from trio_graphile.cli._supervised import Supervisor, Word
@@ -39,22 +40,28 @@ class Work:
 
 async def work(task: Work, url: str | None) -> None:
     """Run the worker and say how it starts and ends. Raises `Superseded` and what `Worker.run` raises."""
-    settings = task.settings
+    settings, metrics = task.settings, make_metrics(task.settings)
     async with open_database(url, settings.database) as database:
-        worker = Worker(database, task.tasks, settings.worker, crontab=task.crontab, plugins=task.plugins)
-        report = await _run(worker, task, where=safe_url(url))
+        plugins = [*task.plugins, *metrics.plugins]
+        worker = Worker(database, task.tasks, settings.worker, crontab=task.crontab, plugins=plugins)
+        report = await _run(worker, task, metrics, where=safe_url(url))
     task.voice.say("ended", _describe_end(report), **_counts(report))
     if report.cause is StopCause.SUPERSEDED:
         raise Superseded("the schema was migrated past what this version can work with: install a newer one")
 
 
-async def _run(worker: Worker, task: Work, where: str) -> ShutdownReport:
+async def _run(worker: Worker, task: Work, metrics: Metrics, where: str) -> ShutdownReport:
     supervisor = task.supervisor
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signals, worker)
         if supervisor is not None:
             supervisor.say(Word(worker_id=worker.worker_id))
             nursery.start_soon(supervisor.stop_when_alone, worker)
+
+        number = 1 if supervisor is None else supervisor.number
+        served = await serve(nursery, task.settings, worker, metrics, number=number)
+        for address, pages in served.items():
+            task.voice.say("serving", f"serving {', '.join(pages)} on {address}", address=address)
 
         def announce() -> None:
             task.voice.say("started", _describe_start(worker, where), **_facts(worker))

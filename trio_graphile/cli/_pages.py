@@ -1,0 +1,77 @@
+"""`--health-listen` and `--metrics-listen`: what is served over HTTP beside a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+import trio
+
+from trio_graphile._exceptions import GraphileError, OptionInvalid
+from trio_graphile._worker.worker import Worker
+from trio_graphile.cli._errors import UsageError
+from trio_graphile.cli._settings import Settings
+from trio_graphile.hooks import Plugin
+from trio_graphile.plugins.pages import Pages, health_pages, serve_pages
+
+
+@attrs.frozen(kw_only=True)
+class Metrics:
+    """The metrics of this process: the plugin that counts, and its page."""
+
+    plugins: Sequence[Plugin] = ()
+    pages: Pages = attrs.field(factory=dict)
+
+
+def make_metrics(settings: Settings) -> Metrics:
+    """Return what counts, if somebody will ask. Raises `UsageError` if the library for it is missing."""
+    if settings.metrics_listen is None:
+        return Metrics()
+    try:
+        from trio_graphile.plugins.prometheus import Prometheus
+    except ModuleNotFoundError as error:
+        raise UsageError(f"--metrics-listen: {error.msg}") from None
+    prometheus = Prometheus()
+    return Metrics(plugins=[prometheus], pages=prometheus.pages())
+
+
+async def serve(
+    nursery: trio.Nursery, settings: Settings, worker: Worker, metrics: Metrics, *, number: int
+) -> Mapping[str, Pages]:
+    """Start what serves the pages in the given nursery; return the addresses, and what is there.
+
+    `number` is that of the process, from 1: each further one listens on the next port. Raises `UsageError`
+    for what is no address, and `GraphileError` if it cannot be listened to.
+    """
+    wanted = {
+        "health": (settings.health_listen, health_pages(worker)),
+        "metrics": (settings.metrics_listen, metrics.pages),
+    }
+    bound: dict[str, Pages] = {}
+    for address, name, pages in _by_address(wanted):
+        try:
+            bound[await nursery.start(serve_pages, shifted(address, number - 1), pages)] = pages
+        except OptionInvalid as error:
+            raise UsageError(f"--{name}-listen: {error.reason}") from None
+        except OSError as error:
+            raise GraphileError(f"--{name}-listen: {address} cannot be listened to: {error}") from None
+    return bound
+
+
+def _by_address(wanted: Mapping[str, tuple[str | None, Pages]]) -> Iterator[tuple[str, str, Pages]]:
+    """Yield each address once, whose flag named it first, and all pages that are wanted there."""
+    pages: dict[str, tuple[str, Pages]] = {}
+    for name, (address, some) in wanted.items():
+        if address is not None:
+            first, others = pages.get(address, (name, {}))
+            pages[address] = (first, {**others, **some})
+    for address, (name, some) in pages.items():
+        yield address, name, some
+
+
+def shifted(address: str, by: int) -> str:
+    """Return an address with a higher port; port 0, of which the system makes a free one, stays."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) == 0:
+        return address
+    return f"{host}:{int(port) + by}"
