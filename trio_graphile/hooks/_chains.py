@@ -132,8 +132,10 @@ async def ask_about_run(chain: Iterable[Hook], about: JobRun | JobRunEnd) -> Ski
                 text = storable(reason) or "an interceptor gave no reason"
                 return Failure(text, Verdict.PERMANENT if permanent else Verdict.RETRY)
             case Raised(error):
-                logger.error("%s raised: job %d fails", hook, about.job.id, exc_info=error)
-                return failure_of(error)
+                failure = failure_of(error)
+                if failure.verdict is Verdict.RETRY:  # else it was raised on purpose
+                    logger.error("%s raised: job %d fails", hook, about.job.id, exc_info=error)
+                return failure
             case answer:
                 return Failure(wrong_answer(hook, answer, "Continue, Skip or Fail"))
     return None
