@@ -17,14 +17,14 @@ from trio_graphile._model.diagnosis import Holdback, Lock, Neglected, QueueFacts
 
 _ECHO_TIMEOUT = 5.0
 
-LOOK_AT_SERVER = """
+LOOK_AT_SERVER = Statement("""
     select current_setting('server_version_num')::integer as version,
       pg_is_in_recovery() as is_standby,
       current_setting('fsync') = 'off' as is_fsync_off,
       current_setting('autovacuum') = 'off' as is_autovacuum_off,
       current_setting('max_connections')::integer as max_sessions,
       (select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend') as sessions
-"""
+""")
 
 
 async def look_at_server(database: Database) -> ServerFacts:
@@ -40,12 +40,15 @@ async def look_at_server(database: Database) -> ServerFacts:
     )
 
 
+READ_CLOCK = Statement("select clock_timestamp()")
+
+
 async def _compare_clocks(database: Database) -> tuple[float, float]:
     """Return how far the server's clock is ahead of ours, and how exact that is; the best of three."""
     found = []
     for _ in range(3):
         before = datetime.now(UTC)
-        there = await database.fetch_value("select clock_timestamp()")
+        there = await database.fetch_value(READ_CLOCK)
         after = datetime.now(UTC)
         half = (after - before).total_seconds() / 2
         found.append((half, (there - before).total_seconds() - half))
@@ -53,22 +56,28 @@ async def _compare_clocks(database: Database) -> tuple[float, float]:
     return skew, error
 
 
+NOTIFY = Statement("select pg_notify($1::text, '')")  # $1 channel
+
+
 async def _hears(database: Database) -> bool:
     """Whether a notification that is sent on one session arrives on another."""
     channel, heard = f"trio_graphile:doctor:{secrets.token_hex(6)}", trio.Event()
     async with database.connection() as listening:
         await listening.listen(channel, lambda _: heard.set())
-        await database.fetch("select pg_notify($1::text, '')", channel)
+        await database.fetch(NOTIFY, channel)
         with trio.move_on_after(_ECHO_TIMEOUT):
             await heard.wait()
     return heard.is_set()
+
+
+READ_PROCESS = Statement("select pg_backend_pid()")
 
 
 async def _is_pooled(database: Database) -> bool:
     """Whether an idle session of ours lends its server process to others: then another one comes back."""
 
     async def process(connection: Connection) -> int:
-        return int(await connection.fetch_value("select pg_backend_pid()"))
+        return int(await connection.fetch_value(READ_PROCESS))
 
     async with database.connection() as ours:
         before = await process(ours)
@@ -77,7 +86,7 @@ async def _is_pooled(database: Database) -> bool:
             return taken == before or await process(ours) != before
 
 
-LIST_HOLDBACKS = """
+LIST_HOLDBACKS = Statement("""
     select 'transaction' as kind, activity.pid::text as name, activity.usename::text as user,
       nullif(activity.application_name, '') as application,
       extract(epoch from now() - activity.xact_start)::float8 as seconds
@@ -97,7 +106,7 @@ LIST_HOLDBACKS = """
       and (slots.xmin is not null or slots.catalog_xmin is not null)
     order by seconds desc nulls last
     limit 20
-"""
+""")
 
 
 async def list_holdbacks(executor: Executor) -> list[Holdback]:

@@ -161,7 +161,10 @@ async def list_lock_holders(executor: Executor) -> list[LockHolder]:
     return [LockHolder(**row) for row in await executor.fetch(LIST_LOCK_HOLDERS)]
 
 
+READ_NOW = Statement("select now()")
+
+
 async def now(executor: Executor) -> datetime:
     """Return the time by the clock that decides what is due."""
-    time: datetime = await executor.fetch_value("select now()")
+    time: datetime = await executor.fetch_value(READ_NOW)
     return time

@@ -128,31 +128,36 @@ class Monitor:
 
     async def run(self) -> None:
         """Show it, in the way that suits the output."""
-        if not self.voice.on_terminal and not self.interval:
-            return
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_backlog)
-            nursery.start_soon(self._draw if self.voice.on_terminal else self._print)
+        if self.voice.on_terminal:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._watch_backlog)
+                nursery.start_soon(self._draw)
+        elif self.interval:
+            await self._print()
 
     async def _watch_backlog(self) -> None:
-        """Count it again and again, for as long as the database lets us."""
         while True:
-            began = trio.current_time()
-            try:
-                self._backlog = await self.count_backlog()
-            except GraphileError:
-                self._backlog = None  # the workers say what is wrong
-            took = trio.current_time() - began
-            await trio.sleep(max(_BACKLOG_INTERVAL, took * _BACKLOG_SHARE))
+            pause = await self._count()
+            await trio.sleep(max(_BACKLOG_INTERVAL, pause))
+
+    async def _count(self) -> float:
+        """Count the backlog, if the database lets us; return for how long not to do so again."""
+        began = trio.current_time()
+        try:
+            self._backlog = await self.count_backlog()
+        except GraphileError:
+            self._backlog = None  # the workers say what is wrong
+        return (trio.current_time() - began) * _BACKLOG_SHARE
 
     async def _print(self) -> None:
+        count_at = 0.0
         while True:
             await trio.sleep(self.interval)
+            if trio.current_time() >= count_at:
+                count_at = trio.current_time() + await self._count()
             total = total_of(self._measured())
-            backlog = {} if self._backlog is None else attrs.asdict(self._backlog)
-            self.voice.say(
-                "status", describe(total, self._backlog), **attrs.asdict(total), backlog=backlog or None
-            )
+            backlog = None if self._backlog is None else attrs.asdict(self._backlog)
+            self.voice.say("status", describe(total, self._backlog), **attrs.asdict(total), backlog=backlog)
 
     async def _draw(self) -> None:
         from rich.console import Console, Group
