@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 import time
 from collections.abc import Callable
 
 import pytest
+import trio
 
 from tests.cli.program import Program
+from trio_graphile.cli._program import _COMMANDS
 from trio_graphile.cli._settings import leaves
 
 COMMANDS = ("migrate", "run", "list", "doctor")
@@ -80,6 +85,29 @@ async def test_wrong_usage_is_one_line_with_the_way_out(
     ended = await program.run(*arguments)
     assert error in ended.error
     assert (ended.exit_code, ended.output) == (2, "")
+
+
+def test_what_is_said_of_a_command_is_what_its_function_says() -> None:
+    """Twice, so that --help needs none of them."""
+    for name, (place, text) in {n: c for group in _COMMANDS.values() for n, c in group.items()}.items():
+        module, _, function = place.partition(":")
+        documented = getattr(importlib.import_module(f"trio_graphile.cli.{module}"), function).__doc__
+        assert text.startswith(documented.splitlines()[0].removesuffix(".")), name
+
+
+async def test_who_reads_no_further_gets_no_traceback(shop: Program) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = await trio.run_process(
+        [sys.executable, "-m", "trio_graphile", "list"],
+        cwd=shop.folder,
+        env=shop.whole_environment(),
+        stdout=writing,
+        capture_stderr=True,
+        check=False,
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr.decode()) == (1, "")
 
 
 async def test_without_the_extra_it_says_how_to_install_it(program: Program) -> None:

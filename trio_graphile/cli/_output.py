@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import sys
@@ -100,11 +101,11 @@ class Voice:
 
     def say(self, event: str, text: str, **fields: object) -> None:
         """Say that something has happened; whoever reads it through a pipe gets it at once."""
-        if not self.as_json:
+        if self.as_json:
+            line = {"at": datetime.now(UTC), "event": event, **fields, "text": text}
+            text = json.dumps(line, ensure_ascii=False, default=_plain)
+        with contextlib.suppress(OSError):  # a worker goes on if nobody listens any more
             print(text, flush=True)
-            return
-        line = {"at": datetime.now(UTC), "event": event, **fields, "text": text}
-        print(json.dumps(line, ensure_ascii=False, default=_plain), flush=True)
 
 
 def _plain(part: object) -> object:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -11,7 +12,7 @@ from typing import Literal
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from trio_graphile._exceptions import GraphileError
-from trio_graphile.cli._errors import judge
+from trio_graphile.cli._errors import FAILED, judge
 
 logger = logging.getLogger("trio_graphile.cli")
 
@@ -72,18 +73,24 @@ _COMMANDS = {
         ),
         "remove": (
             "_changes:remove",
-            "Delete the job under a key. One that runs is not interrupted, but not tried again.",
+            "Delete the job under a key; one that runs is not interrupted, but not tried again.",
         ),
         "cancel": ("_changes:cancel", "Interrupt jobs wherever they run, and fail those that wait."),
     },
     _QUEUE: {
         "stats": ("_queue:stats", "Count all jobs by state."),
-        "queues": ("_queue:queues", "List the named queues."),
-        "tasks": ("_queue:tasks", "List the tasks that the database knows, with their jobs and workers."),
-        "workers": ("_fleet:workers", "List the workers, and whoever else has jobs or queues locked."),
+        "queues": ("_queue:queues", "List the named queues, by name."),
+        "tasks": (
+            "_queue:tasks",
+            "List the tasks that the database knows, with their jobs by state and their live workers.",
+        ),
+        "workers": (
+            "_fleet:workers",
+            "List the workers that are registered, and whoever else has jobs or queues locked.",
+        ),
         "bench": (
             "_bench:bench",
-            """Measure how many jobs one worker handles a second on this machine and server, and how soon.
+            """Measure how many jobs one worker handles a second, and how soon, on this machine and server.
 
             In a schema of its own, which is dropped afterwards; other schemas are not touched.
             """,
@@ -95,14 +102,17 @@ _COMMANDS = {
             The exit code is 1 if there is a problem.
             """,
         ),
-        "cleanup": ("_queue:cleanup", "Delete what nobody needs any more."),
+        "cleanup": (
+            "_queue:cleanup",
+            "Delete what nobody needs any more; without an argument, explain what.",
+        ),
         "force-unlock": (
             "_fleet:force_unlock",
             "Take their jobs and queues from workers that are gone for good. Their attempts stay used.",
         ),
         "sweep-stale-workers": (
             "_fleet:sweep_stale_workers",
-            "Give back the jobs of workers that died, as workers do by themselves.",
+            "Give back the jobs of workers that died, as workers with recovery do by themselves.",
         ),
     },
 }
@@ -136,6 +146,10 @@ def run_program(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code; what a user can mend is one line on standard error."""
     try:
         program(_options_last(arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads what we print has had enough, as `| head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (CycloptsError, GraphileError, KeyboardInterrupt, BaseExceptionGroup) as error:
         verdict = judge(error)
         if verdict is None:
