@@ -15,6 +15,7 @@ import trio_graphile.embedded
 import trio_graphile.hooks
 import trio_graphile.testing
 from trio_graphile import Connection
+from trio_graphile.plugins import logging, opentelemetry, pages, prometheus
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,8 +52,10 @@ async def test_the_sql_of_a_page_runs(page: Path, connection: Connection) -> Non
 
 def test_the_reference_has_every_public_name() -> None:
     reference = (ROOT / "docs" / "reference.md").read_text()
-    documented = set(re.findall(r"^\.\. auto(?:class|function|exception):: (\w+)", reference, re.MULTILINE))
-    modules = (trio_graphile, trio_graphile.embedded, trio_graphile.hooks, trio_graphile.testing)
+    directives = r"^\.\. auto(?:class|data|function|exception):: (?:trio_graphile\.plugins\.\w+\.)?(\w+)"
+    documented = set(re.findall(directives, reference, re.MULTILINE))
+    packages = (trio_graphile, trio_graphile.embedded, trio_graphile.hooks, trio_graphile.testing)
+    modules = (*packages, logging, opentelemetry, pages, prometheus)
     public = {name for module in modules for name in module.__all__}
     assert documented == public
 

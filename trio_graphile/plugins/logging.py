@@ -36,7 +36,7 @@ from trio_graphile.hooks import (
     WorkersRecovered,
 )
 
-__all__ = ["LEVELS", "Logging", "fields_of"]
+__all__ = ["Logging"]
 
 LEVELS: Mapping[type[Event], int] = {
     ClaimFailed: logging.WARNING,
