@@ -426,6 +426,9 @@ async def on_failed(event: JobFailed) -> None:
 def on_anything(event: Event) -> None: ...
 
 
+def on_either(event: JobCompleted | JobFailed) -> None: ...
+
+
 async def before_run(run: JobRun) -> Skip | Fail | None:
     assert_type(run.job, Job)
     await trio.lowlevel.checkpoint()
@@ -461,6 +464,9 @@ def register(hooks: Hooks) -> None:
     hooks.on(JobCompleted, on_completed)
     hooks.on(JobFailed, on_failed)
     hooks.on(JobCompleted, on_anything)
+    hooks.on(JobCompleted, on_either)
+    hooks.on(JobFailed, on_either)
+    hooks.on(JobEvent, on_either)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     hooks.on(JobEvent, lambda event: event.job.id)
     hooks.on(WorkerEnded, lambda event: event.cause)
     hooks.before_job_run(before_run)
