@@ -10,8 +10,9 @@ from functools import partial
 import pytest
 
 from tests.cli.program import Program, Running
-from trio_graphile import Client, Database
+from trio_graphile import Client, Database, open_database
 from trio_graphile.cli._supervisor import Ended, exit_code_of, may_restart
+from trio_graphile.embedded import embedded_postgres
 
 LOCKED = """
     select jobs.locked_by
@@ -101,6 +102,9 @@ async def test_under_load_nothing_is_lost_when_workers_are_killed_again_and_agai
         await running.wait_until(lambda output: len(set(re.findall(r"\d+-\d+\.", output))) == rounds * count)
         running.send(signal.SIGTERM)
         assert await running.wait_ended() == 0
+    assert await database.fetch(LOCKED) == []
+    # What had ended and could not be recorded runs twice: the last of it now.
+    assert (await shop.run("run", "shop:tasks", "--once")).exit_code == 0
     assert await database.fetch(LEFT) == []
     assert await database.fetch(LOCKED) == []
 
@@ -115,6 +119,37 @@ async def test_without_their_supervisor_workers_stop_by_themselves(shop: Program
     assert running.output.count("2 completed, 0 failed, 0 given back") == 2
     assert await database.fetch(LEFT) == []
     assert await database.fetch(LOCKED) == []
+
+
+async def test_when_their_supervisor_is_killed_under_load_nothing_is_lost(
+    shop: Program, database: Database
+) -> None:
+    count = 3000
+    await Client(database).add_raw_jobs([("greet", f"{number}.") for number in range(count)])
+    async with shop.running(*TWO, "--local-queue.size", "50") as running:
+        await running.wait_until(partial(has, "greeted", 200))
+        running.send(signal.SIGKILL)
+        assert await running.wait_ended() == -signal.SIGKILL
+    left = await database.fetch(LEFT)
+    assert len(set(re.findall(r"greeted (\d+)\.", running.output))) + len(left) == count
+    assert {(row["attempts"], row["last_error"]) for row in left} <= {(0, None)}
+    assert await database.fetch(LOCKED) == []
+
+
+async def test_what_cannot_be_recorded_is_said_and_no_success(shop: Program) -> None:
+    """The server is gone when the workers stop: each names its jobs, and so does the exit code."""
+    async with embedded_postgres() as server:
+        program = shop.with_environment(DATABASE_URL=server.url)
+        async with open_database(server.url) as database:
+            await Client(database).migrate()
+            await Client(database).add_raw_jobs([("resist", None)] * 4)
+        async with program.running(*TWO, "--grace-period", "0", "--flush-timeout", "0.5") as running:
+            await running.wait_until(partial(has, "resist runs", 4))
+            await server.kill()
+            running.send(signal.SIGTERM)
+            assert await running.wait_ended() == 1
+    assert running.output.count("not all was recorded: ") == 2
+    assert running.output.count("stay locked until its lease ends: cannot reach PostgreSQL") == 2
 
 
 async def test_a_worker_that_does_not_end_in_time_is_killed(shop: Program, database: Database) -> None:
