@@ -74,7 +74,7 @@ class Worker:
     """Recurring jobs, which `run` adds when they are due. Raises `CrontabInvalid`."""
     clock: Clock = attrs.field(factory=SystemClock, kw_only=True, repr=False)
     """What says when that is; tests have one of their own."""
-    plugins: Sequence[Plugin] = attrs.field(default=(), kw_only=True)
+    plugins: Sequence[Plugin] = attrs.field(default=(), kw_only=True, repr=False)
     """Observers of what happens and interceptors, for this worker and for what its handlers add. A client
     that is to intercept what it adds needs them, too."""
     worker_id: str = attrs.field(init=False, factory=lambda: f"{WORKER_ID_PREFIX}{os.urandom(9).hex()}")
