@@ -22,9 +22,6 @@ LOCKED = """
     select queues.locked_by
     from graphile_worker._private_job_queues as queues
     where queues.locked_by is not null
-    union all
-    select workers.id
-    from graphile_worker._private_workers as workers
 """
 LEFT = "select id, attempts, last_error from graphile_worker.jobs order by id"
 TWO = ("run", "shop:tasks", "--processes", "2", "--concurrency", "2")
