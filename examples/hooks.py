@@ -55,7 +55,7 @@ async def mail(payload: Mail) -> None:
 
 
 @tasks.task("import", max_attempts=1)
-async def import_rows() -> None:
+def import_rows() -> None:
     raise ValueError("row 7 makes no sense")
 
 
