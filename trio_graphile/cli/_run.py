@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import attrs
 import trio
 from cyclopts import Parameter
 
@@ -45,6 +46,7 @@ from trio_graphile.embedded import embedded_postgres
 
 _NO_RUN_FLAGS = RunFlags()
 _NO_WORKER_FLAGS = WorkerFlags()
+_PATIENCE = 10.0
 
 
 async def run(
@@ -93,13 +95,15 @@ async def run(
 async def _supervise(settings: Settings, url: str | None, voice: Voice, *, reload: bool) -> None:
     """Run workers in processes of their own. Raises `WorkersFailed`."""
     watched = tuple(file for file in (settings.crontab,) if file is not None)
+    # What the supervisor asks of the database must not keep it from its end.
+    options = attrs.evolve(settings.database, wait_for_server=None, statement_timeout=_PATIENCE)
 
     async def recover(worker_id: str) -> int:
-        async with open_database(url, settings.database) as database:
+        async with open_database(url, options) as database:
             return await recover_worker(database, worker_id)
 
     async def count_backlog() -> Backlog:
-        async with open_database(url, settings.database) as database:
+        async with open_database(url, options) as database:
             return await Client(database).backlog()
 
     fleet = Fleet(

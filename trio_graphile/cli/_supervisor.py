@@ -31,6 +31,8 @@ _STEADY_AFTER = 60.0
 """A worker that has run for so long does not wait longer than the first time when it crashes."""
 _LAST_STATEMENTS = 0.5
 """How long what a dead process had sent may take on the server."""
+_LAST_WORDS = 1.0
+"""How long the output of a process is read after its end."""
 _KILL_MARGIN = 3.0
 """How much longer than a worker may take to end it is waited for before it is killed."""
 
@@ -257,8 +259,11 @@ class Fleet:
             if self.relay is not None and child.process.stdout is not None:
                 nursery.start_soon(_relay_lines, child.process.stdout, self.relay)
             exit_code = await child.process.wait()
-            nursery.cancel_scope.cancel()
-        child.read()  # its last words
+            # Its last words are read to their end, unless somebody that it started goes on speaking.
+            nursery.cancel_scope.deadline = trio.current_time() + _LAST_WORDS
+        for stream in (child.process.stdin, child.process.stdout):
+            if stream is not None:
+                await stream.aclose()
         return exit_code
 
     async def _bury(self, number: int, child: _Child, exit_code: int) -> None:
