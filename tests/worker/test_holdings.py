@@ -34,5 +34,5 @@ async def test_a_job_before_the_place_that_was_remembered_is_claimed_when_there_
     better = await client.add_raw_job("quick", None, JobSpec(priority=-1))
     await claim(5)
     assert sorted(claimed) == [first.id, second.id, better.id]
-    await holdings.leave()
+    await holdings.release_rest()
     await holdings.aclose()

@@ -82,6 +82,18 @@ async def test_locks_of_jobs_and_queues_are_renewed_and_the_worker_is_known(
     assert await database.fetch("select id from graphile_worker._private_workers") == []
 
 
+async def test_workers_that_end_when_they_have_hardly_begun_are_not_known_afterwards(
+    database: Database, handlers: Handlers
+) -> None:
+    """Not even if the first heartbeat of the lease comes at the worst moment."""
+    for _ in range(20):
+        async with trio.open_nursery() as nursery:
+            worker = make_worker(database, handlers)
+            await nursery.start(worker.run)
+            worker.stop()
+    assert await database.fetch("select id from graphile_worker._private_workers") == []
+
+
 async def test_a_handler_that_blocks_the_event_loop_loses_nothing_and_is_named(
     database: Database, client: Client, handlers: Handlers, caplog: pytest.LogCaptureFixture
 ) -> None:

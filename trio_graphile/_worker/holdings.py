@@ -222,9 +222,12 @@ class Holdings:
         async with self._own_session("recovery") as connection:
             return await sweeps.reset_stale_locks(connection)
 
-    async def leave(self) -> None:
-        """Make sure that nothing is locked by us any more, and tell the others that we are gone."""
+    async def release_rest(self) -> None:
+        """Make sure that nothing is locked by us any more."""
         await self.reconcile(self.recording)
+
+    async def leave(self) -> None:
+        """Tell the others that we are gone."""
         if self.registered:
             await fleet.deregister(self.recording, self.worker_id)
 

@@ -61,6 +61,7 @@ class Lease(Generic[RenewalT]):
     _stopping: threading.Event = attrs.field(factory=threading.Event)
     _inside: trio.lowlevel.TrioToken | None = None
     _stop_inside: trio.Event | None = None
+    _ended: trio.Event = attrs.field(init=False, factory=trio.Event)
     _outside: trio.lowlevel.TrioToken = attrs.field(init=False)
     _ends_at: float = 0.0
     """When nothing may run any more if no renewal succeeds."""
@@ -82,7 +83,10 @@ class Lease(Generic[RenewalT]):
             contextvars.Context().run(trio.run, self._main, watched)
 
         task_status.started()
-        await trio.to_thread.run_sync(enter, limiter=trio.CapacityLimiter(1))
+        try:
+            await trio.to_thread.run_sync(enter, limiter=trio.CapacityLimiter(1))
+        finally:
+            self._ended.set()
 
     def holds(self) -> bool:
         """Whether nobody may have taken our jobs yet. From any thread."""
@@ -95,6 +99,11 @@ class Lease(Generic[RenewalT]):
         if inside is not None and stop_inside is not None:
             with contextlib.suppress(trio.RunFinishedError):
                 inside.run_sync_soon(stop_inside.set)
+
+    async def end(self) -> None:
+        """End the lease, and wait until nothing of it is on its way to the server."""
+        self.stop()
+        await self._ended.wait()
 
     def _note_renewal(self, at: float) -> None:
         self._ends_at = at + self._options.length - self._options.margin

@@ -361,6 +361,8 @@ class _Run:
         with trio.move_on_after(limit, shield=True):
             try:
                 await services.outcomes.flush()
+                await persist(services.holdings.release_rest, what="giving back the rest")
+                await services.lease.end()  # else its last heartbeat might come after our farewell
                 await persist(services.holdings.leave, what="leaving")
             except DatabaseError as error:
                 reason = error
