@@ -49,12 +49,14 @@ async def serve(
     }
     bound: dict[str, Pages] = {}
     for address, name, pages in _by_address(wanted):
+        own = shifted(address, number - 1)
         try:
-            bound[await nursery.start(serve_pages, shifted(address, number - 1), pages)] = pages
+            bound[await nursery.start(serve_pages, own, pages)] = pages
         except OptionInvalid as error:
             raise UsageError(f"--{name}-listen: {error.reason}") from None
         except OSError as error:
-            raise GraphileError(f"--{name}-listen: {address} cannot be listened to: {error}") from None
+            whose = f" (worker {number}'s, counted from {address})" if own != address else ""
+            raise GraphileError(f"--{name}-listen: {own}{whose} cannot be listened to: {error}") from None
     return bound
 
 
