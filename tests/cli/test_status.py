@@ -12,7 +12,7 @@ from trio_graphile import Client, Database
 from trio_graphile._model.statistics import Backlog
 from trio_graphile.cli._status import RateMeter, Status, describe, describe_backlog, table_of, total_of
 
-BACKLOG = Backlog(ready=7, scheduled=2, running=3, failed=1, oldest_ready=12.3)
+BACKLOG = Backlog(ready=7, scheduled=2, locked=3, failed=1, oldest_ready=12.3)
 ONE = Status(name="1", busy=2, slots=4, held=5, completed=100, failed=0, rate=50.0)
 TWO = Status(name="2", busy=1, slots=4, held=0, completed=50, failed=3, rate=25.5)
 
@@ -45,7 +45,7 @@ def test_a_table_has_a_row_for_each_worker_and_one_for_all(statuses: list[Status
 
 def test_the_backlog_is_the_line_below() -> None:
     assert describe_backlog(BACKLOG) == (
-        "7 ready, the oldest for 12 s; 2 scheduled; 3 running; 1 without an attempt left"
+        "7 ready, the oldest for 12 s; 2 scheduled; 3 locked; 1 without an attempt left"
     )
     assert describe_backlog(None) == "counting the backlog"
 

@@ -128,7 +128,7 @@ async def test_a_handler_that_blocks_the_event_loop_is_seen_as_lag(database: Dat
 
 
 async def test_the_backlog_by_state(database: Database, client: Client, table: Table) -> None:
-    assert await client.backlog() == Backlog(ready=0, scheduled=0, running=0, failed=0)
+    assert await client.backlog() == Backlog(ready=0, scheduled=0, locked=0, failed=0)
     later = datetime(2100, 1, 1, tzinfo=UTC)
     jobs = await client.add_raw_jobs([("a", None)] * 4 + [("a", None, JobSpec(run_at=later))] * 2)
     await client.permanently_fail_jobs([jobs[0].id])
@@ -145,13 +145,13 @@ async def test_the_backlog_by_state(database: Database, client: Client, table: T
         jobs[2].id,
     )
     backlog = await client.backlog()
-    assert (backlog.ready, backlog.scheduled, backlog.running, backlog.failed) == (2, 2, 1, 1)
+    assert (backlog.ready, backlog.scheduled, backlog.locked, backlog.failed) == (2, 2, 1, 1)
     assert backlog.oldest_ready is not None
     assert 3600 <= backlog.oldest_ready < 3660
     assert await Worker(database, TaskRegistry()).backlog() is not None
 
 
-async def test_a_job_that_runs_for_the_last_time_is_running_and_not_failed(
+async def test_a_job_that_runs_for_the_last_time_is_locked_and_not_failed(
     database: Database, client: Client
 ) -> None:
     await client.add_raw_job("a", None, JobSpec(max_attempts=1))
@@ -159,7 +159,7 @@ async def test_a_job_that_runs_for_the_last_time_is_running_and_not_failed(
         "update graphile_worker._private_jobs set locked_by = 'x', locked_at = now(), attempts = 1"
     )
     backlog = await client.backlog()
-    assert (backlog.running, backlog.failed) == (1, 0)
+    assert (backlog.locked, backlog.failed) == (1, 0)
 
 
 async def test_a_schema_that_is_missing_is_named(database: Database, client: Client) -> None:

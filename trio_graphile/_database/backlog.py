@@ -10,7 +10,7 @@ COUNT_JOBS = Statement("""
     select
       count(*) filter (where jobs.is_available and jobs.run_at <= now()) as ready,
       count(*) filter (where jobs.is_available and jobs.run_at > now()) as scheduled,
-      count(*) filter (where jobs.locked_at is not null) as running,
+      count(*) filter (where jobs.locked_at is not null) as locked,
       count(*) filter (where jobs.locked_at is null and not jobs.is_available) as failed,
       date_part(
         'epoch',

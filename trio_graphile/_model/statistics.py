@@ -89,8 +89,8 @@ class Backlog:
     """They are due, and wait for a worker, or for another job of their named queue."""
     scheduled: int
     """They are due later; those that failed and are tried again are among them."""
-    running: int
-    """Some worker holds them."""
+    locked: int
+    """Some worker holds them, to run them now or soon."""
     failed: int
     """No attempt is left to them."""
     oldest_ready: float | None = None

@@ -27,7 +27,7 @@ async def stats(*, common: CommonFlags = NOTHING_GIVEN) -> None:
     states = {
         "ready": backlog.ready,
         "scheduled": backlog.scheduled,
-        "locked": backlog.running,
+        "locked": backlog.locked,
         "failed": backlog.failed,
     }
     counts = {"total": sum(states.values()), **states}

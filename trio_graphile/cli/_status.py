@@ -109,7 +109,7 @@ def describe_backlog(backlog: Backlog | None) -> str:
         return "counting the backlog"
     oldest = "" if not backlog.oldest_ready else f", the oldest for {backlog.oldest_ready:.0f} s"
     return (
-        f"{backlog.ready} ready{oldest}; {backlog.scheduled} scheduled; {backlog.running} running; "
+        f"{backlog.ready} ready{oldest}; {backlog.scheduled} scheduled; {backlog.locked} locked; "
         f"{backlog.failed} without an attempt left"
     )
 

@@ -231,7 +231,7 @@ def _of_backlog(backlog: Backlog) -> Iterator[GaugeMetricFamily]:
     jobs = GaugeMetricFamily(
         "trio_graphile_backlog_jobs", "Jobs of the whole queue, by state.", labels=["state"]
     )
-    for state in ("ready", "scheduled", "running", "failed"):
+    for state in ("ready", "scheduled", "locked", "failed"):
         jobs.add_metric([state], getattr(backlog, state))
     yield jobs
     oldest = backlog.oldest_ready or 0.0
