@@ -105,7 +105,8 @@ class Voice:
             line = {"at": datetime.now(UTC), "event": event, **fields, "text": text}
             text = json.dumps(line, ensure_ascii=False, default=_plain)
         with contextlib.suppress(OSError):  # a worker goes on if nobody listens any more
-            print(text, flush=True)
+            sys.stdout.write(f"{text}\n")  # at once, since other processes may write there, too
+            sys.stdout.flush()
 
 
 def _plain(part: object) -> object:
