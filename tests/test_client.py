@@ -29,6 +29,7 @@ from trio_graphile import (
     open_database,
 )
 from trio_graphile._database import claims, fleet, queue
+from trio_graphile._model.json import decode
 
 tasks = TaskRegistry()
 
@@ -236,6 +237,96 @@ async def test_what_many_jobs_return_is_what_the_table_holds(client: Client, dat
         for job, added in zip(claimed, jobs, strict=True)
     ]
     assert unclaimed == jobs
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        JobSpec(),
+        JobSpec(run_at=SOON, max_attempts=3, priority=-5, flags=["smtp", "eu", "smtp"]),
+        JobSpec(flags=ODD_FLAGS),
+        JobSpec(flags=[]),
+        JobSpec(job_key_mode=JobKeyMode.PRESERVE_RUN_AT),
+    ],
+)
+async def test_jobs_that_are_alike_are_what_they_would_be_one_by_one(
+    client: Client, database: Database, spec: JobSpec
+) -> None:
+    one = await client.add_job(send_welcome, ADA, spec)
+    many = await client.add_jobs([(send_welcome, Welcome(to=str(n)), spec) for n in range(3)])
+    assert [job.payload["to"] for job in many] == ["0", "1", "2"]
+    assert [job.id for job in many] == [one.id + 1, one.id + 2, one.id + 3]
+    for job in many:
+        assert job.created_at == job.updated_at
+        same = attrs.evolve(one, id=job.id, payload_json=job.payload_json, created_at=job.created_at)
+        same = attrs.evolve(same, updated_at=job.updated_at, run_at=spec.run_at or job.created_at)
+        assert job == same
+    rows = await database.fetch(
+        """
+        select jobs.payload::text, jobs.priority, jobs.max_attempts, jobs.flags::text, jobs.attempts,
+          jobs.key, jobs.task_id, jobs.job_queue_id, jobs.revision, jobs.is_available,
+          jobs.run_at = jobs.created_at as is_due_at_once
+        from graphile_worker._private_jobs as jobs
+        order by jobs.id
+        """
+    )
+    assert len({tuple(row.values())[1:] for row in rows}) == 1
+    assert [row["payload"] for row in rows[1:]] == [job.payload_json for job in many]
+
+
+@pytest.mark.parametrize("given", [[("t", 1), ("t", 2), ("t", 3)], [("t", 1), ("u", 2), ("t", 3)]])
+async def test_many_jobs_are_announced_once(client: Client, database: Database, given: Any) -> None:
+    await client.add_raw_job("t")
+    announced, heard = [], trio.Event()
+
+    def hear(payload: str) -> None:
+        announced.append(decode(payload)["count"])
+        if len(announced) == 2:
+            heard.set()
+
+    async with database.connection() as connection:
+        await connection.listen("jobs:insert", hear)
+        await client.add_raw_jobs(given)
+        await client.add_raw_job("t")
+        await heard.wait()
+    assert announced == [3, 1]
+
+
+@pytest.mark.parametrize("given", [[("t", 1), ("t", 2)], [("t", 1), ("u", 2)]])
+async def test_rows_that_a_trigger_keeps_out_are_missed(
+    client: Client, database: Database, given: Any
+) -> None:
+    await client.add_raw_job("t")
+    await database.execute(KEEP_OUT_TWO)
+    with pytest.raises(StatementFailed, match=r"2 jobs were to be added, but .* 1 that came back"):
+        await client.add_raw_jobs(given)
+
+
+KEEP_OUT_TWO = """
+    create function keep_out_two() returns trigger language plpgsql as $$
+    begin
+      return case when new.payload::text <> '2' then new end;
+    end
+    $$;
+    create trigger keep_out_two before insert on graphile_worker._private_jobs
+      for each row execute function keep_out_two();
+"""
+
+
+async def test_added_jobs_are_a_sequence(client: Client) -> None:
+    added = await client.add_raw_jobs([("t", n) for n in range(5_000)])
+    assert len(added) == 5_000
+    assert [job.payload for job in added] == list(range(5_000))
+    assert added[0] is added[0]
+    assert [job.payload for job in added[-2:]] == [4_998, 4_999]
+    assert added[1] in added
+    assert added == list(added)
+    assert added != list(added)[1:]
+    assert added != "added"
+    assert repr(added).startswith("AddedJobs([Job(id=1, task_identifier='t'")
+    with pytest.raises(IndexError):
+        added[5_000]
+    assert not await client.add_raw_jobs([])
 
 
 async def test_mixed_modes_in_one_call_are_each_honoured(client: Client) -> None:

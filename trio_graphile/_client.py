@@ -214,14 +214,15 @@ class JobClient:
         self, jobs: list[T], make: Callable[[T], NewJob], reader_of: Callable[[T], Reader | None]
     ) -> AddedJobs:
         if not self._chains.touches_additions:
-            return AddedJobs(await self._add_many(jobs, make))
+            return await self._add_many(jobs, make)
         new_jobs, readers = [make(job) for job in jobs], [reader_of(job) for job in jobs]
         about = Addition("add_jobs", tuple(new_job.identifier for new_job in new_jobs))
         with around(self._chains.around_job_schedule, about):
             wanted, skipped = await intercept_additions(self._chains, "add_jobs", new_jobs, readers)
-            return AddedJobs(await self._add_many(wanted, lambda new_job: new_job), skipped)
+            added = await self._add_many(wanted, lambda new_job: new_job)
+            return attrs.evolve(added, skipped=tuple(skipped))
 
-    async def _add_many(self, jobs: list[T], make: Callable[[T], NewJob]) -> list[Job]:
+    async def _add_many(self, jobs: list[T], make: Callable[[T], NewJob]) -> AddedJobs:
         with self._naming_missing_schema():
             return await add_many(self._executor, jobs, make)
 
@@ -317,7 +318,7 @@ class Client(JobClient):
         async with self.database.connection() as connection:
             return await migrate(connection, self.database.schema)
 
-    async def _add_many(self, jobs: list[T], make: Callable[[T], NewJob]) -> list[Job]:
+    async def _add_many(self, jobs: list[T], make: Callable[[T], NewJob]) -> AddedJobs:
         added = await super()._add_many(jobs, make)
         if len(added) >= _MANY_JOBS:
             try:

@@ -40,6 +40,7 @@ from tests.scenarios.fleet_model import (
 from tests.scenarios.portal import Portal
 from trio_graphile import Job, JobKeyMode, JobSpec
 from trio_graphile._database import cancellations, claims, fleet, manage, queue, sweeps
+from trio_graphile._database.bulk import add_many
 from trio_graphile._database.connection import Connection
 from trio_graphile._model.cancellation import CancelledJobs, CancelOutcome
 from trio_graphile._model.jobs import JobChange, NewJob
@@ -269,8 +270,7 @@ class FleetMachine(RuleBasedStateMachine):
             for task, payload, spec in jobs
         ]
         new_jobs = [NewJob(task, encode(payload), spec) for task, payload, spec in jobs]
-        preserve = mode is JobKeyMode.PRESERVE_RUN_AT
-        answers = self.run(manage.add_jobs, self.database, new_jobs, preserve_run_at=preserve)
+        answers = self.run(add_many, self.database, new_jobs, lambda new_job: new_job)
         for (task, payload, spec), answer in zip(jobs, answers, strict=True):
             self.model.add(task, payload, spec, answer)
         self.model.last_id = max(self.model.last_id, *(answer.id for answer in answers))

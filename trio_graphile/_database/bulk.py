@@ -1,71 +1,81 @@
-"""Many jobs at once: in one statement if they are alike, in one transaction if they are many."""
+"""Many jobs at once: in few statements, in one transaction if it takes more than one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import TypeVar
 
+import attrs
 import trio
 
-from trio_graphile._database import manage
+from trio_graphile._database.additions import Answer, add_alike_jobs, add_jobs, are_alike
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._exceptions import DuplicateJobKey, OptionInvalid, leaves
-from trio_graphile._model.jobs import Job, JobKeyMode, NewJob
+from trio_graphile._model.jobs import AddedJobs, Job, JobKeyMode, NewJob
 
 T = TypeVar("T")
 
-_CHUNK = 5_000
-"""How many jobs go into one statement; more are split inside a transaction."""
+_CHUNK = 2_000
+"""How many jobs are sent at a time; more are split inside a transaction."""
+
+
+@attrs.frozen
+class _Call:
+    """Jobs that one statement can add."""
+
+    preserve_run_at: bool
+    positions: list[int] = attrs.field(factory=list)
+    """Where they stand among those that were given."""
+    new_jobs: list[NewJob] = attrs.field(factory=list)
 
 
 async def add_many(
     executor: Database | Connection, jobs: Sequence[T], make: Callable[[T], NewJob]
-) -> list[Job]:
-    """Add the jobs that `make` makes, all or none; return the rows in their order.
+) -> AddedJobs:
+    """Add the jobs that `make` makes, all or none.
 
     Raises `DuplicateJobKey`, `OptionInvalid`, and what `make` raises.
     """
     if len(jobs) > _CHUNK:
         async with executor.transaction() as connection:
-            return await _add_in_chunks(connection, jobs, make)
-    new_jobs = [make(job) for job in jobs]
-    calls = _calls(new_jobs, set())
+            return AddedJobs(len(jobs), tuple(await _add_in_chunks(connection, jobs, make)))
+    calls = _calls(map(make, jobs), set())
     if len(calls) <= 1:
-        return await _add_all(executor, new_jobs, calls)
+        return AddedJobs(len(jobs), (await _send(executor, calls),))
     async with executor.transaction() as connection:
-        return await _add_all(connection, new_jobs, calls)
+        return AddedJobs(len(jobs), (await _send(connection, calls),))
 
 
-async def _add_in_chunks(connection: Connection, jobs: Sequence[T], make: Callable[[T], NewJob]) -> list[Job]:
+async def _add_in_chunks(
+    connection: Connection, jobs: Sequence[T], make: Callable[[T], NewJob]
+) -> list[Answer]:
     """Add many jobs in a transaction that is open; while the database adds some, the next are made ready."""
-    added: list[Job] = []
+    answers: list[Answer] = []
     keys: set[str] = set()
-    send, receive = trio.open_memory_channel[list[NewJob]](0)
+    chunks = [jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)]
+    ready = _calls(map(make, chunks[0]), keys)
 
-    async def make_ready() -> None:
-        async with send:
-            for start in range(0, len(jobs), _CHUNK):
-                await send.send([make(job) for job in jobs[start : start + _CHUNK]])
-                await trio.lowlevel.checkpoint()  # now they are on their way
+    async def make_ready(chunk: Sequence[T]) -> None:
+        nonlocal ready
+        await trio.lowlevel.checkpoint()  # the others are on their way first: the database is not to wait
+        ready = _calls(map(make, chunk), keys)
 
-    try:
-        async with receive, trio.open_nursery() as nursery:
-            nursery.start_soon(make_ready)
-            async for new_jobs in receive:
-                added += await _add_all(connection, new_jobs, _calls(new_jobs, keys))
-    except BaseExceptionGroup as group:
-        errors = list(leaves(group))
-        raise (errors[0] if len(errors) == 1 else group) from None  # two Trio tasks are nobody's business
-    return added
+    for following in (*chunks[1:], ()):
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(make_ready, following)
+                answers.append(await _send(connection, ready))
+        except BaseExceptionGroup as group:
+            errors = list(leaves(group))
+            raise (errors[0] if len(errors) == 1 else group) from None  # two Trio tasks are nobody's business
+    return answers
 
 
-def _calls(new_jobs: Sequence[NewJob], keys: set[str]) -> list[tuple[bool, list[int]]]:
-    """Return the calls that add all jobs: whether `run_at` is preserved, and which jobs, by position.
-
-    `keys` are those of jobs before them; theirs are added.
-    """
-    by_mode: dict[bool, list[int]] = {}
+def _calls(new_jobs: Iterable[NewJob], keys: set[str]) -> list[_Call]:
+    """Return the calls that add all jobs. `keys` are those of jobs before them; theirs are added."""
+    by_mode: dict[bool, _Call] = {}
     for position, new_job in enumerate(new_jobs):
         key, mode = new_job.spec.job_key, new_job.spec.job_key_mode
         if mode is JobKeyMode.UNSAFE_DEDUPE:
@@ -76,16 +86,29 @@ def _calls(new_jobs: Sequence[NewJob], keys: set[str]) -> list[tuple[bool, list[
             raise DuplicateJobKey(key)
         if key is not None:
             keys.add(key)
-        by_mode.setdefault(mode is JobKeyMode.PRESERVE_RUN_AT and key is not None, []).append(position)
-    return list(by_mode.items())
+        preserve_run_at = mode is JobKeyMode.PRESERVE_RUN_AT and key is not None
+        call = by_mode.get(preserve_run_at)
+        if call is None:
+            call = by_mode[preserve_run_at] = _Call(preserve_run_at)
+        call.positions.append(position)
+        call.new_jobs.append(new_job)
+    return list(by_mode.values())
 
 
-async def _add_all(
-    executor: Database | Connection, new_jobs: Sequence[NewJob], calls: Iterable[tuple[bool, list[int]]]
-) -> list[Job]:
+async def _send(executor: Database | Connection, calls: Sequence[_Call]) -> Answer:
+    answers = [await _send_one(executor, call) for call in calls]
+    return answers[0] if len(answers) == 1 else partial(_in_order, calls, answers)
+
+
+async def _send_one(executor: Database | Connection, call: _Call) -> Answer:
+    if are_alike(call.new_jobs) and (answer := await add_alike_jobs(executor, call.new_jobs)) is not None:
+        return answer
+    return await add_jobs(executor, call.new_jobs, preserve_run_at=call.preserve_run_at)
+
+
+def _in_order(calls: Sequence[_Call], answers: Sequence[Answer]) -> list[Job]:
+    """Return the jobs of several calls in the order in which they were given."""
     added: dict[int, Job] = {}
-    for preserve_run_at, positions in calls:
-        chosen = [new_jobs[position] for position in positions]
-        jobs = await manage.add_jobs(executor, chosen, preserve_run_at=preserve_run_at)
-        added.update(zip(positions, jobs, strict=True))
-    return [added[position] for position in range(len(new_jobs))]
+    for call, answer in zip(calls, answers, strict=True):
+        added.update(zip(call.positions, answer(), strict=True))
+    return [added[position] for position in range(len(added))]

@@ -11,8 +11,8 @@ from datetime import datetime
 import attrs
 
 from trio_graphile._cron.due import Known
+from trio_graphile._database.additions import array_literal
 from trio_graphile._database.connection import Executor
-from trio_graphile._database.manage import array_literal
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import NewJob
 

@@ -11,14 +11,7 @@ from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.queue import job_from_row
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import StatementFailed
-from trio_graphile._model.jobs import (
-    DEFAULT_MAX_ATTEMPTS,
-    ChangedJobs,
-    Job,
-    JobChange,
-    NewJob,
-    job_of_seconds,
-)
+from trio_graphile._model.jobs import ChangedJobs, Job, JobChange, NewJob
 
 ADD_JOB = Statement("""
     select added.id,
@@ -80,89 +73,6 @@ async def add_job(executor: Executor, new_job: NewJob) -> Job:
         # Only functions that are not ours do this, when a worker takes the keyed job at this moment.
         raise StatementFailed(f"the job under the key {spec.job_key!r} was not added", sqlstate="GWNOR")
     return job_from_row(row)
-
-
-ADD_JOBS = Statement("""
-    select added.id, case when added.revision > 0 then added.payload::text end as payload_json,
-      added.key, added.revision, added.flags::text as flags,
-      date_part('epoch', added.run_at) as run_at, date_part('epoch', added.created_at) as created_at,
-      date_part('epoch', added.updated_at) as updated_at
-    from {schema}.add_jobs(
-      array(
-        select row(
-          specs.identifier,
-          specs.payload::json,
-          specs.queue_name,
-          specs.run_at,
-          specs.max_attempts,
-          specs.job_key,
-          specs.priority,
-          specs.flags::text[]
-        )::{schema}.job_spec
-        from unnest(
-          $1::text[], $2::text[], $3::text[], $4::timestamptz[],
-          $5::smallint[], $6::text[], $7::smallint[], $8::text[]
-        ) with ordinality as specs(
-          identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, ordinality
-        )
-        order by specs.ordinality
-      ),
-      $9::boolean
-    ) with ordinality as added
-    order by added.ordinality
-""")
-# $1 to $8 as in ADD_JOB, each flags array as the text of an array; $9 whether run_at is preserved.
-# Few columns come back, the others are known; a payload only where it may have been merged with the one
-# before.
-
-
-async def add_jobs(executor: Executor, new_jobs: Sequence[NewJob], *, preserve_run_at: bool) -> list[Job]:
-    """Add many jobs with one statement, no two of them under one key; return them in the same order."""
-    specs = [new_job.spec for new_job in new_jobs]
-    rows = await executor.fetch(
-        ADD_JOBS,
-        [new_job.identifier for new_job in new_jobs],
-        [new_job.payload_json for new_job in new_jobs],
-        [spec.queue_name for spec in specs],
-        [spec.run_at for spec in specs],
-        [spec.max_attempts for spec in specs],
-        [spec.job_key for spec in specs],
-        [spec.priority for spec in specs],
-        [None if spec.flags is None else array_literal(spec.flags) for spec in specs],
-        preserve_run_at,
-    )
-    if [row["key"] for row in rows] != [spec.job_key for spec in specs]:
-        raise StatementFailed(
-            f"{len(specs)} jobs were given to add_jobs, but these are not the {len(rows)} it returned"
-        )
-    return [_added(new_job, row) for new_job, row in zip(new_jobs, rows, strict=True)]
-
-
-def _added(new_job: NewJob, row: Row) -> Job:
-    spec = new_job.spec
-    job_id, merged, key, revision, flags, *times = row.values()
-    return job_of_seconds((
-        job_id,
-        new_job.identifier,
-        new_job.payload_json if merged is None else merged,
-        spec.queue_name,
-        0 if spec.priority is None else spec.priority,
-        0,  # attempts
-        DEFAULT_MAX_ATTEMPTS if spec.max_attempts is None else spec.max_attempts,
-        None,  # last_error
-        key,
-        revision,
-        flags,
-        None,  # locked_by
-        *times,
-        None,  # locked_at
-    ))  # fmt: skip
-
-
-def array_literal(texts: Sequence[str]) -> str:
-    """Return the text of a text[]: PostgreSQL has no arrays of arrays of different lengths."""
-    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
 ANALYZE_JOBS = Statement("analyze {schema}._private_jobs")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import attrs
 
@@ -262,13 +263,45 @@ class SkippedJob:
     """What the interceptor said."""
 
 
-class AddedJobs(list[Job]):
-    """The rows of jobs that were added together, in the order of the jobs."""
+@attrs.frozen(eq=False, repr=False, slots=False)
+class AddedJobs(Sequence[Job]):
+    """The rows of jobs that were added together, in the order of the jobs.
 
-    def __init__(self, jobs: Iterable[Job] = (), skipped: Iterable[SkippedJob] = ()) -> None:
-        super().__init__(jobs)
-        self.skipped: tuple[SkippedJob, ...] = tuple(skipped)
-        """The jobs that interceptors left out; they have no rows."""
+    They are made into jobs when somebody looks at the first: few do, and of many jobs that takes its time.
+    """
+
+    _count: int = 0
+    _parts: tuple[Callable[[], list[Job]], ...] = ()
+    """Each makes some of the jobs."""
+    skipped: tuple[SkippedJob, ...] = ()
+    """The jobs that interceptors left out; they have no rows."""
+
+    @cached_property
+    def _jobs(self) -> list[Job]:
+        return [job for part in self._parts for job in part()]
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> Job: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Job]: ...
+    def __getitem__(self, index: int | slice) -> Job | list[Job]:
+        return self._jobs[index]
+
+    def __iter__(self) -> Iterator[Job]:
+        return iter(self._jobs)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, (AddedJobs, list)):
+            return NotImplemented
+        return self._jobs == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as that of a list
+
+    def __repr__(self) -> str:
+        return f"AddedJobs({self._jobs!r})"
 
 
 @attrs.frozen
