@@ -31,6 +31,16 @@ _DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Interna
 _CLOSE_TIMEOUT = 1.0
 
 
+class _PromptConnection(asyncpg.Connection):  # type: ignore[misc]  # untyped
+    """A session that calls its listeners as soon as it hears something, not in the loop's next turn."""
+
+    __slots__ = ()
+
+    def _process_notification(self, pid: int, channel: str, payload: str) -> None:
+        for listener in tuple(self._listeners.get(channel, ())):
+            listener.cb(self, pid, channel, payload)
+
+
 class Executor(Protocol):
     """What runs statements: a `Connection`, or a `Database` that lends one for each."""
 
@@ -133,7 +143,10 @@ class Connection:
         await self._settle(transaction.commit)
 
     async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
-        """Have `callback` called with the payload of each notification, in the Trio thread."""
+        """Have `callback` called with the payload of each notification, in the Trio thread.
+
+        It is to be brief, and must not raise: that would be the end of the session.
+        """
 
         def notified(_connection: object, _process: int, _channel: str, payload: str) -> None:
             callback(payload)
@@ -248,7 +261,12 @@ async def connect(bridge: Bridge, url: str | None, settings: SessionSettings) ->
     await trio.lowlevel.checkpoint_if_cancelled()
 
     async def open_session() -> Any:
-        raw = await asyncpg.connect(url, timeout=settings.connect_timeout, **_connect_arguments(settings))
+        raw = await asyncpg.connect(
+            url,
+            timeout=settings.connect_timeout,
+            connection_class=_PromptConnection,
+            **_connect_arguments(settings),
+        )
         if settings.json_values:
             await _exchange_json_as_values(raw)
         return raw
