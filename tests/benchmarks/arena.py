@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,6 +27,21 @@ Result: TypeAlias = dict[str, Any]
 
 class BenchmarkFailed(Exception):
     """A contender ended badly, or not at all."""
+
+
+@attrs.define
+class Workers:
+    """Processes that work until they are told to end."""
+
+    processes: Sequence[trio.Process]
+    results: list[Result] = attrs.field(factory=list)
+    """What they say in the end, once they were told."""
+
+    def check(self) -> None:
+        """Raise `BenchmarkFailed` if one has ended by itself: what it was to do is waited for in vain."""
+        for process in self.processes:
+            if process.poll() is not None:
+                raise BenchmarkFailed(f"a worker ended with {process.returncode} before its time")
 
 
 @attrs.define
@@ -72,12 +87,8 @@ class Arena:
     @asynccontextmanager
     async def workers(
         self, contender: Contender, url: str, count: int, **options: object
-    ) -> AsyncIterator[Callable[[], list[Result]]]:
-        """Have workers for the length of the block, all begun at once; afterwards ask for their results.
-
-        Raises `BenchmarkFailed`.
-        """
-        results: list[Result] = []
+    ) -> AsyncIterator[Workers]:
+        """Have workers for the length of the block, all begun at once. Raises `BenchmarkFailed`."""
         async with AsyncExitStack() as stack:
             processes = [
                 await stack.enter_async_context(_ending(await _start(contender, url, "serve", options)))
@@ -88,11 +99,12 @@ class Arena:
             for process in processes:
                 assert process.stdin is not None
                 await process.stdin.send_all(b"go\n")
-            yield lambda: results
+            workers = Workers(processes)
+            yield workers
             for process in processes:
                 assert process.stdin is not None
                 await process.stdin.aclose()
-            results += [await self._result(process) for process in processes]
+            workers.results += [await self._result(process) for process in processes]
 
     async def _wait_ready(self, process: trio.Process) -> None:
         assert process.stdout is not None

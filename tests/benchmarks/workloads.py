@@ -11,7 +11,7 @@ import attrs
 import trio
 
 from tests.benchmarks import tables
-from tests.benchmarks.arena import Arena, BenchmarkFailed, Result
+from tests.benchmarks.arena import Arena, BenchmarkFailed, Result, Workers
 from tests.benchmarks.contenders import Contender
 from tests.benchmarks.sizes import Sizes
 from trio_graphile import Database, open_database
@@ -118,11 +118,11 @@ async def held(arena: Arena, contender: Contender, sizes: Sizes) -> Cases:
             result: Result = {}
             async with (
                 tables.snapshot_held(url) if case == "held" else nullcontext(),
-                arena.workers(contender, url, 1, refill=_REFILL) as results,
+                arena.workers(contender, url, 1, refill=_REFILL) as workers,
             ):
                 with arena.server_cpu(result):
                     await trio.sleep(sizes.held_seconds)
-        result |= results()[0]
+        result |= workers.results[0]
         yield case, {**result, "jobs": result["handled"]}
 
 
@@ -132,12 +132,12 @@ async def processes(arena: Arena, contender: Contender, sizes: Sizes) -> Cases:
         async with arena.database(contender) as url, _watched(url) as database:
             await tables.fill(url, sizes.drain_jobs)
             result: Result = {"jobs": sizes.drain_jobs}
-            async with arena.workers(contender, url, count) as results:
+            async with arena.workers(contender, url, count) as workers:
                 before = time.perf_counter()
                 with arena.server_cpu(result):
-                    await _wait_empty(arena, database)
+                    await _wait_empty(arena, workers, database)
                 result["seconds"] = time.perf_counter() - before
-            result["client_cpu"] = sum(each["client_cpu"] for each in results())
+            result["client_cpu"] = sum(each["client_cpu"] for each in workers.results)
         yield CLEAR if count == 1 else f"{count} processes", result
 
 
@@ -153,10 +153,10 @@ async def _idle_for(arena: Arena, contender: Contender, seconds: float) -> Resul
     async with arena.database(contender) as url:
         before = await _transactions(arena, url)
         with arena.server_cpu(used):
-            async with arena.workers(contender, url, 1) as results:
+            async with arena.workers(contender, url, 1) as workers:
                 await trio.sleep(seconds)
         after = await _transactions(arena, url)
-    return {**used, "client_cpu": results()[0]["client_cpu"], "transactions": after - before}
+    return {**used, "client_cpu": workers.results[0]["client_cpu"], "transactions": after - before}
 
 
 async def _drain(
@@ -205,9 +205,10 @@ async def _watched(url: str) -> AsyncIterator[Database]:
         yield database
 
 
-async def _wait_empty(arena: Arena, database: Database) -> None:
+async def _wait_empty(arena: Arena, workers: Workers, database: Database) -> None:
     with trio.move_on_after(arena.timeout) as waiting:
-        while not await tables.is_empty(database):  # noqa: ASYNC110 (the worker is another process)
+        while not await tables.is_empty(database):  # noqa: ASYNC110 (the workers are other processes)
+            workers.check()
             await trio.sleep(_LOOK_INTERVAL)
     if waiting.cancelled_caught:
         raise BenchmarkFailed(f"jobs are left after {arena.timeout:.0f} s")
