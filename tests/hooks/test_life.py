@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 
+import attrs
 import pytest
 
 from tests.hooks.recorder import Recorder
@@ -25,6 +26,7 @@ from trio_graphile._model.local_queue import Mode
 from trio_graphile.hooks import (
     ClaimFailed,
     GracePeriodOver,
+    Hooks,
     InterruptReason,
     JobInterrupted,
     JobsClaimed,
@@ -107,6 +109,20 @@ async def test_of_one_that_is_stopped_and_then_cancelled(
         await run.wait()
     assert recorder.names(*LIFE)[2:] == ["ShutdownStarted", "ShutdownForced", "WorkerEnded"]
     assert len(recorder.of(ShutdownForced)[0].running) == 1
+
+
+async def test_of_one_that_is_cancelled_when_it_is_over(database: Database, handlers: Handlers) -> None:
+    recorder = Recorder()
+
+    @attrs.frozen
+    class Late:
+        def register(self, hooks: Hooks) -> None:
+            hooks.on(WorkerEnded, lambda _: worker.cancel())
+
+    worker = Worker(database, handlers.tasks, plugins=[Late(), recorder])
+    report = await worker.run_once()
+    assert report.cause is StopCause.DRAINED
+    assert recorder.names(*LIFE)[-2:] == ["ShutdownStarted", "WorkerEnded"]
 
 
 async def test_of_one_that_cannot_start(database: Database, handlers: Handlers) -> None:

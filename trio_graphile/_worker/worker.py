@@ -167,6 +167,8 @@ class _Run:
     _ending: trio.Event = attrs.field(init=False, factory=trio.Event)
     _ending_at: float = attrs.field(init=False, default=0.0)
     _has_started: bool = attrs.field(init=False, default=False)
+    _is_over: bool = attrs.field(init=False, default=False)
+    """Whether observers have been told of its end: there is nothing to tell after that."""
     _cause: StopCause = attrs.field(init=False, default=StopCause.CANCELLED)
     _services: Services = attrs.field(init=False)
 
@@ -201,7 +203,8 @@ class _Run:
 
     def force(self) -> None:
         """Interrupt the handlers."""
-        self._tell(ShutdownForced(worker_id=self.worker.worker_id, running=self._services.runner.jobs))
+        if not self._is_over:
+            self._tell(ShutdownForced(worker_id=self.worker.worker_id, running=self._services.runner.jobs))
         self.interrupt()
 
     def _tell(self, event: Event) -> None:
@@ -235,6 +238,7 @@ class _Run:
             end = attrs.evolve(end, cause=None, error=describe_error(error))
             raise
         finally:
+            self._is_over = True
             self._tell(end)
         return report
 
