@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from trio_graphile import Connection, Database
 from trio_graphile._database import claims, queue
-from trio_graphile._model.claims import Position
+from trio_graphile._model.claims import Plain, Position
 
 ME = "trio_graphile_me"
 TASKS = ["a", "b"]
@@ -32,6 +33,13 @@ NAMES = """
     insert into graphile_worker._private_job_queues (queue_name)
     select 'q' || number
     from generate_series(1, 400) as number
+"""
+DELETE_OTHER_QUEUES = """
+    delete from graphile_worker._private_job_queues as queues
+    where not exists (
+      select from graphile_worker._private_jobs as jobs
+      where jobs.job_queue_id = queues.id
+    )
 """
 CLAIMABLE = """
     with wanted as (
@@ -91,6 +99,7 @@ PLAIN = [
 ]
 TABLES = {
     "plain": PLAIN,
+    "few queues": [*PLAIN, Kind(count=40, queues=4, priority=-2), Kind(count=40, queues=4, priority=2)],
     "no crowd": SOME,
     "foreign": [Kind(count=300, task="foreign", priority=-5), *SOME],
     "foreign among ours": [Kind(count=600, task="foreign"), *SOME],
@@ -126,6 +135,7 @@ async def fill(connection: Connection, kinds: list[Kind], random: Random) -> Non
             queue_name = f"q{random.randint(1, kind.queues)}" if kind.queues else None
             rows.append((kind.task, queue_name, kind.priority, run_at, kind.attempts, kind.is_flagged))
     await connection.execute(INSERT, *map(list, zip(*rows, strict=True)))
+    await connection.execute(DELETE_OTHER_QUEUES)
 
 
 @pytest.mark.parametrize("limit", [1, 3, 40])
@@ -139,8 +149,8 @@ async def test_a_claim_takes_the_best_first_whatever_stands_in_the_way(
     await fill(session, kinds, random)
     held: list[Any] = []
     while expected := [row["id"] for row in await session.fetch(CLAIMABLE, TASKS)]:
-        is_plain = random.random() < 0.7 and await claims.is_plain(session, TASKS, limit)
-        claim = claims.get_plain_jobs if is_plain else claims.get_jobs
+        plain = await claims.how_plain(session, TASKS, limit) if random.random() < 0.7 else None
+        claim = claims.get_jobs if plain is None else partial(claims.get_plain_jobs, plain=plain)
         jobs = await claim(session, ME, TASKS, limit, ["slow"])
         assert [job.id for job in jobs] == expected[: len(jobs)]
         assert len(jobs) >= min(len(expected), (limit + 1) // 2)
@@ -167,36 +177,83 @@ async def test_a_claim_from_a_place_on_leaves_out_what_comes_before_it(connectio
 
 
 QUEUED = Kind(count=1, queues=1)
+NONE_QUEUED, QUEUES_LOCKED = Plain
 
 
 @pytest.mark.parametrize(
-    ("kinds", "is_plain"),
+    ("kinds", "plain"),
     [
-        ([], True),
-        (PLAIN, True),
-        ([*PLAIN, Kind(count=100, is_future=True, priority=-5)], True),
-        ([*PLAIN, Kind(count=111, task="foreign", priority=-5)], False),
-        ([*PLAIN, Kind(count=111, is_future=True, priority=-5)], False),
-        ([Kind(count=50, task="foreign")], True),
-        ([*PLAIN, QUEUED], False),
-        ([QUEUED], False),
-        ([attrs.evolve(QUEUED, is_future=True, priority=9)], False),
-        ([attrs.evolve(QUEUED, task="foreign")], False),
-        ([attrs.evolve(QUEUED, attempts=25), *PLAIN], True),
+        ([], NONE_QUEUED),
+        (PLAIN, NONE_QUEUED),
+        ([*PLAIN, Kind(count=100, is_future=True, priority=-5)], NONE_QUEUED),
+        ([*PLAIN, Kind(count=111, task="foreign", priority=-5)], None),
+        ([*PLAIN, Kind(count=111, is_future=True, priority=-5)], None),
+        ([Kind(count=50, task="foreign")], NONE_QUEUED),
+        ([*PLAIN, QUEUED], None),
+        ([QUEUED], None),
+        ([attrs.evolve(QUEUED, is_future=True, priority=9)], None),
+        ([attrs.evolve(QUEUED, task="foreign")], None),
+        ([attrs.evolve(QUEUED, attempts=25), *PLAIN], NONE_QUEUED),
     ],
 )
 async def test_the_front_is_plain_without_named_queues_and_crowds(
-    connection: Connection, kinds: list[Kind], *, is_plain: bool
+    connection: Connection, kinds: list[Kind], plain: Plain | None
 ) -> None:
     if kinds:
         await fill(connection, kinds, Random(1))
-    assert await claims.is_plain(connection, TASKS, 10) is is_plain
+    assert await claims.how_plain(connection, TASKS, 10) is plain
 
 
+@pytest.mark.parametrize(
+    ("kinds", "locked", "plain"),
+    [
+        ([*PLAIN, Kind(count=50, queues=2, priority=-5)], ["q1", "q2"], QUEUES_LOCKED),
+        ([*PLAIN, Kind(count=50, queues=2, priority=-5)], ["q1"], None),
+        ([*PLAIN, Kind(count=500, queues=20)], [f"q{n}" for n in range(1, 21)], QUEUES_LOCKED),
+        ([*PLAIN, Kind(count=500, queues=21)], [f"q{n}" for n in range(1, 22)], None),
+        ([Kind(count=111, task="foreign"), QUEUED], ["q1"], None),
+        ([*PLAIN, attrs.evolve(QUEUED, attempts=25)], ["q1"], NONE_QUEUED),
+    ],
+)
+async def test_the_front_is_plain_beside_few_locked_queues(
+    connection: Connection, kinds: list[Kind], locked: list[str], plain: Plain | None
+) -> None:
+    await fill(connection, kinds, Random(1))
+    await connection.execute(LOCK_QUEUES, locked)
+    assert await claims.how_plain(connection, TASKS, 10) is plain
+
+
+FREE_QUEUE = """
+    update graphile_worker._private_job_queues as queues
+    set locked_by = null, locked_at = null
+    where queues.queue_name = $1::text
+"""
+LOCK_QUEUES = """
+    update graphile_worker._private_job_queues as queues
+    set locked_by = 'somebody', locked_at = now()
+    where queues.queue_name = any($1::text[])
+"""
+
+
+@pytest.mark.parametrize("plain", Plain)
 @pytest.mark.parametrize("queued", [QUEUED, attrs.evolve(QUEUED, is_future=True, priority=9)])
 async def test_a_plain_claim_takes_nothing_while_a_job_of_a_named_queue_waits(
-    connection: Connection, queued: Kind
+    connection: Connection, queued: Kind, plain: Plain
 ) -> None:
     await fill(connection, [*PLAIN, queued], Random(1))
-    assert await claims.get_plain_jobs(connection, ME, TASKS, 10) == []
+    assert await claims.get_plain_jobs(connection, ME, TASKS, 10, plain=plain) == []
     assert len(await claims.get_jobs(connection, ME, TASKS, 10)) == 10
+
+
+async def test_a_plain_claim_takes_the_best_beside_locked_queues_until_one_is_free(
+    connection: Connection,
+) -> None:
+    await fill(connection, [*PLAIN, Kind(count=50, queues=2, priority=-9)], Random(1))
+    await connection.execute(LOCK_QUEUES, ["q1", "q2"])
+    expected = await claims.get_plain_jobs(connection, ME, TASKS, 10, plain=QUEUES_LOCKED)
+    assert len(expected) == 10
+    assert await claims.get_plain_jobs(connection, ME, TASKS, 10, plain=NONE_QUEUED) == []
+    await connection.execute(FREE_QUEUE, "q2")
+    assert await claims.get_plain_jobs(connection, ME, TASKS, 10, plain=QUEUES_LOCKED) == []
+    [best, *_] = await claims.get_jobs(connection, ME, TASKS, 10)
+    assert best.queue_name == "q2"

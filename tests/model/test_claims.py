@@ -5,7 +5,17 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from trio_graphile import Job
-from trio_graphile._model.claims import Bound, Floor, Front, Position, Share, room_of, shares_of, used_of
+from trio_graphile._model.claims import (
+    Bound,
+    Floor,
+    Front,
+    Plain,
+    Position,
+    Share,
+    room_of,
+    shares_of,
+    used_of,
+)
 
 A = Bound(2, frozenset({"a"}))
 PROCESSES = Bound(3, frozenset({"a", "b", "c"}))
@@ -84,7 +94,7 @@ def test_the_front_is_looked_at_once_a_second_by_those_who_claim_often() -> None
     front.learn(jobs, took=0.001, now=100.0)
     assert front.is_worth_a_look(100.4)
     assert not front.is_worth_a_look(100.6)
-    front.seen(100.4, is_plain=True)
+    front.seen(Plain.NONE_QUEUED, 100.4)
     front.learn(jobs, took=0.001, now=101.3)
     assert not front.is_worth_a_look(101.3)
     assert front.is_worth_a_look(101.4)
@@ -92,15 +102,15 @@ def test_the_front_is_looked_at_once_a_second_by_those_who_claim_often() -> None
 
 def test_the_front_is_plain_until_the_next_look_or_a_surprise() -> None:
     front, jobs = Front(), [job_at(1)]
-    assert not front.is_plain(100.0)
-    front.seen(100.0, is_plain=True)
-    assert front.is_plain(100.9)
-    assert not front.is_plain(101.1)
+    assert front.plain(100.0) is None
+    front.seen(Plain.QUEUES_LOCKED, 100.0)
+    assert front.plain(100.9) is Plain.QUEUES_LOCKED
+    assert front.plain(101.1) is None
     front.learn(jobs, took=0.01, now=100.1)
-    assert front.is_plain(100.2)
+    assert front.plain(100.2) is Plain.QUEUES_LOCKED
     front.learn(jobs, took=0.1, now=100.2)  # it had to step over many
-    assert not front.is_plain(100.3)
-    front.seen(102.0, is_plain=True)
+    assert front.plain(100.3) is None
+    front.seen(Plain.NONE_QUEUED, 102.0)
     front.forget()
-    assert not front.is_plain(102.1)
+    assert front.plain(102.1) is None
     assert not front.is_worth_a_look(102.1)

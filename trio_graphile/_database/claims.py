@@ -8,10 +8,12 @@ from typing import Any
 
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.claims import Position
+from trio_graphile._model.claims import Plain, Position
 from trio_graphile._model.jobs import TIMES_LAST, Job, job_of_seconds
 
 _BEST_FIRST = itemgetter(*map(TIMES_LAST.index, ("priority", "run_at", "id")))
+
+_FEW_QUEUES = 20
 
 _TASKS = """tasks as materialized (
       select id, identifier
@@ -41,8 +43,27 @@ _CLAIM_CHOSEN = """update {schema}._private_jobs as jobs
 """
 
 
+_FREE_QUEUE = """exists (
+            select
+            from {schema}._private_job_queues as queues
+            cross join lateral (
+              select
+              from {schema}._private_jobs as queued
+              where queued.is_available = true
+                and queued.job_queue_id = queues.id
+              order by queued.priority, queued.run_at, queued.id
+              limit 1
+            ) as head
+            where queues.is_available = true
+          )"""
+# Whether a named queue that nobody has locked holds jobs. Asks each queue.
+
+
 def _claim(sql: str) -> Statement:
-    return Statement(sql.replace("{tasks}", _TASKS).replace("{claim chosen}", _CLAIM_CHOSEN))
+    parts = {"{tasks}": _TASKS, "{claim chosen}": _CLAIM_CHOSEN, "{free queue}": _FREE_QUEUE}
+    for name, part in parts.items():
+        sql = sql.replace(name, part)
+    return Statement(sql)
 
 
 GET_JOBS = _claim("""
@@ -303,19 +324,23 @@ GET_PLAIN_JOBS = _claim("""
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select tasks.id from tasks))
         and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
-        and not exists (
-          select from {schema}._private_jobs as queued
-          where queued.is_available = true
-            and queued.job_queue_id is not null
-        )
+        and not case
+          when $5::boolean then {free queue}
+          else exists (
+            select from {schema}._private_jobs as queued
+            where queued.is_available = true
+              and queued.job_queue_id is not null
+          )
+        end
       order by jobs.priority, jobs.run_at
       limit $3::integer
       for update of jobs skip locked
     )
     {claim chosen}
 """)
-# $1 to $4 as in GET_JOBS. What takes the same jobs for less, where there are none of named queues, and no
-# crowd stands in front: that it does not look for, and would step over all of it.
+# $1 to $4 as in GET_JOBS, $5 whether to look into each named queue. What takes the same jobs for less, where
+# none of named queues are to be had, and no crowd stands in front: that it does not look for, and would step
+# over all of it.
 
 
 async def get_plain_jobs(
@@ -324,13 +349,23 @@ async def get_plain_jobs(
     identifiers: Sequence[str],
     limit: int,
     forbidden_flags: Sequence[str] = (),
+    *,
+    plain: Plain,
 ) -> list[Job]:
-    """Claim up to `limit` due jobs, best first; none if any job of a named queue waits, due or not."""
-    flags = list(forbidden_flags) or None
-    return _jobs_of(await executor.fetch(GET_PLAIN_JOBS, worker_id, list(identifiers), limit, flags))
+    """Claim up to `limit` due jobs, best first; none if any job of a named queue is to be had, due or not."""
+    rows: list[Any] = await executor.fetch(
+        GET_PLAIN_JOBS,
+        worker_id,
+        list(identifiers),
+        limit,
+        list(forbidden_flags) or None,
+        plain is Plain.QUEUES_LOCKED,
+    )
+    return _jobs_of(rows)
 
 
-IS_PLAIN = Statement("""
+HOW_PLAIN = Statement(
+    """
     with front as materialized (
       select jobs.task_id, jobs.run_at
       from {schema}._private_jobs as jobs
@@ -340,32 +375,44 @@ IS_PLAIN = Statement("""
       limit $2::integer + 100
     )
     select
-      not exists (
-        select from {schema}._private_jobs as queued
-        where queued.is_available = true
-          and queued.job_queue_id is not null
-      )
-      and not (
-        select count(*) > $2::integer + 99
-          and count(*) filter (
-            where front.task_id = any(
-                array(
-                  select tasks.id
-                  from {schema}._private_tasks as tasks
-                  where tasks.identifier = any($1::text[])
+      case
+        when (
+          select count(*) > $2::integer + 99
+            and count(*) filter (
+              where front.task_id = any(
+                  array(
+                    select tasks.id
+                    from {schema}._private_tasks as tasks
+                    where tasks.identifier = any($1::text[])
+                  )
                 )
-              )
-              and front.run_at <= now()
-          ) < $2::integer
-        from front
-      )
-""")  # $1 identifiers, $2 limit
+                and front.run_at <= now()
+            ) < $2::integer
+          from front
+        ) then null
+        when not exists (
+          select from {schema}._private_jobs as queued
+          where queued.is_available = true
+            and queued.job_queue_id is not null
+        ) then $3::text
+        when (
+          select count(*) <= $5::integer
+          from (
+            select from {schema}._private_job_queues as queues
+            limit $5::integer + 1
+          ) as few
+        ) and not {free queue} then $4::text
+      end
+""".replace("{free queue}", _FREE_QUEUE)
+)  # $1 identifiers, $2 limit, $3 and $4 what to answer if no jobs are queued, and if all queues are locked,
+# $5 in how many queues to look for that
 
 
-async def is_plain(executor: Executor, identifiers: Sequence[str], limit: int) -> bool:
-    """Return whether no job of a named queue waits, and no crowd of others before so many of these tasks."""
-    found: bool = await executor.fetch_value(IS_PLAIN, list(identifiers), limit)
-    return found
+async def how_plain(executor: Executor, identifiers: Sequence[str], limit: int) -> Plain | None:
+    """Return why claims can be plain, if they can: no crowd may stand before so many of these tasks."""
+    arguments = (list(identifiers), limit, Plain.NONE_QUEUED.value, Plain.QUEUES_LOCKED.value, _FEW_QUEUES)
+    found = await executor.fetch_value(HOW_PLAIN, *arguments)
+    return None if found is None else Plain(found)
 
 
 def _jobs_of(rows: list[Any]) -> list[Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -106,14 +107,23 @@ class Floor:
         self._until = -math.inf
 
 
+class Plain(enum.StrEnum):
+    """Why a claim need not look at named queues: its jobs are the first without a queue."""
+
+    NONE_QUEUED = "none_queued"
+    """No job of a named queue waits."""
+    QUEUES_LOCKED = "queues_locked"
+    """Some do, but their queues are few, and locked."""
+
+
 @attrs.define
 class Front:
-    """Whether claims can be plain, for a while: no jobs of named queues wait, and no crowd stands in front.
+    """Why claims can be plain, for a while: nothing else is to be had, and no crowd stands in front.
 
     Who claims often looks once in a while, and saves more than that takes. Times are seconds.
     """
 
-    _is_plain: bool = False
+    _plain: Plain | None = None
     _looked_at: float = -math.inf
     _jobs_came_at: float = -math.inf
 
@@ -121,13 +131,13 @@ class Front:
         """Return whether it is time to look: jobs have come just now, and it was not looked for a while."""
         return now - self._jobs_came_at < _BUSY and now - self._looked_at >= _LOOK_INTERVAL
 
-    def seen(self, now: float, *, is_plain: bool) -> None:
+    def seen(self, plain: Plain | None, now: float) -> None:
         """Take notice of what it looks like."""
-        self._is_plain, self._looked_at = is_plain, now
+        self._plain, self._looked_at = plain, now
 
-    def is_plain(self, now: float) -> bool:
-        """Return whether a plain claim is likely to do."""
-        return self._is_plain and now - self._looked_at < _LOOK_INTERVAL
+    def plain(self, now: float) -> Plain | None:
+        """Return why a plain claim is likely to do; None if it is not."""
+        return self._plain if now - self._looked_at < _LOOK_INTERVAL else None
 
     def learn(self, jobs: Sequence[Job], took: float, now: float) -> None:
         """Take notice of what a claim brought, and of how long it took: a crowd may have come."""
@@ -138,4 +148,4 @@ class Front:
 
     def forget(self) -> None:
         """Take it that claims cannot be plain, until the next look."""
-        self._is_plain = False
+        self._plain = None

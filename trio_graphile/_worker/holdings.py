@@ -137,12 +137,14 @@ class Holdings:
     async def _claim_anywhere(self, share: Share, limit: int, flags: Sequence[str]) -> list[Job]:
         front = self._fronts.setdefault(share, Front())
         if front.is_worth_a_look(trio.current_time()):
-            is_plain = await claims.is_plain(self.claiming, share.identifiers, limit)
-            front.seen(trio.current_time(), is_plain=is_plain)
+            plain = await claims.how_plain(self.claiming, share.identifiers, limit)
+            front.seen(plain, trio.current_time())
         began = trio.current_time()
         jobs: list[Job] = []
-        if front.is_plain(began):
-            jobs = await claims.get_plain_jobs(self.claiming, self.worker_id, share.identifiers, limit, flags)
+        if (plain := front.plain(began)) is not None:
+            jobs = await claims.get_plain_jobs(
+                self.claiming, self.worker_id, share.identifiers, limit, flags, plain=plain
+            )
         if not jobs:
             front.forget()
             jobs = await self._get_jobs(share, limit, flags, None)
