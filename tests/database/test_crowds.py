@@ -176,6 +176,22 @@ async def test_a_claim_from_a_place_on_leaves_out_what_comes_before_it(connectio
     assert [job.id for job in await claims.get_jobs(connection, ME, TASKS, 20)] == [best]
 
 
+async def test_a_plain_claim_from_a_place_on_leaves_out_what_comes_before_it(connection: Connection) -> None:
+    await fill(connection, PLAIN, Random(1))
+    best, *rest = [row["id"] for row in await connection.fetch(CLAIMABLE, TASKS)]
+    place = await connection.fetch_row(
+        "select priority, run_at from graphile_worker._private_jobs where id = $1::bigint", rest[0]
+    )
+    assert place is not None
+    floor = Position(**place)
+    for plain in Plain:
+        jobs = await claims.get_plain_jobs(connection, ME, TASKS, 20, ["slow"], floor=floor, plain=plain)
+        assert [job.id for job in jobs] == rest[:20]
+        del rest[:20]
+    [job] = await claims.get_plain_jobs(connection, ME, TASKS, 1, ["slow"], plain=NONE_QUEUED)
+    assert job.id == best
+
+
 QUEUED = Kind(count=1, queues=1)
 NONE_QUEUED, QUEUES_LOCKED = Plain
 

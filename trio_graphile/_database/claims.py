@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
@@ -308,10 +309,8 @@ async def get_jobs(
     Those before `floor` are left out. Must not run inside a longer transaction: it locks the queues that it
     takes from.
     """
-    flags = list(forbidden_flags) or None
-    position = (None, None) if floor is None else (floor.priority, floor.run_at)
-    rows: list[Any] = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags, *position)
-    return _jobs_of(rows)
+    flags, place = list(forbidden_flags) or None, _place_of(floor)
+    return _jobs_of(await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags, *place))
 
 
 GET_PLAIN_JOBS = _claim("""
@@ -321,11 +320,13 @@ GET_PLAIN_JOBS = _claim("""
       from {schema}._private_jobs as jobs
       where jobs.is_available = true
         and jobs.job_queue_id is null
+        and (jobs.priority, jobs.run_at)
+          >= (coalesce($5::smallint, -32768), coalesce($6::timestamptz, '-infinity'))
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select tasks.id from tasks))
         and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
         and not case
-          when $5::boolean then {free queue}
+          when $7::boolean then {free queue}
           else exists (
             select from {schema}._private_jobs as queued
             where queued.is_available = true
@@ -338,7 +339,7 @@ GET_PLAIN_JOBS = _claim("""
     )
     {claim chosen}
 """)
-# $1 to $4 as in GET_JOBS, $5 whether to look into each named queue. What takes the same jobs for less, where
+# $1 to $6 as in GET_JOBS, $7 whether to look into each named queue. What takes the same jobs for less, where
 # none of named queues are to be had, and no crowd stands in front: that it does not look for, and would step
 # over all of it.
 
@@ -350,18 +351,18 @@ async def get_plain_jobs(
     limit: int,
     forbidden_flags: Sequence[str] = (),
     *,
+    floor: Position | None = None,
     plain: Plain,
 ) -> list[Job]:
-    """Claim up to `limit` due jobs, best first; none if any job of a named queue is to be had, due or not."""
-    rows: list[Any] = await executor.fetch(
-        GET_PLAIN_JOBS,
-        worker_id,
-        list(identifiers),
-        limit,
-        list(forbidden_flags) or None,
-        plain is Plain.QUEUES_LOCKED,
+    """Claim up to `limit` due jobs, best first; none if any job of a named queue is to be had, due or not.
+
+    Those before `floor` are left out.
+    """
+    flags, place = list(forbidden_flags) or None, _place_of(floor)
+    into_queues = plain is Plain.QUEUES_LOCKED
+    return _jobs_of(
+        await executor.fetch(GET_PLAIN_JOBS, worker_id, list(identifiers), limit, flags, *place, into_queues)
     )
-    return _jobs_of(rows)
 
 
 HOW_PLAIN = Statement(
@@ -413,6 +414,10 @@ async def how_plain(executor: Executor, identifiers: Sequence[str], limit: int) 
     arguments = (list(identifiers), limit, Plain.NONE_QUEUED.value, Plain.QUEUES_LOCKED.value, _FEW_QUEUES)
     found = await executor.fetch_value(HOW_PLAIN, *arguments)
     return None if found is None else Plain(found)
+
+
+def _place_of(floor: Position | None) -> tuple[int | None, datetime | None]:
+    return (None, None) if floor is None else (floor.priority, floor.run_at)
 
 
 def _jobs_of(rows: list[Any]) -> list[Job]:

@@ -72,7 +72,7 @@ class Position:
 
 @attrs.define
 class Floor:
-    """From where on a claim looks, for a while, after one that had to look at very much. Times are seconds.
+    """From where on a claim looks, for a while, after two that had to look at very much. Times are seconds.
 
     While any transaction on the server is older than they are, the traces of jobs that are gone stay in the
     index, and each claim steps over all of them. So what was found last is remembered, for ten times as long
@@ -81,6 +81,8 @@ class Floor:
 
     _position: Position | None = None
     _until: float = -math.inf
+    _was_slow: bool = False
+    """Whether the last claim was slow. One may be by chance; the second is for a reason."""
     _best_per_job: float = math.inf
     """What a job of a large claim has taken at best."""
 
@@ -90,7 +92,8 @@ class Floor:
 
     def learn(self, jobs: Sequence[Job], took: float, now: float) -> None:
         """Take notice of what a claim that looked everywhere brought, and of how long it took."""
-        if jobs and took > self._usual(len(jobs)):
+        was_slow, self._was_slow = self._was_slow, bool(jobs) and took > self._usual(len(jobs))
+        if was_slow and self._was_slow:
             self._position = Position(jobs[0].priority, jobs[0].run_at)
             self._until = now + min(took * _PATIENCE, _LONGEST_PATIENCE)
         if len(jobs) >= _FEW:
@@ -126,6 +129,8 @@ class Front:
     _plain: Plain | None = None
     _looked_at: float = -math.inf
     _jobs_came_at: float = -math.inf
+    _was_slow: bool = False
+    """As in `Floor`."""
 
     def is_worth_a_look(self, now: float) -> bool:
         """Return whether it is time to look: jobs have come just now, and it was not looked for a while."""
@@ -143,7 +148,8 @@ class Front:
         """Take notice of what a claim brought, and of how long it took: a crowd may have come."""
         if jobs:
             self._jobs_came_at = now
-        if took > _SLOW:
+        was_slow, self._was_slow = self._was_slow, took > _SLOW
+        if was_slow and self._was_slow:
             self.forget()
 
     def forget(self) -> None:

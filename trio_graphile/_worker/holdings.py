@@ -126,13 +126,13 @@ class Holdings:
         if limit == 0:
             return []
         floor = self._floors.setdefault(share, Floor())
-        if (position := floor.at(trio.current_time())) is not None:
-            jobs = await self._get_jobs(share, limit, flags, position)
-            if len(jobs) == limit or (jobs and _is_cancelled()):
-                return jobs
-            floor.forget()
-            return jobs + await self._get_jobs(share, limit - len(jobs), flags, None)
-        return await self._claim_anywhere(share, limit, flags)
+        if (position := floor.at(trio.current_time())) is None:
+            return await self._claim_anywhere(share, limit, flags)
+        jobs = await self._claim_from(position, share, limit, flags)
+        if len(jobs) == limit or (jobs and _is_cancelled()):
+            return jobs
+        floor.forget()
+        return jobs + await self._get_jobs(share, limit - len(jobs), flags, None)
 
     async def _claim_anywhere(self, share: Share, limit: int, flags: Sequence[str]) -> list[Job]:
         front = self._fronts.setdefault(share, Front())
@@ -140,18 +140,24 @@ class Holdings:
             plain = await claims.how_plain(self.claiming, share.identifiers, limit)
             front.seen(plain, trio.current_time())
         began = trio.current_time()
-        jobs: list[Job] = []
-        if (plain := front.plain(began)) is not None:
-            jobs = await claims.get_plain_jobs(
-                self.claiming, self.worker_id, share.identifiers, limit, flags, plain=plain
-            )
-        if not jobs:
-            front.forget()
-            jobs = await self._get_jobs(share, limit, flags, None)
+        jobs = await self._claim_from(None, share, limit, flags)
         now = trio.current_time()
         front.learn(jobs, now - began, now)
         self._floors[share].learn(jobs, now - began, now)
         return jobs
+
+    async def _claim_from(
+        self, position: Position | None, share: Share, limit: int, flags: Sequence[str]
+    ) -> list[Job]:
+        front = self._fronts.setdefault(share, Front())
+        if (plain := front.plain(trio.current_time())) is not None:
+            jobs = await claims.get_plain_jobs(
+                self.claiming, self.worker_id, share.identifiers, limit, flags, floor=position, plain=plain
+            )
+            if jobs:
+                return jobs
+            front.forget()
+        return await self._get_jobs(share, limit, flags, position)
 
     async def _get_jobs(
         self, share: Share, limit: int, flags: Sequence[str], floor: Position | None
