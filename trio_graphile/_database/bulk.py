@@ -62,14 +62,14 @@ async def _add_in_chunks(
         await trio.lowlevel.checkpoint()  # the others are on their way first: the database is not to wait
         ready = _calls(map(make, chunk), keys)
 
-    for following in (*chunks[1:], ()):
-        try:
+    try:
+        for following in (*chunks[1:], ()):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(make_ready, following)
                 answers.append(await _send(connection, ready))
-        except BaseExceptionGroup as group:
-            errors = list(leaves(group))
-            raise (errors[0] if len(errors) == 1 else group) from None  # two Trio tasks are nobody's business
+    except BaseExceptionGroup as group:
+        errors = list(leaves(group))
+        raise (errors[0] if len(errors) == 1 else group) from None  # two Trio tasks are nobody's business
     return answers
 
 
