@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from trio_graphile import Connection, Database
-from trio_graphile._database import claims, queue
+from trio_graphile._database import claims, plain_claims, queue
 from trio_graphile._model.claims import Plain, Position
 
 ME = "trio_graphile_me"
@@ -149,8 +149,8 @@ async def test_a_claim_takes_the_best_first_whatever_stands_in_the_way(
     await fill(session, kinds, random)
     held: list[Any] = []
     while expected := [row["id"] for row in await session.fetch(CLAIMABLE, TASKS)]:
-        plain = await claims.how_plain(session, TASKS, limit) if random.random() < 0.7 else None
-        claim = claims.get_jobs if plain is None else partial(claims.get_plain_jobs, plain=plain)
+        plain = await plain_claims.how_plain(session, TASKS, limit) if random.random() < 0.7 else None
+        claim = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
         jobs = await claim(session, ME, TASKS, limit, ["slow"])
         assert [job.id for job in jobs] == expected[: len(jobs)]
         assert len(jobs) >= min(len(expected), (limit + 1) // 2)
@@ -185,10 +185,12 @@ async def test_a_plain_claim_from_a_place_on_leaves_out_what_comes_before_it(con
     assert place is not None
     floor = Position(**place)
     for plain in Plain:
-        jobs = await claims.get_plain_jobs(connection, ME, TASKS, 20, ["slow"], floor=floor, plain=plain)
+        jobs = await plain_claims.get_plain_jobs(
+            connection, ME, TASKS, 20, ["slow"], floor=floor, plain=plain
+        )
         assert [job.id for job in jobs] == rest[:20]
         del rest[:20]
-    [job] = await claims.get_plain_jobs(connection, ME, TASKS, 1, ["slow"], plain=NONE_QUEUED)
+    [job] = await plain_claims.get_plain_jobs(connection, ME, TASKS, 1, ["slow"], plain=NONE_QUEUED)
     assert job.id == best
 
 
@@ -217,7 +219,7 @@ async def test_the_front_is_plain_without_named_queues_and_crowds(
 ) -> None:
     if kinds:
         await fill(connection, kinds, Random(1))
-    assert await claims.how_plain(connection, TASKS, 10) is plain
+    assert await plain_claims.how_plain(connection, TASKS, 10) is plain
 
 
 @pytest.mark.parametrize(
@@ -236,7 +238,7 @@ async def test_the_front_is_plain_beside_few_locked_queues(
 ) -> None:
     await fill(connection, kinds, Random(1))
     await connection.execute(LOCK_QUEUES, locked)
-    assert await claims.how_plain(connection, TASKS, 10) is plain
+    assert await plain_claims.how_plain(connection, TASKS, 10) is plain
 
 
 FREE_QUEUE = """
@@ -257,7 +259,7 @@ async def test_a_plain_claim_takes_nothing_while_a_job_of_a_named_queue_waits(
     connection: Connection, queued: Kind, plain: Plain
 ) -> None:
     await fill(connection, [*PLAIN, queued], Random(1))
-    assert await claims.get_plain_jobs(connection, ME, TASKS, 10, plain=plain) == []
+    assert await plain_claims.get_plain_jobs(connection, ME, TASKS, 10, plain=plain) == []
     assert len(await claims.get_jobs(connection, ME, TASKS, 10)) == 10
 
 
@@ -266,10 +268,10 @@ async def test_a_plain_claim_takes_the_best_beside_locked_queues_until_one_is_fr
 ) -> None:
     await fill(connection, [*PLAIN, Kind(count=50, queues=2, priority=-9)], Random(1))
     await connection.execute(LOCK_QUEUES, ["q1", "q2"])
-    expected = await claims.get_plain_jobs(connection, ME, TASKS, 10, plain=QUEUES_LOCKED)
+    expected = await plain_claims.get_plain_jobs(connection, ME, TASKS, 10, plain=QUEUES_LOCKED)
     assert len(expected) == 10
-    assert await claims.get_plain_jobs(connection, ME, TASKS, 10, plain=NONE_QUEUED) == []
+    assert await plain_claims.get_plain_jobs(connection, ME, TASKS, 10, plain=NONE_QUEUED) == []
     await connection.execute(FREE_QUEUE, "q2")
-    assert await claims.get_plain_jobs(connection, ME, TASKS, 10, plain=QUEUES_LOCKED) == []
+    assert await plain_claims.get_plain_jobs(connection, ME, TASKS, 10, plain=QUEUES_LOCKED) == []
     [best, *_] = await claims.get_jobs(connection, ME, TASKS, 10)
     assert best.queue_name == "q2"

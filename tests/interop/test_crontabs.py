@@ -63,6 +63,16 @@ WATCH = """
 """
 
 
+async def watch(database: Database) -> datetime:
+    """Note what is added from now on; return when that is: the entries were known until shortly before it."""
+    async with (
+        database.transaction() as connection
+    ):  # in which it is one moment, not two of different minutes
+        await connection.execute(WATCH)
+        started: datetime = await connection.fetch_value("select now()")
+    return started
+
+
 async def added(database: Database) -> dict[str, list[tuple[datetime, bool]]]:
     """Return for each task the times that were added for, and whether afterwards."""
     rows = await database.fetch("""
@@ -102,8 +112,7 @@ async def check_each_time_once(database: Database, started: datetime) -> None:
 async def test_at_a_start_of_both_at_once_each_time_is_added_once(
     node: GraphileWorker, database: Database, database_url: str
 ) -> None:
-    await database.execute(WATCH)
-    started: datetime = await database.fetch_value("select now()")
+    started = await watch(database)
     clock = HandClock()
     async with trio.open_nursery() as nursery:
         worker = await our_worker(database, clock)
@@ -118,8 +127,7 @@ async def test_at_a_start_of_both_at_once_each_time_is_added_once(
 async def test_what_one_has_added_the_other_does_not(
     first: str, node: GraphileWorker, database: Database, database_url: str
 ) -> None:
-    await database.execute(WATCH)
-    started: datetime = await database.fetch_value("select now()")
+    started = await watch(database)
     clock = HandClock()
     worker = await our_worker(database, clock)
     if first == "node":

@@ -264,7 +264,7 @@ class SkippedJob:
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
-class AddedJobs(Sequence[Job]):
+class AddedJobs(Sequence[Job]):  # noqa: PLW1641  # no hash, as a list has none
     """The rows of jobs that were added together, in the order of the jobs.
 
     They are made into jobs when somebody looks at the first: few do, and of many jobs that takes its time.
@@ -297,8 +297,6 @@ class AddedJobs(Sequence[Job]):
         if not isinstance(other, (AddedJobs, list)):
             return NotImplemented
         return self._jobs == list(other)
-
-    __hash__ = None  # type: ignore[assignment]  # as that of a list
 
     def __repr__(self) -> str:
         return f"AddedJobs({self._jobs!r})"

@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 import attrs
 import trio
 
-from trio_graphile._database import cancellations, claims, fleet, queue, sweeps
+from trio_graphile._database import cancellations, claims, fleet, plain_claims, queue, sweeps
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
@@ -137,7 +137,7 @@ class Holdings:
     async def _claim_anywhere(self, share: Share, limit: int, flags: Sequence[str]) -> list[Job]:
         front = self._fronts.setdefault(share, Front())
         if front.is_worth_a_look(trio.current_time()):
-            plain = await claims.how_plain(self.claiming, share.identifiers, limit)
+            plain = await plain_claims.how_plain(self.claiming, share.identifiers, limit)
             front.seen(plain, trio.current_time())
         began = trio.current_time()
         jobs = await self._claim_from(None, share, limit, flags)
@@ -151,7 +151,7 @@ class Holdings:
     ) -> list[Job]:
         front = self._fronts.setdefault(share, Front())
         if (plain := front.plain(trio.current_time())) is not None:
-            jobs = await claims.get_plain_jobs(
+            jobs = await plain_claims.get_plain_jobs(
                 self.claiming, self.worker_id, share.identifiers, limit, flags, floor=position, plain=plain
             )
             if jobs:

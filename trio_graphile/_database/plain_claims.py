@@ -1,0 +1,133 @@
+"""How a worker claims jobs where nothing but jobs without a queue is to be had: for less than in `claims`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trio_graphile._database.claims import claim_statement, jobs_of, place_of
+from trio_graphile._database.connection import Executor
+from trio_graphile._database.statement import Statement
+from trio_graphile._model.claims import Plain, Position
+from trio_graphile._model.jobs import Job
+
+_FEW_QUEUES = 20
+
+_FREE_QUEUE = """exists (
+            select
+            from {schema}._private_job_queues as queues
+            cross join lateral (
+              select
+              from {schema}._private_jobs as queued
+              where queued.is_available = true
+                and queued.job_queue_id = queues.id
+              order by queued.priority, queued.run_at, queued.id
+              limit 1
+            ) as head
+            where queues.is_available = true
+          )"""
+# Whether a named queue that nobody has locked holds jobs. Asks each queue.
+
+
+GET_PLAIN_JOBS = claim_statement(
+    """
+    with {tasks},
+    chosen as materialized (
+      select jobs.id
+      from {schema}._private_jobs as jobs
+      where jobs.is_available = true
+        and jobs.job_queue_id is null
+        and (jobs.priority, jobs.run_at)
+          >= (coalesce($5::smallint, -32768), coalesce($6::timestamptz, '-infinity'))
+        and jobs.run_at <= now()
+        and jobs.task_id = any(array(select tasks.id from tasks))
+        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+        and not case
+          when $7::boolean then {free queue}
+          else exists (
+            select from {schema}._private_jobs as queued
+            where queued.is_available = true
+              and queued.job_queue_id is not null
+          )
+        end
+      order by jobs.priority, jobs.run_at
+      limit $3::integer
+      for update of jobs skip locked
+    )
+    {claim chosen}
+""".replace("{free queue}", _FREE_QUEUE)
+)
+# $1 to $6 as in GET_JOBS, $7 whether to look into each named queue. What takes the same jobs for less, where
+# none of named queues are to be had, and no crowd stands in front: that it does not look for, and would step
+# over all of it.
+
+
+async def get_plain_jobs(
+    executor: Executor,
+    worker_id: str,
+    identifiers: Sequence[str],
+    limit: int,
+    forbidden_flags: Sequence[str] = (),
+    *,
+    floor: Position | None = None,
+    plain: Plain,
+) -> list[Job]:
+    """Claim up to `limit` due jobs, best first; none if any job of a named queue is to be had, due or not.
+
+    Those before `floor` are left out.
+    """
+    flags, place = list(forbidden_flags) or None, place_of(floor)
+    into_queues = plain is Plain.QUEUES_LOCKED
+    return jobs_of(
+        await executor.fetch(GET_PLAIN_JOBS, worker_id, list(identifiers), limit, flags, *place, into_queues)
+    )
+
+
+HOW_PLAIN = Statement(
+    """
+    with front as materialized (
+      select jobs.task_id, jobs.run_at
+      from {schema}._private_jobs as jobs
+      where jobs.is_available = true
+        and jobs.job_queue_id is null
+      order by jobs.priority, jobs.run_at
+      limit $2::integer + 100
+    )
+    select
+      case
+        when (
+          select count(*) > $2::integer + 99
+            and count(*) filter (
+              where front.task_id = any(
+                  array(
+                    select tasks.id
+                    from {schema}._private_tasks as tasks
+                    where tasks.identifier = any($1::text[])
+                  )
+                )
+                and front.run_at <= now()
+            ) < $2::integer
+          from front
+        ) then null
+        when not exists (
+          select from {schema}._private_jobs as queued
+          where queued.is_available = true
+            and queued.job_queue_id is not null
+        ) then $3::text
+        when (
+          select count(*) <= $5::integer
+          from (
+            select from {schema}._private_job_queues as queues
+            limit $5::integer + 1
+          ) as few
+        ) and not {free queue} then $4::text
+      end
+""".replace("{free queue}", _FREE_QUEUE)
+)  # $1 identifiers, $2 limit, $3 and $4 what to answer if no jobs are queued, and if all queues are locked,
+# $5 in how many queues to look for that
+
+
+async def how_plain(executor: Executor, identifiers: Sequence[str], limit: int) -> Plain | None:
+    """Return why claims can be plain, if they can: no crowd may stand before so many of these tasks."""
+    arguments = (list(identifiers), limit, Plain.NONE_QUEUED.value, Plain.QUEUES_LOCKED.value, _FEW_QUEUES)
+    found = await executor.fetch_value(HOW_PLAIN, *arguments)
+    return None if found is None else Plain(found)
