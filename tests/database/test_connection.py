@@ -228,6 +228,56 @@ async def test_without_prepared_statements_nothing_is_left_on_the_session(empty_
         assert await database.fetch_value("show statement_timeout") == "0"
 
 
+async def test_without_prepared_statements_a_statement_that_is_cut_off_locks_nothing_for_long(
+    empty_database_url: str,
+) -> None:
+    """Each needs a transaction then, and the commit may never arrive."""
+    name = "idle_in_transaction_session_timeout"
+    async with open_database(
+        empty_database_url, DatabaseOptions(pool_size=1, prepared_statements=False)
+    ) as database:
+        await database.execute("create table notes (n integer unique)")
+        assert await database.fetch_value(f"show {name}") == "30s"
+        assert await database.fetch_value("insert into notes values ($1::integer) returning n", 1) == 1
+        with pytest.raises(StatementFailed):
+            await database.execute("insert into notes values ($1::integer)", 1)
+        assert await database.fetch_value("select count(*) from notes") == 1
+        async with database.transaction() as connection:
+            assert await connection.fetch_value(f"show {name}") == "0", "a user's own may be idle"
+
+
+async def test_the_server_notices_a_machine_that_vanished(pool_of_five: Database) -> None:
+    rows = await pool_of_five.fetch("""
+        select name, reset_val from pg_settings where name like 'tcp%' and source = 'client'
+    """)
+    assert {row["name"]: row["reset_val"] for row in rows} == {
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "60000",
+    }
+
+
+async def test_a_session_that_the_server_ended_for_its_idle_transaction_is_lost(
+    pool_of_five: Database,
+) -> None:
+    async with pool_of_five.connection() as connection:
+        await connection.execute("begin; set local idle_in_transaction_session_timeout = '1ms'")
+        await connection.wait_closed()
+        with pytest.raises(ConnectionLost):
+            await connection.execute("commit")
+
+
+@pytest.mark.parametrize("sqlstate", ["25P03", "25P04", "57P01", "57P05"])
+async def test_what_the_server_says_before_it_hangs_up_is_a_loss(
+    sqlstate: str, empty_database_url: str
+) -> None:
+    async with open_database(empty_database_url) as database:
+        with pytest.raises(ConnectionLost) as caught:
+            await database.execute(f"do $$ begin raise exception using errcode = '{sqlstate}'; end $$")
+        assert caught.value.sqlstate == sqlstate
+
+
 async def test_an_asyncio_loop_that_is_open_is_shared(empty_database_url: str) -> None:
     async with trio_asyncio.open_loop():
         bare = await trio_asyncio.aio_as_trio(asyncpg.connect)(empty_database_url)

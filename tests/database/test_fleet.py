@@ -502,6 +502,14 @@ async def test_a_sweep_gives_way_to_another_of_its_schema(tables: Fleet) -> None
     assert await tables.sweep() == SweepReport(worker_ids=("silent",))
 
 
+async def test_a_sweep_leaves_the_transaction_of_its_caller_as_it_was(tables: Fleet) -> None:
+    await tables.beat("silent", "1 hour")
+    async with tables.database.transaction() as connection:
+        report = await sweeps.sweep(connection, SweepOptions(sweep_threshold=60.0))
+        assert report.worker_ids == ("silent",)
+        assert await connection.fetch_value("show idle_in_transaction_session_timeout") == "0"
+
+
 async def test_sweepers_of_rust_and_ours_keep_each_other_out(tables: Fleet) -> None:
     rust = "select pg_try_advisory_xact_lock(1196905043, 1398228304)"  # GWRS, SWEP
     await tables.beat("silent", "1 hour")

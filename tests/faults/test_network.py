@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 
 from tests.faults.conftest import Notices, Stage
-from tests.faults.load import KINDS, Ending, Load, check_nothing_locked, drain
+from tests.faults.load import KINDS, PATIENCE, Ending, Load, check_nothing_locked, drain
 from tests.faults.network import Proxy
 from trio_graphile import (
     Client,
+    ConnectionLost,
+    Database,
     JobSpec,
     LeaseOptions,
     LocalQueueOptions,
@@ -19,6 +22,7 @@ from trio_graphile import (
     Worker,
     WorkerOptions,
 )
+from trio_graphile._database import sweeps
 
 HELD = [("held", None, JobSpec())] * 3
 
@@ -113,6 +117,28 @@ async def test_a_claim_that_arrives_late_leaves_no_job_behind(stage: Stage) -> N
         worker.stop()
     assert load.check() == 0
     await check_nothing_locked(stage.database)
+
+
+async def test_a_sweeper_that_is_cut_off_does_not_keep_others_out_for_long(stage: Stage) -> None:
+    """What it began is a transaction, and the server hears neither of its end nor of the sweeper's."""
+    sweeper = await stage.through.open_session("recovery", cancel_patience=0.1)
+    with contextlib.suppress(ConnectionLost):  # to roll back, it would have to reach the server
+        async with sweeps.brief_transaction(sweeper):
+            assert await sweeper.fetch_value(sweeps.TRY_LOCK_SWEEP)
+            stage.proxy.freeze()
+            began = trio.current_time()
+            await wait_until_none_sweeps(stage.database)
+            stage.figures.note("s until others may sweep", trio.current_time() - began)
+            async with sweeps.brief_transaction(stage.database) as connection:
+                assert await connection.fetch_value(sweeps.TRY_LOCK_SWEEP)
+    await sweeper.aclose()
+
+
+async def wait_until_none_sweeps(database: Database) -> None:
+    """Take the lock of Rust's sweepers, which waits for ours."""
+    async with database.transaction() as connection:
+        with trio.fail_after(PATIENCE):
+            await connection.execute("select pg_advisory_xact_lock(1196905043, 1398228304)")
 
 
 async def test_a_worker_that_is_cut_off_stops_its_handlers_before_another_runs_their_jobs(

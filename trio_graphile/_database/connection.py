@@ -251,9 +251,20 @@ class Connection:
         self._closed.set()
 
 
+_BEGIN_BRIEFLY = "begin; set local idle_in_transaction_session_timeout = '30s'"
+"""What is locked does not stay so when we are cut off before the commit."""
+
+
 async def _in_transaction(raw: Any, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    async with raw.transaction():
-        return await call()
+    await raw.execute(_BEGIN_BRIEFLY)
+    try:
+        result = await call()
+    except BaseException:
+        if not raw.is_closed():
+            await raw.execute("rollback")  # noqa: ASYNC102  # in asyncio, which settle() bounds
+        raise
+    await raw.execute("commit")
+    return result
 
 
 async def connect(bridge: Bridge, url: str | None, settings: SessionSettings) -> Connection:

@@ -31,6 +31,16 @@ Ts = TypeVarTuple("Ts")
 _CLIENT_MARGIN = 2.0
 """How much longer than the server we wait for a statement, so that normally the server's word comes first."""
 
+_KEEP_ALIVE = {
+    # The server's side of the connection. It would learn of a machine that vanished after hours, and keep
+    # what a transaction of ours has locked until then: the row of a job, say. Seconds, but for the last,
+    # milliseconds for what was sent and never acknowledged.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
 _STEADY_PLANS = {
     # Our own statements look rows up by index, however large the tables are said to be. Whoever plans them
     # while the queue is empty, or before it was analyzed, would rather read all of it, each time, later on.
@@ -154,6 +164,7 @@ class Database:
                 "statement_timeout": str(int(options.statement_timeout * 1000)),
                 # Our statements touch few rows; compiling one costs more than running it.
                 "jit": "off",
+                **_KEEP_ALIVE,
             },
         )
 

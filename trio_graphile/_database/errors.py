@@ -20,7 +20,7 @@ _EXAMPLE = (
     "of a password written as %2F %3F %23 %40 %3A"
 )
 # The server says one of these and hangs up.
-_FATAL_STATES = frozenset({"57P01", "57P02", "57P03", "57P05"})
+_FATAL_STATES = frozenset({"25P03", "25P04", "57P01", "57P02", "57P03", "57P05"})
 
 
 def describe_statement_error(error: BaseException, *, session_closed: bool) -> DatabaseError:

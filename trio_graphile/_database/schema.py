@@ -236,8 +236,10 @@ async def _settled(connection: Connection, schema: str, patience: Patience) -> S
 LOCK = """
     select
       set_config('lock_timeout', '5s', true),
+      set_config('idle_in_transaction_session_timeout', '30s', true),
       pg_advisory_xact_lock(hashtextextended('trio_graphile ' || $1::text, 0))
 """  # $1 schema name. Whoever waits for a lock on a table makes all others wait: not for long, then.
+# Nor do all wait for one that was cut off.
 
 
 async def _attempt(connection: Connection, schema: str) -> tuple[SchemaState, Plan]:

@@ -5,7 +5,8 @@ Locks are compared with the database's clock alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Protocol
@@ -24,6 +25,23 @@ class Transactor(Protocol):
     """What opens transactions: a `Connection`, or a `Database` that lends one."""
 
     def transaction(self, isolation: Isolation | None = None) -> AbstractAsyncContextManager[Connection]: ...
+
+
+END_IF_IDLE = "set local idle_in_transaction_session_timeout = '5s'"
+
+
+@contextlib.asynccontextmanager
+async def brief_transaction(database: Transactor) -> AsyncIterator[Connection]:
+    """Run the body in a transaction that the server ends if it hears nothing for a while.
+
+    Whoever is cut off in the middle of a sweep would keep all others from sweeping until then. A caller's
+    transaction is the caller's to end.
+    """
+    is_ours = not (isinstance(database, Connection) and database.is_in_transaction)
+    async with database.transaction("read_committed") as connection:
+        if is_ours:
+            await connection.execute(END_IF_IDLE)
+        yield connection
 
 
 TRY_LOCK_SWEEP = Statement("""
@@ -178,7 +196,7 @@ async def sweep(
 
     Does nothing while another sweep of this schema is under way. A dry run only finds.
     """
-    async with database.transaction("read_committed") as connection:
+    async with brief_transaction(database) as connection:
         if not await connection.fetch_value(TRY_LOCK_SWEEP):
             return SweepReport(dry_run=dry_run)
         dead = dead_workers(await _silent_workers(connection, options), options)
@@ -226,7 +244,7 @@ JOBS_OF_DEAD = Statement("""
 
 async def jobs_of_dead(database: Transactor, options: SweepOptions) -> list[Job]:
     """Return the jobs that a sweep would give back now. Locks nothing beyond this look."""
-    async with database.transaction("read_committed") as connection:
+    async with brief_transaction(database) as connection:
         dead = dead_workers(await _silent_workers(connection, options), options)
         return [job_from_row(row) for row in await connection.fetch(JOBS_OF_DEAD, dead)] if dead else []
 
