@@ -14,7 +14,7 @@ from trio_graphile._database import cancellations, fleet, manage
 from trio_graphile._database.backlog import count_jobs
 from trio_graphile._database.bulk import add_many
 from trio_graphile._database.cleanup import clean_up
-from trio_graphile._database.connection import Connection
+from trio_graphile._database.connection import Connection, brief_transaction
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import MigrationReport, migrate, naming_missing_schema
 from trio_graphile._exceptions import DatabaseError, JobSkipped, OptionInvalid, PayloadInvalid
@@ -160,7 +160,7 @@ class JobClient:
         if not (ids := list(ids)):
             return CancelledJobs()
         with self._naming_missing_schema():
-            async with self._executor.transaction() as connection:
+            async with brief_transaction(self._executor) as connection:
                 return await cancellations.cancel_jobs(connection, ids, outcome, reason)
 
     async def reschedule_jobs(

@@ -123,13 +123,13 @@ async def test_a_sweeper_that_is_cut_off_does_not_keep_others_out_for_long(stage
     """What it began is a transaction, and the server hears neither of its end nor of the sweeper's."""
     sweeper = await stage.through.open_session("recovery", cancel_patience=0.1)
     with contextlib.suppress(ConnectionLost):  # to roll back, it would have to reach the server
-        async with sweeps.brief_transaction(sweeper):
+        async with sweeps.sweep_transaction(sweeper):
             assert await sweeper.fetch_value(sweeps.TRY_LOCK_SWEEP)
             stage.proxy.freeze()
             began = trio.current_time()
             await wait_until_none_sweeps(stage.database)
             stage.figures.note("s until others may sweep", trio.current_time() - began)
-            async with sweeps.brief_transaction(stage.database) as connection:
+            async with sweeps.sweep_transaction(stage.database) as connection:
                 assert await connection.fetch_value(sweeps.TRY_LOCK_SWEEP)
     await sweeper.aclose()
 

@@ -10,7 +10,7 @@ import attrs
 import trio
 
 from trio_graphile._database.additions import Answer, add_alike_jobs, add_jobs, are_alike
-from trio_graphile._database.connection import Connection
+from trio_graphile._database.connection import Connection, brief_transaction
 from trio_graphile._database.database import Database
 from trio_graphile._exceptions import DuplicateJobKey, OptionInvalid, leaves
 from trio_graphile._model.jobs import AddedJobs, Job, JobKeyMode, NewJob
@@ -39,12 +39,12 @@ async def add_many(
     Raises `DuplicateJobKey`, `OptionInvalid`, and what `make` raises.
     """
     if len(jobs) > _CHUNK:
-        async with executor.transaction() as connection:
+        async with brief_transaction(executor) as connection:
             return AddedJobs(len(jobs), tuple(await _add_in_chunks(connection, jobs, make)))
     calls = _calls(map(make, jobs), set())
     if len(calls) <= 1:
         return AddedJobs(len(jobs), (await _send(executor, calls),))
-    async with executor.transaction() as connection:
+    async with brief_transaction(executor) as connection:
         return AddedJobs(len(jobs), (await _send(connection, calls),))
 
 

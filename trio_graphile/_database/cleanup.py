@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from trio_graphile._database.connection import Connection
+from trio_graphile._database.connection import Connection, brief_transaction
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Cleanup
 
 
 async def clean_up(connection: Connection, what: Cleanup, kept_identifiers: Sequence[str]) -> int:
     """Delete one kind of rows, in a transaction of its own; return how many."""
-    async with connection.transaction("read_committed"):
+    async with brief_transaction(connection, "read_committed"):
         match what:
             case Cleanup.DELETE_PERMANENTLY_FAILED_JOBS:
                 return await delete_permanently_failed_jobs(connection)

@@ -41,6 +41,14 @@ class _PromptConnection(asyncpg.Connection):  # type: ignore[misc]  # untyped
             listener.cb(self, pid, channel, payload)
 
 
+class Transactor(Protocol):
+    """What opens transactions: a `Connection`, or a `Database` that lends one."""
+
+    def transaction(
+        self, isolation: Isolation | None = None
+    ) -> contextlib.AbstractAsyncContextManager[Connection]: ...
+
+
 class Executor(Protocol):
     """What runs statements: a `Connection`, or a `Database` that lends one for each."""
 
@@ -251,8 +259,27 @@ class Connection:
         self._closed.set()
 
 
-_BEGIN_BRIEFLY = "begin; set local idle_in_transaction_session_timeout = '30s'"
-"""What is locked does not stay so when we are cut off before the commit."""
+# What a transaction has locked does not stay so when we are cut off before its end.
+_LONGEST_SILENCE = 30.0  # seconds
+_BEGIN_BRIEFLY = f"begin; set local idle_in_transaction_session_timeout = '{_LONGEST_SILENCE}s'"
+LIMIT_SILENCE = Statement("""
+    select set_config('idle_in_transaction_session_timeout', $1::text, true)
+""")  # $1 a duration
+
+
+@contextlib.asynccontextmanager
+async def brief_transaction(
+    database: Transactor, isolation: Isolation | None = None, *, longest_silence: float = _LONGEST_SILENCE
+) -> AsyncIterator[Connection]:
+    """Run the body in a transaction that the server ends if it hears nothing for so many seconds.
+
+    The transaction that the caller has opened is the caller's to end.
+    """
+    is_ours = not (isinstance(database, Connection) and database.is_in_transaction)
+    async with database.transaction(isolation) as connection:
+        if is_ours:
+            await connection.execute(LIMIT_SILENCE, f"{longest_silence}s")
+        yield connection
 
 
 async def _in_transaction(raw: Any, call: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -16,7 +16,7 @@ from importlib import resources
 import attrs
 import trio
 
-from trio_graphile._database.connection import Connection, Executor
+from trio_graphile._database.connection import Connection, Executor, brief_transaction
 from trio_graphile._database.schema_plan import (
     BREAKING_REVISIONS,
     Migration,
@@ -236,14 +236,12 @@ async def _settled(connection: Connection, schema: str, patience: Patience) -> S
 LOCK = """
     select
       set_config('lock_timeout', '5s', true),
-      set_config('idle_in_transaction_session_timeout', '30s', true),
       pg_advisory_xact_lock(hashtextextended('trio_graphile ' || $1::text, 0))
 """  # $1 schema name. Whoever waits for a lock on a table makes all others wait: not for long, then.
-# Nor do all wait for one that was cut off.
 
 
 async def _attempt(connection: Connection, schema: str) -> tuple[SchemaState, Plan]:
-    async with connection.transaction("read_committed"):
+    async with brief_transaction(connection, "read_committed"):
         await connection.execute(LOCK, schema)
         state = await _probe(connection, schema)
         plan = plan_migration(state, own_migrations())

@@ -5,43 +5,21 @@ Locks are compared with the database's clock alone.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from functools import partial
 
 import attrs
 
-from trio_graphile._database.connection import Connection, Executor, Isolation
+from trio_graphile._database.connection import Connection, Executor, Transactor, brief_transaction
 from trio_graphile._database.queue import job_from_row
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import ResetReport, SilentWorker, SweepReport, dead_workers
 
-
-class Transactor(Protocol):
-    """What opens transactions: a `Connection`, or a `Database` that lends one."""
-
-    def transaction(self, isolation: Isolation | None = None) -> AbstractAsyncContextManager[Connection]: ...
-
-
-END_IF_IDLE = "set local idle_in_transaction_session_timeout = '5s'"
-
-
-@contextlib.asynccontextmanager
-async def brief_transaction(database: Transactor) -> AsyncIterator[Connection]:
-    """Run the body in a transaction that the server ends if it hears nothing for a while.
-
-    Whoever is cut off in the middle of a sweep would keep all others from sweeping until then. A caller's
-    transaction is the caller's to end.
-    """
-    is_ours = not (isinstance(database, Connection) and database.is_in_transaction)
-    async with database.transaction("read_committed") as connection:
-        if is_ours:
-            await connection.execute(END_IF_IDLE)
-        yield connection
+# Whoever is cut off in the middle of a sweep keeps all others from sweeping until the server ends it.
+sweep_transaction = partial(brief_transaction, isolation="read_committed", longest_silence=5.0)
 
 
 TRY_LOCK_SWEEP = Statement("""
@@ -196,7 +174,7 @@ async def sweep(
 
     Does nothing while another sweep of this schema is under way. A dry run only finds.
     """
-    async with brief_transaction(database) as connection:
+    async with sweep_transaction(database) as connection:
         if not await connection.fetch_value(TRY_LOCK_SWEEP):
             return SweepReport(dry_run=dry_run)
         dead = dead_workers(await _silent_workers(connection, options), options)
@@ -244,7 +222,7 @@ JOBS_OF_DEAD = Statement("""
 
 async def jobs_of_dead(database: Transactor, options: SweepOptions) -> list[Job]:
     """Return the jobs that a sweep would give back now. Locks nothing beyond this look."""
-    async with brief_transaction(database) as connection:
+    async with sweep_transaction(database) as connection:
         dead = dead_workers(await _silent_workers(connection, options), options)
         return [job_from_row(row) for row in await connection.fetch(JOBS_OF_DEAD, dead)] if dead else []
 

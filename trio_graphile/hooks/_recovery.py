@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import attrs
 
 from trio_graphile._database import sweeps
-from trio_graphile._database.sweeps import RecoveryDecision, Transactor
+from trio_graphile._database.connection import Transactor
+from trio_graphile._database.sweeps import RecoveryDecision
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import SweepReport
