@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _weakrefset
 import functools
 import os
 import random
 import signal
 import socket
+import sys
+import types
 from collections.abc import AsyncIterator
 from functools import partial
 from urllib.parse import urlsplit
@@ -276,6 +279,24 @@ async def test_what_the_server_says_before_it_hangs_up_is_a_loss(
         with pytest.raises(ConnectionLost) as caught:
             await database.execute(f"do $$ begin raise exception using errcode = '{sqlstate}'; end $$")
         assert caught.value.sqlstate == sqlstate
+
+
+async def test_a_statement_calls_nothing_that_may_lose_an_interrupt(pool_of_five: Database) -> None:
+    """Python drops what is raised in the callback of a weak reference: Ctrl-C would have done nothing."""
+    unprotected: list[types.FrameType] = []
+
+    def watch(frame: types.FrameType, event: str, _: object) -> None:
+        is_callback = (frame.f_code.co_filename, frame.f_code.co_name) == (_weakrefset.__file__, "_remove")
+        if event == "call" and is_callback and not trio.lowlevel.currently_ki_protected():
+            unprotected.append(frame)
+
+    await pool_of_five.fetch_value("select 1")
+    sys.setprofile(watch)
+    try:
+        await pool_of_five.fetch_value("select 1")
+    finally:
+        sys.setprofile(None)
+    assert not unprotected
 
 
 async def test_an_asyncio_loop_that_is_open_is_shared(empty_database_url: str) -> None:

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import attrs
+import trio
 
 from trio_graphile._database.bridge import Bridge, open_bridge
 from trio_graphile._database.connection import (
@@ -76,23 +77,19 @@ class Database:
 
     async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
         """Run one statement and return its rows. Atomic under cancellation; raises `DatabaseError`."""
-        async with self._pool.borrow() as connection:
-            return await connection.fetch(sql, *arguments)
+        return await self._lend(lambda connection: connection.fetch(sql, *arguments))
 
     async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
         """Run one statement and return its first row, or None. As `fetch`."""
-        async with self._pool.borrow() as connection:
-            return await connection.fetch_row(sql, *arguments)
+        return await self._lend(lambda connection: connection.fetch_row(sql, *arguments))
 
     async def fetch_value(self, sql: str | Statement, *arguments: object) -> Any:
         """Run one statement and return the first column of its first row, or None. As `fetch`."""
-        async with self._pool.borrow() as connection:
-            return await connection.fetch_value(sql, *arguments)
+        return await self._lend(lambda connection: connection.fetch_value(sql, *arguments))
 
     async def execute(self, sql: str | Statement, *arguments: object) -> str:
         """Run one statement (several, if there are no arguments); return its command tag. As `fetch`."""
-        async with self._pool.borrow() as connection:
-            return await connection.execute(sql, *arguments)
+        return await self._lend(lambda connection: connection.execute(sql, *arguments))
 
     def connection(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a session; what the borrower leaves on it (settings, locks, a transaction) is undone."""
@@ -148,6 +145,14 @@ class Database:
     def adopt(self, connection: object) -> Connection:
         """Wrap a caller's asyncpg connection, so that our statements run in the caller's transaction."""
         return adopt(connection, self._bridge, self._session_settings())
+
+    @trio.lowlevel.enable_ki_protection
+    async def _lend(self, use: Callable[[Connection], Awaitable[T]]) -> T:
+        connection = await self._pool.borrow()
+        try:
+            return await use(connection)
+        finally:
+            self._pool.give_back(connection)
 
     async def _open_shared_session(self) -> Connection:
         return await connect(self._bridge, self._url, self._session_settings())
