@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 
 import trio
@@ -22,5 +21,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     trio.run(main, sys.argv[1])
