@@ -14,10 +14,14 @@ class Statement:
     """One SQL statement; `{schema}` stands for the quoted schema name, `$n` for parameters."""
 
     text: str
+    _texts: dict[str, str] = attrs.field(init=False, factory=dict, eq=False, repr=False)
+    """By schema, as made before."""
 
     def for_schema(self, quoted_schema: str) -> str:
-        """Return the SQL for one schema."""
-        return self.text.replace("{schema}", quoted_schema)
+        """Return the SQL for one schema: the same string each time, whose hash is known by then."""
+        if (text := self._texts.get(quoted_schema)) is None:
+            text = self._texts[quoted_schema] = self.text.replace("{schema}", quoted_schema)
+        return text
 
 
 def quote_identifier(name: str) -> str:
