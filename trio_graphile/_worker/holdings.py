@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import socket
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
@@ -41,6 +42,15 @@ class Renewed:
 
 
 @attrs.define(eq=False)
+class _Source:
+    """Tasks that are claimed together, and what was learned about where their jobs stand."""
+
+    share: Share
+    floor: Floor = attrs.field(factory=Floor)
+    front: Front = attrs.field(factory=Front)
+
+
+@attrs.define(eq=False)
 class Holdings:
     """What stands in the database under one worker's id, as far as the worker knows."""
 
@@ -62,11 +72,9 @@ class Holdings:
     recording: Session = attrs.field(init=False)
     _hit_a_bound: bool = attrs.field(init=False, default=False)
     """Whether the last claim left out jobs of which enough were held already."""
-    _shares: tuple[Share, ...] = attrs.field(init=False, default=())
-    _floors: dict[Share, Floor] = attrs.field(init=False, factory=dict)
-    _fronts: dict[Share, Front] = attrs.field(init=False, factory=dict)
+    _sources: deque[_Source] = attrs.field(init=False, factory=deque)
     _shared: tuple[str, ...] = attrs.field(init=False, default=())
-    """The tasks that `_shares` were made of."""
+    """The tasks that `_sources` were made of."""
 
     def __attrs_post_init__(self) -> None:
         self.claiming = self.session("claim")
@@ -97,19 +105,19 @@ class Holdings:
         except trio.WouldBlock:
             await self.claim_lock.acquire()
         try:
-            shares = self._next_shares()
-            bounds = {bound for share in shares for bound in share.bounds}
+            sources = self._next_sources()
+            bounds = {bound for source in sources for bound in source.share.bounds}
             used = used_of(bounds, (job.task_identifier for job in self.known.values())) if bounds else {}
             claimed: list[Job] = []
             hit_a_bound = False
-            for share in shares:
+            for source in sources:
                 if claimed and _is_cancelled():
                     break  # what was claimed is not to be lost over what could be
                 wanted = limit - len(claimed)
-                room = room_of(share, used, wanted)
-                jobs = await self._claim_share(share, room, flags)
+                room = room_of(source.share, used, wanted)
+                jobs = await self._claim_source(source, room, flags)
                 hit_a_bound |= len(jobs) == room < wanted
-                used.update((bound, used[bound] + len(jobs)) for bound in share.bounds)
+                used.update((bound, used[bound] + len(jobs)) for bound in source.share.bounds)
                 claimed += jobs
             self._hit_a_bound = hit_a_bound
             return claimed
@@ -119,60 +127,64 @@ class Holdings:
     @property
     def may_have_room_again(self) -> bool:
         """Whether the end of a job may let one be claimed that the last claim, or this one, left out."""
-        is_bounded = any(share.bounds for share in self._shares)
+        is_bounded = any(source.share.bounds for source in self._sources)
         return self._hit_a_bound or (is_bounded and self.claim_lock.locked())
 
-    async def _claim_share(self, share: Share, limit: int, flags: Sequence[str]) -> list[Job]:
+    async def _claim_source(self, source: _Source, limit: int, flags: Sequence[str]) -> list[Job]:
         if limit == 0:
             return []
-        floor = self._floors.setdefault(share, Floor())
-        if (position := floor.at(trio.current_time())) is None:
-            return await self._claim_anywhere(share, limit, flags)
-        jobs = await self._claim_from(position, share, limit, flags)
+        if (position := source.floor.at(trio.current_time())) is None:
+            return await self._claim_anywhere(source, limit, flags)
+        jobs = await self._claim_from(position, source, limit, flags)
         if len(jobs) == limit or (jobs and _is_cancelled()):
             return jobs
-        floor.forget()
-        return jobs + await self._get_jobs(share, limit - len(jobs), flags, None)
+        source.floor.forget()
+        return jobs + await self._get_jobs(source, limit - len(jobs), flags, None)
 
-    async def _claim_anywhere(self, share: Share, limit: int, flags: Sequence[str]) -> list[Job]:
-        front = self._fronts.setdefault(share, Front())
-        if front.is_worth_a_look(trio.current_time()):
-            plain = await plain_claims.how_plain(self.claiming, share.identifiers, limit)
-            front.seen(plain, trio.current_time())
+    async def _claim_anywhere(self, source: _Source, limit: int, flags: Sequence[str]) -> list[Job]:
         began = trio.current_time()
-        jobs = await self._claim_from(None, share, limit, flags)
+        if source.front.is_worth_a_look(began):
+            plain = await plain_claims.how_plain(self.claiming, source.share.identifiers, limit)
+            began = trio.current_time()
+            source.front.seen(plain, began)
+        jobs = await self._claim_from(None, source, limit, flags)
         now = trio.current_time()
-        front.learn(jobs, now - began, now)
-        self._floors[share].learn(jobs, now - began, now)
+        source.front.learn(jobs, now - began, now)
+        source.floor.learn(jobs, now - began, now)
         return jobs
 
     async def _claim_from(
-        self, position: Position | None, share: Share, limit: int, flags: Sequence[str]
+        self, position: Position | None, source: _Source, limit: int, flags: Sequence[str]
     ) -> list[Job]:
-        front = self._fronts.setdefault(share, Front())
-        if (plain := front.plain(trio.current_time())) is not None:
+        if (plain := source.front.plain(trio.current_time())) is not None:
             jobs = await plain_claims.get_plain_jobs(
-                self.claiming, self.worker_id, share.identifiers, limit, flags, floor=position, plain=plain
+                self.claiming,
+                self.worker_id,
+                source.share.identifiers,
+                limit,
+                flags,
+                floor=position,
+                plain=plain,
             )
             if jobs:
                 return jobs
-            front.forget()
-        return await self._get_jobs(share, limit, flags, position)
+            source.front.forget()
+        return await self._get_jobs(source, limit, flags, position)
 
     async def _get_jobs(
-        self, share: Share, limit: int, flags: Sequence[str], floor: Position | None
+        self, source: _Source, limit: int, flags: Sequence[str], floor: Position | None
     ) -> list[Job]:
         return await claims.get_jobs(
-            self.claiming, self.worker_id, share.identifiers, limit, flags, floor=floor
+            self.claiming, self.worker_id, source.share.identifiers, limit, flags, floor=floor
         )
 
-    def _next_shares(self) -> tuple[Share, ...]:
-        """Return the shares in the order of this claim: each comes first in its turn."""
+    def _next_sources(self) -> Sequence[_Source]:
+        """Return what there is to claim from, in the order of this claim: each comes first in its turn."""
         if self._shared != (identifiers := self.tasks.identifiers):
-            self._shared, self._shares = identifiers, shares_of(identifiers, self._bounds())
-            self._floors, self._fronts = {}, {}
-        self._shares = (*self._shares[1:], *self._shares[:1])
-        return self._shares
+            self._shared = identifiers
+            self._sources = deque(map(_Source, shares_of(identifiers, self._bounds())))
+        self._sources.rotate(-1)
+        return tuple(self._sources)
 
     def _bounds(self) -> list[Bound]:
         bounds = [
