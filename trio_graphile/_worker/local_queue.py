@@ -52,7 +52,7 @@ CLAIM_EVENTS: tuple[type[Event], ...] = (
     RefetchDelayExpired,
     RefetchDelayStarted,
 )
-_LONGEST_STRETCH = 0.0005
+_LONGEST_STRETCH = 0.0003
 """For how long slots may run brief jobs before they give way to others, in seconds."""
 _MOST_WAKING = 8
 
