@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 import trio
@@ -10,7 +10,7 @@ import trio
 from trio_graphile import Client, ConnectionLost, Database, Job, JobSpec
 from trio_graphile._database import claims, queue
 from trio_graphile._model.outcomes import Failed, Returned, Snoozed
-from trio_graphile._worker.outcomes import Outcomes, Recording
+from trio_graphile._worker.outcomes import Counts, Outcomes, Recording
 
 ME = "me"
 
@@ -84,14 +84,7 @@ async def test_a_return_that_is_written_again_takes_no_newer_claim_away(
             raise ConnectionLost("the session was cut")
         return ours
 
-    async def nothing(_: object) -> set[int]:
-        return set()
-
-    outcomes = Outcomes(
-        recording=Recording(complete=nothing, fail=nothing, give_back=give_back, remove=nothing),
-        known=known,
-        on_recorded=lambda _: None,
-    )
+    outcomes = recorder(known, give_back)
     [job] = await claim(database)
     known[job.id] = job
     outcomes.put(Returned(job))
@@ -99,3 +92,42 @@ async def test_a_return_that_is_written_again_takes_no_newer_claim_away(
         await outcomes.flush()
     assert list(known) == [job.id]
     assert await locks(database) == [(f"job {job.id}", ME)]
+
+
+async def test_an_outcome_from_before_a_lapse_of_the_lease_takes_no_newer_claim_away(
+    database: Database, client: Client
+) -> None:
+    """Meanwhile others took the job and gave it back with its attempt, so that it looks as it did then."""
+    await client.add_raw_job("a")
+    known: dict[int, Job] = {}
+    outcomes = recorder(known, lambda returned: queue.return_jobs(database, ME, returned))
+    [old] = await claim(database)
+    known[old.id] = old
+    await queue.return_jobs(database, ME, [Returned(old)])
+    outcomes.contest(known)
+    outcomes.put(Returned(old))
+    [new] = await claim(database)
+    known[new.id] = new
+    assert new.attempts == old.attempts
+    with trio.fail_after(10):
+        await outcomes.flush()
+    assert known == {new.id: new}
+    assert outcomes.counts == Counts(lost=1)
+    assert await locks(database) == [(f"job {new.id}", ME)]
+    outcomes.put(Returned(new))
+    with trio.fail_after(10):
+        await outcomes.flush()
+    assert await locks(database) == []
+
+
+def recorder(
+    known: dict[int, Job], give_back: Callable[[Sequence[Returned] | Sequence[Snoozed]], Awaitable[set[int]]]
+) -> Outcomes:
+    async def nothing(_: object) -> set[int]:
+        return set()
+
+    return Outcomes(
+        recording=Recording(complete=nothing, fail=nothing, give_back=give_back, remove=nothing),
+        known=known,
+        on_recorded=lambda _: None,
+    )

@@ -13,6 +13,7 @@ from tests.worker.conftest import Handlers, Table
 from tests.worker.runs import wait_until
 from trio_graphile import (
     Client,
+    ConnectionLost,
     Database,
     DatabaseOptions,
     JobContext,
@@ -26,6 +27,7 @@ from trio_graphile import (
     WorkerOptions,
     open_database,
 )
+from trio_graphile._worker.lease import Lease
 from trio_graphile.embedded import embedded_postgres
 
 NEVER = 600.0
@@ -254,6 +256,52 @@ async def test_a_worker_that_cannot_renew_fences_itself_in_time_and_goes_on_afte
         assert fenced_after < lease.length
         assert handlers.started[1].attempts == 1  # the attempt was given back
         assert await database.fetch_value("select count(*) from graphile_worker._private_jobs") == 0
+
+
+@attrs.define(eq=False)
+class Listener:
+    """Notes what a lease says, and whether it held then."""
+
+    told: list[tuple[str, bool]] = attrs.field(factory=list)
+    lease: Lease[None] = attrs.field(init=False)
+    restored_once: trio.Event = attrs.field(factory=trio.Event)
+
+    def renewed(self, renewal: None) -> None:
+        assert renewal is None
+        self.told.append(("renewed", self.lease.holds()))
+
+    def lapsed(self) -> None:
+        self.told.append(("lapsed", self.lease.holds()))
+
+    def expiring(self) -> None:
+        self.told.append(("expiring", self.lease.holds()))
+
+    def restored(self) -> None:
+        self.told.append(("restored", self.lease.holds()))
+        self.restored_once.set()
+
+
+async def test_a_lease_that_had_ended_holds_again_only_once_the_worker_knows(database: Database) -> None:
+    listener = Listener()
+
+    async def renew(_session: object) -> None:
+        if "expiring" not in {word for word, _ in listener.told}:
+            raise ConnectionLost("no answer")
+
+    listener.lease = Lease(
+        database=database,
+        options=LeaseOptions(length=0.6, renew_interval=0.05, margin=0.1),
+        renew=renew,
+        events=listener,
+        describe_block=lambda _: "",
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listener.lease.run)
+        with trio.fail_after(20):
+            await listener.restored_once.wait()
+        listener.lease.stop()
+    expected = [("expiring", False), ("renewed", False), ("lapsed", False), ("restored", True)]
+    assert listener.told[: len(expected)] == expected
 
 
 def test_a_lease_that_leaves_no_second_try_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import attrs
 import pytest
 import trio
@@ -10,6 +12,7 @@ from tests.worker.conftest import Handlers, Table
 from trio_graphile import (
     Client,
     Database,
+    Job,
     JobSpec,
     LocalQueueOptions,
     OptionInvalid,
@@ -18,6 +21,7 @@ from trio_graphile import (
     Worker,
     WorkerOptions,
 )
+from trio_graphile._worker.local_queue import LocalQueue
 
 NEVER = 600.0
 
@@ -166,6 +170,75 @@ async def test_a_refetch_delay_does_not_hold_up_jobs_that_came(
         await nursery.start(worker.run)
         await handlers.wait_ended(3)
         worker.stop()
+
+
+async def test_what_a_claim_brings_across_a_lapse_of_the_lease_is_not_run(nursery: trio.Nursery) -> None:
+    """Others may have had it, and let it go, before its answer was read."""
+    answers = [[make_job(1), make_job(2)], [make_job(3)]]
+    reconciled: list[list[Job]] = []
+
+    async def claim(_limit: int) -> list[Job]:
+        await trio.lowlevel.checkpoint()
+        if len(answers) == 2:
+            queue.lapsed()
+        return answers.pop(0)
+
+    async def reconcile() -> None:
+        reconciled.append(list(known.values()))
+
+    known: dict[int, Job] = {}
+    queue = LocalQueue(
+        claim=claim,
+        reconcile=reconcile,
+        give_back=lambda job: pytest.fail(f"job {job.id} is unknown here, so the database says what is ours"),
+        known=known,
+        poll_interval=NEVER,
+        reconcile_interval=NEVER,
+        ending=trio.Event(),
+        lease_holds=lambda: True,
+        options=LocalQueueOptions(size=2),
+    )
+    await nursery.start(queue.run)
+    job = await queue.take()
+    assert job is not None
+    assert job.id == 3
+    assert reconciled == [[]]
+    assert list(known) == [3]
+
+
+async def test_a_lapse_of_the_lease_gives_back_what_is_held(nursery: trio.Nursery) -> None:
+    answers = [[make_job(1), make_job(2)], [make_job(3)]]
+    given_back: list[int] = []
+
+    async def claim(_limit: int) -> list[Job]:
+        await trio.lowlevel.checkpoint()
+        return answers.pop(0)
+
+    async def reconcile() -> None: ...
+
+    queue = LocalQueue(
+        claim=claim,
+        reconcile=reconcile,
+        give_back=lambda job: given_back.append(job.id),
+        known={},
+        poll_interval=NEVER,
+        reconcile_interval=NEVER,
+        ending=trio.Event(),
+        lease_holds=lambda: True,
+        options=LocalQueueOptions(size=2),
+    )
+    await nursery.start(queue.run)
+    assert (first := await queue.take()) is not None
+    assert first.id == 1
+    queue.lapsed()
+    assert given_back == [2]
+    assert (second := await queue.take()) is not None
+    assert second.id == 3
+
+
+def make_job(id_: int) -> Job:
+    now = datetime.now(UTC)
+    return Job(id=id_, task_identifier="a", payload_json="{}", run_at=now, created_at=now, updated_at=now)
 
 
 def test_a_refetch_delay_longer_than_polling_is_refused() -> None:

@@ -40,6 +40,9 @@ class Events(Protocol[RenewalT_contra]):
     def renewed(self, renewal: RenewalT_contra) -> None:
         """The locks were renewed; `renewal` is whatever `renew` returned."""
 
+    def lapsed(self) -> None:
+        """The lease had ended before it was renewed: others may have taken what was held all the while."""
+
     def expiring(self) -> None:
         """The lease is about to end: nothing may run any more."""
 
@@ -89,7 +92,10 @@ class Lease(Generic[RenewalT]):
             self._ended.set()
 
     def holds(self) -> bool:
-        """Whether nobody may have taken our jobs yet. From any thread."""
+        """Whether nobody may have taken our jobs yet. From any thread.
+
+        False, once it has ended, until `Events.lapsed` was called: nothing runs before that is known.
+        """
         return time.monotonic() < self._ends_at  # asked before each job, so it is a plain attribute
 
     def stop(self) -> None:
@@ -131,7 +137,7 @@ class Lease(Generic[RenewalT]):
         retry_interval = min(self._options.renew_interval, self._options.length / 30)
         while True:
             renewed = await self._renew_once(session)
-            self._judge()
+            self._judge(expired=not renewed and not self.holds())
             await trio.sleep(
                 self._options.renew_interval if renewed else self._at_most_to_end(retry_interval)
             )
@@ -150,14 +156,23 @@ class Lease(Generic[RenewalT]):
             left = self._ends_at - time.monotonic()
             logger.warning("renewing the lease failed, it ends in %.1f s: %r", left, error)
             return False
-        self._note_renewal(began)  # not later: others count from what the database wrote
         self.renewed_at = began
-        self._tell(lambda: self._events.renewed(renewal))
+        if self.holds():
+            self._note_renewal(began)  # not later: others count from what the database wrote
+            self._tell(lambda: self._events.renewed(renewal))
+        else:
+            logger.warning("the lease had ended when it was renewed: giving back what nobody has begun")
+            self._tell(lambda: self._come_back(began, renewal))
         return True
 
-    def _judge(self) -> None:
+    def _come_back(self, began: float, renewal: RenewalT) -> None:
+        """Have the worker look at what it holds before the lease holds again; called in its thread."""
+        self._events.renewed(renewal)
+        self._events.lapsed()
+        self._note_renewal(began)
+
+    def _judge(self, *, expired: bool) -> None:
         """Tell the worker when its lease is about to end, and when it holds again."""
-        expired = time.monotonic() >= self._ends_at
         if expired and not self._expired:
             logger.error("the lease could not be renewed for too long: interrupting all handlers")
             self._tell(self._events.expiring)

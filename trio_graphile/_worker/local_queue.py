@@ -97,6 +97,8 @@ class LocalQueue:
     _giving_way: int = 0
     """How many slots let others have their turn, and take a job then."""
     _suspended: bool = False
+    _lapses: int = 0
+    """How often the lease had ended before it was renewed."""
     claiming_since: float | None = None
     """When the claim that is under way began, its repetitions included; None if none is."""
     claimed_at: float | None = None
@@ -179,6 +181,13 @@ class LocalQueue:
         """Take notice that the lease was renewed; forget held jobs that are not ours any more."""
         self._drop(lost)
         self._woken.set()
+
+    def lapsed(self) -> None:
+        """Give back what is held, and what a claim that is under way brings: others may have had it."""
+        self._lapses += 1
+        self._release_held(Occasion.TIME_TO_LIVE_OVER)
+        if self._idle_slots:
+            self._happened(Occasion.SLOT_ASKED)
 
     def suspend(self) -> None:
         """Give back what is held and claim nothing until `resume`."""
@@ -318,13 +327,17 @@ class LocalQueue:
     async def _claim_patiently(self, limit: int) -> list[Job]:
         """Claim; wait out what passes. A claim that was lost on its way is given back before the next."""
         lost = trio.current_time() >= self._reconcile_at
+        lapses = self._lapses
         for delay in backoff_delays(cap=max(self._poll_interval, 1.0)):
             try:
                 if lost:
                     await self._reconcile()
                     self._reconcile_at = trio.current_time() + self._reconcile_interval
                     lost = False
-                return await self._claim(limit)
+                jobs = await self._claim(limit)
+                if not jobs or self._lapses == lapses:
+                    return jobs
+                lost, lapses = True, self._lapses  # as good as lost: others may have had them meanwhile
             except DatabaseError as error:
                 if not error.transient:
                     raise

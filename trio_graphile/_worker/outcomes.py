@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping, Sequence
 from typing import Any, Generic, TypeVar, assert_never
 
 import attrs
@@ -105,6 +105,8 @@ class Outcomes:
     _settled: int = 0
     _in_doubt: set[int] = attrs.field(factory=set)
     """Jobs whose outcome was sent on a session that was then lost: it may have been written."""
+    _contested: set[int] = attrs.field(factory=set)
+    """Jobs that others may have taken, and let go, before their outcome: they may be ours anew."""
     _maybe_completed: set[int] = attrs.field(factory=set)
     """Those of them that their own handlers may have completed."""
     _completed: Waiting[Completed] = attrs.field(init=False)
@@ -165,6 +167,10 @@ class Outcomes:
             case _:
                 assert_never(outcome)
 
+    def contest(self, ids: Iterable[int]) -> None:
+        """Take notice that others may have had these jobs. Neither blocks nor fails."""
+        self._contested.update(ids)
+
     def _wait(self, waiting: Waiting[OutcomeT], outcome: OutcomeT) -> None:
         waiting.put(outcome)
         self.waiting += 1
@@ -179,8 +185,8 @@ class Outcomes:
         job = outcome.job
         if self._known.get(job.id) is job:  # as in `_settle`
             del self._known[job.id]
-        self._in_doubt.discard(job.id)
-        self._maybe_completed.discard(job.id)
+        for ids in (self._in_doubt, self._contested, self._maybe_completed):
+            ids.discard(job.id)
         self._on_recorded(freed_a_queue)
         if self._on_certain is not None:
             self._on_certain([outcome])
@@ -261,10 +267,10 @@ class Outcomes:
 
         async def attempt() -> set[int]:
             try:
-                if not self._in_doubt or self._in_doubt.isdisjoint(outcome.job.id for outcome in batch):
+                if not self._may_be_ours_anew(batch):
                     return await record(batch)
-                # A job that was given back by the first try may be ours again, and look as it did then. So no
-                # claim is under way now, and what was claimed since is left out.
+                # A job that was given back, by the first try or by others, may be ours again, and look as it
+                # did then. So no claim is under way now, and what was claimed since is left out.
                 async with self._no_claim:
                     return await record([o for o in batch if self._known.get(o.job.id, o.job) is o.job])
             except ConnectionLost:
@@ -276,6 +282,12 @@ class Outcomes:
             return await persist(attempt, what="recording outcomes")
         finally:
             self.writing_since = None
+
+    def _may_be_ours_anew(self, batch: Sequence[Outcome]) -> bool:
+        if not (self._in_doubt or self._contested):
+            return False
+        ids = {outcome.job.id for outcome in batch}
+        return not (ids.isdisjoint(self._in_doubt) and ids.isdisjoint(self._contested))
 
     def _settle(self, batch: Sequence[Outcome], ours: set[int], *, given_back: bool) -> int:
         """Forget the jobs of a written batch; return how many were recorded.
@@ -289,6 +301,8 @@ class Outcomes:
         if self._in_doubt:
             self._in_doubt.difference_update(job.id for job in jobs)
             self._maybe_completed &= self._in_doubt
+        if self._contested:
+            self._contested.difference_update(job.id for job in jobs)
         known = self._known
         for job in jobs:
             if known.get(job.id) is job:  # else it was taken from us and claimed by us again

@@ -162,6 +162,11 @@ class Services:
             if job.id in renewal.found.detached:
                 self.runner.detach(job)
 
+    def lapsed(self) -> None:
+        """Give back what is held, and let no outcome of before hit a claim of now."""
+        self.outcomes.contest(self.holdings.known)
+        self.local_queue.lapsed()
+
     def expiring(self) -> None:
         """Run nothing any more: others may take our jobs soon."""
         self.local_queue.suspend()
