@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import attrs
+import hypothesis
 import pytest
 import trio
 
@@ -36,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
+    hypothesis.settings.register_profile("timeless", parent=hypothesis.settings(), deadline=None)
+    hypothesis.settings.load_profile("timeless")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # As a shell has it for its background jobs. The programs that we interrupt would inherit it.
         signal.signal(signal.SIGINT, signal.default_int_handler)

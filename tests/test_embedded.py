@@ -419,7 +419,11 @@ async def test_an_ordinary_user_runs_it_in_a_namespace(place: Path) -> None:
 @as_root
 async def test_an_ordinary_user_runs_it_and_root_leaves_it_to_them(place: Path) -> None:
     python, nobody = "/usr/bin/python3", 65534
-    probe = [*helped("--setuid", f"{nobody}:{nobody}", python=python), "-c", "import trio_graphile.embedded"]
+    probe = [
+        *helped("--setuid", f"{nobody}:{nobody}", python=python),
+        "-c",
+        "from trio_graphile import open_database, embedded",
+    ]
     packages = [str(ROOT), *(path for path in sys.path if path.endswith("site-packages"))]
     answer = await trio.run_process(
         probe, check=False, capture_stderr=True, env={"PYTHONPATH": os.pathsep.join(packages)}
