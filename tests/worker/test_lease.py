@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import attrs
 import pytest
@@ -264,14 +265,18 @@ class Listener:
 
     told: list[tuple[str, bool]] = attrs.field(factory=list)
     lease: Lease[None] = attrs.field(init=False)
+    renewed_once: trio.Event = attrs.field(factory=trio.Event)
+    lapsed_once: trio.Event = attrs.field(factory=trio.Event)
     restored_once: trio.Event = attrs.field(factory=trio.Event)
 
     def renewed(self, renewal: None) -> None:
         assert renewal is None
         self.told.append(("renewed", self.lease.holds()))
+        self.renewed_once.set()
 
     def lapsed(self) -> None:
         self.told.append(("lapsed", self.lease.holds()))
+        self.lapsed_once.set()
 
     def expiring(self) -> None:
         self.told.append(("expiring", self.lease.holds()))
@@ -302,6 +307,32 @@ async def test_a_lease_that_had_ended_holds_again_only_once_the_worker_knows(dat
         listener.lease.stop()
     expected = [("expiring", False), ("renewed", False), ("lapsed", False), ("restored", True)]
     assert listener.told[: len(expected)] == expected
+
+
+async def test_a_lease_that_ended_while_the_machine_slept_is_renewed_at_once(database: Database) -> None:
+    listener, slept = Listener(), 0.0
+
+    async def renew(_session: object) -> None: ...
+
+    listener.lease = Lease(
+        database=database,
+        options=LeaseOptions(length=NEVER),
+        renew=renew,
+        events=listener,
+        describe_block=lambda _: "",
+        clock=lambda: time.monotonic() + slept,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listener.lease.run)
+        with trio.fail_after(20):
+            await listener.renewed_once.wait()
+            assert listener.lease.holds()
+            slept = NEVER
+            assert not listener.lease.holds()
+            await listener.lapsed_once.wait()
+        assert listener.lease.holds()
+        listener.lease.stop()
+    assert listener.told[:3] == [("renewed", True), ("renewed", False), ("lapsed", False)]
 
 
 def test_a_lease_that_leaves_no_second_try_is_refused() -> None:

@@ -30,6 +30,12 @@ _CANCEL_PATIENCE = 0.1
 _LOOK_INTERVAL = 0.5
 
 
+def _find_clock() -> Callable[[], float]:
+    """Return a clock that goes on while the machine sleeps, as the age of our locks does."""
+    number = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
+    return time.monotonic if number is None else partial(time.clock_gettime, number)
+
+
 RenewalT = TypeVar("RenewalT")
 RenewalT_contra = TypeVar("RenewalT_contra", contravariant=True)
 
@@ -61,6 +67,7 @@ class Lease(Generic[RenewalT]):
     _events: Events[RenewalT]
     _describe_block: Callable[[int], str]
     """Says which handler the thread with this identifier is in."""
+    _clock: Callable[[], float] = attrs.field(factory=_find_clock)
     _stopping: threading.Event = attrs.field(factory=threading.Event)
     _inside: trio.lowlevel.TrioToken | None = None
     _stop_inside: trio.Event | None = None
@@ -69,8 +76,9 @@ class Lease(Generic[RenewalT]):
     _ends_at: float = 0.0
     """When nothing may run any more if no renewal succeeds."""
     _expired: bool = False
-    renewed_at: float | None = None
-    """When the lease was renewed last, by the monotonic clock."""
+    _overslept: trio.Event = attrs.field(factory=trio.Event)
+    """Set when the lease has ended while we waited for the next renewal."""
+    _renewed_at: float | None = None
     loop_lag: float = 0.0
     """How long the worker's event loop took to come to what it was asked for last, in seconds."""
 
@@ -78,7 +86,7 @@ class Lease(Generic[RenewalT]):
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew until `stop` is called; no cancellation ends it: it must outlive all other services."""
         self._outside = trio.lowlevel.current_trio_token()
-        self._note_renewal(time.monotonic())
+        self._note_renewal(self._clock())
         watched = threading.get_ident()
 
         def enter() -> None:
@@ -96,7 +104,12 @@ class Lease(Generic[RenewalT]):
 
         False, once it has ended, until `Events.lapsed` was called: nothing runs before that is known.
         """
-        return time.monotonic() < self._ends_at  # asked before each job, so it is a plain attribute
+        return self._clock() < self._ends_at  # asked before each job, so it is a plain attribute
+
+    @property
+    def age(self) -> float | None:
+        """For how long the lease has not been renewed, in seconds; None if it never was."""
+        return None if self._renewed_at is None else self._clock() - self._renewed_at
 
     def stop(self) -> None:
         """End the lease; `run` returns soon after."""
@@ -138,25 +151,26 @@ class Lease(Generic[RenewalT]):
         while True:
             renewed = await self._renew_once(session)
             self._judge(expired=not renewed and not self.holds())
-            await trio.sleep(
-                self._options.renew_interval if renewed else self._at_most_to_end(retry_interval)
-            )
+            pause = self._options.renew_interval if renewed else self._at_most_to_end(retry_interval)
+            self._overslept = trio.Event()
+            with trio.move_on_after(pause):
+                await self._overslept.wait()
 
     def _at_most_to_end(self, seconds: float) -> float:
         """Cut a wait short where it would make us notice the end of the lease too late."""
-        left = self._ends_at - time.monotonic()
+        left = self._ends_at - self._clock()
         return min(seconds, left) if left > 0 else seconds
 
     async def _renew_once(self, session: Session) -> bool:
-        began = time.monotonic()
+        began = self._clock()
         try:
             with trio.fail_after(self._at_most_to_end(self._options.renew_interval)):
                 renewal = await self._renew(session)
         except (DatabaseError, trio.TooSlowError) as error:
-            left = self._ends_at - time.monotonic()
+            left = self._ends_at - self._clock()
             logger.warning("renewing the lease failed, it ends in %.1f s: %r", left, error)
             return False
-        self.renewed_at = began
+        self._renewed_at = began
         if self.holds():
             self._note_renewal(began)  # not later: others count from what the database wrote
             self._tell(lambda: self._events.renewed(renewal))
@@ -196,6 +210,8 @@ class Lease(Generic[RenewalT]):
                 await turned.wait()
                 blocked = trio.current_time() - asked_at
                 logger.warning("the event loop turns again after %.1f s", blocked)
+            if not self._expired and not self.holds():  # else it tries as often as it should
+                self._overslept.set()
             await trio.sleep(_LOOK_INTERVAL)
 
     def _tell(self, what: Callable[[], None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -134,7 +133,7 @@ class Services:
             busy=len(running),
             completed=outcomes.counts.completed,
             failed=outcomes.counts.failed,
-            heartbeat_age=None if lease.renewed_at is None else time.monotonic() - lease.renewed_at,
+            heartbeat_age=lease.age,
             lease_holds=phase is WorkerPhase.STARTING or lease.holds(),
             listen_state=ListenState.OFF if self._listener is None else self._listener.state,
             claim_age=None if queue.claimed_at is None else now - queue.claimed_at,
