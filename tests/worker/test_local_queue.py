@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 import attrs
@@ -187,28 +188,20 @@ async def test_what_a_claim_brings_across_a_lapse_of_the_lease_is_not_run(nurser
         reconciled.append(list(known.values()))
 
     known: dict[int, Job] = {}
-    queue = LocalQueue(
-        claim=claim,
-        reconcile=reconcile,
-        give_back=lambda job: pytest.fail(f"job {job.id} is unknown here, so the database says what is ours"),
-        known=known,
-        poll_interval=NEVER,
-        reconcile_interval=NEVER,
-        ending=trio.Event(),
-        lease_holds=lambda: True,
-        options=LocalQueueOptions(size=2),
-    )
+    given_back: list[Job] = []
+    queue = queue_of(claim, reconcile, given_back.append, known)
     await nursery.start(queue.run)
     job = await queue.take()
     assert job is not None
     assert job.id == 3
-    assert reconciled == [[]]
+    assert reconciled == [[]]  # the database says what of it is ours
+    assert given_back == []
     assert list(known) == [3]
 
 
 async def test_a_lapse_of_the_lease_gives_back_what_is_held(nursery: trio.Nursery) -> None:
     answers = [[make_job(1), make_job(2)], [make_job(3)]]
-    given_back: list[int] = []
+    given_back: list[Job] = []
 
     async def claim(_limit: int) -> list[Job]:
         await trio.lowlevel.checkpoint()
@@ -216,24 +209,33 @@ async def test_a_lapse_of_the_lease_gives_back_what_is_held(nursery: trio.Nurser
 
     async def reconcile() -> None: ...
 
-    queue = LocalQueue(
+    queue = queue_of(claim, reconcile, given_back.append, {})
+    await nursery.start(queue.run)
+    assert (first := await queue.take()) is not None
+    assert first.id == 1
+    queue.lapsed()
+    assert [job.id for job in given_back] == [2]
+    assert (second := await queue.take()) is not None
+    assert second.id == 3
+
+
+def queue_of(
+    claim: Callable[[int], Awaitable[list[Job]]],
+    reconcile: Callable[[], Awaitable[None]],
+    give_back: Callable[[Job], None],
+    known: dict[int, Job],
+) -> LocalQueue:
+    return LocalQueue(
         claim=claim,
         reconcile=reconcile,
-        give_back=lambda job: given_back.append(job.id),
-        known={},
+        give_back=give_back,
+        known=known,
         poll_interval=NEVER,
         reconcile_interval=NEVER,
         ending=trio.Event(),
         lease_holds=lambda: True,
         options=LocalQueueOptions(size=2),
     )
-    await nursery.start(queue.run)
-    assert (first := await queue.take()) is not None
-    assert first.id == 1
-    queue.lapsed()
-    assert given_back == [2]
-    assert (second := await queue.take()) is not None
-    assert second.id == 3
 
 
 def make_job(id_: int) -> Job:
