@@ -132,7 +132,10 @@ GET_JOBS = claim_statement("""
       from {schema}._private_jobs as jobs
       where jobs.id = any(array(select due.id from due))
         and jobs.is_available = true
+        and jobs.job_queue_id is null
         and jobs.run_at <= now()
+        and jobs.task_id = any(array(select tasks.id from tasks))
+        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
       for update skip locked
     ),
     queued_front as materialized (
@@ -149,7 +152,7 @@ GET_JOBS = claim_statement("""
       limit $3::integer * 6 + 100
     ),
     front_heads as materialized (
-      select head.id
+      select head.id, head.job_queue_id
       from (
         select distinct on (front.job_queue_id)
           front.id, front.job_queue_id, front.priority, front.run_at
@@ -198,7 +201,7 @@ GET_JOBS = claim_statement("""
       ) as next
     ),
     heads_behind as materialized (
-      select head.id
+      select head.id, queues.id as job_queue_id
       from queues_behind as behind
       join {schema}._private_job_queues as queues on queues.id = behind.job_queue_id
       cross join lateral (
@@ -217,18 +220,22 @@ GET_JOBS = claim_statement("""
       limit $3::integer
       for no key update of queues skip locked
     ),
+    heads as materialized (
+      select front_heads.id, front_heads.job_queue_id
+      from front_heads
+      where not (select front.has_more_behind and not front.is_enough from front)
+      union all
+      select heads_behind.id, heads_behind.job_queue_id
+      from heads_behind
+    ),
     queued as (
       select jobs.id, jobs.priority, jobs.run_at, jobs.job_queue_id
       from {schema}._private_jobs as jobs
-      where jobs.id = any(
-          case
-            when (select front.has_more_behind and not front.is_enough from front)
-            then array(select heads_behind.id from heads_behind)
-            else array(select front_heads.id from front_heads)
-          end
-        )
+      where jobs.id = any(array(select heads.id from heads))
         and jobs.is_available = true
         and jobs.run_at <= now()
+        and jobs.task_id = any(array(select tasks.id from tasks))
+        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
       for update skip locked
     ),
     chosen as materialized (
@@ -247,6 +254,7 @@ GET_JOBS = claim_statement("""
       union all
       select id, priority, run_at, job_queue_id
       from queued
+      where ((id, job_queue_id) in (select heads.id, heads.job_queue_id from heads)) is true
       order by priority, run_at
       limit $3::integer
     ),
@@ -269,6 +277,9 @@ GET_JOBS = claim_statement("""
 #
 # The queue's row is locked before its job's: whoever holds it decides alone which job of the queue is next,
 # so a queue hands out one job at a time and in order. `no key update` lets adds to it go on meanwhile.
+# A job that was found may be another's, in another queue, or flagged, by the time it is locked: its key was
+# added again. So what may be claimed is said once more where jobs are locked, and of `queued` the queue is
+# compared with the one that was locked (`is true` keeps the planner from making a join of it).
 # Tasks are named, not numbered: a garbage collector may delete an idle task, and an add bring it back under
 # another id.
 # Rows are looked up by arrays of ids, never joined: a plan made while the table was empty, or before anybody
