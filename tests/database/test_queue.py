@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 import trio
 
-from trio_graphile._database import claims, queue
+from trio_graphile._database import claims, plain_claims, queue
 from trio_graphile._database.database import Database
+from trio_graphile._model.claims import Plain
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Failed, Returned
 
@@ -170,6 +171,15 @@ async def test_a_task_whose_row_was_collected_and_came_back_is_found(database: D
     assert [job.id for job in await claim(database)] == [job_id]
 
 
+async def test_a_job_is_of_its_own_task_whichever_of_ours_have_rows(database: Database) -> None:
+    for identifier in ("b", "foreign", "a"):
+        await add(database, identifier)
+    tasks = ["new", "a", "newer", "b", "newest"]
+    one = await claims.get_jobs(database, ME, tasks, 1)
+    rest = await plain_claims.get_plain_jobs(database, ME, tasks, 10, plain=Plain.NONE_QUEUED)
+    assert [job.task_identifier for job in one + rest] == ["b", "a"]
+
+
 async def test_registering_known_tasks_burns_no_ids(database: Database) -> None:
     for _ in range(3):
         await queue.register_tasks(database, ALL)
@@ -185,6 +195,29 @@ async def test_completing_deletes_the_job_and_frees_its_queue(database: Database
     assert await locked_queues(database) == {}
 
 
+@pytest.mark.parametrize("retried", [set(), {1}, {0, 1, 2}], ids=["none", "one", "all"])
+async def test_jobs_are_completed_together_however_often_they_were_tried(
+    database: Database, retried: set[int]
+) -> None:
+    ids = [await add(database) for _ in range(3)]
+    for number in retried:
+        await database.execute(
+            "update graphile_worker._private_jobs set attempts = 4 where id = $1::bigint", ids[number]
+        )
+    jobs = await claim(database)
+    assert [job.attempts for job in jobs] == [5 if number in retried else 1 for number in range(3)]
+    assert await queue.complete_jobs(database, ME, jobs) == set(ids)
+    assert await database.fetch_value("select count(*) from graphile_worker._private_jobs") == 0
+
+
+async def test_a_queue_is_freed_whatever_is_completed_with_its_job(database: Database) -> None:
+    for arguments in ({}, {"queue_name": "'q'"}, {"job_key": "'k'"}, {}):
+        await add(database, **arguments)
+    jobs = await claim(database)
+    assert await queue.complete_jobs(database, ME, jobs) == {job.id for job in jobs}
+    assert await locked_queues(database) == {}
+
+
 @pytest.mark.parametrize(
     "takeover",
     [
@@ -193,12 +226,16 @@ async def test_completing_deletes_the_job_and_frees_its_queue(database: Database
         "update graphile_worker._private_jobs set locked_by = null, locked_at = null",
     ],
 )
-async def test_a_job_that_was_taken_from_us_is_not_touched(database: Database, takeover: str) -> None:
+@pytest.mark.parametrize("arguments", [{}, {"queue_name": "'q'"}, {"job_key": "'k'"}], ids=str)
+async def test_a_job_that_was_taken_from_us_is_not_touched(
+    database: Database, takeover: str, arguments: dict[str, str]
+) -> None:
+    await add(database, **arguments)
     await add(database)
-    [job] = await claim(database)
-    await database.execute(takeover)
+    [job, still_ours] = await claim(database)
+    await database.execute(f"{takeover} where id = $1::bigint", job.id)
     before = await row(database, job.id)
-    assert await queue.complete_jobs(database, ME, [job]) == set()
+    assert await queue.complete_jobs(database, ME, [job, still_ours]) == {still_ours.id}
     assert await queue.fail_jobs(database, ME, [Failed(job, "no")]) == set()
     assert await queue.return_jobs(database, ME, [Returned(job)]) == set()
     assert await row(database, job.id) == before

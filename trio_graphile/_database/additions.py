@@ -70,16 +70,16 @@ async def add_jobs(executor: Executor, new_jobs: Sequence[NewJob], *, preserve_r
 
 
 def _jobs_of(new_jobs: Sequence[NewJob], rows: Sequence[Row]) -> list[Job]:
-    jobs = []
-    for new_job, row in zip(new_jobs, rows, strict=True):
+    jobs, identifiers = [], [new_job.identifier for new_job in new_jobs]
+    for place, (new_job, row) in enumerate(zip(new_jobs, rows, strict=True), start=1):
         job_id, merged, key, revision, flags, *times = row.values()
         payload_json = new_job.payload_json if merged is None else merged
         jobs.append(
-            job_of_seconds((
-                job_id, new_job.identifier, payload_json, *_as_added(new_job.spec), key, revision, flags,
-                None, *times, None,
-            ))
-        )  # fmt: skip
+            job_of_seconds(
+                (job_id, place, payload_json, *_as_added(new_job.spec), key, revision, flags, *times, None),
+                identifiers,
+            )
+        )
     return jobs
 
 
@@ -152,9 +152,9 @@ def are_alike(new_jobs: Sequence[NewJob]) -> bool:
 
 def _alike_jobs_of(identifier: str, spec: JobSpec, payloads: Sequence[str], row: Row) -> list[Job]:
     ids, flags, *times, _ = row.values()
-    common = (*_as_added(spec), None, 0, flags, None, *times, None)
+    common = (*_as_added(spec), None, 0, flags, *times, None)
     return [
-        job_of_seconds((job_id, identifier, payload_json, *common))
+        job_of_seconds((job_id, 1, payload_json, *common), (identifier,))
         for job_id, payload_json in zip(ids, payloads, strict=True)
     ]
 

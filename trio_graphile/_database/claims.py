@@ -10,32 +10,33 @@ from typing import Any
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.claims import Position
-from trio_graphile._model.jobs import TIMES_LAST, Job, job_of_seconds
+from trio_graphile._model.jobs import IN_SECONDS, Job, job_of_seconds
 
-_BEST_FIRST = itemgetter(*map(TIMES_LAST.index, ("priority", "run_at", "id")))
+_BEST_FIRST = itemgetter(*map(IN_SECONDS.index, ("priority", "run_at", "id")))
 
 _TASKS = """tasks as materialized (
-      select id, identifier
-      from {schema}._private_tasks
-      where identifier = any($2::text[])
+      select wanted.place, (
+          select tasks.id
+          from {schema}._private_tasks as tasks
+          where tasks.identifier = wanted.identifier
+        ) as id
+      from unnest($2::text[]) with ordinality as wanted(identifier, place)
     )"""
 _CLAIM_CHOSEN = """update {schema}._private_jobs as jobs
     set attempts = jobs.attempts + 1, locked_by = $1::text, locked_at = now()
     where jobs.id = any(array(select chosen.id from chosen))
     returning jobs.id,
-      (
-        select tasks.identifier
-        from tasks
-        where tasks.id = jobs.task_id
-      ) as task_identifier,
+      array_position(array(select tasks.id from tasks order by tasks.place), jobs.task_id) as task_place,
       jobs.payload::text as payload_json,
-      (
-        select queues.queue_name
-        from {schema}._private_job_queues as queues
-        where queues.id = jobs.job_queue_id
-      ) as queue_name,
+      case
+        when jobs.job_queue_id is not null then (
+          select queues.queue_name
+          from {schema}._private_job_queues as queues
+          where queues.id = jobs.job_queue_id
+        )
+      end as queue_name,
       jobs.priority, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.key, jobs.revision,
-      jobs.flags::text as flags, jobs.locked_by, date_part('epoch', jobs.run_at) as run_at,
+      jobs.flags::text as flags, date_part('epoch', jobs.run_at) as run_at,
       date_part('epoch', jobs.created_at) as created_at,
       date_part('epoch', jobs.updated_at) as updated_at,
       date_part('epoch', jobs.locked_at) as locked_at
@@ -301,7 +302,8 @@ async def get_jobs(
     takes from.
     """
     flags, place = list(forbidden_flags) or None, place_of(floor)
-    return jobs_of(await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags, *place))
+    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags, *place)
+    return jobs_of(rows, worker_id, identifiers)
 
 
 def place_of(floor: Position | None) -> tuple[int | None, datetime | None]:
@@ -309,7 +311,7 @@ def place_of(floor: Position | None) -> tuple[int | None, datetime | None]:
     return (None, None) if floor is None else (floor.priority, floor.run_at)
 
 
-def jobs_of(rows: list[Any]) -> list[Job]:
+def jobs_of(rows: list[Any], worker_id: str, identifiers: Sequence[str]) -> list[Job]:
     """Return the jobs that were claimed, best first."""
     # A row of asyncpg's is a sequence, too.
-    return [job_of_seconds(row) for row in sorted(rows, key=_BEST_FIRST)]
+    return [job_of_seconds(row, identifiers, worker_id) for row in sorted(rows, key=_BEST_FIRST)]

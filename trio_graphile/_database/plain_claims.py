@@ -77,9 +77,10 @@ async def get_plain_jobs(
     """
     flags, place = list(forbidden_flags) or None, place_of(floor)
     into_queues = plain is Plain.QUEUES_LOCKED
-    return jobs_of(
-        await executor.fetch(GET_PLAIN_JOBS, worker_id, list(identifiers), limit, flags, *place, into_queues)
+    rows = await executor.fetch(
+        GET_PLAIN_JOBS, worker_id, list(identifiers), limit, flags, *place, into_queues
     )
+    return jobs_of(rows, worker_id, identifiers)
 
 
 HOW_PLAIN = Statement(

@@ -85,9 +85,36 @@ COMPLETE_JOBS = Statement(
 )
 
 
+COMPLETE_ALIKE_JOBS = Statement("""
+    with done as (
+      delete from {schema}._private_jobs as jobs
+      where jobs.id = any($2::bigint[])
+        and jobs.locked_by = $1::text
+        and jobs.attempts = $3::smallint
+      returning jobs.id
+    )
+    select array(select done.id from done) as ids
+""")
+# $1 worker id, $2 job ids, $3 the attempts of each as claimed. What COMPLETE_JOBS does, for less, to jobs
+# that have as many attempts, no queue, and had no key: there is no pair to look up for each.
+
+
 async def complete_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job]) -> set[int]:
     """Delete finished jobs and free their queues; return the ids of those that were still ours."""
-    return set(await executor.fetch_value(COMPLETE_JOBS, worker_id, *fences(jobs)))
+    if (attempts := _attempts_of_alike(jobs)) is None:
+        ids = await executor.fetch_value(COMPLETE_JOBS, worker_id, *fences(jobs))
+    else:
+        ids = await executor.fetch_value(COMPLETE_ALIKE_JOBS, worker_id, [job.id for job in jobs], attempts)
+    return set(ids)
+
+
+def _attempts_of_alike(jobs: Sequence[Job]) -> int | None:
+    """Return the attempts that all of the jobs have, if they do and none has a queue or had a key."""
+    attempts = jobs[0].attempts if jobs else None
+    for job in jobs:  # as a loop: once for each job that is run, and `all` would take half as long again
+        if job.attempts != attempts or job.queue_name is not None or job.key is not None:
+            return None
+    return attempts
 
 
 LOCK_JOB = Statement("""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
@@ -151,7 +151,7 @@ class JobChange:
 class _TimesLater:
     """The times of a job that came as seconds since 1970, made out of them when somebody asks: few do."""
 
-    __slots__ = ("_seconds",)
+    __slots__ = ("_values",)
 
     if not TYPE_CHECKING:  # else any attribute would seem to exist
 
@@ -159,7 +159,7 @@ class _TimesLater:
             """Make a time out of its number, once: called for what has no value yet."""
             if name not in _TIMES:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
-            for time, seconds in zip(_TIMES, self._seconds, strict=True):
+            for time, seconds in zip(_TIMES, self._values[-len(_TIMES) :], strict=True):
                 object.__setattr__(self, time, _time_of(seconds))
             return getattr(self, name)
 
@@ -209,23 +209,16 @@ class Job(_TimesLater):
         return decode(self.payload_json)
 
 
-def _draft(unset: Collection[str] = ()) -> Any:
-    """Return a class like `Job` that is not frozen yet: it has the same slots, so it can become one."""
-    return attrs.make_class(
-        "_Draft",
-        {field.name: attrs.field(init=field.name not in unset) for field in attrs.fields(Job)},
-        bases=(_TimesLater,),
-        slots=True,
-        weakref_slot=False,
-        eq=False,
-        repr=False,
-    )
-
-
-_Draft = _draft()
-_TimelessDraft = _draft(unset=_TIMES)
-TIMES_LAST = (*(field.name for field in attrs.fields(Job) if field.name not in _TIMES), *_TIMES)
-"""The fields of a job, in the order in which `job_of_seconds` takes them."""
+_Draft: Any = attrs.make_class(
+    "_Draft",
+    [field.name for field in attrs.fields(Job)],
+    bases=(_TimesLater,),
+    slots=True,
+    weakref_slot=False,
+    eq=False,
+    repr=False,
+)
+"""A class like `Job` that is not frozen yet: it has the same slots, so it can become one."""
 
 
 def job_of(values: Iterable[Any]) -> Job:
@@ -238,15 +231,28 @@ def job_of(values: Iterable[Any]) -> Job:
     return job  # type: ignore[no-any-return]  # that is what it is now
 
 
-def job_of_seconds(values: Sequence[Any]) -> Job:
-    """Return the job with these values, in the order of `TIMES_LAST`: times are seconds, flags JSON text.
+IN_SECONDS = (
+    "id", "task_place", "payload_json", "queue_name", "priority", "attempts", "max_attempts", "last_error",
+    "key", "revision", "flags", *_TIMES,
+)  # fmt: skip
+"""What `job_of_seconds` takes, in its order: times are seconds, flags JSON text, and the task is said by its
+place among given identifiers, from 1."""
+
+
+def job_of_seconds(values: Sequence[Any], identifiers: Sequence[str], locked_by: str | None = None) -> Job:
+    """Return the job with these values, which are `IN_SECONDS`. It keeps them.
 
     Made once for each job that is run, and for each of many that are added. Four times would take longer than
     all the rest.
     """
-    job = _TimelessDraft(*values[: -len(_TIMES)])
-    job._seconds = values[-len(_TIMES) :]  # noqa: SLF001  # it is ours
-    job.flags = () if job.flags is None else tuple(decode(job.flags))
+    job = _Draft.__new__(_Draft)
+    (
+        job.id, place, job.payload_json, job.queue_name, job.priority, job.attempts, job.max_attempts,
+        job.last_error, job.key, job.revision, flags, _, _, _, _,
+    ) = job._values = values  # fmt: skip  # noqa: SLF001  # it is ours
+    job.task_identifier = identifiers[place - 1]
+    job.flags = () if flags is None else tuple(decode(flags))
+    job.locked_by = locked_by
     job.__class__ = Job
     return job  # type: ignore[no-any-return]  # as above
 

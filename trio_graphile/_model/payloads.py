@@ -73,7 +73,7 @@ class PayloadFormat(Generic[T]):
         """Return the payload in a JSON text. Raises `PayloadMismatch`."""
         try:
             value = self._reserved.strip(decode(text))
-            if value == {} and self.payload_type is types.NoneType:
+            if self.payload_type is types.NoneType and value == {}:
                 value = None
             return self._structure(value, self.payload_type)  # type: ignore[no-any-return]
         except Exception as error:  # noqa: BLE001  # validators and converters are anybody's code
@@ -127,7 +127,7 @@ class _Reserved:
 
     def strip(self, value: Any) -> Any:
         if type(value) is dict:
-            return _without(value, self.keys)
+            return value if self.keys.isdisjoint(value) else _without(value, self.keys)
         if type(value) is list and self.keys_of_items:
             return [_without(item, self.keys_of_items) for item in value]
         return value

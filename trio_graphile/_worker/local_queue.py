@@ -355,7 +355,8 @@ class LocalQueue:
         if not self._held:
             self._happened(Occasion.LAST_TAKEN)
         else:
-            self._wake_slots()
+            if self._waking < self._most_waking:
+                self._wake_slots()
             if len(self._held) == self._refill_mark:
                 self._woken.set()
         return job

@@ -68,12 +68,6 @@ class Waiting(Generic[OutcomeT]):
     recorded: int = 0
     """How many were written as what they are."""
 
-    def put(self, outcome: OutcomeT) -> None:
-        """Take an outcome."""
-        if not self.outcomes:
-            self.due_at = trio.current_time() + self.delay
-        self.outcomes.append(outcome)
-
     def forget(self, count: int) -> None:
         """Forget the oldest, which are written."""
         del self.outcomes[:count]
@@ -172,9 +166,11 @@ class Outcomes:
         self._contested.update(ids)
 
     def _wait(self, waiting: Waiting[OutcomeT], outcome: OutcomeT) -> None:
-        waiting.put(outcome)
+        if not waiting.outcomes:  # those that join others do not change when they are due
+            waiting.due_at = trio.current_time() + waiting.delay
+            self._arrived.set()
+        waiting.outcomes.append(outcome)
         self.waiting += 1
-        self._arrived.set()
 
     def _written_off(self, waiting: Waiting[OutcomeT], count: int) -> None:
         waiting.forget(count)
@@ -295,7 +291,7 @@ class Outcomes:
         One in doubt that is not found now was written before.
         """
         jobs = [outcome.job for outcome in batch]
-        unfound = [job for job in jobs if job.id not in ours]
+        unfound = [] if len(ours) == len(jobs) else [job for job in jobs if job.id not in ours]
         lost = [job for job in unfound if job.id not in self._in_doubt]
         settled = [job for job in unfound if job.id in self._maybe_completed]
         if self._in_doubt:
