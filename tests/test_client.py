@@ -249,16 +249,18 @@ async def test_what_many_jobs_return_is_what_the_table_holds(client: Client, dat
         JobSpec(job_key_mode=JobKeyMode.PRESERVE_RUN_AT),
     ],
 )
-async def test_jobs_that_are_alike_are_what_they_would_be_one_by_one(
+async def test_jobs_are_the_same_whether_the_schemas_function_adds_them_or_we_do(
     client: Client, database: Database, spec: JobSpec
 ) -> None:
-    one = await client.add_job(send_welcome, ADA, spec)
-    many = await client.add_jobs([(send_welcome, Welcome(to=str(n)), spec) for n in range(3)])
-    assert [job.payload["to"] for job in many] == ["0", "1", "2"]
-    assert [job.id for job in many] == [one.id + 1, one.id + 2, one.id + 3]
-    for job in many:
+    by_function = await client.add_job(send_welcome, ADA, spec)  # since its task is new
+    one = await client.add_job(send_welcome, Welcome(to="0"), spec)
+    many = await client.add_jobs([(send_welcome, Welcome(to=str(n)), spec) for n in range(1, 4)])
+    ours = [one, *many]
+    assert [job.payload["to"] for job in ours] == ["0", "1", "2", "3"]
+    assert [job.id - by_function.id for job in ours] == [1, 2, 3, 4]
+    for job in ours:
         assert job.created_at == job.updated_at
-        same = attrs.evolve(one, id=job.id, payload_json=job.payload_json, created_at=job.created_at)
+        same = attrs.evolve(by_function, id=job.id, payload_json=job.payload_json, created_at=job.created_at)
         same = attrs.evolve(same, updated_at=job.updated_at, run_at=spec.run_at or job.created_at)
         assert job == same
     rows = await database.fetch(
@@ -271,7 +273,7 @@ async def test_jobs_that_are_alike_are_what_they_would_be_one_by_one(
         """
     )
     assert len({tuple(row.values())[1:] for row in rows}) == 1
-    assert [row["payload"] for row in rows[1:]] == [job.payload_json for job in many]
+    assert [row["payload"] for row in rows[1:]] == [job.payload_json for job in ours]
 
 
 @pytest.mark.parametrize("given", [[("t", 1), ("t", 2), ("t", 3)], [("t", 1), ("u", 2), ("t", 3)]])

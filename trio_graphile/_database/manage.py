@@ -1,12 +1,13 @@
 """What clients do to jobs: add, remove, complete, fail, reschedule, unlock.
 
-All by the schema's own functions, as every other program does it.
+By the schema's own functions, as every other program does it, unless there is next to nothing for them to do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trio_graphile._database.additions import add_plain_job
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.queue import job_from_row
 from trio_graphile._database.statement import Statement
@@ -57,6 +58,9 @@ ADD_JOB = Statement("""
 async def add_job(executor: Executor, new_job: NewJob) -> Job:
     """Add a job, or do to the one under its key what the mode says; return the row."""
     spec = new_job.spec
+    is_plain = spec.job_key is None and spec.queue_name is None
+    if is_plain and (job := await add_plain_job(executor, new_job)) is not None:
+        return job
     row = await executor.fetch_row(
         ADD_JOB,
         new_job.identifier,
