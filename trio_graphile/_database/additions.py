@@ -110,7 +110,7 @@ ADD_PLAIN_JOB = Statement("""
     from added
 """)
 # $1 identifier, $2 payload, $3 time, $4 maximum of attempts, $5 priority, $6 flags. What the schema's own
-# function does with such a job, in half of its time: most of that goes into what only others need.
+# function does with such a job, for an eighth less, in an idle server a fifth: nothing is interpreted.
 
 
 async def add_plain_job(executor: Executor, new_job: NewJob) -> Job | None:
