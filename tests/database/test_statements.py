@@ -12,7 +12,7 @@ import pytest
 from trio_graphile import Connection, Job, _database
 from trio_graphile._database import claims, manage
 from trio_graphile._database.statement import Statement, quote_identifier
-from trio_graphile._model.jobs import IN_SECONDS
+from trio_graphile._model.jobs import COLUMNS_IN_SECONDS
 
 
 def statements() -> Iterator[object]:
@@ -43,4 +43,4 @@ async def test_rows_of_jobs_have_the_columns_of_a_job_in_their_order(connection:
         assert list(row.keys()) == columns
     await connection.execute(manage.ADD_JOB, "a", "{}", *nothing)
     [row] = await connection.fetch(claims.GET_JOBS, "worker", ["a"], 1, None, None, None)
-    assert tuple(row.keys()) == IN_SECONDS
+    assert tuple(row.keys()) == COLUMNS_IN_SECONDS

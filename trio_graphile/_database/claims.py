@@ -10,9 +10,9 @@ from typing import Any
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.claims import Position
-from trio_graphile._model.jobs import IN_SECONDS, Job, job_of_seconds
+from trio_graphile._model.jobs import COLUMNS_IN_SECONDS, Job, job_of_seconds
 
-_BEST_FIRST = itemgetter(*map(IN_SECONDS.index, ("priority", "run_at", "id")))
+_BEST_FIRST = itemgetter(*map(COLUMNS_IN_SECONDS.index, ("priority", "run_at", "id")))
 
 _TASKS = """tasks as materialized (
       select wanted.place, (
@@ -282,7 +282,7 @@ GET_JOBS = claim_statement("""
 # added again. So what may be claimed is said once more where jobs are locked, and of `queued` the queue is
 # compared with the one that was locked (`is true` keeps the planner from making a join of it).
 # Tasks are named, not numbered: a garbage collector may delete an idle task, and an add bring it back under
-# another id.
+# another id. A job names its own by the place in $2, so that no name is looked up for each job.
 # Rows are looked up by arrays of ids, never joined: a plan made while the table was empty, or before anybody
 # analyzed it, joins by reading all of it.
 

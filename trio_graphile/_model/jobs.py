@@ -231,16 +231,16 @@ def job_of(values: Iterable[Any]) -> Job:
     return job  # type: ignore[no-any-return]  # that is what it is now
 
 
-IN_SECONDS = (
+COLUMNS_IN_SECONDS = (
     "id", "task_place", "payload_json", "queue_name", "priority", "attempts", "max_attempts", "last_error",
     "key", "revision", "flags", *_TIMES,
 )  # fmt: skip
-"""What `job_of_seconds` takes, in its order: times are seconds, flags JSON text, and the task is said by its
+"""What `job_of_seconds` takes, in its order: times are seconds, flags JSON text, and the task is named by its
 place among given identifiers, from 1."""
 
 
 def job_of_seconds(values: Sequence[Any], identifiers: Sequence[str], locked_by: str | None = None) -> Job:
-    """Return the job with these values, which are `IN_SECONDS`. It keeps them.
+    """Return the job with these values, those of `COLUMNS_IN_SECONDS`, which it keeps.
 
     Made once for each job that is run, and for each of many that are added. Four times would take longer than
     all the rest.

@@ -355,7 +355,7 @@ class LocalQueue:
         if not self._held:
             self._happened(Occasion.LAST_TAKEN)
         else:
-            if self._waking < self._most_waking:
+            if self._waking < self._most_waking:  # asked here, too: a call less for each job
                 self._wake_slots()
             if len(self._held) == self._refill_mark:
                 self._woken.set()
