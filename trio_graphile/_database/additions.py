@@ -83,8 +83,7 @@ def _jobs_of(new_jobs: Sequence[NewJob], rows: Sequence[Row]) -> list[Job]:
     return jobs
 
 
-ADD_PLAIN_JOB = Statement("""
-    with task as materialized (
+_ADDED = """with task as materialized (
       select tasks.id
       from {schema}._private_tasks as tasks
       where tasks.identifier = $1::text
@@ -95,20 +94,29 @@ ADD_PLAIN_JOB = Statement("""
         (task_id, payload, run_at, max_attempts, priority, flags)
       select
         task.id,
-        $2::text::json,
+        given.payload::json,
         coalesce($3::timestamptz, now()),
         coalesce($4::smallint, 25::smallint),
         coalesce($5::smallint, 0::smallint),
         (select jsonb_object_agg(flag.name, true) from unnest($6::text[]) as flag(name))
       from task
+      cross join {given}
       returning jobs.id, jobs.flags, jobs.run_at, jobs.created_at, jobs.updated_at
-    )
+    )"""
+_ONE = "(select $2::text as payload) as given"
+_MANY_IN_ORDER = """unnest($2::text[]) with ordinality as given(payload, position)
+      order by given.position"""
+
+ADD_PLAIN_JOB = Statement(
+    """
+    {added}
     select added.id, added.flags::text as flags,
       date_part('epoch', added.run_at) as run_at, date_part('epoch', added.created_at) as created_at,
       date_part('epoch', added.updated_at) as updated_at,
       pg_notify('jobs:insert', json_build_object('r', random(), 'count', 1)::text) as notified
     from added
-""")
+""".replace("{added}", _ADDED.replace("{given}", _ONE))
+)
 # $1 identifier, $2 payload, $3 time, $4 maximum of attempts, $5 priority, $6 flags. What the schema's own
 # function does with such a job, for an eighth less, in an idle server a fifth: nothing is interpreted.
 
@@ -127,28 +135,9 @@ async def add_plain_job(executor: Executor, new_job: NewJob) -> Job | None:
     )
 
 
-ADD_ALIKE_JOBS = Statement("""
-    with task as materialized (
-      select tasks.id
-      from {schema}._private_tasks as tasks
-      where tasks.identifier = $1::text
-      for key share
-    ),
-    added as (
-      insert into {schema}._private_jobs as jobs
-        (task_id, payload, run_at, max_attempts, priority, flags)
-      select
-        task.id,
-        given.payload::json,
-        coalesce($3::timestamptz, now()),
-        coalesce($4::smallint, 25::smallint),
-        coalesce($5::smallint, 0::smallint),
-        (select jsonb_object_agg(flag.name, true) from unnest($6::text[]) as flag(name))
-      from task
-      cross join unnest($2::text[]) with ordinality as given(payload, position)
-      order by given.position
-      returning jobs.id, jobs.flags, jobs.run_at, jobs.created_at, jobs.updated_at
-    )
+ADD_ALIKE_JOBS = Statement(
+    """
+    {added}
     select array(select added.id from added order by added.id) as ids, one.flags::text as flags,
       date_part('epoch', one.run_at) as run_at, date_part('epoch', one.created_at) as created_at,
       date_part('epoch', one.updated_at) as updated_at,
@@ -161,7 +150,8 @@ ADD_ALIKE_JOBS = Statement("""
       from added
       limit 1
     ) as one
-""")
+""".replace("{added}", _ADDED.replace("{given}", _MANY_IN_ORDER))
+)
 # $1 identifier, $2 payloads, $3 time, $4 maximum of attempts, $5 priority, $6 flags. What the schema's own
 # function does with such jobs, for two thirds of its price; that takes an array of rows, and returns rows.
 
