@@ -1,6 +1,6 @@
 """What clients do to jobs: add, remove, complete, fail, reschedule, unlock.
 
-By the schema's own functions, as every other program does it, unless there is next to nothing for them to do.
+By the schema's own functions, as every other program does it, but for most jobs that are added one by one.
 """
 
 from __future__ import annotations
