@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import attrs
 import pytest
 import trio
 
+from tests.scenarios.harness import ActAt
 from trio_graphile import (
     Cleanup,
     Client,
@@ -450,6 +452,23 @@ async def test_many_jobs_that_are_not_wanted_any_more_leave_nothing(
         await client.add_jobs([(Cancelling(scope), n) for n in range(LATE)])
     assert scope.cancelled_caught
     assert await stored(database) == []
+
+
+@pytest.mark.parametrize("name", ["known", "new {}"])
+async def test_a_job_is_added_or_not_wherever_that_is_cancelled_and_says_which(
+    client: Client, database: Database, name: str
+) -> None:
+    """A new task's first job takes a second statement."""
+    await client.add_raw_job("known")
+    for point in count(1):
+        before = len(await stored(database))
+        added = []
+        with trio.move_on_after(60) as scope, ActAt(point, scope.cancel).installed():
+            added.append(await client.add_raw_job(name.format(point)))
+        assert len(await stored(database)) - before == len(added)
+        if not scope.cancel_called:
+            break
+    assert point > 3
 
 
 FAIL_TO_BE_ANALYZED = """
