@@ -468,7 +468,7 @@ async def test_a_job_is_added_or_not_wherever_that_is_cancelled_and_says_which(
         assert len(await stored(database)) - before == len(added)
         if not scope.cancel_called:
             break
-    assert point > 3
+    assert point > 1
 
 
 FAIL_TO_BE_ANALYZED = """
