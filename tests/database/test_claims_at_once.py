@@ -62,14 +62,15 @@ class Place:
     """Where a job stands that a claim finds."""
 
     queue_name: str | None = None
-    is_plain: bool = False
+    plain: Plain | None = None
     crowd_queue_name: str | None = None
     crowd: int = 0
     """How many jobs of a foreign task stand before it."""
 
 
 PLACES = {
-    "plain": Place(is_plain=True),
+    "plain": Place(plain=Plain.NONE_QUEUED),
+    "plain, behind a crowd": Place(plain=Plain.BEHIND_CROWD, crowd=1000),
     "without a queue": Place(),
     "without a queue, behind a crowd": Place(crowd=1000),
     "named queue": Place(queue_name="first"),
@@ -106,11 +107,9 @@ async def claim_while(
     return jobs
 
 
-async def claim_one(connection: Connection, *, is_plain: bool) -> list[Job]:
-    if is_plain:
-        get_jobs = partial(plain_claims.get_plain_jobs, plain=Plain.NONE_QUEUED)
-        return await get_jobs(connection, "me", ["mine"], 1, ["slow"])
-    return await claims.get_jobs(connection, "me", ["mine"], 1, ["slow"])
+async def claim_one(connection: Connection, *, plain: Plain | None) -> list[Job]:
+    get_jobs = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
+    return await get_jobs(connection, "me", ["mine"], 1, ["slow"])
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
@@ -118,7 +117,7 @@ async def test_a_job_that_is_not_to_be_had_any_more_is_left_alone(
     database: Database, place: Place, change: str
 ) -> None:
     """Adding a job anew under its key may make it one of another task or queue."""
-    claim = partial(claim_one, is_plain=place.is_plain)
+    claim = partial(claim_one, plain=place.plain)
     assert await claim_while(database, change, claim) == []
     assert await database.fetch(LOCKED) == []
 
@@ -126,7 +125,7 @@ async def test_a_job_that_is_not_to_be_had_any_more_is_left_alone(
 async def test_a_job_that_was_changed_but_is_still_to_be_had_is_claimed_as_it_is(
     database: Database, place: Place
 ) -> None:
-    [job] = await claim_while(database, "payload = '[1]'", partial(claim_one, is_plain=place.is_plain))
+    [job] = await claim_while(database, "payload = '[1]'", partial(claim_one, plain=place.plain))
     assert (job.payload, job.task_identifier, job.queue_name) == ([1], "mine", place.queue_name)
     assert len(await database.fetch(LOCKED)) == (1 if place.queue_name is None else 2)
 
@@ -141,3 +140,17 @@ async def test_no_two_jobs_of_a_queue_are_claimed_when_one_comes_from_another(da
 
     [job] = await claim_while(database, TO_SECOND_QUEUE, claim)
     assert (job.queue_name, job.priority) == ("second", 2)
+
+
+@pytest.mark.parametrize("plain", [None, Plain.BEHIND_CROWD])
+async def test_two_claims_at_once_behind_a_crowd_take_different_jobs(
+    database: Database, plain: Plain | None
+) -> None:
+    await database.execute(WAITING_TASKS)
+    await database.execute(INSERT, "foreign", None, 0, 1000)
+    await database.execute(INSERT, "mine", None, 1, 9)
+    get_jobs = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
+    async with database.transaction() as connection:
+        first = await get_jobs(connection, "me", ["mine"], 4)
+        second = await get_jobs(database, "other", ["mine"], 4)
+        assert [job.id for job in (*first, *second)] == list(range(1001, 1009))

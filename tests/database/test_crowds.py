@@ -101,6 +101,8 @@ TABLES = {
     "plain": PLAIN,
     "few queues": [*PLAIN, Kind(count=40, queues=4, priority=-2), Kind(count=40, queues=4, priority=2)],
     "no crowd": SOME,
+    "foreign, else plain": [Kind(count=300, task="foreign", priority=-9), *PLAIN],
+    "future, else plain": [Kind(count=300, is_future=True, priority=-9), *PLAIN],
     "foreign": [Kind(count=300, task="foreign", priority=-5), *SOME],
     "foreign among ours": [Kind(count=600, task="foreign"), *SOME],
     "future": [Kind(count=300, is_future=True, priority=-5), *SOME],
@@ -195,7 +197,7 @@ async def test_a_plain_claim_from_a_place_on_leaves_out_what_comes_before_it(con
 
 
 QUEUED = Kind(count=1, queues=1)
-NONE_QUEUED, QUEUES_LOCKED = Plain
+NONE_QUEUED, QUEUES_LOCKED, BEHIND_CROWD = Plain
 
 
 @pytest.mark.parametrize(
@@ -204,8 +206,11 @@ NONE_QUEUED, QUEUES_LOCKED = Plain
         ([], NONE_QUEUED),
         (PLAIN, NONE_QUEUED),
         ([*PLAIN, Kind(count=100, is_future=True, priority=-5)], NONE_QUEUED),
-        ([*PLAIN, Kind(count=111, task="foreign", priority=-5)], None),
-        ([*PLAIN, Kind(count=111, is_future=True, priority=-5)], None),
+        ([*PLAIN, Kind(count=111, task="foreign", priority=-5)], BEHIND_CROWD),
+        ([*PLAIN, Kind(count=111, is_future=True, priority=-5)], BEHIND_CROWD),
+        ([*PLAIN, Kind(count=111, is_future=True, priority=-5), Kind(count=1, priority=3)], None),
+        ([*PLAIN, Kind(count=111, task="foreign", priority=-5), QUEUED], None),
+        ([Kind(count=111, task="foreign", priority=-5)], None),
         ([Kind(count=50, task="foreign")], NONE_QUEUED),
         ([*PLAIN, QUEUED], None),
         ([QUEUED], None),
@@ -275,3 +280,36 @@ async def test_a_plain_claim_takes_the_best_beside_locked_queues_until_one_is_fr
     assert await plain_claims.get_plain_jobs(connection, ME, TASKS, 10, plain=QUEUES_LOCKED) == []
     [best, *_] = await claims.get_jobs(connection, ME, TASKS, 10)
     assert best.queue_name == "q2"
+
+
+CROWDS = {
+    "foreign": [Kind(count=20_000, task="foreign", priority=-5), Kind(count=500)],
+    "future": [Kind(count=20_000, is_future=True, priority=-5), Kind(count=500)],
+    "exhausted": [Kind(count=20_000, attempts=25, priority=-5), Kind(count=500)],
+    "future in queues": [
+        Kind(count=20_000, is_future=True, queues=3, priority=-5),
+        Kind(count=500, queues=100),
+    ],
+    "one queue": [Kind(count=20_000, queues=1, priority=-5), Kind(count=500, queues=100)],
+}
+ROWS_READ = """
+    select seq_tup_read + idx_tup_fetch
+    from pg_stat_xact_user_tables
+    where relname = '_private_jobs'
+"""
+
+
+@pytest.mark.parametrize("before", ["analyze", "select 1"], ids=["analyzed", "not analyzed"])
+@pytest.mark.parametrize("kinds", CROWDS.values(), ids=CROWDS)
+async def test_a_claim_does_not_read_the_crowd(database: Database, kinds: list[Kind], before: str) -> None:
+    session = await database.open_session("claim", cancel_patience=5.0)
+    await fill(session, kinds, Random(1))
+    await session.execute(before)
+    for plain in {None, await plain_claims.how_plain(session, TASKS, 20)}:
+        claim = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
+        await session.execute("begin")  # within a transaction the server counts what was read
+        read = await session.fetch_value(ROWS_READ)
+        assert len(await claim(session, ME, TASKS, 20, ["slow"])) == 20
+        assert await session.fetch_value(ROWS_READ) - read < 1000
+        await session.execute("commit")
+    await session.aclose()

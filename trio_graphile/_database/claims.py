@@ -22,6 +22,33 @@ _TASKS = """tasks as materialized (
         ) as id
       from unnest($2::text[]) with ordinality as wanted(identifier, place)
     )"""
+_RANKS = """ranks as (
+      select tasks.id as task_id, best.priority, best.run_at, best.id
+      from tasks
+      cross join lateral (
+        select jobs.priority, jobs.run_at, jobs.id
+        from {schema}._private_jobs as jobs
+        where jobs.is_available = true
+          and jobs.job_queue_id is null
+          and jobs.task_id = tasks.id
+        order by jobs.priority, jobs.run_at, jobs.id
+        limit 1
+      ) as best
+      where {condition}
+      union all
+      select ranks.task_id, next.priority, next.run_at, next.id
+      from ranks
+      cross join lateral (
+        select jobs.priority, jobs.run_at, jobs.id
+        from {schema}._private_jobs as jobs
+        where jobs.is_available = true
+          and jobs.job_queue_id is null
+          and jobs.task_id = ranks.task_id
+          and jobs.priority > ranks.priority
+        order by jobs.priority, jobs.run_at, jobs.id
+        limit 1
+      ) as next
+    )"""
 _CLAIM_CHOSEN = """update {schema}._private_jobs as jobs
     set attempts = jobs.attempts + 1, locked_by = $1::text, locked_at = now()
     where jobs.id = any(array(select chosen.id from chosen))
@@ -48,7 +75,13 @@ def claim_statement(sql: str) -> Statement:
     return Statement(sql.replace("{tasks}", _TASKS).replace("{claim chosen}", _CLAIM_CHOSEN))
 
 
-GET_JOBS = claim_statement("""
+def ranks_if(condition: str) -> str:
+    """Return what finds, if the condition holds, the tasks and priorities of jobs without a queue."""
+    return _RANKS.replace("{condition}", condition)
+
+
+GET_JOBS = claim_statement(
+    """
     with recursive {tasks},
     unqueued_front as materialized (
       select jobs.task_id, jobs.run_at
@@ -83,33 +116,7 @@ GET_JOBS = claim_statement("""
       limit $3::integer
       for update skip locked
     ),
-    ranks as (
-      select tasks.id as task_id, best.priority
-      from tasks
-      cross join lateral (
-        select jobs.priority
-        from {schema}._private_jobs as jobs
-        where jobs.is_available = true
-          and jobs.job_queue_id is null
-          and jobs.task_id = tasks.id
-        order by jobs.priority, jobs.run_at, jobs.id
-        limit 1
-      ) as best
-      where (select crowd.is_in_the_way from crowd)
-      union all
-      select ranks.task_id, next.priority
-      from ranks
-      cross join lateral (
-        select jobs.priority
-        from {schema}._private_jobs as jobs
-        where jobs.is_available = true
-          and jobs.job_queue_id is null
-          and jobs.task_id = ranks.task_id
-          and jobs.priority > ranks.priority
-        order by jobs.priority, jobs.run_at, jobs.id
-        limit 1
-      ) as next
-    ),
+    {ranks},
     due as (
       select best.id, best.priority, best.run_at
       from ranks
@@ -120,10 +127,11 @@ GET_JOBS = claim_statement("""
           and jobs.job_queue_id is null
           and jobs.task_id = ranks.task_id
           and jobs.priority = ranks.priority
+          and (jobs.run_at, jobs.id) >= (ranks.run_at, ranks.id)
           and jobs.run_at <= now()
           and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
         order by jobs.run_at, jobs.id
-        limit $3::integer
+        limit $3::integer * 2
       ) as best
       order by best.priority, best.run_at
       limit $3::integer * 2
@@ -132,11 +140,13 @@ GET_JOBS = claim_statement("""
       select jobs.id, jobs.priority, jobs.run_at, null::integer as job_queue_id
       from {schema}._private_jobs as jobs
       where jobs.id = any(array(select due.id from due))
-        and jobs.is_available = true
+        and jobs.is_available is not false
         and jobs.job_queue_id is null
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select tasks.id from tasks))
         and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+      order by jobs.priority, jobs.run_at
+      limit $3::integer
       for update skip locked
     ),
     queued_front as materialized (
@@ -233,7 +243,7 @@ GET_JOBS = claim_statement("""
       select jobs.id, jobs.priority, jobs.run_at, jobs.job_queue_id
       from {schema}._private_jobs as jobs
       where jobs.id = any(array(select heads.id from heads))
-        and jobs.is_available = true
+        and jobs.is_available is not false
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select tasks.id from tasks))
         and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
@@ -264,7 +274,9 @@ GET_JOBS = claim_statement("""
       set locked_by = $1::text, locked_at = now()
       where queues.id = any(array(select chosen.job_queue_id from chosen))
     )
-    {claim chosen}""")
+    {claim chosen}
+""".replace("{ranks}", ranks_if("(select crowd.is_in_the_way from crowd)"))
+)
 # $1 worker id, $2 identifiers, $3 limit, $4 forbidden flags or null, $5 priority and $6 time from which on to
 # look, or null.
 #
@@ -272,7 +284,8 @@ GET_JOBS = claim_statement("""
 # stands before them: jobs of foreign tasks, later ones of a better priority, jobs of locked queues. A look at
 # the front says which. Behind a crowd, jobs without a queue are found by task and priority (`ranks`, `due`),
 # and those of named queues by queue (`queues_behind`, `heads_behind`); each by an index of ours, whose last
-# column, `id`, ends the order so that only this index serves it.
+# column, `id`, ends the order so that only this index serves it. Twice as many are `due` as are wanted: the
+# first may be another's, who claims at the same time.
 # Where the front holds the heads of enough queues, those behind it are left for the next claim, and with them
 # all that comes after it (`horizon`): what is taken is always the best there is.
 #
@@ -281,6 +294,8 @@ GET_JOBS = claim_statement("""
 # A job that was found may be another's, in another queue, or flagged, by the time it is locked: its key was
 # added again. So what may be claimed is said once more where jobs are locked, and of `queued` the queue is
 # compared with the one that was locked (`is true` keeps the planner from making a join of it).
+# There `is not false` says of an availability, which is never null, what `= true` does, and keeps the planner
+# off the indexes of what is available: without statistics it would read one, and the crowd, for a few ids.
 # Tasks are named, not numbered: a garbage collector may delete an idle task, and an add bring it back under
 # another id. A job names its own by the place in $2, so that no name is looked up for each job.
 # Rows are looked up by arrays of ids, never joined: a plan made while the table was empty, or before anybody

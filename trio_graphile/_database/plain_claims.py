@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trio_graphile._database.claims import claim_statement, jobs_of, place_of
+from trio_graphile._database.claims import claim_statement, jobs_of, place_of, ranks_if
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.claims import Plain, Position
 from trio_graphile._model.jobs import Job
 
 _FEW_QUEUES = 20
+_FEW_RANKS = 3
 
 _FREE_QUEUE = """exists (
             select
@@ -26,7 +27,11 @@ _FREE_QUEUE = """exists (
             where queues.is_available = true
           )"""
 # Whether a named queue that nobody has locked holds jobs. Asks each queue.
-
+_QUEUED_JOB = """exists (
+            select from {schema}._private_jobs as queued
+            where queued.is_available = true
+              and queued.job_queue_id is not null
+          )"""
 
 GET_PLAIN_JOBS = claim_statement(
     """
@@ -43,22 +48,50 @@ GET_PLAIN_JOBS = claim_statement(
         and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
         and not case
           when $7::boolean then {free queue}
-          else exists (
-            select from {schema}._private_jobs as queued
-            where queued.is_available = true
-              and queued.job_queue_id is not null
-          )
+          else {queued job}
         end
       order by jobs.priority, jobs.run_at
       limit $3::integer
       for update of jobs skip locked
     )
     {claim chosen}
-""".replace("{free queue}", _FREE_QUEUE)
+""".replace("{free queue}", _FREE_QUEUE).replace("{queued job}", _QUEUED_JOB)
 )
 # $1 to $6 as in GET_JOBS, $7 whether to look into each named queue. What takes the same jobs for less, where
 # none of named queues are to be had, and no crowd stands in front: that it does not look for, and would step
 # over all of it.
+
+GET_JOBS_BEHIND = claim_statement(
+    """
+    with recursive {tasks},
+    {ranks},
+    chosen as materialized (
+      select best.id
+      from ranks
+      cross join lateral (
+        select jobs.id, jobs.priority, jobs.run_at
+        from {schema}._private_jobs as jobs
+        where jobs.is_available = true
+          and jobs.job_queue_id is null
+          and jobs.task_id = ranks.task_id
+          and jobs.priority = ranks.priority
+          and (jobs.priority, jobs.run_at)
+            >= (coalesce($5::smallint, -32768), coalesce($6::timestamptz, '-infinity'))
+          and (jobs.run_at, jobs.id) >= (ranks.run_at, ranks.id)
+          and jobs.run_at <= now()
+          and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+        order by jobs.run_at, jobs.id
+        limit $3::integer
+        for update of jobs skip locked
+      ) as best
+      order by best.priority, best.run_at
+      limit $3::integer
+    )
+    {claim chosen}
+""".replace("{ranks}", ranks_if(f"not {_QUEUED_JOB}"))
+)
+# $1 to $6 as in GET_JOBS. What takes the same jobs for less behind a crowd, where none of named queues are to
+# be had. It locks so many jobs of each rank, so it is for few: the others are nobody's until it ends.
 
 
 async def get_plain_jobs(
@@ -75,17 +108,23 @@ async def get_plain_jobs(
 
     Those before `floor` are left out.
     """
-    flags, place = list(forbidden_flags) or None, place_of(floor)
-    into_queues = plain is Plain.QUEUES_LOCKED
-    rows = await executor.fetch(
-        GET_PLAIN_JOBS, worker_id, list(identifiers), limit, flags, *place, into_queues
-    )
+    arguments = worker_id, list(identifiers), limit, list(forbidden_flags) or None, *place_of(floor)
+    if plain is Plain.BEHIND_CROWD:
+        rows = await executor.fetch(GET_JOBS_BEHIND, *arguments)
+    else:
+        rows = await executor.fetch(GET_PLAIN_JOBS, *arguments, plain is Plain.QUEUES_LOCKED)
     return jobs_of(rows, worker_id, identifiers)
 
 
 HOW_PLAIN = Statement(
     """
-    with front as materialized (
+    with recursive tasks as materialized (
+      select tasks.id
+      from {schema}._private_tasks as tasks
+      where tasks.identifier = any($1::text[])
+    ),
+    {ranks},
+    front as materialized (
       select jobs.task_id, jobs.run_at
       from {schema}._private_jobs as jobs
       where jobs.is_available = true
@@ -98,37 +137,36 @@ HOW_PLAIN = Statement(
         when (
           select count(*) > $2::integer + 99
             and count(*) filter (
-              where front.task_id = any(
-                  array(
-                    select tasks.id
-                    from {schema}._private_tasks as tasks
-                    where tasks.identifier = any($1::text[])
-                  )
-                )
+              where front.task_id = any(array(select tasks.id from tasks))
                 and front.run_at <= now()
             ) < $2::integer
           from front
-        ) then null
-        when not exists (
-          select from {schema}._private_jobs as queued
-          where queued.is_available = true
-            and queued.job_queue_id is not null
-        ) then $3::text
+        ) then (
+          select case when count(*) between 1 and $7::integer then $5::text end
+          from (
+            select from ranks
+            limit $7::integer + 1
+          ) as few
+        )
+        when not {queued job} then $3::text
         when (
-          select count(*) <= $5::integer
+          select count(*) <= $6::integer
           from (
             select from {schema}._private_job_queues as queues
-            limit $5::integer + 1
+            limit $6::integer + 1
           ) as few
         ) and not {free queue} then $4::text
       end
 """.replace("{free queue}", _FREE_QUEUE)
-)  # $1 identifiers, $2 limit, $3 and $4 what to answer if no jobs are queued, and if all queues are locked,
-# $5 in how many queues to look for that
+    .replace("{ranks}", ranks_if("not {queued job}"))
+    .replace("{queued job}", _QUEUED_JOB)
+)
+# $1 identifiers, $2 limit, $3 to $5 what to answer if no jobs are queued, if all queues are locked, and
+# if few ranks stand behind a crowd, $6 in how many queues to look for that, $7 how many ranks are few.
 
 
 async def how_plain(executor: Executor, identifiers: Sequence[str], limit: int) -> Plain | None:
-    """Return why claims can be plain, if they can: no crowd may stand before so many of these tasks."""
-    arguments = (list(identifiers), limit, Plain.NONE_QUEUED.value, Plain.QUEUES_LOCKED.value, _FEW_QUEUES)
-    found = await executor.fetch_value(HOW_PLAIN, *arguments)
+    """Return why claims of so many can be plain, if they can."""
+    why = Plain.NONE_QUEUED.value, Plain.QUEUES_LOCKED.value, Plain.BEHIND_CROWD.value
+    found = await executor.fetch_value(HOW_PLAIN, list(identifiers), limit, *why, _FEW_QUEUES, _FEW_RANKS)
     return None if found is None else Plain(found)

@@ -111,17 +111,19 @@ class Floor:
 
 
 class Plain(enum.StrEnum):
-    """Why a claim need not look at named queues: its jobs are the first without a queue."""
+    """Why a claim need not look at named queues, and whether it need look behind a crowd."""
 
     NONE_QUEUED = "none_queued"
     """No job of a named queue waits."""
     QUEUES_LOCKED = "queues_locked"
     """Some do, but their queues are few, and locked."""
+    BEHIND_CROWD = "behind_crowd"
+    """No job of a named queue waits, and a crowd stands before jobs of few tasks and priorities."""
 
 
 @attrs.define
 class Front:
-    """Why claims can be plain, for a while: nothing else is to be had, and no crowd stands in front.
+    """Why claims can be plain, for a while: what stands in front does not change from one to the next.
 
     Who claims often looks once in a while, and saves more than that takes. Times are seconds.
     """
