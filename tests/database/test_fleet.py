@@ -510,6 +510,21 @@ async def test_a_sweep_leaves_the_transaction_of_its_caller_as_it_was(tables: Fl
         assert await connection.fetch_value("show idle_in_transaction_session_timeout") == "0"
 
 
+async def test_a_sweep_has_prepared_all_that_it_runs_before_it_locks_anything(tables: Fleet) -> None:
+    """A sweeper that is suspended between a statement's two halves would keep its locks for good."""
+    await tables.beat("silent", "1 hour")
+    job = await tables.hold("silent", queue_name="'q'")
+    names = "select array_agg(name order by name) from pg_prepared_statements"
+    for run in (sweeps.jobs_of_dead, sweeps.sweep):
+        session = await tables.database.open_session("recovery", cancel_patience=5.0)
+        async with sweeps.sweep_transaction(session):
+            prepared = await session.fetch_value(names)
+        assert await run(session, RULES)
+        assert await session.fetch_value(names) == prepared
+        await session.aclose()
+    assert await tables.locked_by(job.id) is None
+
+
 async def test_sweepers_of_rust_and_ours_keep_each_other_out(tables: Fleet) -> None:
     rust = "select pg_try_advisory_xact_lock(1196905043, 1398228304)"  # GWRS, SWEP
     await tables.beat("silent", "1 hour")

@@ -80,6 +80,10 @@ class Member:
         return len(self.runs) > 10 and self.runs[-1].ending is None
 
 
+async def _kill(process: trio.Process) -> None:  # noqa: ASYNC124  # as run_process wants it
+    process.kill()
+
+
 @attrs.define(eq=False)
 class Fleet:
     """Starts workers, hears what they say, and judges at the end."""
@@ -97,6 +101,7 @@ class Fleet:
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             check=False,
+            deliver_cancel=_kill,  # one that is frozen would not hear anything else
         )
         member = Member(await nursery.start(start))
         self.members.append(member)
@@ -106,13 +111,19 @@ class Fleet:
 
     def kill(self, member: Member) -> None:
         """End a worker as no program can forestall."""
-        member.lost_at = time.monotonic()
-        member.process.kill()
+        self._lose(member, signal.SIGKILL, os.WEXITED)
 
     def freeze(self, member: Member) -> None:
         """Suspend a worker, as a machine can be suspended."""
+        self._lose(member, signal.SIGSTOP, os.WSTOPPED)
+
+    def _lose(self, member: Member, number: signal.Signals, until: int) -> None:
+        """Send the signal, and see that it was heard: until then a job may still begin."""
+        member.process.send_signal(number)
+        os.waitid(
+            os.P_PID, member.process.pid, until | os.WNOWAIT
+        )  # its end is left for whoever waits for it
         member.lost_at = time.monotonic()
-        member.process.send_signal(signal.SIGSTOP)
 
     def thaw(self, member: Member) -> None:
         """Let a frozen worker go on, as if nothing had happened."""

@@ -9,7 +9,7 @@ closed) and `ConnectionLost`, and only then is its fate unknown.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg has no py.typed
@@ -129,6 +129,18 @@ class Connection:
         """Run one statement (several, if there are no arguments); return its tag. Raises as `fetch`."""
         text = self._text(sql)
         return await self._statement(lambda: self._raw.execute(text, *arguments))
+
+    async def prepare(self, statements: Iterable[Statement]) -> None:
+        """Have the server parse statements that are to run soon, if it may keep what it prepared.
+
+        It waits without a limit, and holds what the transaction has locked, for whoever vanishes between
+        the two halves of a statement: neither is the session idle, nor is the statement's time running. One
+        that was prepared has no halves.
+        """
+        if self._settings.prepared_statements:
+            for text in map(self._text, statements):
+                # There is no public way to fill asyncpg's cache; the version is pinned.
+                await self._call(lambda text=text: self._raw._get_statement(text, None))  # type: ignore[misc]  # noqa: SLF001
 
     @contextlib.asynccontextmanager
     async def transaction(self, isolation: Isolation | None = None) -> AsyncIterator[Connection]:

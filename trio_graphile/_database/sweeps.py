@@ -5,9 +5,9 @@ Locks are compared with the database's clock alone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
-from functools import partial
 
 import attrs
 
@@ -18,9 +18,7 @@ from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import ResetReport, SilentWorker, SweepReport, dead_workers
 
-# Whoever is cut off in the middle of a sweep keeps all others from sweeping until the server ends it.
-sweep_transaction = partial(brief_transaction, isolation="read_committed", longest_silence=5.0)
-
+_LONGEST_SILENCE = 5.0  # seconds
 
 TRY_LOCK_SWEEP = Statement("""
     select pg_try_advisory_xact_lock(
@@ -149,6 +147,18 @@ FORGET_DEAD = Statement("""
 """)  # $1 worker ids. One whose locks could not all be taken is found by the next sweep.
 
 
+@asynccontextmanager
+async def sweep_transaction(database: Transactor) -> AsyncIterator[Connection]:
+    """Run the body in a transaction of a sweep.
+
+    Whoever is cut off or suspended in the middle of it keeps all others from sweeping, until the server ends
+    it after five seconds.
+    """
+    async with brief_transaction(database, "read_committed", longest_silence=_LONGEST_SILENCE) as connection:
+        await connection.prepare(_STATEMENTS)  # before anything is locked
+        yield connection
+
+
 @attrs.frozen(kw_only=True)
 class RecoveryDecision:
     """What is to become of one job of a dead worker."""
@@ -225,6 +235,18 @@ async def jobs_of_dead(database: Transactor, options: SweepOptions) -> list[Job]
     async with sweep_transaction(database) as connection:
         dead = dead_workers(await _silent_workers(connection, options), options)
         return [job_from_row(row) for row in await connection.fetch(JOBS_OF_DEAD, dead)] if dead else []
+
+
+_STATEMENTS = (
+    TRY_LOCK_SWEEP,
+    LOCK_SILENT_WORKERS,
+    FIND_ORPHANS,
+    JOBS_OF_DEAD,
+    LOCK_JOBS_OF_DEAD,
+    RECOVER_JOBS,
+    FREE_QUEUES_OF_DEAD,
+    FORGET_DEAD,
+)
 
 
 async def _silent_workers(connection: Connection, options: SweepOptions) -> list[SilentWorker]:
