@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from random import Random
@@ -302,14 +303,13 @@ ROWS_READ = """
 @pytest.mark.parametrize("before", ["analyze", "select 1"], ids=["analyzed", "not analyzed"])
 @pytest.mark.parametrize("kinds", CROWDS.values(), ids=CROWDS)
 async def test_a_claim_does_not_read_the_crowd(database: Database, kinds: list[Kind], before: str) -> None:
-    session = await database.open_session("claim", cancel_patience=5.0)
-    await fill(session, kinds, Random(1))
-    await session.execute(before)
-    for plain in {None, await plain_claims.how_plain(session, TASKS, 20)}:
-        claim = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
-        await session.execute("begin")  # within a transaction the server counts what was read
-        read = await session.fetch_value(ROWS_READ)
-        assert len(await claim(session, ME, TASKS, 20, ["slow"])) == 20
-        assert await session.fetch_value(ROWS_READ) - read < 1000
-        await session.execute("commit")
-    await session.aclose()
+    async with aclosing(await database.open_session("claim", cancel_patience=5.0)) as session:
+        await fill(session, kinds, Random(1))
+        await session.execute(before)
+        for plain in dict.fromkeys([None, await plain_claims.how_plain(session, TASKS, 20)]):
+            claim = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
+            await session.execute("begin")  # within a transaction the server counts what was read
+            read = await session.fetch_value(ROWS_READ)
+            assert len(await claim(session, ME, TASKS, 20, ["slow"])) == 20
+            assert await session.fetch_value(ROWS_READ) - read < 1000
+            await session.execute("commit")

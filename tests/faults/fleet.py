@@ -122,7 +122,7 @@ class Fleet:
         member.process.send_signal(number)
         os.waitid(
             os.P_PID, member.process.pid, until | os.WNOWAIT
-        )  # its end is left for whoever waits for it
+        )  # whoever waits for its end still hears it
         member.lost_at = time.monotonic()
 
     def thaw(self, member: Member) -> None:
