@@ -165,11 +165,15 @@ GET_JOBS = claim_statement(
     front_heads as materialized (
       select head.id, head.job_queue_id
       from (
-        select distinct on (front.job_queue_id)
-          front.id, front.job_queue_id, front.priority, front.run_at
-        from queued_front as front
-        where front.is_wanted
-        order by front.job_queue_id, front.priority, front.run_at, front.id
+        select first.id, first.job_queue_id, first.priority, first.run_at
+        from (
+          select distinct on (front.job_queue_id)
+            front.id, front.job_queue_id, front.priority, front.run_at
+          from queued_front as front
+          where front.is_wanted
+          order by front.job_queue_id, front.priority, front.run_at, front.id
+        ) as first
+        order by first.priority, first.run_at
       ) as head
       join {schema}._private_job_queues as queues on queues.id = head.job_queue_id
       where queues.is_available = true
@@ -288,6 +292,8 @@ GET_JOBS = claim_statement(
 # first may be another's, who claims at the same time.
 # Where the front holds the heads of enough queues, those behind it are left for the next claim, and with them
 # all that comes after it (`horizon`): what is taken is always the best there is.
+#
+# Heads are in order before their queues are looked up, and looked up only until there are enough.
 #
 # The queue's row is locked before its job's: whoever holds it decides alone which job of the queue is next,
 # so a queue hands out one job at a time and in order. `no key update` lets adds to it go on meanwhile.
