@@ -168,8 +168,10 @@ class Holdings:
             )
             if jobs:
                 return jobs
-            source.front.forget()
-        return await self._get_jobs(source, limit, flags, position)
+        jobs = await self._get_jobs(source, limit, flags, position)
+        if jobs and plain is not None:
+            source.front.forget()  # what a plain claim takes is not all there is
+        return jobs
 
     async def _get_jobs(
         self, source: _Source, limit: int, flags: Sequence[str], floor: Position | None
