@@ -525,6 +525,22 @@ async def test_a_sweep_has_prepared_all_that_it_runs_before_it_locks_anything(ta
     assert await tables.locked_by(job.id) is None
 
 
+async def test_a_sweep_without_prepared_statements_ends_in_time_whoever_was_suspended(
+    database_url: str,
+) -> None:
+    """Each of its statements has two halves, and between them the server waits without a limit."""
+    options = DatabaseOptions(prepared_statements=False, statement_timeout=0.25)
+    async with open_database(database_url, options) as database:
+        if await database.fetch_value("select current_setting('server_version_num')::integer") < 170_000:
+            pytest.skip("this server cannot limit a transaction")
+        async with sweeps.sweep_transaction(database) as connection:
+            limit = "select setting::integer from pg_settings where name = 'transaction_timeout'"
+            assert 8 * 5_000 < await connection.fetch_value(limit) <= 8 * 7_500
+        assert await sweeps.sweep(database, RULES) == SweepReport()
+        async with database.transaction() as callers, sweeps.sweep_transaction(callers):
+            assert await callers.fetch_value(limit) == 0
+
+
 async def test_sweepers_of_rust_and_ours_keep_each_other_out(tables: Fleet) -> None:
     rust = "select pg_try_advisory_xact_lock(1196905043, 1398228304)"  # GWRS, SWEP
     await tables.beat("silent", "1 hour")

@@ -9,7 +9,7 @@ closed) and `ConnectionLost`, and only then is its fate unknown.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg has no py.typed
@@ -130,17 +130,28 @@ class Connection:
         text = self._text(sql)
         return await self._statement(lambda: self._raw.execute(text, *arguments))
 
-    async def prepare(self, statements: Iterable[Statement]) -> None:
-        """Have the server parse statements that are to run soon, if it may keep what it prepared.
+    async def prepare(self, statements: Iterable[Statement]) -> bool:
+        """Have the server parse statements that are to run soon; False if it may not keep what it prepared.
 
         It waits without a limit, and holds what the transaction has locked, for whoever vanishes between
         the two halves of a statement: neither is the session idle, nor is the statement's time running. One
         that was prepared has no halves.
         """
-        if self._settings.prepared_statements:
-            for text in map(self._text, statements):
-                # There is no public way to fill asyncpg's cache; the version is pinned.
-                await self._call(lambda text=text: self._raw._get_statement(text, None))  # type: ignore[misc]  # noqa: SLF001
+        if not self._settings.prepared_statements:
+            return False
+        for text in map(self._text, statements):
+            # There is no public way to fill asyncpg's cache; the version is pinned.
+            await self._call(lambda text=text: self._raw._get_statement(text, None))  # type: ignore[misc]  # noqa: SLF001
+        return True
+
+    async def limit_transaction(self, statements: int, silence: float) -> None:
+        """Have the server end the transaction when so many statements, and pauses between, must be over.
+
+        Servers before PostgreSQL 17 cannot.
+        """
+        if self.server_version >= _FIRST_WITH_TRANSACTION_TIMEOUT:
+            longest = statements * (self._settings.statement_timeout + silence)
+            await self.execute(LIMIT_TRANSACTION, f"{longest}s")
 
     @contextlib.asynccontextmanager
     async def transaction(self, isolation: Isolation | None = None) -> AsyncIterator[Connection]:
@@ -279,18 +290,31 @@ LIMIT_SILENCE = Statement("""
 """)  # $1 a duration
 
 
+LIMIT_TRANSACTION = Statement("""
+    select set_config('transaction_timeout', $1::text, true)
+""")  # $1 a duration
+_FIRST_WITH_TRANSACTION_TIMEOUT = 170_000
+
+
 @contextlib.asynccontextmanager
 async def brief_transaction(
-    database: Transactor, isolation: Isolation | None = None, *, longest_silence: float = _LONGEST_SILENCE
+    database: Transactor,
+    isolation: Isolation | None = None,
+    *,
+    longest_silence: float = _LONGEST_SILENCE,
+    statements: Sequence[Statement] = (),
 ) -> AsyncIterator[Connection]:
     """Run the body in a transaction that the server ends if it hears nothing for so many seconds.
 
+    If the body says which statements it runs at most, not even one that is half sent holds it up for long.
     The transaction that the caller has opened is the caller's to end.
     """
     is_ours = not (isinstance(database, Connection) and database.is_in_transaction)
     async with database.transaction(isolation) as connection:
         if is_ours:
             await connection.execute(LIMIT_SILENCE, f"{longest_silence}s")
+        if statements and not await connection.prepare(statements) and is_ours:
+            await connection.limit_transaction(len(statements), longest_silence)
         yield connection
 
 

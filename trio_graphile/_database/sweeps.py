@@ -152,10 +152,11 @@ async def sweep_transaction(database: Transactor) -> AsyncIterator[Connection]:
     """Run the body in a transaction of a sweep.
 
     Whoever is cut off or suspended in the middle of it keeps all others from sweeping, until the server ends
-    it after five seconds.
+    it after five seconds; if statements are not prepared, after some minutes at worst.
     """
-    async with brief_transaction(database, "read_committed", longest_silence=_LONGEST_SILENCE) as connection:
-        await connection.prepare(_STATEMENTS)  # before anything is locked
+    async with brief_transaction(
+        database, "read_committed", longest_silence=_LONGEST_SILENCE, statements=_STATEMENTS
+    ) as connection:
         yield connection
 
 
