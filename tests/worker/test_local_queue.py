@@ -19,6 +19,7 @@ from trio_graphile import (
     OptionInvalid,
     RefetchDelayOptions,
     ShutdownOptions,
+    StatementFailed,
     Worker,
     WorkerOptions,
 )
@@ -197,6 +198,52 @@ async def test_what_a_claim_brings_across_a_lapse_of_the_lease_is_not_run(nurser
     assert reconciled == [[]]  # the database says what of it is ours
     assert given_back == []
     assert list(known) == [3]
+    assert queue.doubts > 0
+
+
+async def test_only_what_a_claim_brought_and_is_known_leaves_no_doubt() -> None:
+    answers = [[make_job(1)]]
+    doubts: list[int] = []
+
+    async def claim(_limit: int) -> list[Job]:
+        await trio.lowlevel.checkpoint()
+        doubts.append(queue.doubts)
+        if not answers:
+            raise StatementFailed("no such table", sqlstate="42P01")
+        return answers.pop()
+
+    async def reconcile() -> None: ...
+
+    known: dict[int, Job] = {}
+    queue = queue_of(claim, reconcile, lambda _: None, known)
+    with pytest.RaisesGroup(StatementFailed):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(queue.run)
+            assert await queue.take() is known[1]
+            assert queue.doubts == 0
+            queue.announce(1)
+            await queue.take()
+    assert doubts == [1, 1]
+    assert queue.doubts > 0
+
+
+async def test_a_job_that_was_taken_before_it_ran_leaves_a_doubt(nursery: trio.Nursery) -> None:
+    """Its queue may still be locked by us."""
+    jobs = [make_job(1), make_job(2)]
+
+    async def claim(_limit: int) -> list[Job]:
+        await trio.lowlevel.checkpoint()
+        return jobs
+
+    async def reconcile() -> None: ...
+
+    queue = queue_of(claim, reconcile, lambda _: None, {})
+    await nursery.start(queue.run)
+    assert await queue.take() is jobs[0]
+    queue.renewed([])
+    assert queue.doubts == 0
+    queue.renewed([jobs[1]])
+    assert queue.doubts > 0
 
 
 async def test_a_lapse_of_the_lease_gives_back_what_is_held(nursery: trio.Nursery) -> None:

@@ -116,17 +116,19 @@ class Database:
         """Close the sessions of the pool. `open_database` does it."""
         await self._pool.aclose()
 
-    async def open_session(self, purpose: str, *, cancel_patience: float) -> Connection:
+    async def open_session(
+        self, purpose: str, *, cancel_patience: float, interruptible: bool = False
+    ) -> Connection:
         """Open a session outside the pool, for one owner that closes it.
 
-        Its statements are not interrupted by a cancellation, but end within `cancel_patience` seconds.
-        Raises `DatabaseUnavailable`.
+        When cancelled, its statements go on unless they are interruptible; either way they end within
+        `cancel_patience` seconds. Raises `DatabaseUnavailable`.
         """
         shared = self._session_settings(f"trio_graphile {purpose}")
         own = attrs.evolve(
             shared,
             settings={**shared.settings, **_STEADY_PLANS},
-            interruptible=False,
+            interruptible=interruptible,
             cancel_patience=cancel_patience,
             json_values=False,
         )

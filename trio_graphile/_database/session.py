@@ -51,10 +51,17 @@ class Session:
     _cancel_patience: float
     _connection: Connection | None = None
     _identity: tuple[int, datetime] | None = None
+    _reopened: bool = False
+
+    @property
+    def was_lost(self) -> bool:
+        """Whether it was lost once, perhaps with a server that has not kept what it said is committed."""
+        return self._reopened or (self._connection is not None and self._connection.is_closed)
 
     async def open(self) -> Connection:
         """Return the session that is open, or a new one. Raises `DatabaseUnavailable`, `ConnectionLost`."""
         if self._connection is None or self._connection.is_closed:
+            self._reopened = self._connection is not None
             connection = await self._database.open_session(
                 self._purpose, cancel_patience=self._cancel_patience
             )

@@ -244,6 +244,13 @@ class Holdings:
         async with self._own_session("recovery") as connection:
             return await sweeps.reset_stale_locks(connection)
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the server may not have kept what it said is committed: it was lost, maybe unnoticed."""
+        if not (self.registered and self.database.options.prepared_statements):
+            return True  # there is no `leave` to notice it, or a pooler in between
+        return self.claiming.was_lost or self.recording.was_lost
+
     async def release_rest(self) -> None:
         """Make sure that nothing is locked by us any more."""
         await self.reconcile(self.recording)
@@ -265,7 +272,11 @@ class Holdings:
 
     @contextlib.asynccontextmanager
     async def _own_session(self, purpose: str) -> AsyncIterator[Connection]:
-        connection = await self.database.open_session(purpose, cancel_patience=self.patience)
+        connection = await self.database.open_session(
+            purpose,
+            cancel_patience=self.patience,
+            interruptible=True,  # it reads whole tables, and whoever stops need not wait for it
+        )
         try:
             yield connection
         finally:

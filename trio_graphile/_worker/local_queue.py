@@ -99,6 +99,8 @@ class LocalQueue:
     _suspended: bool = False
     _lapses: int = 0
     """How often the lease had ended before it was renewed."""
+    doubts: int = 0
+    """How many claims have no answer, yet or ever, and how often jobs were taken from us: 0 is certainty."""
     claiming_since: float | None = None
     """When the claim that is under way began, its repetitions included; None if none is."""
     claimed_at: float | None = None
@@ -165,6 +167,7 @@ class LocalQueue:
     def _drop(self, lost: Collection[Job]) -> None:
         for job in lost:
             if self.withdraw(job):
+                self.doubts += 1
                 self._known.pop(job.id, None)
                 logger.warning("job %d (%s) was taken from us before it ran", job.id, job.task_identifier)
 
@@ -185,6 +188,7 @@ class LocalQueue:
     def lapsed(self) -> None:
         """Give back what is held, and what a claim that is under way brings: others may have had it."""
         self._lapses += 1
+        self.doubts += 1
         self._release_held(Occasion.TIME_TO_LIVE_OVER)
         if self._idle_slots:
             self._happened(Occasion.SLOT_ASKED)
@@ -262,23 +266,22 @@ class LocalQueue:
         return 0
 
     async def _fill(self, limit: int) -> int:
+        await trio.lowlevel.checkpoint_if_cancelled()  # what is not sent leaves no doubt
         began = self.claiming_since = trio.current_time()
         if self._teller is not None:
             self._tell_end_of_delay(self._teller, began)
         self._announced = 0
+        self.doubts += 1
         try:
             jobs = await self._claim_patiently(limit)
         finally:
             self.claiming_since = None
         now = self.claimed_at = trio.current_time()
-        if self._teller is not None:
-            self._teller.tell(
-                JobsClaimed(
-                    worker_id=self._teller.worker_id, count=len(jobs), limit=limit, duration=now - began
-                )
-            )
+        if (to := self._teller) is not None:
+            to.tell(JobsClaimed(worker_id=to.worker_id, count=len(jobs), limit=limit, duration=now - began))
         for job in jobs:
             self._known[job.id] = job
+        self.doubts -= 1
         if jobs:
             self._held.extend(jobs)
             self._expires_at = now + self._options.ttl

@@ -16,6 +16,7 @@ from trio_graphile._database import queue
 from trio_graphile._database.cancellations import CANCEL_CHANNEL
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
+from trio_graphile._database.session import persist
 from trio_graphile._model.cancellation import CancelRequest, requested_outcome
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import LocalQueueOptions, WorkerOptions
@@ -142,6 +143,34 @@ class Services:
             loop_lag=lease.loop_lag,
             events_waiting=self.observation.waiting,
             events_dropped=self.observation.dropped,
+        )
+
+    async def leave(self) -> None:
+        """Make sure that nothing is locked by us, and tell the others that we are gone: the last words."""
+        was_in_doubt = self._in_doubt
+        if was_in_doubt:
+            await self._release_rest()
+        await self.lease.end()  # else its last heartbeat might come after our farewell
+        await persist(self.holdings.leave, what="leaving")
+        if self._in_doubt and not was_in_doubt:  # the server is gone, and the one that answered may know less
+            await self._release_rest()
+
+    async def _release_rest(self) -> None:
+        await persist(self.holdings.release_rest, what="giving back the rest")
+
+    @property
+    def _in_doubt(self) -> bool:
+        """Whether something may be locked by us of which nothing is known here.
+
+        Only the database can say, and it reads the whole table for that, however large. If all has gone by
+        the book, each claim answered and each outcome recorded, there is nothing to find.
+        """
+        holdings = self.holdings
+        return (
+            self.local_queue.doubts > 0
+            or holdings.in_doubt
+            or self.outcomes.counts.lost > 0
+            or len(holdings.known) > 0
         )
 
     def _cancel_job(self, job: Job, request: CancelRequest) -> None:

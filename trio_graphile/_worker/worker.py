@@ -15,7 +15,6 @@ import trio
 from trio_graphile._client import Client
 from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import Database
-from trio_graphile._database.session import persist
 from trio_graphile._exceptions import (
     DatabaseError,
     ShutdownIncomplete,
@@ -365,9 +364,7 @@ class _Run:
         with trio.move_on_after(limit, shield=True):
             try:
                 await services.outcomes.flush()
-                await persist(services.holdings.release_rest, what="giving back the rest")
-                await services.lease.end()  # else its last heartbeat might come after our farewell
-                await persist(services.holdings.leave, what="leaving")
+                await services.leave()
             except DatabaseError as error:
                 reason = error
             else:

@@ -1,0 +1,180 @@
+"""The last words of a worker: nothing is locked by it, and no table is read where that is known anyway."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from tests.worker.conftest import Handlers, Table
+from tests.worker.runs import NEVER, PATIENCE, make_worker, running
+from trio_graphile import (
+    Client,
+    Database,
+    DatabaseOptions,
+    JobSpec,
+    RecoveryOptions,
+    ShutdownOptions,
+    Worker,
+    open_database,
+)
+
+IS_WAITING = """
+    select exists (
+      select from pg_stat_activity
+      where datname = current_database()
+        and application_name = 'trio_graphile ' || $1::text
+        and wait_event_type = 'Lock'
+    )
+"""
+
+
+async def lock_unasked(database: Database, worker_id: str) -> None:
+    """Have a job locked by a worker that knows nothing of it: a server came back without a record, say."""
+    await database.execute(
+        """
+        with task as (
+          insert into graphile_worker._private_tasks (identifier)
+          values ('of nobody here')
+          returning id
+        )
+        insert into graphile_worker._private_jobs (task_id, locked_by, locked_at, attempts)
+        select task.id, $1::text, now(), 1
+        from task
+        """,
+        worker_id,
+    )
+
+
+async def end_session(database: Database, purpose: str) -> None:
+    ended = await database.fetch_value(
+        """
+        select count(pg_terminate_backend(pid, $2::bigint))
+        from pg_stat_activity
+        where datname = current_database()
+          and application_name = 'trio_graphile ' || $1::text
+        """,
+        purpose,
+        PATIENCE * 1000,
+    )
+    assert ended == 1
+
+
+async def check_given_back(table: Table) -> None:
+    [job] = await table.jobs()
+    assert (job["locked_by"], job["locked_at"], job["attempts"]) == (None, None, 0)
+
+
+async def rest(worker: Worker) -> None:
+    """Wait until what ran is recorded, no claim is under way, and none is about to begin."""
+
+    def is_at_rest() -> bool:
+        statistics = worker.statistics()
+        return (statistics.busy, statistics.unrecorded, statistics.claim_pending) == (0, 0, 0.0)
+
+    with trio.fail_after(PATIENCE):
+        while not is_at_rest():
+            await trio.testing.wait_all_tasks_blocked()
+
+
+async def run_one(worker: Worker, client: Client, handlers: Handlers) -> None:
+    await client.add_raw_job("quick")
+    await handlers.wait_ended(1)
+    await rest(worker)
+
+
+async def test_a_stop_by_the_book_needs_neither_jobs_nor_queues(
+    database: Database, client: Client, handlers: Handlers
+) -> None:
+    """However large the tables are: what is not read takes no time."""
+    async with running(make_worker(database, handlers.tasks)) as run:
+        await run_one(run.worker, client, handlers)
+        async with database.transaction() as connection:
+            await connection.execute(
+                "lock table graphile_worker._private_jobs, graphile_worker._private_job_queues"
+            )
+            report = await run.stop()
+    assert report.completed == 1
+
+
+async def test_a_stop_does_not_wait_for_a_look_for_dead_workers(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    """It may have to read a large table; another worker will look."""
+    often, patiently = RecoveryOptions(sweep_interval=0.01), ShutdownOptions(flush_timeout=NEVER)
+    worker = make_worker(database, handlers.tasks, recovery=often, shutdown=patiently)
+    async with running(worker) as run:
+        await run_one(worker, client, handlers)
+        async with database.transaction() as connection:
+            await connection.execute("lock table graphile_worker._private_job_queues")
+            await table.wait_until(IS_WAITING, "recovery")
+            await run.stop()
+
+
+@pytest.mark.parametrize("purpose", ["claim", "outcomes"])
+async def test_a_worker_whose_session_was_lost_looks_for_what_it_does_not_know_of(
+    database: Database, client: Client, handlers: Handlers, table: Table, purpose: str
+) -> None:
+    """Also if it has not noticed: the server may be another by now."""
+    async with running(make_worker(database, handlers.tasks)) as run:
+        await run_one(run.worker, client, handlers)
+        await lock_unasked(database, run.worker.worker_id)
+        await end_session(database, purpose)
+        await run.stop()
+    await check_given_back(table)
+
+
+async def test_a_worker_whose_session_came_back_looks_for_what_it_does_not_know_of(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    async with running(make_worker(database, handlers.tasks)) as run:
+        await end_session(database, "outcomes")
+        await run_one(run.worker, client, handlers)
+        await lock_unasked(database, run.worker.worker_id)
+        await run.stop()
+    await check_given_back(table)
+
+
+async def test_a_worker_that_loses_its_server_while_it_leaves_looks_again(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    async with running(make_worker(database, handlers.tasks)) as run:
+        await run_one(run.worker, client, handlers)
+        await lock_unasked(database, run.worker.worker_id)
+        async with database.transaction() as connection:
+            await connection.execute("lock table graphile_worker._private_workers")
+            run.worker.stop()
+            await table.wait_until(IS_WAITING, "outcomes")
+            await end_session(database, "outcomes")
+        await run.wait()
+    await check_given_back(table)
+
+
+@pytest.mark.parametrize("has_prepared_statements", [True, False])
+async def test_a_worker_that_might_not_notice_another_server_always_looks(
+    database_url: str, client: Client, handlers: Handlers, table: Table, *, has_prepared_statements: bool
+) -> None:
+    """It is behind a pooler, or does not say farewell since it is not registered."""
+    options = DatabaseOptions(prepared_statements=has_prepared_statements)
+    async with open_database(database_url, options) as database:
+        recovery = None if has_prepared_statements else RecoveryOptions()
+        async with running(make_worker(database, handlers.tasks, recovery=recovery)) as run:
+            await run_one(run.worker, client, handlers)
+            await lock_unasked(database, run.worker.worker_id)
+            await run.stop()
+    await check_given_back(table)
+
+
+async def test_the_queue_of_a_job_that_somebody_deleted_is_free_in_the_end(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    async with running(make_worker(database, handlers.tasks)) as run:
+        await client.add_raw_job("held", None, JobSpec(queue_name="q"))
+        await handlers.wait_started(1)
+        await database.execute("delete from graphile_worker._private_jobs")
+        handlers.release.set()
+        await handlers.wait_ended(1)
+        await rest(run.worker)
+        report = await run.stop()
+    assert report.lost == 1
+    assert await table.locked_queues() == {}
