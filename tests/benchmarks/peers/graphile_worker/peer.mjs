@@ -127,6 +127,6 @@ async function migrate() {
   await runMigrations({ connectionString, logger });
 }
 
-const benchmarks = { migrate, drain, drain_queues: drain, latency, add, serve };
+const benchmarks = { migrate, drain, latency, add, serve };
 const result = await benchmarks[benchmark]();
 if (result) console.log(JSON.stringify(result));

@@ -88,7 +88,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let options: Options = serde_json::from_str(&arguments[2])?;
     let result = match name.as_str() {
         "migrate" => migrate(options).await?,
-        "drain" | "drain_queues" => drain(options).await?,
+        "drain" => drain(options).await?,
         "latency" => latency(options).await?,
         "add" => add(options).await?,
         "serve" => serve(options).await?,
@@ -123,6 +123,7 @@ async fn worker(options: &Options) -> Result<Worker, Box<dyn Error>> {
 }
 
 async fn migrate(options: Options) -> Outcome {
+    tell(|_| ());
     worker(&options).await?;
     Ok(json!({}))
 }
@@ -179,6 +180,7 @@ async fn latency(options: Options) -> Outcome {
 }
 
 async fn add(options: Options) -> Outcome {
+    tell(|_| ());
     let utils = worker(&options).await?.create_utils();
     let spec = JobSpec::default();
     let jobs: Vec<_> = (0..options.jobs).map(|n| (Nothing { n }, &spec)).collect();
