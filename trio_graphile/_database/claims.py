@@ -54,14 +54,7 @@ _CLAIM_CHOSEN = """update {schema}._private_jobs as jobs
     where jobs.id = any(array(select chosen.id from chosen))
     returning jobs.id,
       array_position(array(select tasks.id from tasks order by tasks.place), jobs.task_id) as task_place,
-      jobs.payload::text as payload_json,
-      case
-        when jobs.job_queue_id is not null then (
-          select queues.queue_name
-          from {schema}._private_job_queues as queues
-          where queues.id = jobs.job_queue_id
-        )
-      end as queue_name,
+      jobs.payload::text as payload_json, {queue name} as queue_name,
       jobs.priority, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.key, jobs.revision,
       jobs.flags::text as flags, date_part('epoch', jobs.run_at) as run_at,
       date_part('epoch', jobs.created_at) as created_at,
@@ -70,9 +63,19 @@ _CLAIM_CHOSEN = """update {schema}._private_jobs as jobs
 """
 
 
-def claim_statement(sql: str) -> Statement:
+_QUEUE_NAME = """case
+        when jobs.job_queue_id is not null then (
+          select queues.queue_name
+          from {schema}._private_job_queues as queues
+          where queues.id = jobs.job_queue_id
+        )
+      end"""
+
+
+def claim_statement(sql: str, queue_name: str = _QUEUE_NAME) -> Statement:
     """Return a statement that claims: `{tasks}` and `{claim chosen}` stand for what all have in common."""
-    return Statement(sql.replace("{tasks}", _TASKS).replace("{claim chosen}", _CLAIM_CHOSEN))
+    claim_chosen = _CLAIM_CHOSEN.replace("{queue name}", queue_name)
+    return Statement(sql.replace("{tasks}", _TASKS).replace("{claim chosen}", claim_chosen))
 
 
 def ranks_if(condition: str) -> str:

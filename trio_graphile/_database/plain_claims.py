@@ -33,8 +33,10 @@ _QUEUED_JOB = """exists (
               and queued.job_queue_id is not null
           )"""
 
-GET_PLAIN_JOBS = claim_statement(
-    """
+_NO_QUEUE = "null::text"
+"""The name of a job's queue where there is none. Whatever table is not named need not be opened."""
+
+_PLAIN_CLAIM = """
     with {tasks},
     chosen as materialized (
       select jobs.id
@@ -46,20 +48,18 @@ GET_PLAIN_JOBS = claim_statement(
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select tasks.id from tasks))
         and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
-        and not case
-          when $7::boolean then {free queue}
-          else {queued job}
-        end
+        and not {queued job}
       order by jobs.priority, jobs.run_at
       limit $3::integer
       for update of jobs skip locked
     )
     {claim chosen}
-""".replace("{free queue}", _FREE_QUEUE).replace("{queued job}", _QUEUED_JOB)
-)
-# $1 to $6 as in GET_JOBS, $7 whether to look into each named queue. What takes the same jobs for less, where
-# none of named queues are to be had, and no crowd stands in front: that it does not look for, and would step
-# over all of it.
+"""
+GET_PLAIN_JOBS = claim_statement(_PLAIN_CLAIM.replace("{queued job}", _QUEUED_JOB), _NO_QUEUE)
+GET_JOBS_BESIDE_LOCKED = claim_statement(_PLAIN_CLAIM.replace("{queued job}", _FREE_QUEUE), _NO_QUEUE)
+# $1 to $6 as in GET_JOBS. What takes the same jobs for less, where none of named queues are to be had (the
+# second looks into each of these), and no crowd stands in front: that is not looked for, and all of it would
+# be stepped over.
 
 GET_JOBS_BEHIND = claim_statement(
     """
@@ -88,10 +88,18 @@ GET_JOBS_BEHIND = claim_statement(
       limit $3::integer
     )
     {claim chosen}
-""".replace("{ranks}", ranks_if(f"not {_QUEUED_JOB}"))
+""".replace("{ranks}", ranks_if(f"not {_QUEUED_JOB}")),
+    _NO_QUEUE,
 )
 # $1 to $6 as in GET_JOBS. What takes the same jobs for less behind a crowd, where none of named queues are to
 # be had. It locks so many jobs of each rank, so it is for few: the others are nobody's until it ends.
+
+
+_BY_REASON = {
+    Plain.NONE_QUEUED: GET_PLAIN_JOBS,
+    Plain.QUEUES_LOCKED: GET_JOBS_BESIDE_LOCKED,
+    Plain.BEHIND_CROWD: GET_JOBS_BEHIND,
+}
 
 
 async def get_plain_jobs(
@@ -108,11 +116,8 @@ async def get_plain_jobs(
 
     Those before `floor` are left out.
     """
-    arguments = worker_id, list(identifiers), limit, list(forbidden_flags) or None, *place_of(floor)
-    if plain is Plain.BEHIND_CROWD:
-        rows = await executor.fetch(GET_JOBS_BEHIND, *arguments)
-    else:
-        rows = await executor.fetch(GET_PLAIN_JOBS, *arguments, plain is Plain.QUEUES_LOCKED)
+    flags, place = list(forbidden_flags) or None, place_of(floor)
+    rows = await executor.fetch(_BY_REASON[plain], worker_id, list(identifiers), limit, flags, *place)
     return jobs_of(rows, worker_id, identifiers)
 
 
