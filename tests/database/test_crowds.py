@@ -296,8 +296,8 @@ CROWDS = {
 ROWS_READ = """
     select seq_tup_read + idx_tup_fetch
     from pg_stat_xact_user_tables
-    where relname = '_private_jobs'
-"""
+    where relname = $1::text
+"""  # $1 the table
 
 
 @pytest.mark.parametrize("before", ["analyze", "select 1"], ids=["analyzed", "not analyzed"])
@@ -309,7 +309,20 @@ async def test_a_claim_does_not_read_the_crowd(database: Database, kinds: list[K
         for plain in dict.fromkeys([None, await plain_claims.how_plain(session, TASKS, 20)]):
             claim = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
             await session.execute("begin")  # within a transaction the server counts what was read
-            read = await session.fetch_value(ROWS_READ)
+            read = await session.fetch_value(ROWS_READ, "_private_jobs")
             assert len(await claim(session, ME, TASKS, 20, ["slow"])) == 20
-            assert await session.fetch_value(ROWS_READ) - read < 1000
+            assert await session.fetch_value(ROWS_READ, "_private_jobs") - read < 1000
             await session.execute("commit")
+
+
+@pytest.mark.parametrize("before", ["analyze", "select 1"], ids=["analyzed", "not analyzed"])
+async def test_a_claim_looks_up_only_the_queues_that_it_takes_from(database: Database, before: str) -> None:
+    """There are ten times as many at the front. Each is locked, marked as locked, and named."""
+    async with aclosing(await database.open_session("claim", cancel_patience=5.0)) as session:
+        await fill(session, [Kind(count=1000, queues=400)], Random(1))
+        await session.execute(before)
+        await session.execute("begin")
+        read = await session.fetch_value(ROWS_READ, "_private_job_queues")
+        assert len(await claims.get_jobs(session, ME, TASKS, 20)) == 20
+        assert await session.fetch_value(ROWS_READ, "_private_job_queues") - read <= 3 * 20
+        await session.execute("commit")

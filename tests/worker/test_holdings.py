@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import trio
 
 from tests.worker.conftest import Handlers
-from trio_graphile import Client, Database, JobSpec, WorkerOptions
+from trio_graphile import Client, Database, Job, JobSpec, WorkerOptions
+from trio_graphile._model.claims import Front, Plain
 from trio_graphile._worker.holdings import Holdings
 
 LONG = 0.05
@@ -34,5 +37,30 @@ async def test_a_job_before_the_place_that_was_remembered_is_claimed_when_there_
     better = await client.add_raw_job("quick", None, JobSpec(priority=-1))
     await claim(5)
     assert sorted(claimed) == [first.id, second.id, better.id]
+    await holdings.release_rest()
+    await holdings.aclose()
+
+
+class Unhurried(Front):
+    """A front that takes no claim for slow, however long it took."""
+
+    def learn(self, jobs: Sequence[Job], took: float, now: float) -> None: ...
+
+
+async def test_claims_go_on_plainly_until_there_is_something_that_a_plain_one_does_not_take(
+    database: Database, client: Client, handlers: Handlers
+) -> None:
+    """That one brought nothing is no reason: there may be nothing to be had."""
+    holdings = Holdings(database, handlers.tasks, WorkerOptions(), "trio_graphile_me", patience=5.0)
+    await holdings.prepare()
+    assert await holdings.claim(5) == []
+    [source] = holdings._sources
+    source.front = front = Unhurried()
+    front.seen(Plain.NONE_QUEUED, trio.current_time() + 3600)
+    assert await holdings.claim(5) == []
+    assert front.plain(trio.current_time()) is Plain.NONE_QUEUED
+    queued = await client.add_raw_job("quick", None, JobSpec(queue_name="q"))
+    assert [job.id for job in await holdings.claim(5)] == [queued.id]
+    assert front.plain(trio.current_time()) is None
     await holdings.release_rest()
     await holdings.aclose()
