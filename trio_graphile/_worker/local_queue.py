@@ -81,6 +81,8 @@ class LocalQueue:
     _idle_slots: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
     _woken: trio.Event = attrs.field(factory=trio.Event)
     """Something happened on which the next step may depend."""
+    _resting: trio.CancelScope = attrs.field(init=False)  # noqa: TID251  # as `move_on_at`, for less
+    """Has a deadline during a rest, and is left when that has passed: one for each rest would cost more."""
     _claim_at: float = -math.inf
     _expires_at: float = math.inf
     _delayed_until: float = -math.inf
@@ -209,26 +211,25 @@ class LocalQueue:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep the slots in work until cancelled."""
         task_status.started()
-        self._happened(Occasion.START)
-        try:
-            while True:
-                await self._act(self._decide())
-        finally:
-            self._release_held(Occasion.RELEASE)
-            self._wake_all_slots()
+        await self._serve(drains=False)
 
     @trio.lowlevel.enable_ki_protection
     async def drain(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """As `run`, but end when nothing is due and every job that ran is recorded."""
         task_status.started()
+        await self._serve(drains=True)
+
+    async def _serve(self, *, drains: bool) -> None:
         self._happened(Occasion.START)
+        is_drained = False
         try:
-            while True:
-                # Asked before the claim: a job recorded since may have freed its queue or added another.
-                nothing_unrecorded = not self._known
-                step = self._decide()
-                if await self._act(step) == 0 and nothing_unrecorded and isinstance(step, Claim):
-                    return
+            while not is_drained:
+                with trio.CancelScope() as self._resting:  # noqa: TID251  # as `move_on_at`, for less; no shield
+                    while not (is_drained or self._resting.cancel_called):
+                        # Before the claim: what is recorded meanwhile may free a queue, or have added a job.
+                        none_unrecorded, step = not self._known, self._decide()
+                        came = await self._act(step)
+                        is_drained = drains and none_unrecorded and came == 0 and isinstance(step, Claim)
         finally:
             self._release_held(Occasion.RELEASE)
             self._wake_all_slots()
@@ -257,8 +258,9 @@ class LocalQueue:
                 self._release_held(Occasion.TIME_TO_LIVE_OVER)
             case Rest(until):
                 self._woken = trio.Event()
-                with trio.CancelScope(deadline=until):  # noqa: TID251  # as `move_on_at`, for less; no shield
-                    await self._woken.wait()
+                self._resting.deadline = until
+                await self._woken.wait()
+                self._resting.deadline = math.inf
                 if self._known:
                     await trio.lowlevel.checkpoint()  # slots that are about to become idle share the claim
             case _:
