@@ -88,6 +88,13 @@ class ConnectionLost(DatabaseError):
     transient = True
 
 
+class DatabaseClosed(DatabaseError):
+    """The block of `open_database` has ended: who wants to go on needs a database that is open longer."""
+
+    def __init__(self) -> None:
+        super().__init__("the database is closed: the block of its open_database has ended")
+
+
 class StatementFailed(DatabaseError):
     """The server refused a statement; nothing of it took effect. `sqlstate` says why."""
 

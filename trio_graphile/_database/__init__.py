@@ -1,1 +1,1 @@
-"""Everything that talks to PostgreSQL; `bridge` is the one way to asyncio, `connection` to asyncpg."""
+"""All that talks to PostgreSQL; `connecting` and `connection` know asyncpg, `bridge` and `loops` asyncio."""

@@ -1,4 +1,4 @@
-"""`Connection`: one PostgreSQL session; the only module that knows asyncpg.
+"""`Connection`: one PostgreSQL session; with `connecting`, the only module that knows asyncpg.
 
 Its contract: **a statement is atomic with respect to Trio's cancellation.** Once sent, its answer is waited
 for and used; the cancellation is delivered at the next checkpoint. The wait is bounded: a statement that
@@ -16,29 +16,19 @@ import asyncpg  # type: ignore[import-untyped]  # asyncpg has no py.typed
 import attrs
 import trio
 
-from trio_graphile._database.bridge import LAST_RESORT, Bridge, bridge_here
-from trio_graphile._database.errors import describe_connect_error, describe_statement_error
-from trio_graphile._database.statement import Statement
+from trio_graphile._database.bridge import Bridge, bridge_here
+from trio_graphile._database.errors import describe_statement_error
+from trio_graphile._database.statement import Statement, may_change_session
 from trio_graphile._exceptions import ConnectionLost, DatabaseError
-from trio_graphile._model.json import decode, encode
 
 T = TypeVar("T")
 Row: TypeAlias = Mapping[str, Any]
 Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
 
-_DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
-_CLOSE_TIMEOUT = 1.0
-
-
-class _PromptConnection(asyncpg.Connection):  # type: ignore[misc]  # untyped
-    """A session that calls its listeners as soon as it hears something, not in the loop's next turn."""
-
-    __slots__ = ()
-
-    def _process_notification(self, pid: int, channel: str, payload: str) -> None:
-        for listener in tuple(self._listeners.get(channel, ())):
-            listener.cb(self, pid, channel, payload)
+CLOSE_TIMEOUT = 1.0
+"""What sessions get to be closed politely, all together, in seconds."""
 
 
 class Transactor(Protocol):
@@ -68,8 +58,6 @@ class SessionSettings:
     prepared_statements: bool = True
     interruptible: bool = True
     """Whether a cancellation asks the server to abandon the statement at hand."""
-    cancel_patience: float = 1.0
-    """How long a statement may still take after a cancellation."""
     json_values: bool = True
     """Whether json columns come and go as Python values (ours go as text)."""
     settings: Mapping[str, str] = attrs.field(factory=dict)
@@ -86,10 +74,9 @@ class Connection:
     _raw: Any
     _bridge: Bridge
     _settings: SessionSettings
-    _closed: trio.Event = attrs.field(factory=trio.Event)
-
-    def __attrs_post_init__(self) -> None:
-        self._raw.add_termination_listener(self._note_closed)
+    cancel_patience: float = 1.0
+    """How long a statement may still take after a cancellation, in seconds."""
+    _may_be_changed: bool = False
 
     @property
     def is_closed(self) -> bool:
@@ -100,6 +87,14 @@ class Connection:
     def is_in_transaction(self) -> bool:
         """Whether a transaction is open on the session."""
         return not self.is_closed and bool(self._raw.is_in_transaction())
+
+    @property
+    def is_as_new(self) -> bool:
+        """Whether somebody else can use the session: not if a statement has left something behind on it.
+
+        What a function does that a statement calls is not seen.
+        """
+        return not (self._may_be_changed or self.is_closed or self._raw.is_in_transaction())
 
     @property
     def server_version(self) -> int:
@@ -164,7 +159,12 @@ class Connection:
             transaction = self._raw.transaction(isolation=isolation)
         except asyncpg.InterfaceError as error:
             raise describe_statement_error(error, session_closed=self.is_closed) from error
-        await self._call(transaction.start)
+        try:
+            await self._call(transaction.start)
+        except DatabaseError:
+            if not self.is_in_transaction:
+                self._raw._top_xact = None  # noqa: SLF001  # asyncpg's memory of a BEGIN that was refused
+            raise
         try:
             yield self
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -186,10 +186,23 @@ class Connection:
 
     async def wait_closed(self) -> None:
         """Wait until the session is over, whoever ends it."""
-        await self._closed.wait()
+        if self.is_closed:
+            return
+        closed = trio.Event()
+
+        def note_closed(_raw: object) -> None:
+            closed.set()
+
+        self._raw.add_termination_listener(note_closed)
+        try:
+            await closed.wait()
+        finally:
+            self._raw.remove_termination_listener(note_closed)
 
     async def reset(self) -> None:
-        """Undo what a borrower may have left: an open transaction, settings, locks, listeners."""
+        """Undo what a borrower may have left: an open transaction, settings, locks, listeners, a role."""
+        if self.is_closed:
+            raise ConnectionLost("the session is closed")
         if self.is_in_transaction:
             await self._settle(lambda: self._raw.execute("rollback"))  # asyncpg's reset makes a fuss of it
         await self._settle(lambda: self._bridge.in_task(self._raw.reset))
@@ -205,13 +218,16 @@ class Connection:
         with contextlib.suppress(DatabaseError):  # either way it is closed afterwards
             await self._bridge.settle(
                 self._translated(lambda: self._bridge.in_task(self._raw.close)),
-                limit=_CLOSE_TIMEOUT,
-                give_up=self._give_up,
+                limit=CLOSE_TIMEOUT,
+                give_up=self.terminate,
                 on_cancel=lambda end: end(),
             )
 
     def _text(self, sql: str | Statement) -> str:
-        return sql if isinstance(sql, str) else sql.for_schema(self._settings.quoted_schema)
+        if isinstance(sql, Statement):  # ours: they change nothing but for a transaction
+            return sql.for_schema(self._settings.quoted_schema)
+        self._may_be_changed = self._may_be_changed or may_change_session(sql)
+        return sql
 
     async def _statement(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if self._settings.prepared_statements or self._raw.is_in_transaction():
@@ -232,21 +248,24 @@ class Connection:
                 # answer of a statement that was faster.
                 cancel = self._raw._cancel  # noqa: SLF001  # there is no public way; the version is pinned
                 requests.append(self._bridge.start(cancel(self._bridge.loop.create_future())))
-            self._bridge.loop.call_later(self._settings.cancel_patience, end)
+            self._bridge.loop.call_later(self.cancel_patience, end)
+
+        def give_up() -> None:
+            self.terminate()
+            for request in requests:
+                request.cancel()
 
         async def finish() -> T:
             try:
                 return await self._translated(call)
             finally:
                 for request in requests:  # else it might hit the session's next statement
-                    await request  # noqa: ASYNC102  # in asyncio, which settle() bounds
+                    if not self.is_closed:
+                        await request  # noqa: ASYNC102  # in asyncio, which settle() bounds
 
         try:
             return await self._bridge.settle(
-                finish(),
-                limit=self._settings.statement_timeout,
-                give_up=self._give_up,
-                on_cancel=hurry,
+                finish(), limit=self._settings.statement_timeout, give_up=give_up, on_cancel=hurry
             )
         except TimeoutError as error:
             raise ConnectionLost("the session did not answer and was given up") from error
@@ -260,7 +279,7 @@ class Connection:
             return await call()
         except Exception as error:
             # Terminated in the middle of a call, asyncpg stumbles over what is no longer there.
-            if not (self.is_closed or isinstance(error, _DRIVER_ERRORS)):
+            if not (self.is_closed or isinstance(error, DRIVER_ERRORS)):
                 raise
             translated = describe_statement_error(error, session_closed=self.is_closed)
             if isinstance(translated, ConnectionLost):
@@ -274,12 +293,6 @@ class Connection:
             await self._settle(transaction.rollback)
         except DatabaseError:
             self.terminate()  # the server rolls back when it notices
-
-    def _give_up(self, _future: object) -> None:
-        self.terminate()
-
-    def _note_closed(self, _raw: object) -> None:
-        self._closed.set()
 
 
 # What a transaction has locked does not stay so when we are cut off before its end.
@@ -330,65 +343,14 @@ async def _in_transaction(raw: Any, call: Callable[[], Coroutine[Any, Any, T]]) 
     return result
 
 
-async def connect(bridge: Bridge, url: str | None, settings: SessionSettings) -> Connection:
-    """Open one session. Raises `DatabaseUnavailable`, `DatabaseRefused` or `DatabaseUrlInvalid`."""
-    await trio.lowlevel.checkpoint_if_cancelled()
-
-    async def open_session() -> Any:
-        raw = await asyncpg.connect(
-            url,
-            timeout=settings.connect_timeout,
-            connection_class=_PromptConnection,
-            **_connect_arguments(settings),
-        )
-        if settings.json_values:
-            await _exchange_json_as_values(raw)
-        return raw
-
-    try:
-        raw = await bridge.settle(
-            bridge.in_task(open_session),
-            limit=settings.connect_timeout + LAST_RESORT,
-            give_up=lambda future: future.cancel(),
-            on_cancel=lambda end: end(),
-        )
-    except (
-        asyncpg.PostgresError,
-        asyncpg.InterfaceError,
-        asyncpg.InternalClientError,
-        OSError,
-        ValueError,
-    ) as error:
-        await trio.lowlevel.checkpoint_if_cancelled()  # then it failed because we gave it up
-        raise describe_connect_error(error, url) from error
-    return Connection(raw, bridge, settings)
-
-
-async def _exchange_json_as_values(raw: Any) -> None:
-    # Binary, since asyncpg cannot read a composite type (a row of the jobs, say) with a text codec in it.
-    for name, version in (("json", b""), ("jsonb", b"\1")):
-        await raw.set_type_codec(
-            name,
-            schema="pg_catalog",
-            format="binary",
-            encoder=lambda value, version=version: version + encode(value).encode(),
-            decoder=lambda binary, version=version: decode(str(binary[len(version) :], "utf-8")),
-        )
-
-
-def _connect_arguments(settings: SessionSettings) -> dict[str, object]:
-    if not settings.prepared_statements:
-        return {"statement_cache_size": 0}
-    return {"server_settings": dict(settings.settings)}
-
-
-def adopt(connection: object, bridge: Bridge, settings: SessionSettings) -> Connection:
+def adopt(connection: object, otherwise: Any, settings: SessionSettings) -> Connection:
     """Wrap a bare asyncpg connection of the caller's, whose transaction stays the caller's.
 
-    Raises `TypeError` for anything else.
+    It belongs to the asyncio loop that is open here, or else to the other one. Raises `TypeError` for
+    anything but a connection.
     """
     if isinstance(connection, Connection):
         return connection
     if not isinstance(connection, (asyncpg.Connection, asyncpg.pool.PoolConnectionProxy)):
         raise TypeError(f"an asyncpg or trio_graphile connection is needed, not {connection!r}")
-    return Connection(connection, bridge_here(otherwise=bridge), settings)
+    return Connection(connection, bridge_here(otherwise), settings)

@@ -11,16 +11,11 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import attrs
 import trio
 
-from trio_graphile._database.bridge import Bridge, open_bridge
-from trio_graphile._database.connection import (
-    Connection,
-    Isolation,
-    Row,
-    SessionSettings,
-    adopt,
-    connect,
-)
+from trio_graphile._database.bridge import Bridge, open_bridge, run_in
+from trio_graphile._database.connecting import Attempt, connect
+from trio_graphile._database.connection import Connection, Isolation, Row, SessionSettings, adopt
 from trio_graphile._database.errors import check_url
+from trio_graphile._database.loops import open_loop_for_users
 from trio_graphile._database.pool import Pool
 from trio_graphile._database.statement import Statement, quote_identifier
 from trio_graphile._exceptions import DatabaseUrlInvalid
@@ -65,10 +60,14 @@ class Database:
     options: DatabaseOptions
     _url: str | None = attrs.field(repr=False)  # it may hold a password
     _bridge: Bridge = attrs.field(repr=False)
+    _users_loop: Any = attrs.field(default=None, repr=False)
+    """The asyncio loop of users' code. Our sessions have another, for themselves."""
+    cancel_patience: float = attrs.field(default=1.0, repr=False)
+    """How long a statement may still take after a cancellation, in seconds. A worker may shorten it."""
     _pool: Pool = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._pool = Pool(self._open_shared_session, self.options.pool_size)
+        self._pool = Pool(self._begin_shared_session, self.options.pool_size)
 
     @property
     def schema(self) -> str:
@@ -76,7 +75,11 @@ class Database:
         return self.options.schema
 
     async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
-        """Run one statement and return its rows. Atomic under cancellation; raises `DatabaseError`."""
+        """Run one statement and return its rows. Atomic under cancellation; raises `DatabaseError`.
+
+        The session is another borrower's afterwards. One that the SQL may have changed (by a `set`, a
+        `begin`, a temporary table) is closed instead: what is to last belongs in `connection`.
+        """
         return await self._lend(lambda connection: connection.fetch(sql, *arguments))
 
     async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
@@ -106,14 +109,14 @@ class Database:
 
         If cancelled, its asyncio task is, and is waited for. Raises whatever it raises.
         """
-        return await self._bridge.run(function, *args)
+        return await run_in(self._users_loop, function, *args)
 
     async def wait_reachable(self) -> None:
         """Wait until a session can be opened, as long as the options say. Raises `DatabaseUnavailable`."""
         await self._pool.wait_reachable(self.options.wait_for_server or 0.0)
 
     async def aclose(self) -> None:
-        """Close the sessions of the pool. `open_database` does it."""
+        """Close the sessions of the pool, within a second. `open_database` does it."""
         await self._pool.aclose()
 
     async def open_session(
@@ -129,10 +132,9 @@ class Database:
             shared,
             settings={**shared.settings, **_STEADY_PLANS},
             interruptible=interruptible,
-            cancel_patience=cancel_patience,
             json_values=False,
         )
-        return await connect(self._bridge, self._url, own)
+        return await connect(self._bridge, self._url, own, cancel_patience)
 
     @contextlib.asynccontextmanager
     async def in_this_thread(self) -> AsyncIterator[Database]:
@@ -146,18 +148,19 @@ class Database:
 
     def adopt(self, connection: object) -> Connection:
         """Wrap a caller's asyncpg connection, so that our statements run in the caller's transaction."""
-        return adopt(connection, self._bridge, self._session_settings())
+        return adopt(connection, self._users_loop, self._session_settings())
 
     @trio.lowlevel.enable_ki_protection
     async def _lend(self, use: Callable[[Connection], Awaitable[T]]) -> T:
         connection = await self._pool.borrow()
         try:
+            connection.cancel_patience = self.cancel_patience
             return await use(connection)
         finally:
-            self._pool.give_back(connection)
+            await self._pool.give_back(connection)  # noqa: ASYNC102  # bounded inside
 
-    async def _open_shared_session(self) -> Connection:
-        return await connect(self._bridge, self._url, self._session_settings())
+    def _begin_shared_session(self) -> Attempt:
+        return Attempt(self._bridge, self._url, self._session_settings(), self.cancel_patience)
 
     def _session_settings(self, application_name: str = "trio_graphile") -> SessionSettings:
         options = self.options
@@ -184,12 +187,14 @@ async def open_database(
 
     Without a URL, `$DATABASE_URL` is used, else the `PG*` variables. Raises `DatabaseUrlInvalid`,
     `DatabaseRefused` (wrong role, password or database) or, within `connect_timeout` or `wait_for_server`
-    seconds, `DatabaseUnavailable`. The asyncio loop that is open here is shared; otherwise one is opened.
+    seconds, `DatabaseUnavailable`.
+
+    Users' asyncio code runs in the asyncio loop that is open here, or else in one that is opened for it.
     """
     options = options if options is not None else DatabaseOptions()
     url = _configured_url(url)
-    async with open_bridge() as bridge:
-        database = Database(options, url, bridge)
+    async with open_bridge() as bridge, open_loop_for_users() as users_loop:
+        database = Database(options, url, bridge, users_loop)
         try:
             await database.wait_reachable()
             yield database

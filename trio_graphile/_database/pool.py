@@ -3,51 +3,94 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 
 import attrs
 import trio
 
-from trio_graphile._database.connection import Connection
-from trio_graphile._exceptions import DatabaseError, DatabaseUnavailable
+from trio_graphile._database.connecting import Attempt
+from trio_graphile._database.connection import CLOSE_TIMEOUT, Connection
+from trio_graphile._exceptions import DatabaseClosed, DatabaseError, DatabaseUnavailable
 from trio_graphile._model.backoff import backoff_delays
 
 
 @attrs.define(eq=False)
 class Pool:
-    """Lends sessions. None is opened or waited for once the borrower is cancelled; none leaks."""
+    """Lends sessions. Whoever is cancelled while one is opened leaves; it is for the next borrower then."""
 
-    _open: Callable[[], Awaitable[Connection]]
+    _begin: Callable[[], Attempt]
+    """Begins to open a session."""
     _size: int
-    _lent: trio.Semaphore = attrs.field(init=False)
+    _room: trio.Semaphore = attrs.field(init=False)
     _idle: list[Connection] = attrs.field(init=False, factory=list)
+    _attempts: list[Attempt] = attrs.field(init=False, factory=list)
+    """Those for which nobody waits. With them there are no more than `_size` sessions, since an attempt is
+    begun only when there is neither an idle session nor one of these."""
+    _lent: set[Connection] = attrs.field(init=False, factory=set)
+    _is_closed: bool = attrs.field(init=False, default=False)
+    _all_back: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """Set when the pool is closed and no session is lent."""
 
     def __attrs_post_init__(self) -> None:
-        self._lent = trio.Semaphore(self._size)
+        self._room = trio.Semaphore(self._size)
 
     @trio.lowlevel.enable_ki_protection
     async def borrow(self) -> Connection:
-        """Lend a session, for whoever asks to give back; waits while all are lent."""
+        """Lend a session, for whoever asks to give back; waits while all are lent.
+
+        Raises `DatabaseClosed`, and what `Attempt.wait` raises.
+        """
         try:
-            self._lent.acquire_nowait()  # else it would take a turn of the event loop, even if nobody waits
+            self._room.acquire_nowait()  # else it would take a turn of the event loop, even if nobody waits
         except trio.WouldBlock:
-            await self._lent.acquire()
+            await self._room.acquire()
         try:
-            while self._idle:
-                connection = self._idle.pop()
-                if not connection.is_closed:
-                    return connection
-            return await self._open()
+            connection = await self._idle_or_new()
         except BaseException:
-            self._lent.release()
+            self._room.release()
             raise
+        self._lent.add(connection)
+        return connection
+
+    async def _idle_or_new(self) -> Connection:
+        self._check_open()
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed:
+                return connection
+        self._attempts = [attempt for attempt in self._attempts if not attempt.is_in_vain]
+        attempt = self._attempts.pop() if self._attempts else self._begin()
+        try:
+            connection = await attempt.wait()
+            self._check_open()
+        except (trio.Cancelled, DatabaseClosed):
+            self._leave(attempt)
+            raise
+        return connection
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise DatabaseClosed
+
+    def _leave(self, attempt: Attempt) -> None:
+        if self._is_closed:
+            attempt.abandon()
+        else:
+            self._attempts.append(attempt)
 
     @trio.lowlevel.enable_ki_protection
-    def give_back(self, connection: Connection) -> None:
-        """Take a session back; one that was lost meanwhile does not come back."""
-        if not connection.is_closed:
-            self._idle.append(connection)
-        self._lent.release()
+    async def give_back(self, connection: Connection) -> None:
+        """Take a session back, for the next borrower if it is as good as new; else it is closed."""
+        self._lent.remove(connection)
+        try:
+            if not connection.is_as_new or self._is_closed:
+                await connection.aclose()
+            else:
+                self._idle.append(connection)
+        finally:
+            self._room.release()
+            if self._is_closed and not self._lent:
+                self._all_back.set()
 
     @contextlib.asynccontextmanager
     @trio.lowlevel.enable_ki_protection
@@ -62,19 +105,31 @@ class Pool:
             except DatabaseError:
                 connection.terminate()
             finally:
-                self.give_back(connection)
+                await self.give_back(connection)  # noqa: ASYNC102  # as above
 
     async def wait_reachable(self, patience: float) -> None:
         """Open the first session, trying again for `patience` seconds. Raises `DatabaseUnavailable`."""
         with trio.move_on_after(patience):
             for delay in backoff_delays(cap=1.0):
                 with contextlib.suppress(DatabaseUnavailable):
-                    self.give_back(await self.borrow())
+                    await self.give_back(await self.borrow())
                     return
                 await trio.sleep(delay)
-        self.give_back(await self.borrow())
+        await self.give_back(await self.borrow())
 
     async def aclose(self) -> None:
-        """Close what is idle; the borrowers are gone by then."""
-        while self._idle:
-            await self._idle.pop().aclose()
+        """Close all sessions, which takes a second at most, and nothing when cancelled.
+
+        What runs in one that is lent has as long to end; then it raises `ConnectionLost`.
+        """
+        self._is_closed = True
+        for attempt in self._attempts:
+            attempt.abandon()
+        with trio.move_on_after(CLOSE_TIMEOUT):
+            async with trio.open_nursery() as nursery:
+                for connection in self._idle:
+                    nursery.start_soon(connection.aclose)
+                if self._lent:
+                    await self._all_back.wait()
+        for connection in self._lent:
+            connection.terminate()

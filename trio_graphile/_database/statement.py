@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import re
+
 import attrs
 
 from trio_graphile._exceptions import OptionInvalid
@@ -22,6 +25,29 @@ class Statement:
         if (text := self._texts.get(quoted_schema)) is None:
             text = self._texts[quoted_schema] = self.text.replace("{schema}", quoted_schema)
         return text
+
+
+_CHANGES_SESSION = re.compile(
+    r"""
+    (?: ^ | ; ) \s* (?:
+      abort | begin | close | commit | deallocate | declare | discard | end | listen | load | prepare
+      | release | reset | rollback | savepoint | set | start | unlisten
+    ) \b
+    | \b temp (?: orary )? \b     # tables and the like, which live as long as the session
+    | set_config | advisory_lock
+    | -- | /\*                   # comments, behind which it may say anything
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+@functools.lru_cache(maxsize=1024)
+def may_change_session(sql: str) -> bool:
+    """Whether SQL, one statement or several, may leave its session other than it was.
+
+    In doubt it may. What functions do that are called in it is not known here.
+    """
+    return _CHANGES_SESSION.search(sql) is not None
 
 
 def quote_identifier(name: str) -> str:

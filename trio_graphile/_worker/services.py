@@ -78,6 +78,8 @@ class Services:
 
     def __attrs_post_init__(self) -> None:
         options = self.options
+        # A handler's statement is to end as soon as anything else does, when the worker has to.
+        self.database.cancel_patience = min(self.database.cancel_patience, self.patience)
         self.chains = Chains.of(self.hooks)
         self.observation = Observation(
             worker_id=self.worker_id, chains=self.chains, options=options.observers
