@@ -45,3 +45,22 @@ async def wait_until_somebody_waits(database: Database) -> None:
             )
         """):
             pass
+
+
+async def wait_until_active(database: Database, sql: str) -> None:
+    """Return when somebody else runs a statement that is like this."""
+    with trio.fail_after(10):
+        while not await database.fetch_value(
+            """
+            select exists (
+              select
+              from pg_stat_activity
+              where datname = current_database()
+                and state = 'active'
+                and query like $1::text
+                and pid <> pg_backend_pid()
+            )
+            """,
+            sql,
+        ):
+            pass

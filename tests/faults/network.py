@@ -83,6 +83,8 @@ class Proxy:
     _listener: trio.SocketListener
     holding: trio.Event = attrs.field(factory=trio.Event)
     """Set as soon as something waits that a fault keeps from passing."""
+    accepted: int = 0
+    """How many connections were made."""
     _links: set[Link] = attrs.field(factory=set)
     _new_links_pass: bool = True
     _accepting: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # noqa: TID251  # as a link's
@@ -105,6 +107,7 @@ class Proxy:
         with self._accepting:
             while True:
                 link = Link(await self._listener.accept(), self._server_url, Gate(self._hold))
+                self.accepted += 1
                 if self._new_links_pass:
                     link.gate.open()
                 self._links.add(link)

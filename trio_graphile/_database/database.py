@@ -107,8 +107,9 @@ class Database:
     async def run_asyncio(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
         """Run an asyncio function in the asyncio loop that is open beside us, and return what it returns.
 
-        If cancelled, its asyncio task is, and is waited for. Raises whatever it raises.
+        If cancelled, its asyncio task is, and is waited for. Raises whatever it raises, or `DatabaseClosed`.
         """
+        self._pool.check_open()
         return await run_in(self._users_loop, function, *args)
 
     async def wait_reachable(self) -> None:
@@ -125,8 +126,9 @@ class Database:
         """Open a session outside the pool, for one owner that closes it.
 
         When cancelled, its statements go on unless they are interruptible; either way they end within
-        `cancel_patience` seconds. Raises `DatabaseUnavailable`.
+        `cancel_patience` seconds. Raises `DatabaseUnavailable`, `DatabaseClosed`.
         """
+        self._pool.check_open()
         shared = self._session_settings(f"trio_graphile {purpose}")
         own = attrs.evolve(
             shared,

@@ -53,7 +53,7 @@ class Pool:
         return connection
 
     async def _idle_or_new(self) -> Connection:
-        self._check_open()
+        self.check_open()
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed:
@@ -62,13 +62,14 @@ class Pool:
         attempt = self._attempts.pop() if self._attempts else self._begin()
         try:
             connection = await attempt.wait()
-            self._check_open()
+            self.check_open()
         except (trio.Cancelled, DatabaseClosed):
             self._leave(attempt)
             raise
         return connection
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise `DatabaseClosed` if the pool is closed."""
         if self._is_closed:
             raise DatabaseClosed
 
