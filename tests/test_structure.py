@@ -163,7 +163,9 @@ def test_the_readme_has_one_line_for_the_first_program_and_one_for_the_tests() -
 def test_every_changelog_fragment_is_named_for_its_number_and_kind() -> None:
     fragments = {path.name for path in (ROOT / "changelog.d").iterdir()} - {"README.md"}
     misnamed = {
-        name for name in fragments if not re.fullmatch(r"\d+\.(added|changed|fixed|removed)\.md", name)
+        name
+        for name in fragments
+        if not re.fullmatch(r"\d+\.(added|changed|fixed|removed)(\.\d+)?\.md", name)
     }
     assert misnamed == set()
 
