@@ -70,6 +70,7 @@ class Holdings:
     """Whether others can see that we live. Not in a schema of Node's that we cannot complete."""
     claiming: Session = attrs.field(init=False)
     recording: Session = attrs.field(init=False)
+    _has_claimed: bool = attrs.field(init=False, default=False)
     _hit_a_bound: bool = attrs.field(init=False, default=False)
     """Whether the last claim left out jobs of which enough were held already."""
     _sources: deque[_Source] = attrs.field(init=False, factory=deque)
@@ -86,20 +87,22 @@ class Holdings:
 
     async def prepare(self) -> None:
         """Open the sessions, install the schema if need be, make tasks and worker known."""
-        connection = await self.claiming.open()
+        await self.claiming.open()
         await self.recording.open()
-        await migrate(connection, self.database.schema)
-        if not self.tasks.identifiers:
-            logger.warning("worker %s has no tasks: it will find nothing to do", self.worker_id)
-        await queue.register_tasks(connection, self.tasks.identifiers)
-        self.registered = self.options.recovery is not None and await fleet.has_registry(connection)
-        if self.registered:
-            await fleet.heartbeat(connection, self.worker_id, self._metadata())
-        self.cancellable = await cancellations.has_cancellations(connection)
+        async with self._own_session("start") as connection:  # it may wait for locks of others
+            await migrate(connection, self.database.schema)
+            if not self.tasks.identifiers:
+                logger.warning("worker %s has no tasks: it will find nothing to do", self.worker_id)
+            await queue.register_tasks(connection, self.tasks.identifiers)
+            self.cancellable = await cancellations.has_cancellations(connection)
+            self.registered = self.options.recovery is not None and await fleet.has_registry(connection)
+            if self.registered:
+                await fleet.heartbeat(connection, self.worker_id, self._metadata())
 
     async def claim(self, limit: int) -> list[Job]:
         """Claim up to so many jobs, and of bounded tasks no more than their bounds."""
         flags = await self._forbidden_flags()
+        self._has_claimed = True
         try:
             self.claim_lock.acquire_nowait()  # else it would take a turn of the event loop, even if free
         except trio.WouldBlock:
@@ -247,6 +250,8 @@ class Holdings:
     @property
     def in_doubt(self) -> bool:
         """Whether the server may not have kept what it said is committed: it was lost, maybe unnoticed."""
+        if not self._has_claimed:
+            return False
         if not (self.registered and self.database.options.prepared_statements):
             return True  # there is no `leave` to notice it, or a pooler in between
         return self.claiming.was_lost or self.recording.was_lost
@@ -275,7 +280,7 @@ class Holdings:
         connection = await self.database.open_session(
             purpose,
             cancel_patience=self.patience,
-            interruptible=True,  # it reads whole tables, and whoever stops need not wait for it
+            interruptible=True,  # it may take long, and whoever stops need not wait for it
         )
         try:
             yield connection

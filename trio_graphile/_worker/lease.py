@@ -71,7 +71,8 @@ class Lease(Generic[RenewalT]):
     _stopping: threading.Event = attrs.field(factory=threading.Event)
     _inside: trio.lowlevel.TrioToken | None = None
     _stop_inside: trio.Event | None = None
-    _ended: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _ended: trio.Event | None = attrs.field(init=False, default=None)
+    """None if it never ran."""
     _outside: trio.lowlevel.TrioToken = attrs.field(init=False)
     _ends_at: float = 0.0
     """When nothing may run any more if no renewal succeeds."""
@@ -85,6 +86,7 @@ class Lease(Generic[RenewalT]):
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Renew until `stop` is called; no cancellation ends it: it must outlive all other services."""
+        self._ended = ended = trio.Event()
         self._outside = trio.lowlevel.current_trio_token()
         self._note_renewal(self._clock())
         watched = threading.get_ident()
@@ -97,7 +99,7 @@ class Lease(Generic[RenewalT]):
         try:
             await trio.to_thread.run_sync(enter, limiter=trio.CapacityLimiter(1))
         finally:
-            self._ended.set()
+            ended.set()
 
     def holds(self) -> bool:
         """Whether nobody may have taken our jobs yet. From any thread.
@@ -122,7 +124,8 @@ class Lease(Generic[RenewalT]):
     async def end(self) -> None:
         """End the lease, and wait until nothing of it is on its way to the server."""
         self.stop()
-        await self._ended.wait()
+        if self._ended is not None:
+            await self._ended.wait()
 
     def _note_renewal(self, at: float) -> None:
         self._ends_at = at + self._options.length - self._options.margin

@@ -31,6 +31,7 @@ from trio_graphile._model.statistics import Backlog, WorkerPhase, WorkerStatisti
 from trio_graphile._tasks.cron import fit_crontab
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.cron_ticker import Clock, SystemClock
+from trio_graphile._worker.ending import Ending
 from trio_graphile._worker.services import Services
 from trio_graphile.hooks._event import Event
 from trio_graphile.hooks._job_events import JobTaken
@@ -95,7 +96,8 @@ class Worker:
         it from starting is raised there: `DatabaseError`, `SchemaError`, `StateMissing`, and for tasks in
         processes `OptionInvalid` or `TaskInvalid`. Later raises `WorkerCrashed` if a
         service fails for a reason that does not pass, and `ShutdownIncomplete`. Raises `WorkerBusy` if it
-        runs already or has run and was stopped; one that was stopped before it ran ends at once.
+        runs already or has run and was stopped; one that was stopped before it ran, or while it started,
+        ends at once.
         """
         if self._stopping.is_set() and not self._ended.is_set():
             task_status.started()
@@ -163,12 +165,10 @@ class _Run:
     _drain: bool = attrs.field(kw_only=True)
     interrupt: Callable[[], None] = attrs.field(init=False, default=lambda: None)
     """Cancels the handlers, once there are any."""
-    _ending: trio.Event = attrs.field(init=False, factory=trio.Event)
-    _ending_at: float = attrs.field(init=False, default=0.0)
+    _ending: Ending = attrs.field(init=False, factory=Ending)
     _has_started: bool = attrs.field(init=False, default=False)
     _is_over: bool = attrs.field(init=False, default=False)
     """Whether observers have been told of its end: there is nothing to tell after that."""
-    _cause: StopCause = attrs.field(init=False, default=StopCause.CANCELLED)
     _services: Services = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -184,21 +184,19 @@ class _Run:
             clock=worker.clock,
             drain=self._drain,
             patience=worker.options.shutdown.flush_timeout * _PATIENCE_SHARE,
-            ending=self._ending,
+            ending=self._ending.begun,
             on_breaking_migration=lambda: self.end(StopCause.SUPERSEDED),
         )
 
     def statistics(self) -> WorkerStatistics:
         """Say what is going on."""
-        if self._ending.is_set():
+        if self._ending.begun.is_set():
             return self._services.statistics(WorkerPhase.STOPPING)
         return self._services.statistics(WorkerPhase.RUNNING if self._has_started else WorkerPhase.STARTING)
 
     def end(self, cause: StopCause) -> None:
         """Begin to end, for the first cause that is given."""
-        if not self._ending.is_set():
-            self._cause = cause
-            self._ending.set()
+        self._ending.begin(cause)
 
     def force(self) -> None:
         """Interrupt the handlers."""
@@ -246,27 +244,44 @@ class _Run:
         services.lanes.prepare(self.worker.tasks)
         self.worker.tasks.check_state(self.worker.state)  # of those that were registered since
         try:
-            await services.holdings.prepare()
-            if self._drain:  # which has no sweeper
-                await services.holdings.release_old_locks()
-            try:
-                await self._nest(task_status)
-            except BaseExceptionGroup as group:
-                verdict = _verdict(group)
-                if verdict is None:
-                    raise
-                raise verdict from group
+            if await self._prepare():
+                await self._nest_as_one(task_status)
+            else:
+                task_status.started()
         finally:
             await services.holdings.aclose()  # noqa: ASYNC102  # each session at most a second, none if cancelled
         report = ShutdownReport(
             worker_id=self.worker.worker_id,
-            cause=self._cause,
+            cause=self._ending.cause,
             abandoned=tuple(services.lanes.abandoned),
-            seconds=trio.current_time() - self._ending_at,
+            seconds=trio.current_time() - self._ending.at,
             **attrs.asdict(services.outcomes.counts),
         )
         logger.info("ended: %s", report)
         return report
+
+    async def _prepare(self) -> bool:
+        """Get ready; False if the worker is to end before it is: then nothing of it is left."""
+        holdings, is_ready = self._services.holdings, False
+        try:
+            with self._ending.cuts_short():
+                await holdings.prepare()
+                if self._drain:  # which has no sweeper
+                    await holdings.release_old_locks()
+            is_ready = not self._ending.begun.is_set()
+        finally:
+            if not is_ready:
+                await self._flush()  # noqa: ASYNC102  # shielded and bounded inside
+        return is_ready
+
+    async def _nest_as_one(self, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await self._nest(task_status)
+        except BaseExceptionGroup as group:
+            verdict = _verdict(group)
+            if verdict is None:
+                raise
+            raise verdict from group
 
     async def _nest(self, task_status: trio.TaskStatus[None]) -> None:
         """Presence outlives recording, recording outlives handling, handling outlives intake."""
@@ -283,13 +298,11 @@ class _Run:
                         recording.start_soon(services.cancellations.run, name="cancellations")
                     async with services.lanes.open(closing_timeout), trio.open_nursery() as handling:
                         self.interrupt = handling.cancel_scope.cancel
-                        take = self._take_and_tell if services.observation.teller(JobTaken) else self._take
-                        for number in range(options.concurrency):
-                            handling.start_soon(services.runner.run_all, take, name=f"slot {number}")
                         async with trio.open_nursery() as intake:
-                            await self._start_intake(intake)
+                            with self._ending.cuts_short():
+                                await self._start_intake(intake, handling)
                             task_status.started()
-                            await self._ending.wait()
+                            await self._ending.begun.wait()
                             self._note_ending()
                             intake.cancel_scope.cancel()
                         recording.start_soon(self._end_grace_period, name="grace period")
@@ -301,29 +314,35 @@ class _Run:
                     services.lease.stop()
             presence.cancel_scope.cancel()
 
-    async def _start_intake(self, intake: trio.Nursery) -> None:
-        """Start what brings jobs, in the given nursery."""
+    async def _start_intake(self, intake: trio.Nursery, handling: trio.Nursery) -> None:
+        """Start what brings jobs and what runs them, in the given nurseries."""
         if self._drain:
             self._note_started()
+            self._open_slots(handling)
             intake.start_soon(self._drain_queue, name="local queue")
             return
         if self.worker.options.notifications:
             await intake.start(self._services.listener().run, name="listener")
         self._note_started()
+        self._open_slots(handling)  # not before: the local queue is what tells them of the end
         await intake.start(self._services.local_queue.run, name="local queue")
         if self.worker.crontab:
             await intake.start(self._services.cron_ticker().run, name="cron ticker")
+
+    def _open_slots(self, handling: trio.Nursery) -> None:
+        take = self._take_and_tell if self._services.observation.teller(JobTaken) else self._take
+        for number in range(self.worker.options.concurrency):
+            handling.start_soon(self._services.runner.run_all, take, name=f"slot {number}")
 
     def _note_started(self) -> None:
         self._has_started = True
         self._tell(WorkerStarted(worker_id=self.worker.worker_id))
 
     def _note_ending(self) -> None:
-        self._ending_at = trio.current_time()
         self._tell(
             ShutdownStarted(
                 worker_id=self.worker.worker_id,
-                cause=self._cause,
+                cause=self._ending.cause,
                 running=self._services.runner.jobs,
                 grace_period=self.worker.options.shutdown.grace_period,
             )
@@ -331,7 +350,7 @@ class _Run:
 
     async def _end_grace_period(self) -> None:
         """Interrupt what still runs when its time is over."""
-        await trio.sleep_until(self._ending_at + self.worker.options.shutdown.grace_period)
+        await trio.sleep_until(self._ending.at + self.worker.options.shutdown.grace_period)
         if running := self._services.runner.jobs:
             self._tell(GracePeriodOver(worker_id=self.worker.worker_id, running=running))
         self.interrupt()
