@@ -19,6 +19,8 @@ class Ending:
     """Unless told otherwise, a run ends because the scope around it was cancelled."""
     at: float = 0.0
     """When it began, by Trio's clock."""
+    is_forced: bool = False
+    """Whether handlers get no time to finish."""
     begun: trio.Event = attrs.field(factory=trio.Event)
     _scope: trio.CancelScope | None = None  # noqa: TID251  # to be cancelled by `begin`; never a shield
 

@@ -294,7 +294,7 @@ class Services:
 
     @contextlib.asynccontextmanager
     async def _cron_session(self) -> AsyncIterator[Connection]:
-        session = await self.database.open_session("cron", cancel_patience=self.patience)
+        session = await self.database.open_session("cron", cancel_patience=self.patience, interruptible=True)
         async with contextlib.aclosing(session):
             yield session
 

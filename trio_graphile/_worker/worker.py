@@ -22,7 +22,6 @@ from trio_graphile._exceptions import (
     WorkerCrashed,
     leaves,
 )
-from trio_graphile._model.failures import describe_error
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
@@ -32,18 +31,10 @@ from trio_graphile._tasks.cron import fit_crontab
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.cron_ticker import Clock, SystemClock
 from trio_graphile._worker.ending import Ending
+from trio_graphile._worker.run_events import RunEvents
 from trio_graphile._worker.services import Services
-from trio_graphile.hooks._event import Event
 from trio_graphile.hooks._job_events import JobTaken
 from trio_graphile.hooks._registry import Hooks, Plugin, hooks_of
-from trio_graphile.hooks._worker_events import (
-    GracePeriodOver,
-    ShutdownForced,
-    ShutdownStarted,
-    WorkerEnded,
-    WorkerStarted,
-    WorkerStarting,
-)
 
 logger = logging.getLogger("trio_graphile.worker")
 
@@ -164,12 +155,11 @@ class _Run:
     worker: Worker
     _drain: bool = attrs.field(kw_only=True)
     interrupt: Callable[[], None] = attrs.field(init=False, default=lambda: None)
-    """Cancels the handlers, once there are any."""
+    """Cancels the handlers, once all has started: before, `_ending` remembers that somebody wants it."""
     _ending: Ending = attrs.field(init=False, factory=Ending)
     _has_started: bool = attrs.field(init=False, default=False)
-    _is_over: bool = attrs.field(init=False, default=False)
-    """Whether observers have been told of its end: there is nothing to tell after that."""
     _services: Services = attrs.field(init=False)
+    _events: RunEvents = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         worker = self.worker
@@ -187,6 +177,7 @@ class _Run:
             ending=self._ending.begun,
             on_breaking_migration=lambda: self.end(StopCause.SUPERSEDED),
         )
+        self._events = RunEvents(self._services.observation)
 
     def statistics(self) -> WorkerStatistics:
         """Say what is going on."""
@@ -200,12 +191,9 @@ class _Run:
 
     def force(self) -> None:
         """Interrupt the handlers."""
-        if not self._is_over:
-            self._tell(ShutdownForced(worker_id=self.worker.worker_id, running=self._services.runner.jobs))
+        self._ending.is_forced = True
+        self._events.forced(self._services.runner.jobs)
         self.interrupt()
-
-    def _tell(self, event: Event) -> None:
-        self._services.observation.tell(event)
 
     @trio.lowlevel.enable_ki_protection
     async def serve(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
@@ -216,27 +204,21 @@ class _Run:
         )
 
     async def _serve_and_tell(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
-        worker = self.worker
-        self._tell(
-            WorkerStarting(
-                worker_id=worker.worker_id,
-                schema=worker.database.schema,
-                concurrency=worker.options.concurrency,
-                tasks=tuple(worker.tasks.identifiers),
-            )
+        worker, events = self.worker, self._events
+        events.starting(
+            schema=worker.database.schema,
+            concurrency=worker.options.concurrency,
+            tasks=worker.tasks.identifiers,
         )
-        end = WorkerEnded(worker_id=worker.worker_id, cause=StopCause.CANCELLED, report=None)
         try:
             report = await self._serve(task_status)
-            end = attrs.evolve(end, cause=report.cause, report=report)
         except (trio.Cancelled, BaseExceptionGroup):  # `_serve` raises no groups but of cancellations
+            events.ended(StopCause.CANCELLED)
             raise
         except BaseException as error:
-            end = attrs.evolve(end, cause=None, error=describe_error(error))
+            events.ended(None, error=error)
             raise
-        finally:
-            self._is_over = True
-            self._tell(end)
+        events.ended(report.cause, report)
         return report
 
     async def _serve(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
@@ -269,6 +251,8 @@ class _Run:
                 if self._drain:  # which has no sweeper
                     await holdings.release_old_locks()
             is_ready = not self._ending.begun.is_set()
+            if not is_ready:
+                self._note_ending()
         finally:
             if not is_ready:
                 await self._flush()  # noqa: ASYNC102  # shielded and bounded inside
@@ -297,14 +281,19 @@ class _Run:
                     if services.holdings.cancellable:
                         recording.start_soon(services.cancellations.run, name="cancellations")
                     async with services.lanes.open(closing_timeout), trio.open_nursery() as handling:
-                        self.interrupt = handling.cancel_scope.cancel
+                        take = self._take_and_tell if services.observation.teller(JobTaken) else self._take
+                        for number in range(options.concurrency):
+                            handling.start_soon(services.runner.run_all, take, name=f"slot {number}")
                         async with trio.open_nursery() as intake:
                             with self._ending.cuts_short():
-                                await self._start_intake(intake, handling)
+                                await self._start_intake(intake)
                             task_status.started()
+                            self.interrupt = handling.cancel_scope.cancel
                             await self._ending.begun.wait()
                             self._note_ending()
                             intake.cancel_scope.cancel()
+                            if self._ending.is_forced:  # in the start, maybe, when that was not heard
+                                self.interrupt()
                         recording.start_soon(self._end_grace_period, name="grace period")
                     recording.cancel_scope.cancel()
             finally:
@@ -314,51 +303,39 @@ class _Run:
                     services.lease.stop()
             presence.cancel_scope.cancel()
 
-    async def _start_intake(self, intake: trio.Nursery, handling: trio.Nursery) -> None:
-        """Start what brings jobs and what runs them, in the given nurseries."""
+    async def _start_intake(self, intake: trio.Nursery) -> None:
+        """Start what brings jobs, in the given nursery."""
         if self._drain:
             self._note_started()
-            self._open_slots(handling)
             intake.start_soon(self._drain_queue, name="local queue")
             return
         if self.worker.options.notifications:
             await intake.start(self._services.listener().run, name="listener")
         self._note_started()
-        self._open_slots(handling)  # not before: the local queue is what tells them of the end
         await intake.start(self._services.local_queue.run, name="local queue")
         if self.worker.crontab:
             await intake.start(self._services.cron_ticker().run, name="cron ticker")
 
-    def _open_slots(self, handling: trio.Nursery) -> None:
-        take = self._take_and_tell if self._services.observation.teller(JobTaken) else self._take
-        for number in range(self.worker.options.concurrency):
-            handling.start_soon(self._services.runner.run_all, take, name=f"slot {number}")
-
     def _note_started(self) -> None:
         self._has_started = True
-        self._tell(WorkerStarted(worker_id=self.worker.worker_id))
+        self._events.started()
 
     def _note_ending(self) -> None:
-        self._tell(
-            ShutdownStarted(
-                worker_id=self.worker.worker_id,
-                cause=self._ending.cause,
-                running=self._services.runner.jobs,
-                grace_period=self.worker.options.shutdown.grace_period,
-            )
-        )
+        grace_period = self.worker.options.shutdown.grace_period
+        self._events.ending(self._ending.cause, self._services.runner.jobs, grace_period)
 
     async def _end_grace_period(self) -> None:
         """Interrupt what still runs when its time is over."""
-        await trio.sleep_until(self._ending.at + self.worker.options.shutdown.grace_period)
+        if self._has_started:  # else nothing runs, and the slots wait for a local queue that never came
+            await trio.sleep_until(self._ending.at + self.worker.options.shutdown.grace_period)
         if running := self._services.runner.jobs:
-            self._tell(GracePeriodOver(worker_id=self.worker.worker_id, running=running))
+            self._events.grace_period_over(running)
         self.interrupt()
 
     async def _take_and_tell(self) -> Job | None:
         job = await self._take()
         if job is not None:
-            self._tell(JobTaken(worker_id=self.worker.worker_id, job=job))
+            self._services.observation.tell(JobTaken(worker_id=self.worker.worker_id, job=job))
         return job
 
     def _take(self) -> Awaitable[Job | None]:
