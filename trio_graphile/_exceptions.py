@@ -76,7 +76,20 @@ class DatabaseUnavailable(DatabaseError):
 
 
 class DatabaseRefused(DatabaseError):
-    """The server answered and turned us away for good: a wrong password, role or database name."""
+    """The server answered and turned us away: a wrong password, role or database name.
+
+    For good, unless the same `Database` was let in before (`transient`): a password is being changed then,
+    or somebody keeps sessions out for a while.
+    """
+
+    def __init__(self, text: str, *, sqlstate: str | None = None, was_let_in: bool = False) -> None:
+        super().__init__(text, sqlstate=sqlstate)
+        self.was_let_in = was_let_in
+
+    @property
+    def transient(self) -> bool:  # type: ignore[override]  # here it depends on what was before
+        """True where a session was opened before in the same way."""
+        return self.was_let_in
 
 
 class ConnectionLost(DatabaseError):

@@ -136,9 +136,9 @@ async def test_an_end_while_no_session_can_be_opened(how: str, database_url: str
             assert trio.current_time() - began < 4  # `connect_timeout` is five seconds
 
 
-@pytest.mark.parametrize(("how", "completed", "returned"), [("stop", 1, 0), ("cancel", 0, 1)])
+@pytest.mark.parametrize(("how", "came_of_it"), [("stop", (1, 0)), ("cancel", (0, 1))])
 async def test_an_end_while_the_crontab_waits_for_a_lock(
-    how: str, completed: int, returned: int, database: Database, client: Client, handlers: Handlers
+    how: str, came_of_it: tuple[int, int], database: Database, client: Client, handlers: Handlers
 ) -> None:
     """The worker takes jobs by then: after a stop what runs may finish, after a cancel it is given back."""
     await client.add_raw_job("held")
@@ -154,11 +154,11 @@ async def test_an_end_while_the_crontab_waits_for_a_lock(
         await handlers.wait_started(1)
         await wait_until_somebody_waits(database)
         getattr(worker, how)()
-        if completed:
+        if how == "stop":
             handlers.release.set()
         with trio.fail_after(PATIENCE):
             await worker.wait_ended()
-    assert [(report.completed, report.returned) for report in reports] == [(completed, returned)]
+    assert [(report.completed, report.returned) for report in reports] == [came_of_it]
     assert await traces(database) == []
 
 

@@ -10,8 +10,7 @@ import trio
 
 from trio_graphile._database.bridge import LAST_RESORT, Bridge
 from trio_graphile._database.connection import DRIVER_ERRORS, Connection, SessionSettings
-from trio_graphile._database.errors import describe_connect_error
-from trio_graphile._exceptions import DatabaseUnavailable
+from trio_graphile._database.errors import Access
 from trio_graphile._model.json import decode, encode
 
 
@@ -34,7 +33,7 @@ class Attempt:
     """
 
     _bridge: Bridge
-    _url: str | None = attrs.field(repr=False)  # it may hold a password
+    _access: Access
     _settings: SessionSettings
     cancel_patience: float
     _task: Any = attrs.field(init=False)
@@ -43,7 +42,7 @@ class Attempt:
 
     def __attrs_post_init__(self) -> None:
         self._ends_at = trio.current_time() + self._settings.connect_timeout + LAST_RESORT
-        self._task = self._bridge.start(_open_session(self._url, self._settings))
+        self._task = self._bridge.start(_open_session(self._access.url, self._settings))
         self._task.add_done_callback(lambda _: self._ended.set())
 
     async def wait(self) -> Connection:
@@ -55,12 +54,13 @@ class Attempt:
             await self._ended.wait()
         if not self._task.done() or self._task.cancelled():
             self.abandon()
-            raise DatabaseUnavailable("no session was opened in time")
+            raise self._access.denied(TimeoutError(), is_misfit=False)
         error = self._task.exception()
         if error is None:
+            self._access.granted()
             return Connection(self._task.result(), self._bridge, self._settings, self.cancel_patience)
         if isinstance(error, (*DRIVER_ERRORS, ValueError)):
-            raise describe_connect_error(error, self._url) from error
+            raise self._access.denied(error, is_misfit=isinstance(error, asyncpg.InterfaceError)) from error
         raise error
 
     @property
@@ -82,11 +82,11 @@ def _close(task: Any) -> None:
 
 
 async def connect(
-    bridge: Bridge, url: str | None, settings: SessionSettings, cancel_patience: float
+    bridge: Bridge, access: Access, settings: SessionSettings, cancel_patience: float
 ) -> Connection:
     """Open one session. Raises as `Attempt.wait`; cancelled, it leaves at once."""
     await trio.lowlevel.checkpoint_if_cancelled()
-    attempt = Attempt(bridge, url, settings, cancel_patience)
+    attempt = Attempt(bridge, access, settings, cancel_patience)
     try:
         return await attempt.wait()
     except BaseException:

@@ -14,7 +14,7 @@ import trio
 from trio_graphile._database.bridge import Bridge, open_bridge, run_in
 from trio_graphile._database.connecting import Attempt, connect
 from trio_graphile._database.connection import Connection, Isolation, Row, SessionSettings, adopt
-from trio_graphile._database.errors import check_url
+from trio_graphile._database.errors import Access, check_url
 from trio_graphile._database.loops import open_loop_for_users
 from trio_graphile._database.pool import Pool
 from trio_graphile._database.statement import Statement, quote_identifier
@@ -58,7 +58,7 @@ class Database:
     """
 
     options: DatabaseOptions
-    _url: str | None = attrs.field(repr=False)  # it may hold a password
+    _access: Access = attrs.field(repr=False)
     _bridge: Bridge = attrs.field(repr=False)
     _users_loop: Any = attrs.field(default=None, repr=False)
     """The asyncio loop of users' code. Our sessions have another, for themselves."""
@@ -136,13 +136,13 @@ class Database:
             interruptible=interruptible,
             json_values=False,
         )
-        return await connect(self._bridge, self._url, own, cancel_patience)
+        return await connect(self._bridge, self._access, own, cancel_patience)
 
     @contextlib.asynccontextmanager
     async def in_this_thread(self) -> AsyncIterator[Database]:
         """Open the same database for another thread: sessions belong to the thread that opened them."""
         async with open_bridge() as bridge:
-            database = Database(self.options, self._url, bridge)
+            database = Database(self.options, self._access, bridge)
             try:
                 yield database
             finally:
@@ -162,7 +162,7 @@ class Database:
             await self._pool.give_back(connection)  # noqa: ASYNC102  # bounded inside
 
     def _begin_shared_session(self) -> Attempt:
-        return Attempt(self._bridge, self._url, self._session_settings(), self.cancel_patience)
+        return Attempt(self._bridge, self._access, self._session_settings(), self.cancel_patience)
 
     def _session_settings(self, application_name: str = "trio_graphile") -> SessionSettings:
         options = self.options
@@ -196,7 +196,7 @@ async def open_database(
     options = options if options is not None else DatabaseOptions()
     url = _configured_url(url)
     async with open_bridge() as bridge, open_loop_for_users() as users_loop:
-        database = Database(options, url, bridge, users_loop)
+        database = Database(options, Access(url), bridge, users_loop)
         try:
             await database.wait_reachable()
             yield database

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from urllib.parse import urlsplit
+
+import attrs
 
 from trio_graphile._exceptions import (
     ConnectionLost,
@@ -37,15 +40,48 @@ def describe_statement_error(error: BaseException, *, session_closed: bool) -> D
     )
 
 
-def describe_connect_error(error: BaseException, url: str | None) -> GraphileError:
-    """Return our exception for what opening a session raised."""
-    sqlstate: str | None = getattr(error, "sqlstate", None)
-    where = safe_url(url)
-    if isinstance(error, OSError) or is_transient(sqlstate) or _ends_session(sqlstate):
-        return DatabaseUnavailable(f"cannot reach PostgreSQL at {where}: {_text(error)}", sqlstate=sqlstate)
-    if sqlstate is not None:
-        return DatabaseRefused(f"PostgreSQL at {where} turned us away: {_text(error)}", sqlstate=sqlstate)
-    return DatabaseUrlInvalid(f"{_text(error)}; {_EXAMPLE}")
+@attrs.define(eq=False)
+class Access:
+    """Whether a database lets us in: what keeps us out, and for how long it has, is said in one place.
+
+    Whoever has been let in with the same URL waits for whatever keeps it out now, and whoever never was
+    hears of a mistake at once. Shared by the threads of a worker.
+    """
+
+    url: str | None = attrs.field(repr=False)  # it may hold a password
+    _was_let_in: bool = False
+    _kept_out_since: float | None = None
+
+    def granted(self) -> None:
+        """Take notice that a session was opened."""
+        self._was_let_in = True
+        self._kept_out_since = None
+
+    def denied(self, error: BaseException, *, is_misfit: bool) -> GraphileError:
+        """Return our exception for what opening a session raised.
+
+        `is_misfit` says that the server wants what the driver cannot do: a way to authenticate, say.
+        """
+        sqlstate: str | None = getattr(error, "sqlstate", None)
+        where, why = safe_url(self.url), f"{_text(error)}{self._since()}"
+        if isinstance(error, ValueError):  # the URL, or a file that it names, cannot be understood
+            if not self._was_let_in:
+                return DatabaseUrlInvalid(f"{_text(error)}; {_EXAMPLE}")
+            is_misfit = False
+        if is_misfit or not (sqlstate is None or is_transient(sqlstate) or _ends_session(sqlstate)):
+            return DatabaseRefused(
+                f"PostgreSQL at {where} turned us away: {why}", sqlstate=sqlstate, was_let_in=self._was_let_in
+            )
+        # Without an SQLSTATE: there is no server, or, of several, none in the role that is wanted. So it is
+        # for a moment in each switchover, when all are standbys.
+        return DatabaseUnavailable(f"cannot reach PostgreSQL at {where}: {why}", sqlstate=sqlstate)
+
+    def _since(self) -> str:
+        now = time.monotonic()
+        if self._kept_out_since is None:
+            self._kept_out_since = now
+        seconds = now - self._kept_out_since
+        return f" (for {seconds:.0f} s now)" if seconds >= 1 else ""
 
 
 def check_url(url: str) -> None:
