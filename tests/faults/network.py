@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -41,6 +42,8 @@ class Link:
     _client: trio.SocketStream
     _server_url: str
     gate: Gate
+    _delay: float
+    """How long everything takes, one way, in seconds."""
     _scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # noqa: TID251  # cancelled, not shielded
 
     async def run(self) -> None:
@@ -59,8 +62,19 @@ class Link:
         self._scope.cancel()
 
     async def _pump(self, source: trio.SocketStream, target: trio.SocketStream) -> None:
-        with contextlib.suppress(trio.BrokenResourceError):
+        sent, arriving = trio.open_memory_channel[tuple[float, bytes]](math.inf)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._deliver, arriving, target)
             while chunk := await _receive(source):
+                sent.send_nowait((trio.current_time() + self._delay, chunk))
+            sent.close()
+
+    async def _deliver(
+        self, arriving: trio.MemoryReceiveChannel[tuple[float, bytes]], target: trio.SocketStream
+    ) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            async for due_at, chunk in arriving:
+                await trio.sleep_until(due_at)
                 await self.gate.pass_through()
                 await target.send_all(chunk)
             await self.gate.pass_through()
@@ -81,6 +95,8 @@ class Proxy:
     _server_url: str
     _nursery: trio.Nursery
     _listener: trio.SocketListener
+    round_trip: float = 0.0
+    """How long everything takes to the server and back, in seconds; counts for new connections."""
     holding: trio.Event = attrs.field(factory=trio.Event)
     """Set as soon as something waits that a fault keeps from passing."""
     accepted: int = 0
@@ -106,7 +122,8 @@ class Proxy:
         task_status.started()
         with self._accepting:
             while True:
-                link = Link(await self._listener.accept(), self._server_url, Gate(self._hold))
+                client = await self._listener.accept()
+                link = Link(client, self._server_url, Gate(self._hold), self.round_trip / 2)
                 self.accepted += 1
                 if self._new_links_pass:
                     link.gate.open()

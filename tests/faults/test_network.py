@@ -10,7 +10,7 @@ import trio
 
 from tests.faults.conftest import Notices, Stage
 from tests.faults.load import KINDS, PATIENCE, Ending, Load, check_nothing_locked, drain
-from tests.faults.network import Proxy
+from tests.faults.network import Proxy, open_proxy
 from trio_graphile import (
     Client,
     ConnectionLost,
@@ -21,6 +21,7 @@ from trio_graphile import (
     RecoveryOptions,
     Worker,
     WorkerOptions,
+    open_database,
 )
 from trio_graphile._database import sweeps
 
@@ -132,6 +133,50 @@ async def test_a_sweeper_that_is_cut_off_does_not_keep_others_out_for_long(stage
             async with sweeps.sweep_transaction(stage.database) as connection:
                 assert await connection.fetch_value(sweeps.TRY_LOCK_SWEEP)
     await sweeper.aclose()
+
+
+@pytest.mark.parametrize("milliseconds", [80, 200])
+async def test_a_slow_wire_leaves_a_short_lease_renewed(
+    milliseconds: int, database_url: str, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To open a session takes many round trips, and more than the time between two renewals."""
+    load = Load()
+    options = WorkerOptions(concurrency=3, lease=LeaseOptions(length=6.0))
+    async with open_proxy(database_url) as proxy:
+        proxy.round_trip = milliseconds / 1000
+        async with open_database(proxy.url) as through, trio.open_nursery() as nursery:
+            worker = Worker(through, load.tasks, options)
+            await nursery.start(worker.run)
+            await load.add(Client(database, load.tasks), HELD)
+            await load.wait_until(lambda: len(load.runs) == len(HELD))
+            await wait_for_heartbeats(database, 2)
+            assert await database.fetch_value(END_LEASE_SESSION) == 1
+            await wait_for_heartbeats(database, 2)
+            load.release.set()
+            await drain(database)
+            worker.stop()
+    assert "interrupting all handlers" not in caplog.text
+    assert caplog.text.count("renewing the lease failed") <= 1  # when its session was lost
+    assert load.check() == 0
+
+
+END_LEASE_SESSION = """
+    select count(pg_terminate_backend(pid))
+    from pg_stat_activity
+    where datname = current_database() and application_name = 'trio_graphile lease'
+"""
+
+
+async def wait_for_heartbeats(database: Database, count: int) -> None:
+    for _ in range(count):
+        last = await database.fetch_value(
+            "select max(last_heartbeat_at) from graphile_worker._private_workers"
+        )
+        with trio.fail_after(PATIENCE):
+            while not await database.fetch_value(
+                "select max(last_heartbeat_at) > $1::timestamptz from graphile_worker._private_workers", last
+            ):
+                await trio.lowlevel.checkpoint()
 
 
 async def wait_until_none_sweeps(database: Database) -> None:

@@ -58,6 +58,11 @@ class Session:
         """Whether it was lost once, perhaps with a server that has not kept what it said is committed."""
         return self._reopened or (self._connection is not None and self._connection.is_closed)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the next statement needs no new session."""
+        return self._connection is not None and not self._connection.is_closed
+
     async def open(self) -> Connection:
         """Return the session that is open, or a new one. Raises `DatabaseUnavailable`, `ConnectionLost`."""
         if self._connection is None or self._connection.is_closed:

@@ -159,6 +159,18 @@ class Lease(Generic[RenewalT]):
             with trio.move_on_after(pause):
                 await self._overslept.wait()
 
+    def _patience(self, session: Session) -> float:
+        """Return for how long one renewal is waited for, in seconds.
+
+        One that has to open its session takes many round trips, and begins from nothing if it is given up:
+        it gets all that is left. On a session that is open it gets a third, so that a session that has died
+        without a word leaves time for a new one.
+        """
+        whole = self._options.length - self._options.margin
+        left = self._ends_at - self._clock()
+        left = left if left > 0 else whole  # nothing runs any more that would have to be interrupted first
+        return left / 3 if session.is_open else left
+
     def _at_most_to_end(self, seconds: float) -> float:
         """Cut a wait short where it would make us notice the end of the lease too late."""
         left = self._ends_at - self._clock()
@@ -167,7 +179,7 @@ class Lease(Generic[RenewalT]):
     async def _renew_once(self, session: Session) -> bool:
         began = self._clock()
         try:
-            with trio.fail_after(self._at_most_to_end(self._options.renew_interval)):
+            with trio.fail_after(self._patience(session)):
                 renewal = await self._renew(session)
         except (DatabaseError, trio.TooSlowError) as error:
             left = self._ends_at - self._clock()
