@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import NEVER, make_worker, running
+from tests.worker.runs import NEVER, make_worker, running, wait_until
 from trio_graphile import (
     Client,
     Database,
@@ -24,12 +24,14 @@ from trio_graphile import (
     SchemaTooNew,
     ShutdownIncomplete,
     ShutdownOptions,
+    ShutdownReport,
     StopCause,
     TaskRegistry,
     Worker,
     WorkerBusy,
     WorkerCrashed,
     WorkerOptions,
+    WorkerPhase,
     open_database,
     stop_on_signals,
 )
@@ -204,6 +206,34 @@ async def test_a_breaking_migration_by_somebody_else_stops_the_worker_gracefully
         report = await run.stop() if goes_on else await run.wait()
     assert report.cause is cause
     assert report.completed == (2 if goes_on else 1)
+
+
+@pytest.mark.parametrize("hears", ["polls", "is deaf", "drains"])
+async def test_a_breaking_migration_that_was_not_heard_of_is_seen(
+    hears: str, client: Client, handlers: Handlers
+) -> None:
+    """By whoever polls, with the next renewal; by whoever was deaf for a while, once it listens again."""
+    await client.add_raw_job("held")
+    lease = LeaseOptions(length=300 if hears == "is deaf" else 1)
+    worker = make_worker(client.database, handlers.tasks, lease=lease, notifications=hears == "is deaf")
+    reports: list[ShutdownReport] = []
+
+    async def run() -> None:
+        reports.append(await (worker.run_once() if hears == "drains" else worker.run()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await handlers.wait_started(1)
+        await client.database.execute(
+            "insert into graphile_worker.migrations (id, breaking) values (999, true)"
+        )
+        if hears == "is deaf":
+            [process] = await sessions(client.database, "trio_graphile listen")
+            await client.database.execute("select pg_terminate_backend($1::integer)", process)
+        await wait_until(lambda: worker.statistics().phase is WorkerPhase.STOPPING)
+        await client.add_raw_job("quick")
+        handlers.release.set()
+    assert [(report.cause, report.completed) for report in reports] == [(StopCause.SUPERSEDED, 1)]
 
 
 async def test_cancelling_the_worker_skips_the_grace_period(

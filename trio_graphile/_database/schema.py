@@ -19,6 +19,7 @@ import trio
 from trio_graphile._database.connection import Connection, Executor, brief_transaction
 from trio_graphile._database.schema_plan import (
     BREAKING_REVISIONS,
+    NEWEST_REVISION,
     Migration,
     Plan,
     SchemaState,
@@ -182,6 +183,11 @@ async def _probe(executor: Executor, schema: str) -> SchemaState:
     if fields.pop("own_ledger_exists"):
         fields["applied"] = frozenset(await executor.fetch_value(READ_APPLIED.for_schema(quoted)))
     return SchemaState(**fields)
+
+
+async def is_superseded(executor: Executor) -> bool:
+    """Whether somebody installed a revision that this version cannot work with."""
+    return (await executor.fetch_value(READ_BREAKING_REVISION) or 0) > NEWEST_REVISION
 
 
 # --- doing --------------------------------------------------------------------------------------

@@ -188,10 +188,10 @@ class Lease(Generic[RenewalT]):
         self._renewed_at = began
         if self.holds():
             self._note_renewal(began)  # not later: others count from what the database wrote
-            self._tell(lambda: self._events.renewed(renewal))
+            self.tell(lambda: self._events.renewed(renewal))
         else:
             logger.warning("the lease had ended when it was renewed: giving back what nobody has begun")
-            self._tell(lambda: self._come_back(began, renewal))
+            self.tell(lambda: self._come_back(began, renewal))
         return True
 
     def _come_back(self, began: float, renewal: RenewalT) -> None:
@@ -204,10 +204,10 @@ class Lease(Generic[RenewalT]):
         """Tell the worker when its lease is about to end, and when it holds again."""
         if expired and not self._expired:
             logger.error("the lease could not be renewed for too long: interrupting all handlers")
-            self._tell(self._events.expiring)
+            self.tell(self._events.expiring)
         elif self._expired and not expired:
             logger.warning("the lease holds again")
-            self._tell(self._events.restored)
+            self.tell(self._events.restored)
         self._expired = expired
 
     async def _watch(self, watched: int) -> None:
@@ -216,7 +216,7 @@ class Lease(Generic[RenewalT]):
         while True:
             turned = trio.Event()
             asked_at = trio.current_time()
-            self._tell(partial(self._answer, inside, turned, time.monotonic()))
+            self.tell(partial(self._answer, inside, turned, time.monotonic()))
             with trio.move_on_after(self._options.blocked_after):
                 await turned.wait()
             if not turned.is_set():
@@ -229,7 +229,8 @@ class Lease(Generic[RenewalT]):
                 self._overslept.set()
             await trio.sleep(_LOOK_INTERVAL)
 
-    def _tell(self, what: Callable[[], None]) -> None:
+    def tell(self, what: Callable[[], None]) -> None:
+        """Have something called in the worker's own thread. From the lease's."""
         with contextlib.suppress(trio.RunFinishedError):  # then nobody is left to be told
             self._outside.run_sync_soon(what)
 

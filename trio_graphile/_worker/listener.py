@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from trio_graphile._database.connection import Connection
+from trio_graphile._database.schema import is_superseded
 from trio_graphile._exceptions import ConnectionLost, DatabaseError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.json import decode
@@ -60,6 +61,8 @@ class Listener:
                 connection = await self._open()
                 try:
                     await self._subscribe(connection)
+                    if await is_superseded(connection):  # since it last listened
+                        self._on_breaking_migration()
                     self._note_restored()
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED

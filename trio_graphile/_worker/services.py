@@ -16,7 +16,8 @@ from trio_graphile._database import queue
 from trio_graphile._database.cancellations import CANCEL_CHANNEL
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
-from trio_graphile._database.session import persist
+from trio_graphile._database.schema import is_superseded
+from trio_graphile._database.session import Session, persist
 from trio_graphile._model.cancellation import CancelRequest, requested_outcome
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import LocalQueueOptions, WorkerOptions
@@ -99,7 +100,7 @@ class Services:
         self.lease = Lease(
             database=self.database,
             options=options.lease,
-            renew=self.holdings.renew,
+            renew=self._renew,
             events=self,
             describe_block=partial(describe_block, runner=Runner.run.__code__),
         )
@@ -179,6 +180,15 @@ class Services:
         """Cancel a job on request, whether it runs or waits for a slot; if it has ended, it is too late."""
         if not self.runner.cancel(job, request) and self.local_queue.withdraw(job):
             self.outcomes.put(requested_outcome(job, request))
+
+    async def _renew(self, session: Session) -> Renewed:
+        """Renew, in the lease's thread, after a look at what nobody may have told us.
+
+        First of all, since a revision that we cannot live with may make a renewal fail.
+        """
+        if await is_superseded(session):
+            self.lease.tell(self.on_breaking_migration)
+        return await self.holdings.renew(session)
 
     # --- what the lease says --------------------------------------------------------------------
 
