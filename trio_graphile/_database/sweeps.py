@@ -178,17 +178,19 @@ async def sweep(
     database: Transactor,
     options: SweepOptions,
     *,
+    sweeper_id: str | None = None,
     dry_run: bool = False,
     decisions: Sequence[RecoveryDecision] = (),
 ) -> SweepReport:
     """Find the workers that are dead and give their jobs back, all in one transaction.
 
-    Does nothing while another sweep of this schema is under way. A dry run only finds.
+    Does nothing while another sweep of this schema is under way. A dry run only finds. `sweeper_id` is who
+    sweeps, if it is a worker.
     """
     async with sweep_transaction(database) as connection:
         if not await connection.fetch_value(TRY_LOCK_SWEEP):
             return SweepReport(dry_run=dry_run)
-        dead = dead_workers(await _silent_workers(connection, options), options)
+        dead = dead_workers(await _silent_workers(connection, options), options, sweeper_id)
         if dry_run or not dead:
             return SweepReport(worker_ids=dead, dry_run=dry_run)
         recovered = await _recover(connection, dead, options.recovery_delay, decisions)
@@ -231,10 +233,12 @@ JOBS_OF_DEAD = Statement("""
 """)  # $1 worker ids
 
 
-async def jobs_of_dead(database: Transactor, options: SweepOptions) -> list[Job]:
+async def jobs_of_dead(
+    database: Transactor, options: SweepOptions, *, sweeper_id: str | None = None
+) -> list[Job]:
     """Return the jobs that a sweep would give back now. Locks nothing beyond this look."""
     async with sweep_transaction(database) as connection:
-        dead = dead_workers(await _silent_workers(connection, options), options)
+        dead = dead_workers(await _silent_workers(connection, options), options, sweeper_id)
         return [job_from_row(row) for row in await connection.fetch(JOBS_OF_DEAD, dead)] if dead else []
 
 

@@ -62,9 +62,16 @@ class ResetReport:
     queues: int = 0
 
 
-def dead_workers(silent: Iterable[SilentWorker], options: SweepOptions) -> tuple[str, ...]:
-    """Return the ids of those that were silent for so long that they are taken for dead."""
-    return tuple(worker.worker_id for worker in silent if worker.silent_for > _patience(worker, options))
+def dead_workers(
+    silent: Iterable[SilentWorker], options: SweepOptions, sweeper_id: str | None = None
+) -> tuple[str, ...]:
+    """Return the ids of those that were silent for so long that they are taken for dead.
+
+    If whoever looks is among them, the database's clock was set forward, or it cannot show that it lives:
+    either way it is not the one to judge, and nobody is dead.
+    """
+    dead = tuple(worker.worker_id for worker in silent if worker.silent_for > _patience(worker, options))
+    return () if sweeper_id in dead else dead
 
 
 def _patience(worker: SilentWorker, options: SweepOptions) -> float:

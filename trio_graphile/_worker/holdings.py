@@ -27,6 +27,7 @@ from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.recovery import ResetReport, SweepReport
 from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile._worker.clocks import ServerClock
 from trio_graphile.hooks._chains import Chains
 from trio_graphile.hooks._recovery import Sweep, sweep
 
@@ -68,6 +69,8 @@ class Holdings:
     """Whether somebody can ask us to cancel a job. Not in a schema that we cannot complete."""
     registered: bool = attrs.field(init=False, default=False)
     """Whether others can see that we live. Not in a schema of Node's that we cannot complete."""
+    server_clock: ServerClock = attrs.field(init=False, factory=ServerClock)
+    """By which silence is measured, and the age of locks."""
     claiming: Session = attrs.field(init=False)
     recording: Session = attrs.field(init=False)
     _has_claimed: bool = attrs.field(init=False, default=False)
@@ -96,6 +99,7 @@ class Holdings:
             await queue.register_tasks(connection, self.tasks.identifiers)
             self.cancellable = await cancellations.has_cancellations(connection)
             self.registered = self.options.recovery is not None and await fleet.has_registry(connection)
+            await self._clock_is_steady(connection)  # from here on a step of it will be noticed
             if self.registered:
                 await fleet.heartbeat(connection, self.worker_id, self._metadata())
 
@@ -240,12 +244,29 @@ class Holdings:
         if options is None:
             return Sweep(SweepReport())
         async with self._own_session("recovery") as connection:
+            if not await self._clock_is_steady(connection):
+                return Sweep(SweepReport())
             return await sweep(connection, options, chains=chains, worker_id=self.worker_id)
 
     async def release_old_locks(self) -> ResetReport:
         """Release what has been locked for hours, whoever locked it."""
         async with self._own_session("recovery") as connection:
+            if not await self._clock_is_steady(connection):
+                return ResetReport()
             return await sweeps.reset_stale_locks(connection)
+
+    async def _clock_is_steady(self, connection: Connection) -> bool:
+        """Whether silence and the age of locks mean what they say: the server's clock was not set forward.
+
+        For a while after that they do not: whoever lives gets the time to renew what it holds.
+        """
+        recovery = self.options.recovery
+        period = self.options.lease.length if recovery is None else recovery.sweep_threshold
+        steady_for = await self.server_clock.steady_for(connection, tolerance=period / 10)
+        if steady_for < period:
+            left = period - steady_for
+            logger.warning("the server's clock was set forward: nobody is taken for dead for %.0f s", left)
+        return steady_for >= period
 
     @property
     def in_doubt(self) -> bool:

@@ -23,17 +23,12 @@ from trio_graphile._database.database import Database
 from trio_graphile._database.session import Session
 from trio_graphile._exceptions import DatabaseError
 from trio_graphile._model.options import LeaseOptions
+from trio_graphile._worker.clocks import find_clock
 
 logger = logging.getLogger("trio_graphile.worker")
 
 _CANCEL_PATIENCE = 0.1
 _LOOK_INTERVAL = 0.5
-
-
-def _find_clock() -> Callable[[], float]:
-    """Return a clock that goes on while the machine sleeps, as the age of our locks does."""
-    number = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
-    return time.monotonic if number is None else partial(time.clock_gettime, number)
 
 
 RenewalT = TypeVar("RenewalT")
@@ -67,7 +62,7 @@ class Lease(Generic[RenewalT]):
     _events: Events[RenewalT]
     _describe_block: Callable[[int], str]
     """Says which handler the thread with this identifier is in."""
-    _clock: Callable[[], float] = attrs.field(factory=_find_clock)
+    _clock: Callable[[], float] = attrs.field(factory=find_clock)
     _stopping: threading.Event = attrs.field(factory=threading.Event)
     _inside: trio.lowlevel.TrioToken | None = None
     _stop_inside: trio.Event | None = None

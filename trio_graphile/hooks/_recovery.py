@@ -31,10 +31,10 @@ async def sweep(
 ) -> Sweep:
     """Give back the jobs of dead workers, each as interceptors want it."""
     if dry_run or not (chains.recover_job or chains.observers_of(JobInterrupted)):
-        return Sweep(await sweeps.sweep(database, options, dry_run=dry_run))
-    jobs = await sweeps.jobs_of_dead(database, options)
+        return Sweep(await sweeps.sweep(database, options, sweeper_id=worker_id, dry_run=dry_run))
+    jobs = await sweeps.jobs_of_dead(database, options, sweeper_id=worker_id)
     decisions = [decision for job in jobs if (decision := await _decide(chains, job, worker_id)) is not None]
-    report = await sweeps.sweep(database, options, decisions=decisions)
+    report = await sweeps.sweep(database, options, sweeper_id=worker_id, decisions=decisions)
     return Sweep(report, [job for job in jobs if job.id in report.job_ids])
 
 
