@@ -224,6 +224,7 @@ async def test_a_breaking_migration_that_was_not_heard_of_is_seen(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
         await handlers.wait_started(1)
+        await wait_until(lambda: worker.statistics().heartbeat_age is not None)  # the next renewal is far off
         await client.database.execute(
             "insert into graphile_worker.migrations (id, breaking) values (999, true)"
         )
