@@ -21,7 +21,6 @@ import trio_asyncio  # type: ignore[import-untyped]
 
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database, open_database
-from trio_graphile._database.errors import safe_url
 from trio_graphile._exceptions import (
     ConnectionLost,
     DatabaseRefused,
@@ -447,20 +446,6 @@ async def test_a_database_that_does_not_exist_is_refused_at_once(empty_database_
     with pytest.raises(DatabaseRefused, match="does not exist"):
         async with open_database(url, options):
             pass
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("postgresql://ada:secret@db.example:5433/queue", "postgresql://ada@db.example:5433/queue"),
-        ("postgresql://ada@/queue?host=/run/pg&password=secret", "postgresql://ada@/run/pg/queue"),
-        ("postgresql://[broken", "a URL that cannot be parsed"),
-        ("postgresql://ada:12/secret@h/queue", "a URL that cannot be parsed"),
-        (None, "the PG* variables' address"),
-    ],
-)
-def test_a_url_is_shown_without_its_password(url: str | None, shown: str) -> None:
-    assert safe_url(url) == shown
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "x" * 64])

@@ -65,6 +65,8 @@ class Address:
     """For messages: without the password, and without parameters."""
     hosts: tuple[tuple[str, int], ...] = ()
     """Each of several; empty if the driver may find it by itself."""
+    role: str = "any"
+    """Which of them will do, as `target_session_attrs` says it."""
     is_shuffled: bool = False
     """Whether they are tried in any order."""
     connect_timeout: float | None = None
@@ -106,7 +108,10 @@ def _of_variables(environment: Mapping[str, str]) -> Address:
     _check_files({}, environment)
     places = _places("", {}, environment)
     return Address(
-        url=None, shown="the PG* variables' address", hosts=tuple(places) if len(places) > 1 else ()
+        url=None,
+        shown="the PG* variables' address",
+        hosts=tuple(places) if len(places) > 1 else (),
+        role=_role({}, environment),
     )
 
 
@@ -208,6 +213,7 @@ def _address(
         url=f"{text}?{urlencode(parameters, quote_via=quote)}" if parameters else text,
         shown=f"postgresql://{whose + '@' if whose else ''}{shown}/{database}",
         hosts=tuple(places) if len(places) > 1 else (),
+        role=_role(parameters, environment),
         is_shuffled=is_shuffled,
         connect_timeout=float(timeout) if timeout else None,
         application_name=name or "trio_graphile",
@@ -215,6 +221,10 @@ def _address(
         socket_options={option: value for option, value in options.items() if value},
         notes=notes,
     )
+
+
+def _role(parameters: Mapping[str, str], environment: Mapping[str, str]) -> str:
+    return parameters.get("target_session_attrs") or environment.get("PGTARGETSESSIONATTRS") or "any"
 
 
 def _quoted(host: str) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
+import socket
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]  # asyncpg has no py.typed
 import attrs
 import trio
 
+from trio_graphile._database.access import Access, Host, PasswordSource
 from trio_graphile._database.bridge import LAST_RESORT, Bridge
 from trio_graphile._database.connection import DRIVER_ERRORS, Connection, SessionSettings
-from trio_graphile._database.errors import Access
+from trio_graphile._database.errors import describe
 from trio_graphile._model.json import decode, encode
 
 
@@ -41,8 +45,9 @@ class Attempt:
     _ends_at: float = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._ends_at = trio.current_time() + self._settings.connect_timeout + LAST_RESORT
-        self._task = self._bridge.start(_open_session(self._access.url, self._settings))
+        opening = _Opening(self._bridge, self._access, self._settings)
+        self._ends_at = trio.current_time() + opening.longest + LAST_RESORT
+        self._task = self._bridge.start(opening.run())
         self._task.add_done_callback(lambda _: self._ended.set())
 
     async def wait(self) -> Connection:
@@ -57,7 +62,6 @@ class Attempt:
             raise self._access.denied(TimeoutError(), is_misfit=False)
         error = self._task.exception()
         if error is None:
-            self._access.granted()
             return Connection(self._task.result(), self._bridge, self._settings, self.cancel_patience)
         if isinstance(error, (*DRIVER_ERRORS, ValueError)):
             raise self._access.denied(error, is_misfit=isinstance(error, asyncpg.InterfaceError)) from error
@@ -94,20 +98,110 @@ async def connect(
         raise
 
 
-async def _open_session(url: str | None, settings: SessionSettings) -> Any:
-    raw = await asyncpg.connect(
-        url,
-        timeout=settings.connect_timeout,
-        connection_class=_PromptConnection,
-        **_connect_arguments(settings),
-    )
+_NEXT_HOST = (OSError, asyncpg.TargetServerAttributeNotMatched, asyncpg.CannotConnectNowError)
+"""What one host says, and another may not."""
+
+
+@attrs.frozen
+class _Opening:
+    """How one session is opened, in asyncio: by the first host that lets us in."""
+
+    _bridge: Bridge
+    _access: Access
+    _settings: SessionSettings
+
+    @property
+    def longest(self) -> float:
+        """How long it may take, in seconds."""
+        return self._timeout * len(self._access.hosts()) * len(self._roles)
+
+    @property
+    def _timeout(self) -> float:
+        return self._access.address.connect_timeout or self._settings.connect_timeout
+
+    @property
+    def _roles(self) -> Sequence[str | None]:
+        """The roles that a host may have, the best first; None for what the driver finds in the address."""
+        address = self._access.address
+        return ("standby", "any") if address.hosts and address.role == "prefer-standby" else (None,)
+
+    async def run(self) -> Any:
+        """Return the session of asyncpg's. Raises what it raises; of several hosts, what each says."""
+        said: list[str] = []
+        hosts = [(host, role) for role in self._roles for host in self._access.hosts()]
+        for host, role in hosts:
+            try:
+                raw = await self._connect(host, role)
+            except _NEXT_HOST as error:
+                if len(hosts) == 1:
+                    raise
+                said.append(f"{host[0]}:{host[1]}: {describe(error)}" if host else describe(error))
+            else:
+                self._access.granted(host)
+                return raw
+        raise ConnectionError("; ".join(dict.fromkeys(said)))
+
+    async def _connect(self, host: Host, role: str | None) -> Any:
+        arguments = {**self._access.address.arguments, **self._access.connect_arguments}
+        settings = {**arguments.pop("server_settings", {})}
+        if self._settings.prepared_statements:
+            settings = {**self._settings.settings, **settings}
+        else:
+            arguments["statement_cache_size"] = 0
+        if host is not None:
+            arguments["host"], arguments["port"] = host
+        raw = await asyncpg.connect(
+            self._access.address.url,
+            timeout=self._timeout,
+            connection_class=_PromptConnection,
+            target_session_attrs=role,
+            password=None if self._access.password is None else self._ask_password,
+            server_settings=settings or None,
+            **arguments,
+        )
+        try:
+            _set_socket_options(raw, self._access.address.socket_options)
+            if self._settings.json_values:
+                await _exchange_json_as_values(raw)
+        except BaseException:
+            raw.terminate()
+            raise
+        return raw
+
+    async def _ask_password(self) -> str:
+        """Ask the user's function, in Trio: it may be an async one."""
+        return await self._bridge.loop.trio_as_future(_password_of, self._access.password)  # type: ignore[no-any-return]  # trio-asyncio is untyped
+
+
+async def _password_of(source: PasswordSource) -> str:
     try:
-        if settings.json_values:
-            await _exchange_json_as_values(raw)
-    except BaseException:
-        raw.terminate()
-        raise
-    return raw
+        password = source()
+        if inspect.isawaitable(password):
+            password = await password
+    except (Exception, SystemExit) as error:
+        raise ConnectionError(f"there is no password: {type(error).__name__}: {error}") from error
+    if not isinstance(password, str):
+        raise ConnectionError(f"a password is needed, not {type(password).__name__}")
+    return password
+
+
+_SOCKET_OPTIONS = {
+    "keepalives_idle": "TCP_KEEPIDLE",
+    "keepalives_interval": "TCP_KEEPINTVL",
+    "keepalives_count": "TCP_KEEPCNT",
+    "tcp_user_timeout": "TCP_USER_TIMEOUT",
+}
+
+
+def _set_socket_options(raw: Any, options: Mapping[str, int]) -> None:
+    """Set what was asked for and this system has."""
+    connected = raw._transport.get_extra_info("socket")  # noqa: SLF001  # there is no public way
+    if connected is None or connected.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in options.items():
+        if (number := getattr(socket, _SOCKET_OPTIONS[name], None)) is not None:
+            connected.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 async def _exchange_json_as_values(raw: Any) -> None:
@@ -120,9 +214,3 @@ async def _exchange_json_as_values(raw: Any) -> None:
             encoder=lambda value, version=version: version + encode(value).encode(),
             decoder=lambda binary, version=version: decode(str(binary[len(version) :], "utf-8")),
         )
-
-
-def _connect_arguments(settings: SessionSettings) -> dict[str, object]:
-    if not settings.prepared_statements:
-        return {"statement_cache_size": 0}
-    return {"server_settings": dict(settings.settings)}

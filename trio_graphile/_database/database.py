@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import attrs
 import trio
 
+from trio_graphile._database.access import Access, PasswordSource
+from trio_graphile._database.address import read_address
 from trio_graphile._database.bridge import Bridge, open_bridge, run_in
 from trio_graphile._database.connecting import Attempt, connect
 from trio_graphile._database.connection import Connection, Isolation, Row, SessionSettings, adopt
-from trio_graphile._database.errors import Access, check_url
 from trio_graphile._database.loops import open_loop_for_users
 from trio_graphile._database.pool import Pool
 from trio_graphile._database.statement import Statement, quote_identifier
-from trio_graphile._exceptions import DatabaseUrlInvalid
 from trio_graphile._model.options import DatabaseOptions
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+logger = logging.getLogger("trio_graphile.database")
 
 _CLIENT_MARGIN = 2.0
 """How much longer than the server we wait for a statement, so that normally the server's word comes first."""
@@ -59,6 +61,8 @@ class Database:
 
     options: DatabaseOptions
     _access: Access = attrs.field(repr=False)
+    _direct_access: Access = attrs.field(repr=False)
+    """For what must not go through a pooler: `options.direct_url`, or the same."""
     _bridge: Bridge = attrs.field(repr=False)
     _users_loop: Any = attrs.field(default=None, repr=False)
     """The asyncio loop of users' code. Our sessions have another, for themselves."""
@@ -68,6 +72,11 @@ class Database:
 
     def __attrs_post_init__(self) -> None:
         self._pool = Pool(self._begin_shared_session, self.options.pool_size)
+
+    @property
+    def address(self) -> str:
+        """Where the database is, for messages: without the password, and without parameters."""
+        return self._access.address.shown
 
     @property
     def schema(self) -> str:
@@ -121,28 +130,31 @@ class Database:
         await self._pool.aclose()
 
     async def open_session(
-        self, purpose: str, *, cancel_patience: float, interruptible: bool = False
+        self, purpose: str, *, cancel_patience: float, interruptible: bool = False, direct: bool = False
     ) -> Connection:
-        """Open a session outside the pool, for one owner that closes it.
+        """Open a session outside the pool, for one owner that closes it; a direct one if it must be.
 
         When cancelled, its statements go on unless they are interruptible; either way they end within
         `cancel_patience` seconds. Raises `DatabaseUnavailable`, `DatabaseClosed`.
         """
         self._pool.check_open()
-        shared = self._session_settings(f"trio_graphile {purpose}")
+        shared = self._session_settings(purpose)
         own = attrs.evolve(
             shared,
             settings={**shared.settings, **_STEADY_PLANS},
             interruptible=interruptible,
             json_values=False,
         )
-        return await connect(self._bridge, self._access, own, cancel_patience)
+        if direct and self.options.direct_url is not None:
+            own = attrs.evolve(own, prepared_statements=True)
+        access = self._direct_access if direct else self._access
+        return await connect(self._bridge, access, own, cancel_patience)
 
     @contextlib.asynccontextmanager
     async def in_this_thread(self) -> AsyncIterator[Database]:
         """Open the same database for another thread: sessions belong to the thread that opened them."""
         async with open_bridge() as bridge:
-            database = Database(self.options, self._access, bridge)
+            database = Database(self.options, self._access, self._direct_access, bridge)
             try:
                 yield database
             finally:
@@ -164,15 +176,16 @@ class Database:
     def _begin_shared_session(self) -> Attempt:
         return Attempt(self._bridge, self._access, self._session_settings(), self.cancel_patience)
 
-    def _session_settings(self, application_name: str = "trio_graphile") -> SessionSettings:
+    def _session_settings(self, purpose: str = "") -> SessionSettings:
         options = self.options
+        name = self._access.address.application_name
         return SessionSettings(
             quoted_schema=quote_identifier(options.schema),
             connect_timeout=options.connect_timeout,
             statement_timeout=options.statement_timeout + _CLIENT_MARGIN,
             prepared_statements=options.prepared_statements,
             settings={
-                "application_name": application_name,
+                "application_name": f"{name} {purpose}" if purpose else name,
                 "statement_timeout": str(int(options.statement_timeout * 1000)),
                 # Our statements touch few rows; compiling one costs more than running it.
                 "jit": "off",
@@ -183,20 +196,30 @@ class Database:
 
 @contextlib.asynccontextmanager
 async def open_database(
-    url: str | None = None, options: DatabaseOptions | None = None
+    url: str | None = None,
+    options: DatabaseOptions | None = None,
+    *,
+    password: PasswordSource | None = None,
+    connect_arguments: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Database]:
     """Open a database for as long as the body lasts.
 
-    Without a URL, `$DATABASE_URL` is used, else the `PG*` variables. Raises `DatabaseUrlInvalid`,
-    `DatabaseRefused` (wrong role, password or database) or, within `connect_timeout` or `wait_for_server`
-    seconds, `DatabaseUnavailable`.
+    Without a URL, `$DATABASE_URL` is used, else the `PG*` variables. `password` says the password each time a
+    session is opened, for one that changes: a function, async or not; what it raises counts as an outage.
+    `connect_arguments` go to `asyncpg.connect`: `ssl`, say, with a context of your own.
+
+    Raises `DatabaseUrlInvalid`, `DatabaseRefused` (wrong role, password or database) or, within
+    `connect_timeout` or `wait_for_server` seconds, `DatabaseUnavailable`.
 
     Users' asyncio code runs in the asyncio loop that is open here, or else in one that is opened for it.
     """
     options = options if options is not None else DatabaseOptions()
-    url = _configured_url(url)
+    access = _access_to(url, password, connect_arguments)
+    direct = (
+        access if options.direct_url is None else _access_to(options.direct_url, password, connect_arguments)
+    )
     async with open_bridge() as bridge, open_loop_for_users() as users_loop:
-        database = Database(options, Access(url), bridge, users_loop)
+        database = Database(options, access, direct, bridge, users_loop)
         try:
             await database.wait_reachable()
             yield database
@@ -204,15 +227,10 @@ async def open_database(
             await database.aclose()
 
 
-def _configured_url(url: str | None) -> str | None:
-    if url is None:
-        url = os.environ.get("DATABASE_URL") or None
-    if url is None and not any(
-        name in os.environ for name in ("PGHOST", "PGDATABASE", "PGUSER", "PGSERVICE")
-    ):
-        raise DatabaseUrlInvalid(
-            "no database is configured: give a URL, or set DATABASE_URL, or PGHOST and its like"
-        )
-    if url is not None:
-        check_url(url)
-    return url
+def _access_to(
+    url: str | None, password: PasswordSource | None, connect_arguments: Mapping[str, Any] | None
+) -> Access:
+    address = read_address(url, os.environ)
+    for note in address.notes:
+        logger.warning("%s of the database's URL is not supported, and left out", note)
+    return Access(address=address, password=password, connect_arguments=connect_arguments or {})

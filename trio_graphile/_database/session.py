@@ -49,6 +49,8 @@ class Session:
     _database: Database
     _purpose: str
     _cancel_patience: float
+    _direct: bool = False
+    """Whether it must not go through a pooler."""
     _connection: Connection | None = None
     _identity: tuple[int, datetime] | None = None
     _reopened: bool = False
@@ -68,7 +70,7 @@ class Session:
         if self._connection is None or self._connection.is_closed:
             self._reopened = self._connection is not None
             connection = await self._database.open_session(
-                self._purpose, cancel_patience=self._cancel_patience
+                self._purpose, cancel_patience=self._cancel_patience, direct=self._direct
             )
             try:
                 await self._replace(connection)

@@ -89,13 +89,16 @@ class DatabaseOptions:
     pool_size: int = attrs.field(default=10, validator=whole_number(1, 10_000))
     """How many sessions clients and handlers share; a worker's own sessions come on top."""
     connect_timeout: float = attrs.field(default=5.0, validator=seconds(600))
-    """How long opening one session may take."""
+    """How long opening one session may take, with each of several hosts. A URL may say it, too, and wins."""
     wait_for_server: float | None = attrs.field(default=None, validator=seconds(86_400))
     """How long to wait at the start for a server that is not up yet; by default not at all."""
     statement_timeout: float = attrs.field(default=60.0, validator=seconds(86_400))
     """How long one statement may take before the server gives it up, and we the session a little later."""
     prepared_statements: bool = True
     """False behind a pooler in transaction mode: no named statements, no session settings."""
+    direct_url: str | None = attrs.field(default=None, repr=False)  # it may hold a password
+    """A second URL, past the pooler, for the few sessions that must be direct: a worker's that listens for
+    jobs, and that of its lease. Defaults to the same as all others."""
 
 
 @attrs.frozen(kw_only=True)

@@ -133,7 +133,7 @@ class Lease(Generic[RenewalT]):
         if self._stopping.is_set():
             return
         async with self._database.in_this_thread() as database:
-            session = Session(database, "lease", _CANCEL_PATIENCE)
+            session = Session(database, "lease", _CANCEL_PATIENCE, direct=True)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch, watched)

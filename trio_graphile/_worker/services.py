@@ -289,7 +289,7 @@ class Services:
         return self._listener
 
     async def _listening_session(self) -> Connection:
-        return await self.database.open_session("listen", cancel_patience=self.holdings.patience)
+        return await self.database.open_session("listen", cancel_patience=self.holdings.patience, direct=True)
 
     def cron_ticker(self) -> CronTicker:
         """Return what adds the jobs of the crontab."""

@@ -15,7 +15,6 @@ from cyclopts import Parameter
 
 from trio_graphile._client import Client
 from trio_graphile._database.database import Database
-from trio_graphile._database.errors import safe_url
 from trio_graphile._database.scratch import scratch_schema
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._tasks.registry import TaskRegistry
@@ -70,7 +69,7 @@ async def bench(
         raise UsageError(f"--jobs and --samples are numbers from 1 to {_MOST}")
     settings = common.settings(given(worker_flags))
     async with scratch_schema(settings.database.url, settings.database) as database:
-        note(f"measuring in the schema {database.schema}, at {safe_url(settings.database.url)}")
+        note(f"measuring in the schema {database.schema}, at {database.address}")
         drain = await _measure_drain(database, settings.worker, jobs)
         latencies = await _measure_latency(database, settings.worker, samples)
     figures = Figures(jobs=jobs, **drain, latencies=latencies)

@@ -10,7 +10,6 @@ import attrs
 from trio_graphile._client import Client
 from trio_graphile._database import examine, fleet
 from trio_graphile._database.database import Database, open_database
-from trio_graphile._database.errors import safe_url
 from trio_graphile._database.schema import check_schema, own_migrations
 from trio_graphile._database.schema_plan import plan_migration
 from trio_graphile._exceptions import GraphileError, SchemaError, StatementFailed
@@ -28,7 +27,7 @@ async def doctor(*, common: CommonFlags = NOTHING_GIVEN) -> None:
     options = attrs.evolve(settings.database, prepared_statements=False)
     async with open_database(settings.database.url, options) as database:
         findings = [
-            Finding("connection", Level.OK, f"{safe_url(settings.database.url)} answers"),
+            Finding("connection", Level.OK, f"{database.address} answers"),
             *[finding async for finding in _look(database)],
         ]
     if common.as_json:

@@ -10,7 +10,6 @@ import trio
 
 from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import open_database
-from trio_graphile._database.errors import safe_url
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.signals import stop_on_signals
@@ -44,7 +43,7 @@ async def work(task: Work, url: str | None) -> None:
     async with open_database(url, settings.database) as database:
         plugins = [*task.plugins, *metrics.plugins]
         worker = Worker(database, task.tasks, settings.worker, crontab=task.crontab, plugins=plugins)
-        report = await _run(worker, task, metrics, where=safe_url(url))
+        report = await _run(worker, task, metrics, where=database.address)
     task.voice.say("ended", _describe_end(report), **_counts(report))
     if report.cause is StopCause.SUPERSEDED:
         raise Superseded("the schema was migrated past what this version can work with: install a newer one")
