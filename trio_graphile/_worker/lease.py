@@ -147,9 +147,13 @@ class Lease(Generic[RenewalT]):
         # After a failure sooner than usual: a lease is long, but not so long as to waste a tenth of it.
         retry_interval = min(self._options.renew_interval, self._options.length / 30)
         while True:
+            began = self._clock()
             renewed = await self._renew_once(session)
             self._judge(expired=not renewed and not self.holds())
-            pause = self._options.renew_interval if renewed else self._at_most_to_end(retry_interval)
+            if renewed:  # the lease counts from when that began, so the next is due as long after
+                pause = max(began + self._options.renew_interval - self._clock(), 0.0)
+            else:
+                pause = self._at_most_to_end(retry_interval)
             self._overslept = trio.Event()
             with trio.move_on_after(pause):
                 await self._overslept.wait()
@@ -158,13 +162,13 @@ class Lease(Generic[RenewalT]):
         """Return for how long one renewal is waited for, in seconds.
 
         One that has to open its session takes many round trips, and begins from nothing if it is given up:
-        it gets all that is left. On a session that is open it gets a third, so that a session that has died
-        without a word leaves time for a new one.
+        it gets all that is left. On a session that is open it gets half of that, so that a session that has
+        died without a word leaves time for a new one.
         """
         whole = self._options.length - self._options.margin
         left = self._ends_at - self._clock()
         left = left if left > 0 else whole  # nothing runs any more that would have to be interrupted first
-        return left / 3 if session.is_open else left
+        return left / 2 if session.is_open else left
 
     def _at_most_to_end(self, seconds: float) -> float:
         """Cut a wait short where it would make us notice the end of the lease too late."""
