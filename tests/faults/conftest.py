@@ -14,6 +14,7 @@ import trio
 from tests.faults.load import EXPECTED, PATIENCE
 from tests.faults.network import Proxy, open_proxy
 from trio_graphile import Database, DatabaseOptions, open_database
+from trio_graphile._worker.bell import Bell
 
 _PREFIX = "after a fault: "
 
@@ -55,7 +56,7 @@ class Notices(logging.Handler):
         super().__init__(logging.WARNING)
         self._token = trio.lowlevel.current_trio_token()
         self._texts: list[str] = []
-        self._changed = trio.Event()
+        self._changed = Bell()
 
     def emit(self, record: logging.LogRecord) -> None:
         with contextlib.suppress(trio.RunFinishedError):  # it may come from another thread
@@ -63,8 +64,7 @@ class Notices(logging.Handler):
 
     def _note(self, text: str) -> None:
         self._texts.append(text)
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.ring()
 
     async def wait_for(self, *texts: str) -> None:
         """Wait until each of these was logged from now on."""

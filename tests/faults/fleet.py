@@ -17,6 +17,7 @@ import attrs
 import trio
 
 from tests.faults.load import PATIENCE
+from trio_graphile._worker.bell import Bell
 
 PROGRAM = Path(__file__).with_name("program.py")
 ROOT = Path(__file__).parents[2]
@@ -91,7 +92,7 @@ class Fleet:
     url: str
     program: Path = PROGRAM
     members: list[Member] = attrs.field(factory=list)
-    _heard: trio.Event = attrs.field(factory=trio.Event)
+    _heard: Bell = attrs.field(factory=Bell)
 
     async def start(self, nursery: trio.Nursery) -> Member:
         """Start a worker; return once it runs."""
@@ -153,8 +154,7 @@ class Fleet:
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     member.hear(line.decode().split())
-                self._heard.set()
-                self._heard = trio.Event()
+                self._heard.ring()
 
     def histories(self) -> dict[int, list[Run]]:
         """Return the runs of each job, as they followed each other."""

@@ -20,6 +20,7 @@ from trio_graphile import (
     JobSpec,
     TaskRegistry,
 )
+from trio_graphile._worker.bell import Bell
 
 PATIENCE = 30.0
 """How long any wait may take, in seconds, before its test fails."""
@@ -80,7 +81,7 @@ class Load:
     _enough: bool = False
     _adding_ended: trio.Event = attrs.field(factory=trio.Event)
     _busy_queues: set[str] = attrs.field(factory=set)
-    _progress: trio.Event = attrs.field(factory=trio.Event)
+    _progress: Bell = attrs.field(factory=Bell)
 
     def __attrs_post_init__(self) -> None:
         @self.tasks.task("instant")
@@ -147,8 +148,7 @@ class Load:
         return run
 
     def _note(self) -> None:
-        self._progress.set()
-        self._progress = trio.Event()
+        self._progress.ring()
 
     async def wait_until(self, enough: Callable[[], bool]) -> None:
         with trio.fail_after(PATIENCE):

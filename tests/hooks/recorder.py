@@ -8,6 +8,7 @@ from typing import TypeVar
 import attrs
 import trio
 
+from trio_graphile._worker.bell import Bell
 from trio_graphile.hooks import Event, Hooks
 
 EventT = TypeVar("EventT", bound=Event)
@@ -19,15 +20,14 @@ class Recorder:
     """Observes everything."""
 
     events: list[Event] = attrs.field(factory=list)
-    _changed: trio.Event = attrs.field(factory=trio.Event)
+    _changed: Bell = attrs.field(factory=Bell)
 
     def register(self, hooks: Hooks) -> None:
         hooks.on(Event, self.note)
 
     def note(self, event: Event) -> None:
         self.events.append(event)
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.ring()
 
     def of(self, kind: type[EventT]) -> list[EventT]:
         return [event for event in self.events if isinstance(event, kind)]

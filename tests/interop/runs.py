@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import attrs
-import trio
 
 from trio_graphile import Connection, Database, JobContext, TaskRegistry
+from trio_graphile._worker.bell import Bell
 
 tasks = TaskRegistry()
 
@@ -43,7 +43,7 @@ class Runs:
     """What was run so far."""
 
     _connection: Connection
-    _changed: trio.Event = attrs.field(factory=trio.Event)
+    _changed: Bell = attrs.field(factory=Bell)
 
     async def wait_finished(self, count: int) -> None:
         """Wait until so many jobs have finished."""
@@ -74,8 +74,7 @@ class Runs:
         return count
 
     def _note_change(self, _payload: str) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.ring()
 
 
 @asynccontextmanager

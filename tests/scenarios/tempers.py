@@ -11,6 +11,7 @@ import trio
 
 from trio_graphile import DatabaseError, Job, JobContext, Snooze, TaskRegistry
 from trio_graphile._model.failures import describe_error
+from trio_graphile._worker.bell import Bell
 
 REASON = "not wanted any more"
 """Why a job is cancelled on request."""
@@ -34,7 +35,7 @@ class Journal:
     cancel_requested: set[int] = attrs.field(factory=set)
     queues: dict[str, int] = attrs.field(factory=dict)
     violations: list[str] = attrs.field(factory=list)
-    progress: trio.Event = attrs.field(factory=trio.Event)
+    progress: Bell = attrs.field(factory=Bell)
 
     @contextlib.contextmanager
     def handling(self, job: Job) -> Iterator[None]:
@@ -86,8 +87,7 @@ class Journal:
         trio.from_thread.run_sync(self.end, job, None)
 
     def _note(self) -> None:
-        self.progress.set()
-        self.progress = trio.Event()
+        self.progress.ring()
 
     async def wait_until(self, enough: Callable[[], bool]) -> None:
         while not enough():

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 import attrs
 import trio
 
+from trio_graphile._worker.bell import Bell
+
 PATIENCE = 20
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
@@ -18,7 +20,7 @@ class HandClock:
     time: datetime = NOON
     _was_set: trio.Event = attrs.field(factory=trio.Event)
     _waiting: int = 0
-    _changed: trio.Event = attrs.field(factory=trio.Event)
+    _changed: Bell = attrs.field(factory=Bell)
 
     def now(self) -> datetime:
         return self.time
@@ -29,8 +31,7 @@ class HandClock:
             return
         was_set = self._was_set
         self._waiting += 1
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.ring()
         try:
             await was_set.wait()
         finally:

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from trio_graphile import Client, Database, Job, JobContext, TaskRegistry
+from trio_graphile._worker.bell import Bell
 
 
 @attrs.define(eq=False)
@@ -19,7 +20,7 @@ class Handlers:
     cancelled: list[Job] = attrs.field(factory=list)
     most_at_once: int = 0
     release: trio.Event = attrs.field(factory=trio.Event)
-    _changed: trio.Event = attrs.field(factory=trio.Event)
+    _changed: Bell = attrs.field(factory=Bell)
 
     def __attrs_post_init__(self) -> None:
         @self.tasks.task("quick")
@@ -53,8 +54,7 @@ class Handlers:
         self._note()
 
     def _note(self) -> None:
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.ring()
 
     async def wait_started(self, count: int) -> None:
         with trio.fail_after(20):

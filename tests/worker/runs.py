@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from trio_graphile import Database, ShutdownOptions, ShutdownReport, TaskRegistry, Worker, WorkerOptions
+from trio_graphile._worker.bell import Bell
 
 NEVER = 600.0
 """A poll interval that no test lives to see."""
@@ -86,7 +87,7 @@ class Notices(logging.Handler):
         super().__init__(logging.INFO)
         self._token = trio.lowlevel.current_trio_token()
         self._texts: list[str] = []
-        self._changed = trio.Event()
+        self._changed = Bell()
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(trio.RunFinishedError):  # it may come from another thread
@@ -94,8 +95,7 @@ class Notices(logging.Handler):
 
     def _note(self, text: str) -> None:
         self._texts.append(text)
-        self._changed.set()
-        self._changed = trio.Event()
+        self._changed.ring()
 
     async def wait_for(self, text: str) -> None:
         with trio.fail_after(PATIENCE):

@@ -210,19 +210,44 @@ async def test_the_freeing_of_a_queue_is_told() -> None:
     assert ledger.freed == [False, True]
 
 
-async def test_slots_pause_while_too_many_outcomes_wait(nursery: trio.Nursery) -> None:
-    outcomes = Ledger().recorder()
+async def test_slots_pause_while_too_many_outcomes_wait_and_all_go_on(nursery: trio.Nursery) -> None:
+    outcomes, gone_on = Ledger().recorder(), list[int]()
     for id_ in range(5000):
         outcomes.put(Completed(job(id_)))
-    passed = trio.Event()
+
+    async def slot(number: int) -> None:
+        await outcomes.wait_for_room()
+        gone_on.append(number)
+
+    for number in range(8):
+        nursery.start_soon(slot, number)
+    await trio.testing.wait_all_tasks_blocked()
+    assert gone_on == []
+    await outcomes.flush()
+    await trio.testing.wait_all_tasks_blocked()
+    assert sorted(gone_on) == list(range(8))
+
+
+async def test_slots_that_wait_for_room_look_again_whether_there_is_some(nursery: trio.Nursery) -> None:
+    ledger, gone_on = Ledger(), trio.Event()
+    outcomes = ledger.recorder()
+
+    def fill() -> None:
+        for id_ in range(5000):
+            outcomes.put(Returned(job(id_)))
 
     async def slot() -> None:
         await outcomes.wait_for_room()
-        passed.set()
+        gone_on.set()
 
+    fill()
+    ledger.before_write = fill  # as much comes as is written
     nursery.start_soon(slot)
     await trio.testing.wait_all_tasks_blocked()
-    assert not passed.is_set()
+    with trio.move_on_after(0.05):
+        await outcomes.flush()
+    assert not gone_on.is_set()
+    ledger.before_write = lambda: None
     await outcomes.flush()
-    with trio.fail_after(5):
-        await passed.wait()
+    await trio.testing.wait_all_tasks_blocked()
+    assert gone_on.is_set()

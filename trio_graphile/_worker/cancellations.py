@@ -13,6 +13,7 @@ import trio
 from trio_graphile._database.session import persist
 from trio_graphile._model.cancellation import CancelRequest
 from trio_graphile._model.jobs import Job
+from trio_graphile._worker.bell import Bell
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -27,22 +28,25 @@ class Cancellations:
     """All jobs between their claim and their record, by id."""
     _interval: float
     """How often to look by itself while there are jobs, in seconds."""
-    _nudged: trio.Event = attrs.field(factory=trio.Event)
+    _is_nudged: bool = False
+    _nudged: Bell = attrs.field(factory=Bell)
     _obeyed: set[CancelRequest] = attrs.field(factory=set)
     """Requests that may still stand in the table."""
 
     def nudge(self) -> None:
         """Take notice that there may be a request."""
-        self._nudged.set()
+        self._is_nudged = True
+        self._nudged.ring()
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
         """Obey until cancelled."""
         while True:
-            with trio.move_on_after(self._interval):
-                await self._nudged.wait()
-            if self._nudged.is_set() or self._known:
-                self._nudged = trio.Event()
+            if not self._is_nudged:  # else meanwhile
+                with trio.move_on_after(self._interval):
+                    await self._nudged.wait()
+            if self._is_nudged or self._known:
+                self._is_nudged = False
                 await self._obey()
 
     async def _obey(self) -> None:

@@ -23,6 +23,7 @@ from trio_graphile._database.database import Database
 from trio_graphile._database.session import Session
 from trio_graphile._exceptions import DatabaseError
 from trio_graphile._model.options import LeaseOptions
+from trio_graphile._worker.bell import Bell
 from trio_graphile._worker.clocks import find_clock
 
 logger = logging.getLogger("trio_graphile.worker")
@@ -72,8 +73,8 @@ class Lease(Generic[RenewalT]):
     _ends_at: float = 0.0
     """When nothing may run any more if no renewal succeeds."""
     _expired: bool = False
-    _overslept: trio.Event = attrs.field(factory=trio.Event)
-    """Set when the lease has ended while we waited for the next renewal."""
+    _overslept: Bell = attrs.field(factory=Bell)
+    """Rings when the lease has ended while we waited for the next renewal."""
     _renewed_at: float | None = None
     loop_lag: float = 0.0
     """How long the worker's event loop took to come to what it was asked for last, in seconds."""
@@ -154,7 +155,6 @@ class Lease(Generic[RenewalT]):
                 pause = max(began + self._options.renew_interval - self._clock(), 0.0)
             else:
                 pause = self._at_most_to_end(retry_interval)
-            self._overslept = trio.Event()
             with trio.move_on_after(pause):
                 await self._overslept.wait()
 
@@ -225,7 +225,7 @@ class Lease(Generic[RenewalT]):
                 blocked = trio.current_time() - asked_at
                 logger.warning("the event loop turns again after %.1f s", blocked)
             if not self._expired and not self.holds():  # else it tries as often as it should
-                self._overslept.set()
+                self._overslept.ring()
             await trio.sleep(_LOOK_INTERVAL)
 
     def tell(self, what: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ from trio_graphile._exceptions import ConnectionLost, DatabaseError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.json import decode
 from trio_graphile._model.statistics import ListenState
+from trio_graphile._worker.bell import Bell
 from trio_graphile.hooks._event import Teller
 from trio_graphile.hooks._worker_events import ListenConnecting, ListenLost, ListenRestored
 
@@ -48,7 +49,8 @@ class Listener:
     """Whom to tell of the session, if anybody wants to know."""
     state: ListenState = ListenState.CONNECTING
     """Whether it listens at this moment."""
-    _heard_echo: trio.Event = attrs.field(factory=trio.Event)
+    _has_heard_echo: bool = False
+    _heard_echo: Bell = attrs.field(factory=Bell)
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -111,11 +113,12 @@ class Listener:
             with trio.move_on_after(self._echo_interval):
                 await connection.wait_closed()
                 raise ConnectionLost("the session was closed")
-            self._heard_echo = trio.Event()
+            self._has_heard_echo = False
             with trio.move_on_after(self._echo_patience):
                 await connection.execute(ECHO, self._echo_channel)
-                await self._heard_echo.wait()
-            if not self._heard_echo.is_set():
+                while not self._has_heard_echo:
+                    await self._heard_echo.wait()
+            if not self._has_heard_echo:
                 connection.terminate()
                 raise ConnectionLost("the session has gone deaf")
 
@@ -132,7 +135,8 @@ class Listener:
         self._on_cancellation()
 
     def _hear_echo(self, _payload: str) -> None:
-        self._heard_echo.set()
+        self._has_heard_echo = True
+        self._heard_echo.ring()
 
 
 def announced_jobs(payload: str) -> int:

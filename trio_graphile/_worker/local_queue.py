@@ -32,6 +32,7 @@ from trio_graphile._model.local_queue import (
     refill_mark,
 )
 from trio_graphile._model.options import LocalQueueOptions, RefetchDelayOptions
+from trio_graphile._worker.bell import Bell
 from trio_graphile.hooks._event import Event, Teller
 from trio_graphile.hooks._worker_events import (
     ClaimFailed,
@@ -79,7 +80,7 @@ class LocalQueue:
     _mode: Mode = Mode.STARTING
     _held: deque[Job] = attrs.field(factory=deque)
     _idle_slots: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
-    _woken: trio.Event = attrs.field(factory=trio.Event)
+    _woken: Bell = attrs.field(factory=Bell)
     """Something happened on which the next step may depend."""
     _resting: trio.CancelScope = attrs.field(init=False)  # noqa: TID251  # as `move_on_at`, for less
     """Has a deadline during a rest, and is left when that has passed: one for each rest would cost more."""
@@ -164,7 +165,7 @@ class LocalQueue:
             self._claim_at = self._delayed_until = -math.inf
         else:
             self._claim_at = min(self._claim_at, self._delayed_until)
-        self._woken.set()
+        self._woken.ring()
 
     def _drop(self, lost: Collection[Job]) -> None:
         for job in lost:
@@ -185,7 +186,7 @@ class LocalQueue:
     def renewed(self, lost: Collection[Job]) -> None:
         """Take notice that the lease was renewed; forget held jobs that are not ours any more."""
         self._drop(lost)
-        self._woken.set()
+        self._woken.ring()
 
     def lapsed(self) -> None:
         """Give back what is held, and what a claim that is under way brings: others may have had it."""
@@ -257,7 +258,6 @@ class LocalQueue:
             case GiveBack():
                 self._release_held(Occasion.TIME_TO_LIVE_OVER)
             case Rest(until):
-                self._woken = trio.Event()
                 self._resting.deadline = until
                 await self._woken.wait()
                 self._resting.deadline = math.inf
@@ -363,7 +363,7 @@ class LocalQueue:
             if self._waking < self._most_waking:  # asked here, too: a call less for each job
                 self._wake_slots()
             if len(self._held) == self._refill_mark:
-                self._woken.set()
+                self._woken.ring()
         return job
 
     def _wake_slots(self) -> None:
@@ -386,7 +386,7 @@ class LocalQueue:
 
     def _happened(self, occasion: Occasion) -> None:
         old, self._mode = self._mode, next_mode(self._mode, occasion)
-        self._woken.set()
+        self._woken.ring()
         if self._teller is not None and old is not self._mode:
             self._teller.tell(
                 LocalQueueModeChanged(worker_id=self._teller.worker_id, old=old, new=self._mode)

@@ -21,6 +21,7 @@ import attrs
 import trio
 
 from trio_graphile._model.options import ObserverOptions
+from trio_graphile._worker.bell import Bell
 from trio_graphile.hooks._chains import Chains, Raised, begin, finish
 from trio_graphile.hooks._event import Event
 from trio_graphile.hooks._registry import Hook
@@ -53,7 +54,7 @@ class Observation:
     _reported: int = 0
     """How many of them the log knows of."""
     _waiting: deque[Event] = attrs.field(factory=deque)
-    _arrived: trio.Event = attrs.field(factory=trio.Event)
+    _arrived: Bell = attrs.field(factory=Bell)
     _observers: dict[type[Event], tuple[Hook, ...]] = attrs.field(factory=dict)
     _deadline: float = math.inf
     """When the time of all observers is up."""
@@ -80,7 +81,7 @@ class Observation:
             self._drop()
             return
         self._waiting.append(event)
-        self._arrived.set()
+        self._arrived.ring()
 
     async def run_beside(self, body: Callable[[], Awaitable[T]], *, limit: float) -> T:
         """Run the body, and tell meanwhile; at most `limit` seconds after its end all is told or dropped.
@@ -120,7 +121,6 @@ class Observation:
         while True:
             if not self._waiting:
                 self._report_dropped()
-                self._arrived = trio.Event()
                 await self._arrived.wait()
             stretch_ends_at = time.monotonic() + _LONGEST_STRETCH
             while self._waiting and self._deadline == math.inf and time.monotonic() < stretch_ends_at:

@@ -24,6 +24,7 @@ from trio_graphile._model.outcomes import (
     Settled,
     Snoozed,
 )
+from trio_graphile._worker.bell import Bell
 
 OutcomeT = TypeVar("OutcomeT", Completed, Failed, Returned, Snoozed, Removed)
 logger = logging.getLogger("trio_graphile.worker")
@@ -109,8 +110,8 @@ class Outcomes:
     _snoozed: Waiting[Snoozed] = attrs.field(init=False)
     _removed: Waiting[Removed] = attrs.field(init=False)
     _all: tuple[Waiting[Any], ...] = attrs.field(init=False)
-    _arrived: trio.Event = attrs.field(factory=trio.Event)
-    _written: trio.Event = attrs.field(factory=trio.Event)
+    _arrived: Bell = attrs.field(factory=Bell)
+    _written: Bell = attrs.field(factory=Bell)
 
     def __attrs_post_init__(self) -> None:
         recording = self._recording
@@ -168,7 +169,7 @@ class Outcomes:
     def _wait(self, waiting: Waiting[OutcomeT], outcome: OutcomeT) -> None:
         if not waiting.outcomes:  # those that join others do not change when they are due
             waiting.due_at = trio.current_time() + waiting.delay
-            self._arrived.set()
+            self._arrived.ring()
         waiting.outcomes.append(outcome)
         self.waiting += 1
 
@@ -195,7 +196,6 @@ class Outcomes:
     async def wait_for_room(self) -> None:
         """Wait while it is full."""
         while self.is_full:
-            self._written = trio.Event()
             await self._written.wait()
 
     @trio.lowlevel.enable_ki_protection
@@ -205,7 +205,6 @@ class Outcomes:
         while True:
             due_at = min(waiting.due_at for waiting in self._all)
             if due_at > trio.current_time():
-                self._arrived = trio.Event()
                 with trio.move_on_at(due_at):
                     await self._arrived.wait()
             await self._write_due(trio.current_time())
@@ -307,7 +306,7 @@ class Outcomes:
             logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
         self._lost += len(lost)
         self._settled += len(settled)
-        self._written.set()
+        self._written.ring()
         self._on_recorded(given_back or any(job.queue_name is not None for job in jobs))
         if self._on_certain is not None:
             lost_ids, settled_ids = {job.id for job in lost}, {job.id for job in settled}
