@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio  # noqa: TID251  # whose cancellation is one of the errors
 import json
 import os
 import socket
@@ -79,3 +80,18 @@ def original() -> None: ...
 
 
 renamed = misnamed.task("renamed", lane="process")(original)
+
+
+class Unforeseen(BaseException):
+    """As a library may have it."""
+
+
+@tasks.task("strange", lane="process")
+def strange(kind: str) -> None:
+    raise {
+        "SystemExit": SystemExit(3),
+        "GeneratorExit": GeneratorExit(),
+        "CancelledError": asyncio.CancelledError(),
+        "KeyboardInterrupt": KeyboardInterrupt(),
+        "Unforeseen": Unforeseen("a library's"),
+    }[kind]

@@ -16,7 +16,7 @@ from types import FrameType, TracebackType
 
 import attrs
 
-from trio_graphile._exceptions import PermanentFailure, RetryAfter, Snooze, leaves
+from trio_graphile._exceptions import PermanentFailure, RetryAfter, Snooze, is_delay, leaves
 
 _LONGEST_ERROR = 10_000
 _LONGEST_MESSAGE = 4_000
@@ -61,11 +61,13 @@ def failure_of(error: BaseException, home: str | None = None) -> Failure:
 def judge(errors: Sequence[BaseException]) -> tuple[Verdict, float]:
     """Return what exceptions that were raised together ask for.
 
-    Signals count if all of them are the same; among others they are ordinary failures.
+    Signals count if all of them are the same; among others, or with a delay that is none, as a class of the
+    user's may have it, they are ordinary failures.
     """
     for signal, verdict in _VERDICTS.items():
         if all(isinstance(error, signal) for error in errors):
-            return verdict, max(getattr(error, "seconds", 0.0) for error in errors)
+            delays = [getattr(error, "seconds", 0.0) for error in errors]
+            return (verdict, max(delays)) if all(map(is_delay, delays)) else (Verdict.RETRY, 0.0)
     return Verdict.RETRY, 0.0
 
 
@@ -107,8 +109,8 @@ def _describe_leaf(error: BaseException, home: str | None) -> str:
 def _text_of(error: BaseException) -> str:
     try:
         return _cut(str(error), _LONGEST_MESSAGE)
-    except Exception:  # noqa: BLE001  # a handler's own exception class may fail at this, too
-        return "(its text could not be made)"
+    except BaseException:  # noqa: BLE001, ASYNC103  # a handler's own exception class may fail at this, too
+        return "(its text could not be made)"  # noqa: ASYNC104  # no cancellation comes from a text
 
 
 def _cut(text: str, limit: int) -> str:

@@ -123,9 +123,11 @@ class TaskOptions:
         try:
             delay = self.retry(attempt)
             check_delay("retry", delay)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # noqa: ASYNC103  # a plain function, which no cancellation reaches
             logger.exception("the retry policy failed for attempt %d; the default is used", attempt)
-            return None
+            return None  # noqa: ASYNC104  # as above
         return float(delay)
 
 

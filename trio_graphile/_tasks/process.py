@@ -9,12 +9,13 @@ import importlib
 import os
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing import connection, parent_process
 
 import attrs
 
 from trio_graphile._exceptions import TaskInvalid
-from trio_graphile._model.failures import Failure, format_trace
+from trio_graphile._model.failures import Failure, failure_of, format_trace
 from trio_graphile._model.jobs import Job
 from trio_graphile._tasks.context import CURRENT_JOB
 from trio_graphile._tasks.signature import function_of
@@ -53,12 +54,16 @@ def address_of(task: Task[object]) -> Address:
 
 def call_in_process(address: Address, job: Job) -> Failure | None:
     """Call the handler of a job; return None if all went well. Runs in the other process."""
-    task = address.find()
     CURRENT_JOB.set(job)
+    failure: Callable[[BaseException], Failure] = failure_of
     try:
+        task = address.find()
+        failure = task.failure
         return task.judge(task.call(task.from_json(job.payload_json), None), job.payload_json)
-    except Exception as error:  # noqa: BLE001  # a handler may raise anything, and not everything can be sent
-        return attrs.evolve(task.failure(error), trace=format_trace(error))
+    # It may raise anything, and not everything can be sent. Ctrl-C is ignored here: if it raises a
+    # KeyboardInterrupt, that is none of the user's.
+    except BaseException as error:  # noqa: BLE001, ASYNC103
+        return attrs.evolve(failure(error), trace=format_trace(error))  # noqa: ASYNC104  # no Trio runs here
     finally:
         CURRENT_JOB.set(None)
 

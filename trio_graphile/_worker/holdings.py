@@ -23,12 +23,14 @@ from trio_graphile._database.session import Session
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.cancellation import CancelRequest
 from trio_graphile._model.claims import Bound, Floor, Front, Position, Share, room_of, shares_of, used_of
+from trio_graphile._model.failures import describe_error
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.recovery import ResetReport, SweepReport
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.clocks import ServerClock
 from trio_graphile.hooks._chains import Chains
+from trio_graphile.hooks._raised import own_failure
 from trio_graphile.hooks._recovery import Sweep, sweep
 
 logger = logging.getLogger("trio_graphile.worker")
@@ -312,9 +314,15 @@ class Holdings:
         flags = self.options.forbidden_flags
         if not callable(flags):
             return flags
-        chosen = flags()
-        if inspect.isawaitable(chosen):
-            chosen = await chosen
+        try:
+            chosen = flags()
+            if inspect.isawaitable(chosen):
+                chosen = await chosen
+        except Exception:
+            raise
+        except BaseException as error:  # SystemExit, say, which is nothing that could be waited out
+            reason = f"the function raised {describe_error(own_failure(error))}"
+            raise OptionInvalid("forbidden_flags", reason) from error  # noqa: ASYNC104  # no cancellation
         if isinstance(chosen, str):
             raise OptionInvalid("forbidden_flags", f"flags are needed, not the one string {chosen!r}")
         return tuple(chosen or ())

@@ -20,7 +20,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import attrs
 import trio
 
-from trio_graphile._exceptions import OptionInvalid, TaskInvalid
+from trio_graphile._exceptions import OptionInvalid, TaskInvalid, leaves
 from trio_graphile._model.failures import Failure
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import ProcessOptions
@@ -179,7 +179,11 @@ class Lanes:
             if thread.result is None or thread.result.is_interrupted:
                 raise
             # Its last word counts, as that of a handler that was cancelled too late.
-        return End.INTERRUPTED if thread.result is None else thread.result.unwrap()
+        if thread.result is None:
+            return End.INTERRUPTED
+        if thread.result.is_interrupted and not call.is_told_to_stop:
+            return Failure("Cancelled: the handler raised it though nobody had told it to stop")
+        return thread.result.unwrap()
 
     async def _wait_ended(self, thread: _HandlerThread) -> None:
         """Wait for a thread that was interrupted alone: as long as it runs, its job is nobody else's."""
@@ -277,10 +281,14 @@ class _HandlerThread:
         try:
             result = task.call(task.from_json(text), self._call.context)
             return _Result(_ended(task.judge(result, text)))
-        except trio.Cancelled:  # noqa: ASYNC103  # it was told, and heard; this is not the thread of Trio
-            return _Result()  # noqa: ASYNC104  # as above
-        except BaseException as error:  # noqa: BLE001  # it is raised where the job is run
-            return _Result(error=error)
+        except BaseException as error:  # noqa: BLE001, ASYNC103  # it is raised where the job is run
+            errors = [leaf for leaf in leaves(error) if not isinstance(leaf, trio.Cancelled)]
+            if not errors:
+                return _Result()  # noqa: ASYNC104  # it was told, and heard; this is not the thread of Trio
+            # `Cancelled` in the midst of others has come to its end with the thread.
+            is_mixed = len(errors) < len(list(leaves(error)))
+            failure = BaseExceptionGroup("it was told to stop", errors) if is_mixed else error
+            return _Result(error=failure)  # noqa: ASYNC104  # as above
 
 
 def _ended(failure: Failure | None) -> Ended:

@@ -20,6 +20,7 @@ from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._tasks.task import Task
 from trio_graphile._worker.lanes import End, Ended
 from trio_graphile._worker.running import Interruption, RunningJob, log_failure
+from trio_graphile.hooks._raised import split_raised
 
 logger = logging.getLogger("trio_graphile.worker")
 
@@ -78,8 +79,8 @@ class Runner:
     async def run(self, job: Job, scope: trio.CancelScope) -> bool:  # noqa: TID251  # as above
         """Run a job's handler and record the outcome; return whether the scope around us is used up.
 
-        Raises nothing of the handler's but cancellation. When cancelled, the handler is, and the job goes
-        back with its attempt unless it ended all the same.
+        Raises nothing of the handler's but cancellation and `KeyboardInterrupt`. When cancelled, the handler
+        is, and the job goes back with its attempt unless it ended all the same.
         """
         try:
             task = self._tasks[job.task_identifier]
@@ -97,14 +98,12 @@ class Runner:
             try:
                 end = await self._call(running)
                 outcome = Completed(job) if end is End.RETURNED else self._outcome(running, end)
-            except Exception as error:  # noqa: BLE001  # a handler may raise anything
-                outcome = self._raised(running, error)
-            except BaseExceptionGroup as group:
-                failure_group, rest = group.split(Exception)
-                if failure_group is not None:
-                    outcome = self._raised(running, failure_group)
-                if rest is not None:
-                    raise rest from None  # cancellation and KeyboardInterrupt are never ours to swallow
+            except BaseException as error:  # noqa: BLE001, ASYNC103  # a handler may raise anything
+                raised, further = split_raised(error)
+                if raised is not None:
+                    outcome = self._raised(running, raised)
+                if further is not None:
+                    raise further from None  # noqa: ASYNC104  # it has the cancellation, if there is one
             if self._interceptor is not None and outcome is not None:
                 outcome = await self._interceptor.judge(running, outcome)
         finally:
@@ -149,7 +148,7 @@ class Runner:
             return running.as_requested() or running.failed(end)
         return running.interrupted()
 
-    def _raised(self, running: RunningJob, error: Exception | ExceptionGroup[Exception]) -> Outcome:
+    def _raised(self, running: RunningJob, error: BaseException) -> Outcome:
         """Return what a run comes to whose handler raised."""
         job = running.job
         if all(isinstance(leaf, JobLost) and leaf.job_id == job.id for leaf in leaves(error)):

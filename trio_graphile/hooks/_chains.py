@@ -25,6 +25,7 @@ from trio_graphile.hooks._interceptors import (
     Reschedule,
     Skip,
 )
+from trio_graphile.hooks._raised import own_failure
 from trio_graphile.hooks._registry import Hook, Hooks
 
 logger = logging.getLogger("trio_graphile.hooks")
@@ -78,9 +79,9 @@ NO_CHAINS = Chains()
 
 @attrs.frozen
 class Raised:
-    """A hook has raised an exception, or several at once. Never a cancellation."""
+    """A hook has raised an exception, or several at once. Never what has to go further."""
 
-    error: Exception
+    error: BaseException
 
 
 @trio.lowlevel.disable_ki_protection
@@ -97,21 +98,16 @@ def begin(hook: Hook, argument: object) -> Any:
     """Call a hook; return its answer, something to `finish` if it is async, or `Raised`."""
     try:
         return _begin(hook, argument)
-    except Exception as error:  # noqa: BLE001  # a hook may raise anything
-        return Raised(error)
+    except BaseException as error:  # noqa: BLE001, ASYNC103  # a hook may raise anything
+        return Raised(own_failure(error))  # noqa: ASYNC104  # it raises what is not the hook's own
 
 
 async def finish(answer: Awaitable[Any]) -> Any:
     """Wait for the answer of an async hook; return it, or `Raised`. Cancellation and its like go further."""
     try:
         return await _finish(answer)
-    except Exception as error:  # noqa: BLE001  # as above
-        return Raised(error)
-    except BaseExceptionGroup as group:
-        failure, rest = group.split(Exception)
-        if rest is not None:
-            raise rest from None  # cancellation and KeyboardInterrupt are never ours to swallow
-        return Raised(failure)  # type: ignore[arg-type]  # there is nothing else in it
+    except BaseException as error:  # noqa: BLE001, ASYNC103  # as above
+        return Raised(own_failure(error))  # noqa: ASYNC104  # as above
 
 
 async def call(hook: Hook, argument: object) -> Any:
@@ -168,16 +164,12 @@ def wrong_answer(hook: Hook, answer: object, right: str) -> str:
 def around(chain: Sequence[Hook], about: JobRun | Addition) -> Iterator[None]:
     """Run the body inside of the context managers that hooks return, which cannot change what it raises."""
     entered: list[tuple[Hook, AbstractContextManager[object]]] = []
-    for hook in chain:
-        try:
-            manager = hook.function(about)
-            manager.__enter__()
-        except Exception:
-            logger.exception("%s raised before it", hook)
-        else:
-            entered.append((hook, manager))
     error: BaseException | None = None
     try:
+        for hook in chain:
+            manager = _enter(hook, about)
+            if manager is not None:
+                entered.append((hook, manager))
         yield
     except BaseException as raised:
         error = raised
@@ -187,15 +179,22 @@ def around(chain: Sequence[Hook], about: JobRun | Addition) -> Iterator[None]:
             _leave(hook, manager, error)
 
 
+def _enter(hook: Hook, about: JobRun | Addition) -> AbstractContextManager[object] | None:
+    try:
+        manager: AbstractContextManager[object] = hook.function(about)
+        manager.__enter__()
+    except BaseException as raised:  # noqa: ASYNC103  # as above
+        logger.exception("%s raised before it", hook, exc_info=own_failure(raised))
+        return None  # noqa: ASYNC104  # as above
+    return manager
+
+
 def _leave(hook: Hook, manager: AbstractContextManager[object], error: BaseException | None) -> None:
     try:
         if error is None:
             manager.__exit__(None, None, None)
         else:
             manager.__exit__(type(error), error, error.__traceback__)
-    except Exception as raised:
-        if raised is not error:
-            logger.exception("%s raised after it", hook)
     except BaseException as raised:  # noqa: ASYNC103  # the same error goes on in `around`
         if raised is not error:
-            raise
+            logger.exception("%s raised after it", hook, exc_info=own_failure(raised))

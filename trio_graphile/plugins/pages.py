@@ -17,6 +17,7 @@ from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.health import Health, HealthOptions, judge
 from trio_graphile._model.json import encode
 from trio_graphile.hooks import ObservedWorker
+from trio_graphile.hooks._raised import own_failure
 
 __all__ = ["HealthOptions", "Page", "Pages", "health_pages", "serve_pages"]
 
@@ -143,9 +144,9 @@ async def _answer(pages: Pages, stream: trio.SocketStream) -> tuple[bool, Page]:
     try:
         page = make()
         return is_head, page if isinstance(page, Page) else await page
-    except Exception:
-        _logger.exception("a page could not be made: %s", path.decode("latin-1"))
-        return is_head, _error(500, "the page could not be made: see the log")
+    except BaseException as error:  # noqa: ASYNC103  # a page of the user's may raise anything
+        _logger.exception("a page could not be made: %s", path.decode("latin-1"), exc_info=own_failure(error))
+        return is_head, _error(500, "the page could not be made: see the log")  # noqa: ASYNC104  # no cancellation
 
 
 async def _read_head(stream: trio.SocketStream) -> bytes | None:
