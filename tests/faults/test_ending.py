@@ -13,6 +13,7 @@ from tests.faults.load import PATIENCE, Load, check_nothing_locked
 from tests.faults.network import Proxy
 from trio_graphile import (
     Client,
+    JobContext,
     ShutdownIncomplete,
     ShutdownOptions,
     ShutdownReport,
@@ -146,3 +147,53 @@ async def test_broken_connections_do_not_keep_a_worker_from_ending_well(
     await check_nothing_locked(stage.database)
     rows = await stage.database.fetch("select attempts, last_error from graphile_worker._private_jobs")
     assert [tuple(row.values()) for row in rows] == [(0, None), (0, None)]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_ctrl_c_is_heard_beside_what_could_not_be_written(
+    fault: str, course: Course, stage: Stage
+) -> None:
+    @course.load.tasks.task("interrupted")
+    async def interrupted(context: JobContext) -> None:
+        with course.load.running(context.job):
+            await course.load.release_some.wait()
+            raise KeyboardInterrupt
+
+    job = await Client(stage.database, course.load.tasks).add_raw_job("interrupted")
+
+    async def break_it() -> None:
+        await course.load.wait_started(1)
+        FAULTS[fault](stage.proxy)
+        course.load.release_some.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(break_it)
+        with pytest.RaisesGroup(KeyboardInterrupt, ShutdownIncomplete) as raised:
+            await course.worker.run()
+    [incomplete] = [error for error in raised.value.exceptions if isinstance(error, ShutdownIncomplete)]
+    assert incomplete.job_ids == (job.id,)
+
+
+async def test_a_crash_is_named_beside_what_could_not_be_written(stage: Stage) -> None:
+    load, broken = Load(), False
+
+    def flags() -> list[str]:
+        if broken:
+            raise LookupError("the flags are broken")
+        return []
+
+    options = attrs.evolve(OPTIONS, forbidden_flags=flags)
+    worker = Worker(stage.through, load.tasks, options)
+    job = await Client(stage.database, load.tasks).add_raw_job("held")
+
+    async def break_it() -> None:
+        nonlocal broken
+        await load.wait_started(1)
+        stage.proxy.swallow()
+        broken = True
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(break_it)
+        with pytest.raises(ShutdownIncomplete, match="LookupError: the flags are broken") as raised:
+            await worker.run()
+    assert raised.value.job_ids == (job.id,)

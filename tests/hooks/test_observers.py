@@ -343,6 +343,23 @@ async def test_ctrl_c_in_an_observer_is_not_swallowed() -> None:
         await observed.run_beside(body, limit=LIMIT)
 
 
+async def test_ctrl_c_in_an_observer_does_not_hide_what_the_body_raises_then() -> None:
+    def interrupted(_: Event) -> None:
+        raise KeyboardInterrupt
+
+    observed = observation(interrupted)
+
+    async def body() -> None:
+        observed.tell(life())
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise LookupError("a")
+
+    with pytest.RaisesGroup(KeyboardInterrupt, LookupError):
+        await observed.run_beside(body, limit=LIMIT)
+
+
 async def test_where_nobody_observes_nothing_runs_and_nothing_is_kept() -> None:
     observed = observation()
 

@@ -148,7 +148,7 @@ async def test_a_failure_in_a_group_with_the_cancellation_of_a_thread_counts(
         try:
             context.run(trio.sleep_forever)
         except trio.Cancelled as cancelled:
-            raise BaseExceptionGroup("both", [cancelled, ValueError("no such luck")]) from None
+            raise BaseExceptionGroup("both", [cancelled, ValueError("no such luck")]) from None  # noqa: ASYNC104  # it has it
 
     row = await run_both(client, handlers)
     assert str(row["last_error"]).startswith("ValueError: no such luck")

@@ -261,8 +261,7 @@ class WorkerOptions:
     """False never opens a LISTEN session: jobs are then found by polling alone."""
     forbidden_flags: ForbiddenFlags = attrs.field(default=(), converter=_forbidden_flags)
     """Jobs with any of these flags are left to other workers. A function, async or not, is asked before each
-    claim: rate limits are made of this. If it raises anything but a transient `DatabaseError`, the worker
-    ends with `WorkerCrashed`."""
+    claim: rate limits are made of this."""
     local_queue: LocalQueueOptions = attrs.field(factory=LocalQueueOptions)
     complete_delay: float = attrs.field(default=0.0, validator=seconds(60, zero=True))
     """How long a completion waits for others to be recorded with. Under load they gather by themselves."""

@@ -20,10 +20,12 @@ from typing import NoReturn, TypeVar
 import attrs
 import trio
 
+from trio_graphile._exceptions import leaves
 from trio_graphile._model.options import ObserverOptions
 from trio_graphile._worker.bell import Bell
 from trio_graphile.hooks._chains import Chains, Raised, begin, finish
 from trio_graphile.hooks._event import Event
+from trio_graphile.hooks._raised import is_cancellation
 from trio_graphile.hooks._registry import Hook
 from trio_graphile.hooks._worker_events import (
     GracePeriodOver,
@@ -100,19 +102,26 @@ class Observation:
 
     async def _run_beside(self, body: Callable[[], Awaitable[T]], limit: float) -> T:
         ended: Callable[[], T]
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._run, name="observers")
-            try:
-                ended = partial(_return, await body())
-            except (trio.Cancelled, BaseExceptionGroup):
+        error: BaseException | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run, name="observers")
+                try:
+                    ended = partial(_return, await body())
+                except BaseException as raised:  # noqa: ASYNC103  # raised below, without a group around it
+                    if is_cancellation(raised):
+                        raise
+                    error, ended = raised, partial(_raise, raised)
+                finally:
+                    self._deadline = trio.current_time() + limit
+                    if self._scope is not None:
+                        self._scope.deadline = min(self._scope.deadline, self._deadline_of_one())
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if error is None or is_cancellation(group):
                 raise
-            except BaseException as error:  # noqa: BLE001, ASYNC103  # raised below, without a group around it
-                ended = partial(_raise, error)
-            finally:
-                self._deadline = trio.current_time() + limit
-                if self._scope is not None:
-                    self._scope.deadline = min(self._scope.deadline, self._deadline_of_one())
-                nursery.cancel_scope.cancel()
+            # Ctrl-C in an observer, which ended the body: what that has to say is not lost.
+            raise BaseExceptionGroup("in an observer, and then", [*leaves(group), *leaves(error)]) from group
         return ended()
 
     @trio.lowlevel.enable_ki_protection

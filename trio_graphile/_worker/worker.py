@@ -17,10 +17,7 @@ from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import Database
 from trio_graphile._exceptions import (
     DatabaseError,
-    ShutdownIncomplete,
     WorkerBusy,
-    WorkerCrashed,
-    leaves,
 )
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
@@ -33,7 +30,9 @@ from trio_graphile._worker.cron_ticker import Clock, SystemClock
 from trio_graphile._worker.ending import Ending
 from trio_graphile._worker.run_events import RunEvents
 from trio_graphile._worker.services import Services
+from trio_graphile._worker.verdict import Unwritten, verdict_of
 from trio_graphile.hooks._job_events import JobTaken
+from trio_graphile.hooks._raised import is_cancellation
 from trio_graphile.hooks._registry import Hooks, Plugin, hooks_of
 
 logger = logging.getLogger("trio_graphile.worker")
@@ -85,8 +84,10 @@ class Worker:
 
         Installs the schema if it is missing. `nursery.start` returns once the worker listens; what keeps
         it from starting is raised there: `DatabaseError`, `SchemaError`, `StateMissing`, and for tasks in
-        processes `OptionInvalid` or `TaskInvalid`. Later raises `WorkerCrashed` if a
-        service fails for a reason that does not pass, and `ShutdownIncomplete`. Raises `WorkerBusy` if it
+        processes `OptionInvalid` or `TaskInvalid`. Later raises `WorkerCrashed` if a service fails for a
+        reason that does not pass, and `ShutdownIncomplete`, which names the crash if there was one, too. A
+        `KeyboardInterrupt` is raised as it is; if not all could be recorded, in a group with
+        `ShutdownIncomplete`, which `except ShutdownIncomplete` does not catch. Raises `WorkerBusy` if it
         runs already or has run and was stopped; one that was stopped before it ran, or while it started,
         ends at once.
         """
@@ -158,6 +159,8 @@ class _Run:
     """Cancels the handlers, once all has started: before, `_ending` remembers that somebody wants it."""
     _ending: Ending = attrs.field(init=False, factory=Ending)
     _has_started: bool = attrs.field(init=False, default=False)
+    _unwritten: Unwritten | None = attrs.field(init=False, default=None)
+    """What the last records left open."""
     _services: Services = attrs.field(init=False)
     _events: RunEvents = attrs.field(init=False)
 
@@ -212,11 +215,11 @@ class _Run:
         )
         try:
             report = await self._serve(task_status)
-        except (trio.Cancelled, BaseExceptionGroup):  # `_serve` raises no groups but of cancellations
-            events.ended(StopCause.CANCELLED)
-            raise
         except BaseException as error:
-            events.ended(None, error=error)
+            if is_cancellation(error):
+                events.ended(StopCause.CANCELLED)
+            else:
+                events.ended(None, error=error)
             raise
         events.ended(report.cause, report)
         return report
@@ -230,6 +233,7 @@ class _Run:
                 await self._nest_as_one(task_status)
             else:
                 task_status.started()
+                self._say_what_is_unwritten()
         finally:
             await services.holdings.aclose()  # noqa: ASYNC102  # each session at most a second, none if cancelled
         report = ShutdownReport(
@@ -259,13 +263,20 @@ class _Run:
         return is_ready
 
     async def _nest_as_one(self, task_status: trio.TaskStatus[None]) -> None:
+        """Run the nest; raise one exception for all that ended it."""
         try:
             await self._nest(task_status)
-        except BaseExceptionGroup as group:
-            verdict = _verdict(group)
+        except BaseException as raised:
+            verdict = verdict_of(raised, self._unwritten, self.worker.worker_id)
             if verdict is None:
                 raise
-            raise verdict from group
+            raise verdict from raised  # noqa: ASYNC104  # None if there is only a cancellation
+        self._say_what_is_unwritten()
+
+    def _say_what_is_unwritten(self) -> None:
+        verdict = verdict_of(None, self._unwritten, self.worker.worker_id)
+        if verdict is not None:
+            raise verdict
 
     async def _nest(self, task_status: trio.TaskStatus[None]) -> None:
         """Presence outlives recording, recording outlives handling, handling outlives intake."""
@@ -357,27 +368,14 @@ class _Run:
         reason: object = "the database did not answer in time"
         share = _FLUSH_SHARE - (_OBSERVERS_SHARE if services.chains.has_observers else 0.0)
         limit = self.worker.options.shutdown.flush_timeout * share
-        with trio.move_on_after(limit, shield=True):
-            try:
+        try:
+            with trio.move_on_after(limit, shield=True):
                 await services.outcomes.flush()
                 await services.leave()
-            except DatabaseError as error:
-                reason = error
-            else:
-                return
-        services.holdings.terminate()  # a polite farewell would take time that is up
-        raise ShutdownIncomplete(
-            self.worker.worker_id, sorted(services.holdings.known), f"not all was recorded: {reason}"
-        )
-
-
-def _verdict(group: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """Return the one exception that stands for what a nest of nurseries raised; None for a cancellation."""
-    _cancelled, rest = group.split(trio.Cancelled)
-    if rest is None:
-        return None
-    errors = list(leaves(rest))
-    for error in errors:
-        if isinstance(error, ShutdownIncomplete) or not isinstance(error, Exception):
-            return error  # the first is said already, KeyboardInterrupt and its like are not a crash of ours
-    return WorkerCrashed("; ".join(f"{type(error).__name__}: {error}" for error in errors))
+                reason = None
+        except DatabaseError as error:
+            reason = error
+        finally:  # a second Ctrl-C may end it, too
+            if reason is not None:
+                services.holdings.terminate()  # a polite farewell would take time that is up
+                self._unwritten = Unwritten(tuple(sorted(services.holdings.known)), str(reason))

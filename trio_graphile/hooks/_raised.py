@@ -33,6 +33,11 @@ def own_failure(error: BaseException) -> BaseException:
     return failure
 
 
+def is_cancellation(error: BaseException) -> bool:
+    """Whether an exception, or a group, is made of nothing but Trio's cancellation."""
+    return all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
+
+
 def _goes_further(error: BaseException) -> bool:
     match error:
         case KeyboardInterrupt():
