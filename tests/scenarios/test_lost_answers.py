@@ -10,7 +10,8 @@ import trio
 from trio_graphile import Client, ConnectionLost, Database, Job, JobSpec
 from trio_graphile._database import claims, queue
 from trio_graphile._model.outcomes import Failed, Returned, Snoozed
-from trio_graphile._worker.outcomes import Counts, Outcomes, Recording
+from trio_graphile._worker.batches import Recording
+from trio_graphile._worker.outcomes import Counts, Outcomes
 
 ME = "me"
 

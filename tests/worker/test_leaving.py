@@ -14,6 +14,7 @@ from trio_graphile import (
     DatabaseOptions,
     JobSpec,
     RecoveryOptions,
+    ShutdownIncomplete,
     ShutdownOptions,
     Worker,
     open_database,
@@ -178,3 +179,83 @@ async def test_the_queue_of_a_job_that_somebody_deleted_is_free_in_the_end(
         report = await run.stop()
     assert report.lost == 1
     assert await table.locked_queues() == {}
+
+
+async def refuse_to_end(database: Database, priority: int) -> None:
+    """Have the database refuse that jobs of a priority are completed, failed or given back."""
+    await database.execute(f"""
+        create function public.refuse() returns trigger language plpgsql as $$
+        begin
+          if old.locked_by is not null
+            and old.priority = {priority}
+            and (tg_op = 'DELETE' or new.locked_by is null)
+          then
+            raise exception 'not this one';
+          end if;
+          return case when tg_op = 'DELETE' then old else new end;
+        end
+        $$;
+        create trigger refuse before update or delete on graphile_worker._private_jobs
+        for each row execute function public.refuse()
+    """)
+
+
+async def test_only_a_job_that_cannot_be_written_stays_and_is_named(
+    nursery: trio.Nursery, database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    """The others are recorded, queues freed, and the worker is gone from the registry; nothing crashes."""
+    await refuse_to_end(database, 7)
+    for number in range(3):
+        await client.add_raw_job("held", None, JobSpec(queue_name=f"q{number}"))
+    refused = await client.add_raw_job("held", None, JobSpec(priority=7))
+    worker = make_worker(database, handlers.tasks)
+
+    async def use() -> None:
+        await handlers.wait_started(4)
+        handlers.release.set()
+        await rest_but_for(worker, 1)
+        await client.add_raw_job("quick", None)
+        await handlers.wait_ended(5)
+        worker.stop()
+
+    nursery.start_soon(use)
+    with pytest.raises(ShutdownIncomplete, match="not this one") as raised:
+        await worker.run()
+    assert raised.value.job_ids == (refused.id,)
+    [job] = await table.jobs()
+    assert (job["id"], job["locked_by"]) == (refused.id, worker.worker_id)
+    assert await table.locked_queues() == {}
+    assert await client.list_active_workers() == []
+
+
+async def test_a_drain_does_not_wait_for_a_job_that_cannot_be_written(
+    database: Database, client: Client, handlers: Handlers
+) -> None:
+    await refuse_to_end(database, 7)
+    await client.add_raw_job("quick", None)
+    refused = await client.add_raw_job("quick", None, JobSpec(priority=7))
+    with trio.fail_after(PATIENCE), pytest.raises(ShutdownIncomplete) as raised:
+        await make_worker(database, handlers.tasks).run_once()
+    assert raised.value.job_ids == (refused.id,)
+
+
+async def test_a_locked_row_keeps_no_other_outcome_from_being_written(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    """Whoever adds under the key of a job that runs, in a transaction of their own, holds its row."""
+    await client.add_raw_job("held", None, JobSpec(job_key="k"))
+    await client.add_raw_job("held", None)
+    async with running(make_worker(database, handlers.tasks)) as run:
+        await handlers.wait_started(2)
+        async with database.transaction() as users:
+            await users.execute("select from graphile_worker._private_jobs where key = 'k' for update")
+            handlers.release.set()
+            await table.wait_until("select count(*) = 1 from graphile_worker._private_jobs")
+        await table.wait_until("select count(*) = 0 from graphile_worker._private_jobs")
+        assert (await run.stop()).completed == 2
+
+
+async def rest_but_for(worker: Worker, unrecorded: int) -> None:
+    with trio.fail_after(PATIENCE):
+        while worker.statistics().unrecorded != unrecorded or worker.statistics().busy:
+            await trio.testing.wait_all_tasks_blocked()

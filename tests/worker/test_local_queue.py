@@ -277,6 +277,7 @@ def queue_of(
         reconcile=reconcile,
         give_back=give_back,
         known=known,
+        refused=(),
         poll_interval=NEVER,
         reconcile_interval=NEVER,
         ending=trio.Event(),

@@ -12,7 +12,8 @@ import trio.testing
 
 from trio_graphile import ConnectionLost, Job, StatementFailed
 from trio_graphile._model.outcomes import Completed, Failed, Outcome, Returned
-from trio_graphile._worker.outcomes import Outcomes, Recording
+from trio_graphile._worker.batches import Recording
+from trio_graphile._worker.outcomes import Outcomes
 
 NOW = datetime.now(UTC)
 
@@ -39,6 +40,10 @@ class Ledger:
     stolen: set[int] = attrs.field(factory=set)
     poison: int = 0
     """The job whose completion is refused."""
+    refused: set[int] = attrs.field(factory=set)
+    """The jobs about which nothing may be written."""
+    most_at_once: int = 4096
+    """How many the database can write in time."""
     freed: list[bool] = attrs.field(factory=list)
     known: dict[int, Job] = attrs.field(factory=dict)
 
@@ -63,6 +68,10 @@ class Ledger:
         await trio.lowlevel.checkpoint()
         if what == "completed" and self.poison in ids:
             raise StatementFailed("not this one", sqlstate="P0001")
+        if not self.refused.isdisjoint(ids):
+            raise StatementFailed("nothing about this one", sqlstate="P0001")
+        if len(ids) > self.most_at_once:
+            raise StatementFailed("canceling statement due to statement timeout", sqlstate="57014")
         self.written.append((what, list(ids)))
         return set(ids) - self.stolen
 
@@ -141,6 +150,52 @@ async def test_a_batch_that_is_refused_is_written_apart_and_the_culprit_as_faile
     assert (outcomes.counts.completed, outcomes.counts.failed, outcomes.counts.lost) == (4, 1, 0)
 
 
+async def test_a_batch_that_takes_too_long_is_written_in_smaller_ones(nursery: trio.Nursery) -> None:
+    """What was learned about their size is remembered."""
+    ledger = Ledger(most_at_once=10)
+    outcomes = ledger.recorder()
+    for id_ in range(1, 1001):
+        outcomes.put(Completed(job(id_)))
+    await outcomes.flush()
+    assert sorted(id_ for _, ids in ledger.written for id_ in ids) == list(range(1, 1001))
+    assert outcomes.counts.completed == 1000
+    assert len(ledger.written) < 400
+
+
+async def test_an_outcome_that_nobody_takes_keeps_no_other_from_being_written(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stays, said once, and is tried again until it is taken."""
+    ledger = Ledger(refused={3})
+    outcomes = ledger.recorder()
+    for id_ in range(1, 6):
+        outcomes.put(Completed(job(id_)))
+    await outcomes.flush()
+    await outcomes.flush()
+    assert {id_ for _, ids in ledger.written for id_ in ids} == {1, 2, 4, 5}
+    assert (outcomes.waiting, list(outcomes.refused)) == (1, [3])
+    assert sum("cannot be recorded" in record.message for record in caplog.records) == 1
+    ledger.refused.clear()
+    await nursery.start(outcomes.run)
+    await trio.sleep(10)
+    assert (outcomes.counts.completed, outcomes.counts.failed, dict(outcomes.refused)) == (5, 0, {})
+
+
+async def test_a_refused_outcome_of_a_job_that_was_taken_and_came_back_is_dropped() -> None:
+    """It is not written over the new run."""
+    ledger = Ledger(refused={1}, stolen={1})
+    outcomes = ledger.recorder()
+    old, new = job(1), job(1)
+    ledger.known[1] = old
+    outcomes.put(Completed(old))
+    await outcomes.flush()
+    ledger.known[1] = new
+    ledger.refused.clear()
+    await outcomes.flush()
+    assert [ids for _, ids in ledger.written if ids] == []
+    assert (outcomes.counts.lost, ledger.known) == (1, {1: new})
+
+
 async def test_completions_and_failures_may_wait_for_company_what_is_given_back_does_not(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
@@ -169,7 +224,9 @@ async def test_a_job_that_is_not_ours_any_more_is_counted_as_lost() -> None:
 
 
 async def test_an_error_that_does_not_pass_is_raised_and_the_outcomes_stay() -> None:
-    ledger = Ledger(errors=[StatementFailed("no such table", sqlstate="42P01")])
+    """It is everybody's fault if not even an empty batch is taken."""
+    missing = StatementFailed("no such table", sqlstate="42P01")
+    ledger = Ledger(errors=[missing, missing])
     outcomes = ledger.recorder()
     outcomes.put(Completed(job(1)))
     with pytest.raises(StatementFailed):

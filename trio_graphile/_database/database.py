@@ -130,18 +130,25 @@ class Database:
         await self._pool.aclose()
 
     async def open_session(
-        self, purpose: str, *, cancel_patience: float, interruptible: bool = False, direct: bool = False
+        self,
+        purpose: str,
+        *,
+        cancel_patience: float,
+        interruptible: bool = False,
+        lock_patience: float | None = None,
+        direct: bool = False,
     ) -> Connection:
         """Open a session outside the pool, for one owner that closes it; a direct one if it must be.
 
         When cancelled, its statements go on unless they are interruptible; either way they end within
-        `cancel_patience` seconds. Raises `DatabaseUnavailable`, `DatabaseClosed`.
+        `cancel_patience` seconds. One is given up that waits for a lock for over `lock_patience` seconds,
+        unless a pooler stands between us and the server. Raises `DatabaseUnavailable`, `DatabaseClosed`.
         """
         self._pool.check_open()
         shared = self._session_settings(purpose)
         own = attrs.evolve(
             shared,
-            settings={**shared.settings, **_STEADY_PLANS},
+            settings={**shared.settings, **_STEADY_PLANS, **_lock_timeout(lock_patience)},
             interruptible=interruptible,
             json_values=False,
         )
@@ -192,6 +199,10 @@ class Database:
                 **_KEEP_ALIVE,
             },
         )
+
+
+def _lock_timeout(seconds: float | None) -> dict[str, str]:
+    return {} if seconds is None else {"lock_timeout": str(max(1, int(seconds * 1000)))}
 
 
 @contextlib.asynccontextmanager

@@ -49,6 +49,8 @@ class Session:
     _database: Database
     _purpose: str
     _cancel_patience: float
+    _lock_patience: float | None = None
+    """How long a statement may wait for a lock, in seconds."""
     _direct: bool = False
     """Whether it must not go through a pooler."""
     _connection: Connection | None = None
@@ -70,7 +72,10 @@ class Session:
         if self._connection is None or self._connection.is_closed:
             self._reopened = self._connection is not None
             connection = await self._database.open_session(
-                self._purpose, cancel_patience=self._cancel_patience, direct=self._direct
+                self._purpose,
+                cancel_patience=self._cancel_patience,
+                lock_patience=self._lock_patience,
+                direct=self._direct,
             )
             try:
                 await self._replace(connection)

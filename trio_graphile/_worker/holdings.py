@@ -9,7 +9,7 @@ import math
 import os
 import socket
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 import attrs
@@ -34,6 +34,9 @@ from trio_graphile.hooks._raised import own_failure
 from trio_graphile.hooks._recovery import Sweep, sweep
 
 logger = logging.getLogger("trio_graphile.worker")
+
+_LOCK_SHARE = 0.25
+"""Of the patience: a row that somebody has locked is found among others, for these to be written, in time."""
 
 
 @attrs.frozen
@@ -65,6 +68,8 @@ class Holdings:
     """How long a statement may take to end after a cancellation, in seconds."""
     known: dict[int, Job] = attrs.field(init=False, factory=dict)
     """All jobs between their claim and their record, by id."""
+    refused: Collection[int] = attrs.field(init=False, default=())
+    """Those whose record the database refuses. Their runs are over, so they take up no room of a bound."""
     claim_lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     """Held while a claim is under way, and by whoever else uses its session."""
     cancellable: bool = attrs.field(init=False, default=False)
@@ -84,11 +89,11 @@ class Holdings:
 
     def __attrs_post_init__(self) -> None:
         self.claiming = self.session("claim")
-        self.recording = self.session("outcomes")
+        self.recording = self.session("outcomes", self.patience * _LOCK_SHARE)
 
-    def session(self, purpose: str) -> Session:
+    def session(self, purpose: str, lock_patience: float | None = None) -> Session:
         """Return a session for one purpose; whoever asks closes it."""
-        return Session(self.database, purpose, self.patience)
+        return Session(self.database, purpose, self.patience, lock_patience)
 
     async def prepare(self) -> None:
         """Open the sessions, install the schema if need be, make tasks and worker known."""
@@ -116,7 +121,7 @@ class Holdings:
         try:
             sources = self._next_sources()
             bounds = {bound for source in sources for bound in source.share.bounds}
-            used = used_of(bounds, (job.task_identifier for job in self.known.values())) if bounds else {}
+            used = used_of(bounds, self._unended()) if bounds else {}
             claimed: list[Job] = []
             hit_a_bound = False
             for source in sources:
@@ -132,6 +137,10 @@ class Holdings:
             return claimed
         finally:
             self.claim_lock.release()
+
+    def _unended(self) -> Iterator[str]:
+        """Yield the task of each job whose run is not over."""
+        return (job.task_identifier for job in self.known.values() if job.id not in self.refused)
 
     @property
     def may_have_room_again(self) -> bool:

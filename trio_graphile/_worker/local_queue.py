@@ -67,7 +67,8 @@ class LocalQueue:
     """Gives back what the database says we hold and we do not know of."""
     _give_back: Callable[[Job], None]
     _known: MutableMapping[int, Job]
-    """All jobs between their claim and their record, by id; shared with the recorder."""
+    _refused: Collection[int]
+    """All jobs between their claim and their record, by id, and those whose record the database refuses."""
     _poll_interval: float
     _reconcile_interval: float
     """How often to reconcile without cause, in seconds: no row is stuck for longer, whatever went wrong."""
@@ -228,7 +229,7 @@ class LocalQueue:
                 with trio.CancelScope() as self._resting:  # noqa: TID251  # as `move_on_at`, for less; no shield
                     while not (is_drained or self._resting.cancel_called):
                         # Before the claim: what is recorded meanwhile may free a queue, or have added a job.
-                        none_unrecorded, step = not self._known, self._decide()
+                        none_unrecorded, step = len(self._known) == len(self._refused), self._decide()
                         came = await self._act(step)
                         is_drained = drains and none_unrecorded and came == 0 and isinstance(step, Claim)
         finally:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping, Sequence
-from typing import Any, Generic, TypeVar, assert_never
+from typing import Any, assert_never
 
 import attrs
 import trio
 
 from trio_graphile._database.session import persist
-from trio_graphile._exceptions import ConnectionLost, StatementFailed
+from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
 from trio_graphile._model.failures import describe_error
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import (
@@ -24,25 +24,14 @@ from trio_graphile._model.outcomes import (
     Settled,
     Snoozed,
 )
+from trio_graphile._worker.batches import OutcomeT, Recording, Refused, TooMuch, Waiting
 from trio_graphile._worker.bell import Bell
 
-OutcomeT = TypeVar("OutcomeT", Completed, Failed, Returned, Snoozed, Removed)
 logger = logging.getLogger("trio_graphile.worker")
 
 _MOST_WAITING = 4096
-_LARGEST_BATCH = 2000
-# Not the fault of a row: no table, no permission, a syntax that this server does not know.
-_EVERYBODYS_FAULT = frozenset({"42", "3F", "28", "0A"})
-
-
-@attrs.frozen
-class Recording:
-    """The statements that record outcomes; each returns the ids of the jobs that were still ours."""
-
-    complete: Callable[[Sequence[Completed]], Awaitable[set[int]]]
-    fail: Callable[[Sequence[Failed]], Awaitable[set[int]]]
-    give_back: Callable[[Sequence[Returned] | Sequence[Snoozed]], Awaitable[set[int]]]
-    remove: Callable[[Sequence[Removed]], Awaitable[set[int]]]
+_OUT_OF_TIME = frozenset({"57014", "55P03"})
+"""A statement, or its wait for a row that somebody has locked, has taken too long."""
 
 
 @attrs.frozen(kw_only=True)
@@ -55,24 +44,6 @@ class Counts:
     snoozed: int = 0
     removed: int = 0
     lost: int = 0
-
-
-@attrs.define(eq=False, kw_only=True)
-class Waiting(Generic[OutcomeT]):
-    """Outcomes of one kind that are not written yet."""
-
-    record: Callable[[Sequence[OutcomeT]], Awaitable[set[int]]]
-    delay: float = 0.0
-    """How long the first of a batch waits for others, in seconds."""
-    outcomes: list[OutcomeT] = attrs.field(factory=list)
-    due_at: float = math.inf
-    recorded: int = 0
-    """How many were written as what they are."""
-
-    def forget(self, count: int) -> None:
-        """Forget the oldest, which are written."""
-        del self.outcomes[:count]
-        self.due_at = trio.current_time() if self.outcomes else math.inf
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -92,10 +63,13 @@ class Outcomes:
     _on_certain: Callable[[Sequence[Outcome]], None] | None = None
     """Called with outcomes that are written, or about which nothing is to be written, if anybody cares."""
     waiting: int = 0
-    """How many outcomes are not written yet."""
+    """How many outcomes are not written yet, those that the database refuses included."""
+    refused: dict[int, Refused] = attrs.field(factory=dict)
+    """Outcomes that the database does not take, by the id of their job: they keep nothing else waiting."""
     writing_since: float | None = None
     """When the write that is under way began, by Trio's clock; None if none is."""
-    _refused: int = 0
+    _failed_instead: int = 0
+    """How many were recorded as failed, since the database refused what they were."""
     _lost: int = 0
     _settled: int = 0
     _in_doubt: set[int] = attrs.field(factory=set)
@@ -127,7 +101,7 @@ class Outcomes:
         """How many runs ended how, as far as that is recorded."""
         return Counts(
             completed=self._completed.recorded + self._settled,
-            failed=self._failed.recorded + self._refused,
+            failed=self._failed.recorded + self._failed_instead,
             returned=self._returned.recorded,
             snoozed=self._snoozed.recorded,
             removed=self._removed.recorded,
@@ -173,10 +147,6 @@ class Outcomes:
         waiting.outcomes.append(outcome)
         self.waiting += 1
 
-    def _written_off(self, waiting: Waiting[OutcomeT], count: int) -> None:
-        waiting.forget(count)
-        self.waiting -= count
-
     def _end(self, outcome: Settled | Lost, *, freed_a_queue: bool) -> None:
         """Take notice of the end of a job about which nothing is to be written."""
         job = outcome.job
@@ -203,74 +173,146 @@ class Outcomes:
         """Write outcomes as they come, until cancelled. What is left then is for `flush`."""
         task_status.started()
         while True:
-            due_at = min(waiting.due_at for waiting in self._all)
+            due_at = min(
+                *(waiting.due_at for waiting in self._all),
+                *(refused.due_at for refused in self.refused.values()),
+            )
             if due_at > trio.current_time():
                 with trio.move_on_at(due_at):
                     await self._arrived.wait()
-            await self._write_due(trio.current_time())
+            now = trio.current_time()
+            await self._write_due(now)
+            await self._write_refused(now)
 
     async def flush(self) -> None:
-        """Write all that wait, however often the database has to be asked.
+        """Write all that wait, however often the database has to be asked; what it refuses once more.
 
-        Cancelled between two statements it leaves the rest waiting.
+        Few at first, for some are to be written however slow it is. Cancelled between two statements it
+        leaves the rest waiting.
         """
-        while self.waiting > 0:
+        for waiting in self._all:
+            waiting.pace.be_cautious()
+        while any(waiting.outcomes for waiting in self._all):
             await self._write_due(math.inf)
+        await self._write_refused(math.inf)
+
+    async def insist(self) -> None:
+        """Try again for as long as outcomes are kept waiting by rows that somebody has locked, say."""
+        while any(refused.error.transient for refused in self.refused.values()):
+            await self._write_refused(math.inf)
 
     async def _write_due(self, now: float) -> None:
         for waiting in self._all:
-            if waiting.due_at <= now:
-                await self._write(waiting, _LARGEST_BATCH)
+            if waiting.due_at <= now and waiting.outcomes:
+                await self._write_oldest(waiting)
 
-    async def _write(self, waiting: Waiting[OutcomeT], size: int) -> None:
-        """Write the oldest outcomes of one kind together, or in halves where the database refuses that."""
-        batch = waiting.outcomes[:size]
-        if not batch:
-            return
-        try:
-            ours = await self._persist(waiting.record, batch)
-        except StatementFailed as error:
-            if error.sqlstate is None or error.sqlstate[:2] in _EVERYBODYS_FAULT:
-                raise
-            if len(batch) == 1:
-                await self._write_substitute(waiting, batch[0], error)
+    async def _write_oldest(self, waiting: Waiting[OutcomeT]) -> None:
+        """Write the oldest outcomes of one kind together; fewer the next time if that does not work."""
+        batch = waiting.outcomes[: waiting.pace.size]
+        error = await self._write(waiting, batch)
+        if error is not None:
+            waiting.pace.failed(len(batch))
+            if len(batch) > 1:
+                return
+            self._set_aside(Refused(waiting=waiting, outcome=batch[0], error=error))
+        waiting.forget(len(batch))
+
+    def _set_aside(self, refused: Refused) -> None:
+        job = refused.job
+        self.refused[job.id] = refused
+        self._contested.add(job.id)  # by its next try, whoever refuses it may have given the job to others
+        logger.log(
+            logging.WARNING if refused.error.transient else logging.ERROR,
+            "the outcome of job %d (%s) cannot be recorded, to be tried again now and then: %s",
+            job.id,
+            job.task_identifier,
+            refused.error,
+        )
+
+    async def _write_refused(self, now: float) -> None:
+        """Try again to write, one by one, what the database did not take."""
+        for refused in [refused for refused in self.refused.values() if refused.due_at <= now]:
+            error = await self._write(refused.waiting, [refused.outcome])
+            if error is None:
+                del self.refused[refused.job.id]
             else:
-                await self._write(waiting, len(batch) // 2)
-                await self._write(waiting, len(batch) - len(batch) // 2)
-            return
-        self._written_off(waiting, len(batch))
-        waiting.recorded += self._settle(batch, ours, given_back=waiting is self._returned)
+                refused.postpone(error)
 
-    async def _write_substitute(
-        self, waiting: Waiting[OutcomeT], outcome: OutcomeT, error: StatementFailed
-    ) -> None:
-        """Write, for an outcome that the database refuses, that it does: the job must not stay locked."""
+    async def _write(self, waiting: Waiting[OutcomeT], batch: Sequence[OutcomeT]) -> DatabaseError | None:
+        """Write outcomes together, a single one as failed if need be; return why that did not work.
+
+        Raises `DatabaseError` for what is not the fault of a row.
+        """
+        try:
+            ours = await self._persist(waiting.record, batch, waiting)
+        except TooMuch as too_much:
+            return too_much.error
+        except StatementFailed as error:
+            if len(batch) > 1:
+                return error
+            await self._persist(
+                waiting.record, batch[:0]
+            )  # no table, no permission: then this is refused, too
+            return await self._write_substitute(batch[0], error)
+        waiting.recorded += self._settle(batch, ours, given_back=waiting is self._returned)
+        return None
+
+    async def _write_substitute(self, outcome: OutcomeT, error: StatementFailed) -> DatabaseError | None:
+        """Write, for an outcome that the database refuses, that it does: the job must not stay locked.
+
+        Return why that did not work, either.
+        """
         job = outcome.job
-        logger.error("the outcome of job %d (%s) was refused: %s", job.id, job.task_identifier, error)
+        if job.id not in self.refused:
+            logger.error("the outcome of job %d (%s) was refused: %s", job.id, job.task_identifier, error)
         refusal = describe_error(error)
         if isinstance(outcome, Failed):
             refusal = f"{outcome.error[:200]!a} (whose record was refused: {refusal})"
         failure = Failed(job, refusal)
-        ours = await self._persist(self._recording.fail, [failure])
-        self._written_off(waiting, 1)
-        self._refused += self._settle([failure], ours, given_back=False)
+        try:
+            ours = await self._persist(self._recording.fail, [failure])
+        except TooMuch as too_much:
+            return too_much.error
+        except StatementFailed as refused:
+            return refused
+        self._failed_instead += self._settle([failure], ours, given_back=False)
+        return None
 
     async def _persist(
-        self, record: Callable[[Sequence[OutcomeT]], Awaitable[set[int]]], batch: Sequence[OutcomeT]
+        self,
+        record: Callable[[Sequence[OutcomeT]], Awaitable[set[int]]],
+        batch: Sequence[OutcomeT],
+        waiting: Waiting[OutcomeT] | None = None,
     ) -> set[int]:
-        """Write, as often as it takes; return the ids of the jobs that were still ours."""
+        """Write, as often as it takes; return the ids of the jobs that were still ours.
+
+        Raises `StatementFailed` for what does not pass, and `TooMuch`. `waiting` learns how long it took.
+        """
 
         async def attempt() -> set[int]:
+            began = trio.current_time()
             try:
-                if not self._may_be_ours_anew(batch):
-                    return await record(batch)
-                # A job that was given back, by the first try or by others, may be ours again, and look as it
-                # did then. So no claim is under way now, and what was claimed since is left out.
-                async with self._no_claim:
-                    return await record([o for o in batch if self._known.get(o.job.id, o.job) is o.job])
-            except ConnectionLost:
+                ours = await write()
+            except ConnectionLost as error:
                 self._in_doubt.update(outcome.job.id for outcome in batch)
+                if len(batch) > 1:  # perhaps since it was given up for taking too long
+                    raise TooMuch(error) from error
                 raise
+            except StatementFailed as error:
+                if error.sqlstate in _OUT_OF_TIME:
+                    raise TooMuch(error) from error
+                raise
+            if waiting is not None:
+                waiting.pace.wrote(len(batch), trio.current_time() - began)
+            return ours
+
+        async def write() -> set[int]:
+            if not self._may_be_ours_anew(batch):
+                return await record(batch)
+            # A job that was given back, by the first try or by others, may be ours again, and look as it
+            # did then. So no claim is under way now, and what was claimed since is left out.
+            async with self._no_claim:
+                return await record([o for o in batch if self._known.get(o.job.id, o.job) is o.job])
 
         self.writing_since = trio.current_time()
         try:
@@ -306,6 +348,7 @@ class Outcomes:
             logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
         self._lost += len(lost)
         self._settled += len(settled)
+        self.waiting -= len(jobs)
         self._written.ring()
         self._on_recorded(given_back or any(job.queue_name is not None for job in jobs))
         if self._on_certain is not None:

@@ -25,6 +25,7 @@ from trio_graphile._model.outcomes import Returned
 from trio_graphile._model.statistics import ListenState, WorkerPhase, WorkerStatistics
 from trio_graphile._tasks.context import JobContext, JobNotes
 from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile._worker.batches import Recording
 from trio_graphile._worker.cancellations import Cancellations
 from trio_graphile._worker.cron_ticker import Clock, CronTicker
 from trio_graphile._worker.holdings import Holdings, Renewed
@@ -35,7 +36,7 @@ from trio_graphile._worker.lease import Lease
 from trio_graphile._worker.listener import Listener
 from trio_graphile._worker.local_queue import CLAIM_EVENTS, LocalQueue
 from trio_graphile._worker.observation import Observation
-from trio_graphile._worker.outcomes import Outcomes, Recording
+from trio_graphile._worker.outcomes import Outcomes
 from trio_graphile._worker.places import describe_block
 from trio_graphile._worker.recovery import Sweeper
 from trio_graphile._worker.runner import ContextMaker, Runner
@@ -97,6 +98,7 @@ class Services:
             fail_delay=options.fail_delay,
             on_certain=None if job_events is None else job_events.recorded,
         )
+        self.holdings.refused = self.outcomes.refused
         self.lease = Lease(
             database=self.database,
             options=options.lease,
@@ -109,6 +111,7 @@ class Services:
             reconcile=self.holdings.reconcile_claims,
             give_back=lambda job: self.outcomes.put(Returned(job)),
             known=self.holdings.known,
+            refused=self.outcomes.refused,
             poll_interval=options.poll_interval,
             reconcile_interval=options.lease.length,
             ending=self.ending,

@@ -372,7 +372,9 @@ class _Run:
             with trio.move_on_after(limit, shield=True):
                 await services.outcomes.flush()
                 await services.leave()
-                reason = None
+                await services.outcomes.insist()
+                refused = services.outcomes.refused.values()
+                reason = "; ".join({str(each.error) for each in refused}) or None
         except DatabaseError as error:
             reason = error
         finally:  # a second Ctrl-C may end it, too
