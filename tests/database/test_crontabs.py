@@ -148,14 +148,22 @@ async def test_two_entries_may_share_a_key_and_a_time(connection: Connection) ->
     assert (row["payload"], row["revision"]) == ('{"of":"b"}', 1)
 
 
-async def test_all_of_a_time_is_added_or_nothing(connection: Connection) -> None:
+async def test_a_job_that_is_refused_keeps_no_other_of_its_time_from_being_added(
+    connection: Connection, caplog: pytest.LogCaptureFixture
+) -> None:
     await connection.execute("""
         alter table graphile_worker._private_jobs add constraint no_threes check (priority <> 3)
     """)
-    with pytest.raises(StatementFailed, match="no_threes"):
-        await schedule(connection, NOON, job("a"), job("b", priority=3))
-    assert await jobs(connection) == []
-    assert await crontabs(connection) == {}
+    await schedule(connection, NOON, job("a"), job("b", priority=3), job("c"))
+    assert len(await jobs(connection)) == 2
+    assert set(await crontabs(connection)) == {"a", "c"}
+    assert "row b is refused" in caplog.text
+
+
+async def test_what_is_not_the_fault_of_a_job_is_raised(connection: Connection) -> None:
+    await connection.execute("drop table graphile_worker._private_known_crontabs")
+    with pytest.raises(StatementFailed, match="_private_known_crontabs"):
+        await schedule(connection, NOON, job("a"), job("b"))
 
 
 async def test_of_many_workers_one_adds_each_job(database: Database) -> None:

@@ -110,9 +110,10 @@ async def queue_jobs(database: Database) -> list[Job]:
     """The jobs that we hold, as they were claimed."""
     rows = await database.fetch("""
         select jobs.id, tasks.identifier as task_identifier, jobs.payload::text as payload_json,
-          queues.queue_name, jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error,
-          jobs.created_at, jobs.updated_at, jobs.key, jobs.revision, jobs.flags::text as flags,
-          jobs.locked_at, jobs.locked_by
+          queues.queue_name, jobs.priority, date_part('epoch', jobs.run_at) as run_at, jobs.attempts,
+          jobs.max_attempts, jobs.last_error, date_part('epoch', jobs.created_at) as created_at,
+          date_part('epoch', jobs.updated_at) as updated_at, jobs.key, jobs.revision,
+          jobs.flags::text as flags, date_part('epoch', jobs.locked_at) as locked_at, jobs.locked_by
         from graphile_worker._private_jobs as jobs
         join graphile_worker._private_tasks as tasks on tasks.id = jobs.task_id
         left join graphile_worker._private_job_queues as queues on queues.id = jobs.job_queue_id

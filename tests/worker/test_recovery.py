@@ -120,10 +120,16 @@ async def test_a_failure_that_will_pass_is_said_and_left_for_next_time(
     assert "deadlock detected" in caplog.text
 
 
-async def test_a_failure_that_will_not_pass_is_raised(autojump_clock: trio.testing.MockClock) -> None:
-    chores = Chores(found=iter([StatementFailed("permission denied", sqlstate="42501")]))
-    with pytest.raises(StatementFailed, match="permission denied"):
-        await chores.sweeper(RecoveryOptions()).run()
+async def test_a_failure_that_will_not_pass_does_not_end_it(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The worker has jobs of its own, and whoever cannot claim or record ends it."""
+    failure = StatementFailed("permission denied", sqlstate="42501")
+    chores = Chores(found=itertools.chain([failure], itertools.repeat(SweepReport())))
+    await run_for(chores.sweeper(RecoveryOptions()), HOUR)
+    assert len(chores.swept_at) >= 50
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert "permission denied" in caplog.text
 
 
 async def test_it_says_what_it_gave_back_once_and_nothing_when_nobody_died(

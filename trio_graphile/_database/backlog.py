@@ -12,9 +12,9 @@ COUNT_JOBS = Statement("""
       count(*) filter (where jobs.is_available and jobs.run_at > now()) as scheduled,
       count(*) filter (where jobs.locked_at is not null) as locked,
       count(*) filter (where jobs.locked_at is null and not jobs.is_available) as failed,
-      date_part(
+      date_part('epoch', now()) - date_part(
         'epoch',
-        now() - min(jobs.run_at) filter (where jobs.is_available and jobs.run_at <= now())
+        min(jobs.run_at) filter (where jobs.is_available and jobs.run_at <= now())
       ) as oldest_ready
     from {schema}._private_jobs as jobs
 """)

@@ -84,7 +84,8 @@ async def has_cancellations(executor: Executor) -> bool:
 
 
 GET_CANCEL_REQUESTS = Statement("""
-    select cancellations.job_id, cancellations.outcome, cancellations.reason, cancellations.requested_at
+    select cancellations.job_id, cancellations.outcome, cancellations.reason,
+      cancellations.requested_at::text as requested_at
     from {schema}.trio_graphile_cancellations as cancellations
     where cancellations.worker_id = $1::text
     order by cancellations.job_id
@@ -98,10 +99,10 @@ async def get_cancel_requests(executor: Executor, worker_id: str) -> list[Cancel
 
 FORGET_CANCEL_REQUESTS = Statement("""
     delete from {schema}.trio_graphile_cancellations as cancellations
-    using unnest($2::bigint[], $3::timestamptz[]) as heard(job_id, requested_at)
+    using unnest($2::bigint[], $3::text[]) as heard(job_id, requested_at)
     where cancellations.worker_id = $1::text
       and cancellations.job_id = heard.job_id
-      and cancellations.requested_at = heard.requested_at
+      and cancellations.requested_at = heard.requested_at::timestamptz
 """)  # $1 worker id, $2 job ids, $3 when each was requested: a second request is another one
 
 

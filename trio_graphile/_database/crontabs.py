@@ -12,9 +12,10 @@ import attrs
 
 from trio_graphile._cron.due import Known
 from trio_graphile._database.additions import array_literal
-from trio_graphile._database.connection import Executor
+from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.halves import in_halves
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.jobs import NewJob
+from trio_graphile._model.jobs import NewJob, time_of
 
 REGISTER_CRONTABS = Statement("""
     with known as (
@@ -29,7 +30,8 @@ REGISTER_CRONTABS = Statement("""
       where wanted.identifier <> all(array(select known.identifier from known))
       on conflict (identifier) do nothing
     )
-    select known.identifier, known.known_since, known.last_execution
+    select known.identifier, date_part('epoch', known.known_since) as known_since,
+      date_part('epoch', known.last_execution) as last_execution
     from known
 """)  # $1 identifiers of entries, $2 since when they are known if they are new
 
@@ -39,7 +41,9 @@ async def register_crontabs(
 ) -> dict[str, Known]:
     """Make entries known that are not; return what stood there of the others."""
     rows = await executor.fetch(REGISTER_CRONTABS, identifiers, known_since)
-    return {row["identifier"]: Known(row["known_since"], row["last_execution"]) for row in rows}
+    return {
+        row["identifier"]: Known(time_of(row["known_since"]), time_of(row["last_execution"])) for row in rows
+    }
 
 
 @attrs.frozen
@@ -123,24 +127,30 @@ async def schedule_cron_jobs(
 ) -> Scheduled:
     """Add the jobs of one time, each unless somebody added that of its entry for this time or a later one.
 
-    Adds nothing if the time is more than `tolerance` seconds ahead of the database's.
+    Adds nothing if the time is more than `tolerance` seconds ahead of the database's. A job that the database
+    refuses (by a trigger, say) is logged and left out.
     """
-    specs = [job.new_job.spec for job in jobs]
-    rows = await executor.fetch(
-        SCHEDULE_CRON_JOBS,
-        at,
-        tolerance,
-        [job.entry for job in jobs],
-        [job.new_job.identifier for job in jobs],
-        [job.new_job.payload_json for job in jobs],
-        [spec.queue_name for spec in specs],
-        [spec.max_attempts for spec in specs],
-        [spec.job_key for spec in specs],
-        [spec.job_key_mode.value for spec in specs],
-        [spec.priority for spec in specs],
-        [None if spec.flags is None else array_literal(spec.flags) for spec in specs],
-        [job.is_wanted for job in jobs],
-    )
+
+    async def attempt(part: Sequence[CronJob]) -> list[Row]:
+        specs = [job.new_job.spec for job in part]
+        return await executor.fetch(
+            SCHEDULE_CRON_JOBS,
+            at,
+            tolerance,
+            [job.entry for job in part],
+            [job.new_job.identifier for job in part],
+            [job.new_job.payload_json for job in part],
+            [spec.queue_name for spec in specs],
+            [spec.max_attempts for spec in specs],
+            [spec.job_key for spec in specs],
+            [spec.job_key_mode.value for spec in specs],
+            [spec.priority for spec in specs],
+            [None if spec.flags is None else array_literal(spec.flags) for spec in specs],
+            [job.is_wanted for job in part],
+        )
+
+    what = f"adding the jobs of crontabs for {at.isoformat()}"
+    rows = await in_halves(attempt, jobs, what=what, name=lambda job: job.entry) or await attempt([])
     # No id: functions that are not ours may add nothing, when a worker takes the keyed job at this moment.
     added = {row["entry"]: row["id"] for row in rows if row["id"] is not None}
     return Scheduled(added, rows[0]["now"])

@@ -14,6 +14,7 @@ from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.database import Database
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.diagnosis import Holdback, Lock, Neglected, QueueFacts, ServerFacts
+from trio_graphile._model.jobs import time_of
 
 _ECHO_TIMEOUT = 5.0
 
@@ -151,7 +152,7 @@ LIST_LOCKS = Statement("""
     )
     select locks.worker_id, sum(locks.jobs)::bigint as jobs, sum(locks.queues)::bigint as queues,
       sum(locks.waiting)::bigint as waiting,
-      extract(epoch from now() - max(locks.locked_at))::float8 as seconds
+      date_part('epoch', now()) - date_part('epoch', max(locks.locked_at)) as seconds
     from locks
     where locks.worker_id is not null
     group by locks.worker_id
@@ -160,7 +161,7 @@ LIST_LOCKS = Statement("""
 """)
 
 LIST_NEGLECTED = Statement("""
-    select tasks.identifier, count(*) as jobs, min(jobs.run_at) as since
+    select tasks.identifier, count(*) as jobs, date_part('epoch', min(jobs.run_at)) as since
     from {schema}._private_jobs as jobs
     join {schema}._private_tasks as tasks on tasks.id = jobs.task_id
     where jobs.is_available = true
@@ -186,6 +187,6 @@ async def look_at_queue(
     return QueueFacts(
         **table,
         locks=[Lock(**row, is_alive=alive.get(row["worker_id"])) for row in locks],
-        neglected=[Neglected(**row) for row in neglected],
+        neglected=[Neglected(**{**row, "since": time_of(row["since"])}) for row in neglected],
         live_workers=sum(alive.values()),
     )

@@ -6,16 +6,21 @@ known by their locks only.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import attrs
 
-from trio_graphile._database.connection import Executor
+from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.halves import in_halves
 from trio_graphile._database.queue import OURS, fences
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.jobs import Job
-from trio_graphile._model.json import decode, encode
+from trio_graphile._exceptions import StatementFailed
+from trio_graphile._model.jobs import Job, time_of
+from trio_graphile._model.json import decode_if_readable, encode
 from trio_graphile._model.recovery import ActiveWorker
+
+logger = logging.getLogger("trio_graphile.database")
 
 # --- the leases of one worker -------------------------------------------------------------------
 
@@ -57,7 +62,8 @@ RENEW = Statement(
     free_queues as (
       select queues.id
       from {schema}._private_job_queues as queues
-      where queues.locked_by = $1::text
+      where $5::boolean
+        and queues.locked_by = $1::text
       for no key update skip locked
     ),
     renewed_queues as (
@@ -69,18 +75,49 @@ RENEW = Statement(
     from ours
 """.replace("{ours}", OURS)
 )
+# $1 to $4 what we hold, $5 whether our queues are renewed, too.
 # Waits for nobody: who has a row locked at this moment completes it, replaces it or takes it away, and the
 # next renewal will see. Until then it counts as ours.
 # A detached job keeps `updated_at` at no less than `locked_at`: that is how others know it for one.
 
 
+FIND_OURS = Statement(
+    """
+    select jobs.id, jobs.key is null and jobs.id = any($4::bigint[]) as is_detached
+    from {schema}._private_jobs as jobs
+    where {ours}
+""".replace("{ours}", OURS)
+)  # $1 to $4 as above
+
+
 async def renew(executor: Executor, worker_id: str, held: Sequence[Job]) -> Renewal:
     """Make the locks of all jobs and queues that we hold as fresh as if just taken."""
-    rows = await executor.fetch(RENEW, worker_id, *fences(held))
+    try:
+        rows = await executor.fetch(RENEW, worker_id, *fences(held), True)  # noqa: FBT003  # named above
+    except StatementFailed as error:
+        if error.transient:
+            raise
+        rows = await executor.fetch(FIND_OURS, worker_id, *fences(held))
+        await _renew_apart(executor, worker_id, held)
     return Renewal(
         lost=frozenset(job.id for job in held) - frozenset(row["id"] for row in rows),
         detached=frozenset(row["id"] for row in rows if row["is_detached"]),
     )
+
+
+async def _renew_apart(executor: Executor, worker_id: str, held: Sequence[Job]) -> None:
+    """Renew what can be: a row that refuses it is ours all the same, and others know by our heartbeat."""
+
+    async def attempt(part: Sequence[Job]) -> list[Row]:
+        return await executor.fetch(RENEW, worker_id, *fences(part), False)  # noqa: FBT003  # as above
+
+    await in_halves(attempt, held, what="renewing the locks of jobs", name=lambda job: job.id)
+    try:
+        await executor.fetch(RENEW, worker_id, *fences([]), True)  # noqa: FBT003  # as above
+    except StatementFailed as error:
+        if error.transient:
+            raise
+        logger.error("the locks of queues cannot be renewed: %s", error)  # noqa: TRY400  # no place of ours
 
 
 # --- the registry of workers --------------------------------------------------------------------
@@ -117,7 +154,8 @@ async def deregister(executor: Executor, worker_id: str) -> None:
 
 
 LIST_ACTIVE_WORKERS = Statement("""
-    select workers.id as worker_id, workers.last_heartbeat_at, workers.started_at,
+    select workers.id as worker_id, date_part('epoch', workers.last_heartbeat_at) as last_heartbeat_at,
+      date_part('epoch', workers.started_at) as started_at,
       workers.metadata::text as metadata,
       workers.last_heartbeat_at < now() - make_interval(secs => $1::float8) as is_stale
     from {schema}._private_workers as workers
@@ -128,9 +166,14 @@ LIST_ACTIVE_WORKERS = Statement("""
 async def list_active_workers(executor: Executor, stale_threshold: float) -> list[ActiveWorker]:
     """Return all registered workers, that with the latest heartbeat first."""
     return [
-        ActiveWorker(**fields | {"metadata": None if metadata is None else decode(metadata)})
-        for fields in map(dict, await executor.fetch(LIST_ACTIVE_WORKERS, stale_threshold))
-        for metadata in [fields["metadata"]]
+        ActiveWorker(
+            worker_id=row["worker_id"],
+            last_heartbeat_at=time_of(row["last_heartbeat_at"]),
+            started_at=time_of(row["started_at"]),
+            metadata=None if row["metadata"] is None else decode_if_readable(row["metadata"]),
+            is_stale=row["is_stale"],
+        )
+        for row in await executor.fetch(LIST_ACTIVE_WORKERS, stale_threshold)
     ]
 
 

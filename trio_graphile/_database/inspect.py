@@ -20,6 +20,7 @@ from trio_graphile._model.inspection import (
     QueueStatus,
     TaskStatus,
 )
+from trio_graphile._model.jobs import time_of
 
 _STATE = """case
         when jobs.locked_at is not null then 'locked'
@@ -30,9 +31,11 @@ _STATE = """case
 
 _LISTED = f"""
     select jobs.id, coalesce(tasks.identifier, '') as task_identifier, jobs.payload::text as payload_json,
-      queues.queue_name, jobs.priority, jobs.run_at, jobs.attempts, jobs.max_attempts, jobs.last_error,
-      jobs.created_at, jobs.updated_at, jobs.key, jobs.revision, jobs.flags::text as flags, jobs.locked_at,
-      jobs.locked_by, {_STATE} as state,
+      queues.queue_name, jobs.priority, date_part('epoch', jobs.run_at) as run_at, jobs.attempts,
+      jobs.max_attempts, jobs.last_error, date_part('epoch', jobs.created_at) as created_at,
+      date_part('epoch', jobs.updated_at) as updated_at, jobs.key, jobs.revision,
+      jobs.flags::text as flags, date_part('epoch', jobs.locked_at) as locked_at, jobs.locked_by,
+      {_STATE} as state,
       jobs.is_available, jobs.task_id, jobs.job_queue_id
     from {{schema}}._private_jobs as jobs
     left join {{schema}}._private_tasks as tasks on tasks.id = jobs.task_id
@@ -101,7 +104,7 @@ _STATES = f"""(
 
 LIST_TASKS = Statement(f"""
     select tasks.id, tasks.identifier, {_COUNTS},
-      min(states.run_at) filter (where states.state = 'ready') as oldest_ready_at
+      date_part('epoch', min(states.run_at) filter (where states.state = 'ready')) as oldest_ready_at
     from {{schema}}._private_tasks as tasks
     left join {_STATES} on states.task_id = tasks.id
     group by tasks.id, tasks.identifier
@@ -115,7 +118,7 @@ async def list_tasks(executor: Executor) -> list[TaskStatus]:
         TaskStatus(
             id=row["id"],
             identifier=row["identifier"],
-            oldest_ready_at=row["oldest_ready_at"],
+            oldest_ready_at=time_of(row["oldest_ready_at"]),
             counts=JobCounts(**{state: row[state] for state in ("total", *map(str, JobState))}),
         )
         for row in await executor.fetch(LIST_TASKS)
@@ -123,7 +126,7 @@ async def list_tasks(executor: Executor) -> list[TaskStatus]:
 
 
 LIST_QUEUES = Statement(f"""
-    select queues.id, queues.queue_name, queues.locked_at, queues.locked_by,
+    select queues.id, queues.queue_name, date_part('epoch', queues.locked_at) as locked_at, queues.locked_by,
       count(states.state) as job_count,
       count(*) filter (where states.state = 'ready') as ready_count
     from {{schema}}._private_job_queues as queues
@@ -135,7 +138,8 @@ LIST_QUEUES = Statement(f"""
 
 async def list_queues(executor: Executor) -> list[QueueStatus]:
     """Return all named queues, by name."""
-    return [QueueStatus(**row) for row in await executor.fetch(LIST_QUEUES)]
+    rows = await executor.fetch(LIST_QUEUES)
+    return [QueueStatus(**{**row, "locked_at": time_of(row["locked_at"])}) for row in rows]
 
 
 LIST_LOCK_HOLDERS = Statement("""

@@ -35,9 +35,10 @@ ADD_JOB = Statement("""
           $3::text
         )
       end as queue_name,
-      added.priority, added.run_at, added.attempts, added.max_attempts, added.last_error,
-      added.created_at, added.updated_at, added.key, added.revision, added.flags::text as flags,
-      added.locked_at, added.locked_by
+      added.priority, date_part('epoch', added.run_at) as run_at, added.attempts, added.max_attempts,
+      added.last_error, date_part('epoch', added.created_at) as created_at,
+      date_part('epoch', added.updated_at) as updated_at, added.key, added.revision,
+      added.flags::text as flags, date_part('epoch', added.locked_at) as locked_at, added.locked_by
     from {schema}.add_job(
       identifier => $1::text,
       payload => $2::text::json,
@@ -91,9 +92,11 @@ async def analyze_jobs(executor: Executor) -> None:
 # or queue.
 _JOBS_OF = """
     select changed.id, coalesce(tasks.identifier, '') as task_identifier,
-      changed.payload::text as payload_json, queues.queue_name, changed.priority, changed.run_at,
-      changed.attempts, changed.max_attempts, changed.last_error, changed.created_at, changed.updated_at,
-      changed.key, changed.revision, changed.flags::text as flags, changed.locked_at, changed.locked_by
+      changed.payload::text as payload_json, queues.queue_name, changed.priority,
+      date_part('epoch', changed.run_at) as run_at, changed.attempts, changed.max_attempts,
+      changed.last_error, date_part('epoch', changed.created_at) as created_at,
+      date_part('epoch', changed.updated_at) as updated_at, changed.key, changed.revision,
+      changed.flags::text as flags, date_part('epoch', changed.locked_at) as locked_at, changed.locked_by
     from {schema}.%s as changed
     left join {schema}._private_tasks as tasks on tasks.id = changed.task_id
     left join {schema}._private_job_queues as queues on queues.id = changed.job_queue_id

@@ -7,14 +7,13 @@ to end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import attrs
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.halves import in_halves
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.jobs import Job, job_of
-from trio_graphile._model.json import decode
+from trio_graphile._model.jobs import Job, flags_of, job_of, time_of
 from trio_graphile._model.outcomes import Failed, Returned, Snoozed
 
 REGISTER_TASKS = Statement("""
@@ -35,14 +34,17 @@ async def register_tasks(executor: Executor, identifiers: Sequence[str]) -> None
 
 
 def job_from_row(row: Row) -> Job:
-    """Return the job in a row whose columns are those of `Job`, in their order."""
-    values = [*row.values()]
-    flags = values[_FLAGS]
-    values[_FLAGS] = () if flags is None else tuple(decode(flags))
-    return job_of(values)
+    """Return the job in a row whose columns are those of `Job`, in their order: times in seconds, flags text.
+
+    A driver could not read each time that PostgreSQL has.
+    """
+    return job_of(_READERS[name](value) if name in _READERS else value for name, value in row.items())
 
 
-_FLAGS = [field.name for field in attrs.fields(Job)].index("flags")
+_READERS: dict[str, Callable[[Any], object]] = {
+    "flags": flags_of,
+    **dict.fromkeys(("run_at", "created_at", "updated_at", "locked_at"), time_of),
+}
 
 
 OURS = """jobs.id = any($2::bigint[])
@@ -153,8 +155,11 @@ FAIL_JOBS = Statement(
           then greatest(jobs.attempts, jobs.max_attempts)
           else jobs.attempts
         end,
-        run_at = greatest(now(), jobs.run_at)
-          + coalesce(mine.delay, exp(least(jobs.attempts, 10))) * interval '1 second',
+        run_at = greatest(
+          jobs.run_at,
+          least(greatest(now(), jobs.run_at), timestamptz '9999-01-01')
+            + coalesce(mine.delay, exp(greatest(least(jobs.attempts, 10), 0))) * interval '1 second'
+        ),
         payload = coalesce(mine.payload::json, jobs.payload),
         locked_by = null,
         locked_at = null
@@ -173,7 +178,10 @@ FAIL_JOBS = Statement(
     select id
     from failed
 """.replace("{ours}", OURS)
-)  # $5 errors, $6 seconds until the next attempt or null, $7 whether there is none, $8 new payloads or null
+)
+# $5 errors, $6 seconds until the next attempt or null, $7 whether there is none, $8 new payloads or null.
+# A time at the end of all times is left where it is, and a number of attempts below 0 counts as none:
+# PostgreSQL cannot count on from there.
 
 
 async def fail_jobs(executor: Executor, worker_id: str, failures: Sequence[Failed]) -> set[int]:
@@ -239,45 +247,69 @@ async def return_jobs(executor: Executor, worker_id: str, returns: Sequence[Retu
     return {row["id"] for row in rows}
 
 
-RECONCILE = Statement(
+FIND_UNKNOWN_JOBS = Statement(
     """
-    with returned as (
-      update {schema}._private_jobs as jobs
-      set attempts = case
-          when jobs.key is null
-            and jobs.attempts = jobs.max_attempts
-            and jobs.updated_at >= jobs.locked_at
-          then jobs.attempts
-          else greatest(jobs.attempts - 1, 0)
-        end,
-        locked_by = null,
-        locked_at = null
-      where jobs.locked_by = $1::text
-        and not ({ours})
-      returning jobs.id
-    ),
-    freed_queues as (
-      update {schema}._private_job_queues as queues
-      set locked_by = null, locked_at = null
-      where queues.locked_by = $1::text
-        and not exists (
-          select from {schema}._private_jobs as jobs
-          where jobs.job_queue_id = queues.id
-            and {ours}
-        )
-    )
-    select id
-    from returned
+    select jobs.id
+    from {schema}._private_jobs as jobs
+    where jobs.locked_by = $1::text
+      and not ({ours})
+    order by jobs.id
 """.replace("{ours}", OURS)
-)
+)  # $1 to $4 what we hold
+
+RETURN_UNKNOWN_JOBS = Statement("""
+    update {schema}._private_jobs as jobs
+    set attempts = case
+        when jobs.key is null
+          and jobs.attempts = jobs.max_attempts
+          and jobs.updated_at >= jobs.locked_at
+        then jobs.attempts
+        else greatest(jobs.attempts - 1, 0)
+      end,
+      locked_by = null,
+      locked_at = null
+    where jobs.locked_by = $1::text
+      and jobs.id = any($2::bigint[])
+    returning jobs.id
+""")  # $1 worker id, $2 job ids
 # A job claimed for its last attempt looks like a detached one, but for `updated_at`, which claiming leaves
 # alone and detaching sets.
 
+FIND_UNKNOWN_QUEUES = Statement("""
+    select queues.id
+    from {schema}._private_job_queues as queues
+    where queues.locked_by = $1::text
+      and not exists (
+        select from {schema}._private_jobs as jobs
+        where jobs.job_queue_id = queues.id
+          and jobs.locked_by = $1::text
+      )
+    order by queues.id
+""")  # $1 worker id. Those of which no job is locked by us, once what we know nothing of was given back.
+
+FREE_UNKNOWN_QUEUES = Statement("""
+    update {schema}._private_job_queues as queues
+    set locked_by = null, locked_at = null
+    where queues.locked_by = $1::text
+      and queues.id = any($2::integer[])
+    returning queues.id
+""")  # $1 worker id, $2 queue ids
+
 
 async def reconcile(executor: Executor, worker_id: str, held: Sequence[Job]) -> set[int]:
-    """Give back what the database says is locked by us and we know nothing of; return the ids.
+    """Give back what the database says is locked by us and we know nothing of; return the ids of the jobs.
 
-    That is a claim whose answer was lost with its session, say.
+    That is a claim whose answer was lost with its session, say. No claim of ours may be under way.
     """
-    rows = await executor.fetch(RECONCILE, worker_id, *fences(held))
-    return {row["id"] for row in rows}
+
+    async def give_back(ids: Sequence[int]) -> list[int]:
+        return [row["id"] for row in await executor.fetch(RETURN_UNKNOWN_JOBS, worker_id, ids)]
+
+    async def free(ids: Sequence[int]) -> list[int]:
+        return [row["id"] for row in await executor.fetch(FREE_UNKNOWN_QUEUES, worker_id, ids)]
+
+    jobs = await executor.fetch(FIND_UNKNOWN_JOBS, worker_id, *fences(held))
+    returned = await in_halves(give_back, [row["id"] for row in jobs], what="giving back unknown jobs")
+    queues = await executor.fetch(FIND_UNKNOWN_QUEUES, worker_id)
+    await in_halves(free, [row["id"] for row in queues], what="freeing unknown queues")
+    return set(returned)

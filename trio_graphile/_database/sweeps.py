@@ -5,13 +5,15 @@ Locks are compared with the database's clock alone.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime
+from functools import partial
 
 import attrs
 
-from trio_graphile._database.connection import Connection, Executor, Transactor, brief_transaction
+from trio_graphile._database.connection import Connection, Row, Transactor, brief_transaction
+from trio_graphile._database.halves import in_savepoints
 from trio_graphile._database.queue import job_from_row
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job
@@ -32,7 +34,7 @@ TRY_LOCK_SWEEP = Statement("""
 LOCK_SILENT_WORKERS = Statement("""
     with silent as (
       select workers.id as worker_id,
-        extract(epoch from now() - workers.last_heartbeat_at)::float8 as silent_for
+        date_part('epoch', now()) - date_part('epoch', workers.last_heartbeat_at) as silent_for
       from {schema}._private_workers as workers
       where workers.last_heartbeat_at < now() - make_interval(secs => $1::float8)
       for update skip locked
@@ -60,7 +62,7 @@ FIND_ORPHANS = Statement("""
       where queues.locked_at is not null
     )
     select locks.worker_id, false as is_registered,
-      extract(epoch from now() - max(locks.locked_at))::float8 as silent_for
+      date_part('epoch', now()) - date_part('epoch', max(locks.locked_at)) as silent_for
     from locks
     where locks.worker_id is not null
       and not exists (
@@ -93,7 +95,11 @@ RECOVER_JOBS = Statement("""
       end,
       run_at = case
         when decided.fails
-        then greatest(now(), jobs.run_at) + exp(least(jobs.attempts, 10)) * interval '1 second'
+        then greatest(
+          jobs.run_at,
+          least(greatest(now(), jobs.run_at), timestamptz '9999-01-01')
+            + exp(greatest(least(jobs.attempts, 10), 0)) * interval '1 second'
+        )
         else coalesce(decided.run_at, greatest(jobs.run_at, now() + make_interval(secs => $2::float8)))
       end,
       last_error = case
@@ -114,24 +120,26 @@ RECOVER_JOBS = Statement("""
 # failed, $5 when they run and $6 how many attempts count as used, null for as ever.
 # A detached job gets no attempt back: it would run again.
 
-FREE_QUEUES_OF_DEAD = Statement("""
-    with free as (
-      select queues.id
-      from {schema}._private_job_queues as queues
-      where queues.locked_by = any($1::text[])
-        and not exists (
-          select from {schema}._private_jobs as jobs
-          where jobs.job_queue_id = queues.id
-            and jobs.id = any($2::bigint[])
-            and jobs.locked_by = queues.locked_by
-        )
-      for no key update skip locked
-    )
+LOCK_QUEUES_OF_DEAD = Statement("""
+    select queues.id
+    from {schema}._private_job_queues as queues
+    where queues.locked_by = any($1::text[])
+      and not exists (
+        select from {schema}._private_jobs as jobs
+        where jobs.job_queue_id = queues.id
+          and jobs.id = any($2::bigint[])
+          and jobs.locked_by = queues.locked_by
+      )
+    order by queues.id
+    for no key update skip locked
+""")  # $1 worker ids, $2 jobs that stay locked. Queues that are locked without a job, too.
+
+FREE_QUEUES = Statement("""
     update {schema}._private_job_queues as queues
     set locked_by = null, locked_at = null
-    from free
-    where queues.id = free.id
-""")  # $1 worker ids, $2 jobs that stay locked. Queues that are locked without a job, too.
+    where queues.id = any($1::integer[])
+    returning queues.id
+""")  # $1 ids of queues whose rows are locked by this transaction
 
 FORGET_DEAD = Statement("""
     delete from {schema}._private_workers as workers
@@ -144,6 +152,7 @@ FORGET_DEAD = Statement("""
         select from {schema}._private_job_queues as queues
         where queues.locked_by = workers.id
       )
+    returning workers.id
 """)  # $1 worker ids. One whose locks could not all be taken is found by the next sweep.
 
 
@@ -154,10 +163,16 @@ async def sweep_transaction(database: Transactor) -> AsyncIterator[Connection]:
     Whoever is cut off or suspended in the middle of it keeps all others from sweeping, until the server ends
     it after five seconds; if statements are not prepared, after some minutes at worst.
     """
-    async with brief_transaction(
-        database, "read_committed", longest_silence=_LONGEST_SILENCE, statements=_STATEMENTS
-    ) as connection:
+    async with _transaction(database, _STATEMENTS) as connection:
         yield connection
+
+
+def _transaction(
+    database: Transactor, statements: Sequence[Statement]
+) -> AbstractAsyncContextManager[Connection]:
+    return brief_transaction(
+        database, "read_committed", longest_silence=_LONGEST_SILENCE, statements=statements
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -194,7 +209,9 @@ async def sweep(
         if dry_run or not dead:
             return SweepReport(worker_ids=dead, dry_run=dry_run)
         recovered = await _recover(connection, dead, options.recovery_delay, decisions)
-        await connection.execute(FORGET_DEAD, dead)
+        await in_savepoints(
+            connection, partial(connection.fetch, FORGET_DEAD), dead, what="forgetting workers"
+        )
     return SweepReport(worker_ids=dead, recovered_jobs=len(recovered), job_ids=recovered)
 
 
@@ -204,27 +221,45 @@ async def _recover(
     """Give the jobs of dead workers back, and their queues; return which jobs."""
     rows = await connection.fetch(LOCK_JOBS_OF_DEAD, dead)
     found = {(row["id"], row["attempts"], row["locked_by"]) for row in rows}
-    valid = [d for d in decisions if (d.job.id, d.job.attempts, d.job.locked_by) in found]
-    skipped = [decision.job.id for decision in valid if decision.skip]
-    decided = [decision for decision in valid if not decision.skip]
-    recovered = await connection.fetch(
-        RECOVER_JOBS,
-        [row["id"] for row in rows if row["id"] not in skipped],
-        delay,
-        [decision.job.id for decision in decided],
-        [decision.fails for decision in decided],
-        [decision.run_at for decision in decided],
-        [decision.attempts for decision in decided],
-    )
-    await connection.execute(FREE_QUEUES_OF_DEAD, dead, skipped)
-    return tuple(row["id"] for row in recovered)
+    valid = {d.job.id: d for d in decisions if (d.job.id, d.job.attempts, d.job.locked_by) in found}
+    skipped = {id_ for id_, decision in valid.items() if decision.skip}
+
+    async def recover(ids: Sequence[int]) -> Iterator[int]:
+        decided = [valid[id_] for id_ in ids if id_ in valid]
+        recovered = await connection.fetch(
+            RECOVER_JOBS,
+            ids,
+            delay,
+            [decision.job.id for decision in decided],
+            [decision.fails for decision in decided],
+            [decision.run_at for decision in decided],
+            [decision.attempts for decision in decided],
+        )
+        return (row["id"] for row in recovered)
+
+    wanted = [row["id"] for row in rows if row["id"] not in skipped]
+    recovered = await in_savepoints(connection, recover, wanted, what="giving back jobs of dead workers")
+    await _free_queues(connection, dead, [*skipped, *set(wanted).difference(recovered)])
+    return tuple(recovered)
+
+
+async def _free_queues(connection: Connection, dead: Sequence[str], locked_jobs: Sequence[int]) -> None:
+    """Free the queues of dead workers, but for those of jobs that stay locked."""
+
+    async def free(ids: Sequence[int]) -> list[Row]:
+        return await connection.fetch(FREE_QUEUES, ids)
+
+    queues = [row["id"] for row in await connection.fetch(LOCK_QUEUES_OF_DEAD, dead, locked_jobs)]
+    await in_savepoints(connection, free, queues, what="freeing queues of dead workers")
 
 
 JOBS_OF_DEAD = Statement("""
     select jobs.id, coalesce(tasks.identifier, '') as task_identifier,
-      jobs.payload::text as payload_json, queues.queue_name, jobs.priority, jobs.run_at,
-      jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.created_at, jobs.updated_at,
-      jobs.key, jobs.revision, jobs.flags::text as flags, jobs.locked_at, jobs.locked_by
+      jobs.payload::text as payload_json, queues.queue_name, jobs.priority,
+      date_part('epoch', jobs.run_at) as run_at, jobs.attempts, jobs.max_attempts, jobs.last_error,
+      date_part('epoch', jobs.created_at) as created_at, date_part('epoch', jobs.updated_at) as updated_at,
+      jobs.key, jobs.revision, jobs.flags::text as flags, date_part('epoch', jobs.locked_at) as locked_at,
+      jobs.locked_by
     from {schema}._private_jobs as jobs
     left join {schema}._private_tasks as tasks on tasks.id = jobs.task_id
     left join {schema}._private_job_queues as queues on queues.id = jobs.job_queue_id
@@ -242,18 +277,6 @@ async def jobs_of_dead(
         return [job_from_row(row) for row in await connection.fetch(JOBS_OF_DEAD, dead)] if dead else []
 
 
-_STATEMENTS = (
-    TRY_LOCK_SWEEP,
-    LOCK_SILENT_WORKERS,
-    FIND_ORPHANS,
-    JOBS_OF_DEAD,
-    LOCK_JOBS_OF_DEAD,
-    RECOVER_JOBS,
-    FREE_QUEUES_OF_DEAD,
-    FORGET_DEAD,
-)
-
-
 async def _silent_workers(connection: Connection, options: SweepOptions) -> list[SilentWorker]:
     threshold, flags = options.sweep_threshold, options.resilient_flags
     registered = await connection.fetch(LOCK_SILENT_WORKERS, threshold, flags)
@@ -261,40 +284,57 @@ async def _silent_workers(connection: Connection, options: SweepOptions) -> list
     return [SilentWorker(**row) for row in (*registered, *orphans)]
 
 
-RESET_STALE_LOCKS = Statement("""
-    with stale_jobs as (
-      select jobs.id
-      from {schema}._private_jobs as jobs
-      where jobs.locked_at < now() - interval '4 hours'
-      for no key update skip locked
-    ),
-    freed_jobs as (
-      update {schema}._private_jobs as jobs
-      set locked_by = null, locked_at = null, run_at = greatest(jobs.run_at, now())
-      from stale_jobs
-      where jobs.id = stale_jobs.id
-      returning jobs.id
-    ),
-    stale_queues as (
-      select queues.id
-      from {schema}._private_job_queues as queues
-      where queues.locked_at < now() - interval '4 hours'
-      for no key update skip locked
-    ),
-    freed_queues as (
-      update {schema}._private_job_queues as queues
-      set locked_by = null, locked_at = null
-      from stale_queues
-      where queues.id = stale_queues.id
-      returning queues.id
-    )
-    select
-      (select count(*) from freed_jobs) as jobs,
-      (select count(*) from freed_queues) as queues
-""")  # As Node does it: attempts, error and updated_at stay.
+LOCK_STALE_JOBS = Statement("""
+    select jobs.id
+    from {schema}._private_jobs as jobs
+    where jobs.locked_at < now() - interval '4 hours'
+    order by jobs.id
+    for no key update skip locked
+""")
+
+RELEASE_JOBS = Statement("""
+    update {schema}._private_jobs as jobs
+    set locked_by = null, locked_at = null, run_at = greatest(jobs.run_at, now())
+    where jobs.id = any($1::bigint[])
+    returning jobs.id
+""")  # $1 ids of jobs whose rows are locked by this transaction. As Node does it: attempts and error stay.
+
+LOCK_STALE_QUEUES = Statement("""
+    select queues.id
+    from {schema}._private_job_queues as queues
+    where queues.locked_at < now() - interval '4 hours'
+    order by queues.id
+    for no key update skip locked
+""")
 
 
-async def reset_stale_locks(executor: Executor) -> ResetReport:
+async def reset_stale_locks(database: Transactor) -> ResetReport:
     """Release what has been locked for over four hours, whoever locked it."""
-    [row] = await executor.fetch(RESET_STALE_LOCKS)
-    return ResetReport(**row)
+    async with _transaction(database, _RESET_STATEMENTS) as connection:
+        jobs = await _release(connection, LOCK_STALE_JOBS, RELEASE_JOBS, what="releasing old locks of jobs")
+        queues = await _release(
+            connection, LOCK_STALE_QUEUES, FREE_QUEUES, what="releasing old locks of queues"
+        )
+    return ResetReport(jobs=jobs, queues=queues)
+
+
+async def _release(connection: Connection, find: Statement, release: Statement, *, what: str) -> int:
+    async def attempt(ids: Sequence[int]) -> list[Row]:
+        return await connection.fetch(release, ids)
+
+    ids = [row["id"] for row in await connection.fetch(find)]
+    return len(await in_savepoints(connection, attempt, ids, what=what))
+
+
+_STATEMENTS = (
+    TRY_LOCK_SWEEP,
+    LOCK_SILENT_WORKERS,
+    FIND_ORPHANS,
+    JOBS_OF_DEAD,
+    LOCK_JOBS_OF_DEAD,
+    RECOVER_JOBS,
+    LOCK_QUEUES_OF_DEAD,
+    FREE_QUEUES,
+    FORGET_DEAD,
+)
+_RESET_STATEMENTS = (LOCK_STALE_JOBS, RELEASE_JOBS, LOCK_STALE_QUEUES, FREE_QUEUES)

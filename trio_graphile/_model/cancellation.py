@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Literal, TypeAlias
 
 import attrs
@@ -25,7 +24,8 @@ class CancelRequest:
     job_id: int
     outcome: CancelOutcome
     reason: str
-    requested_at: datetime
+    requested_at: str
+    """As the database writes it; it tells one request from the next."""
 
 
 @attrs.frozen(kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 import attrs
 
 from trio_graphile._exceptions import OptionInvalid
-from trio_graphile._model.json import decode
+from trio_graphile._model.json import decode, decode_if_readable
 
 SMALLINT = range(-32768, 32768)
 MAX_NAME_LENGTH = 128
@@ -160,23 +159,44 @@ class _TimesLater:
             if name not in _TIMES:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
             for time, seconds in zip(_TIMES, self._values[-len(_TIMES) :], strict=True):
-                object.__setattr__(self, time, _time_of(seconds))
+                object.__setattr__(self, time, time_of(seconds))
             return getattr(self, name)
 
 
 _TIMES = ("run_at", "created_at", "updated_at", "locked_at")
 
 
-def _time_of(seconds: float | None) -> datetime | None:
-    """Return the time so many seconds after 1970 began, to the microsecond; the ends of time for infinity."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+@overload
+def time_of(seconds: float) -> datetime: ...
+@overload
+def time_of(seconds: float | None) -> datetime | None: ...
+def time_of(seconds: float | None) -> datetime | None:
+    """Return the time so many seconds after 1970 began, to the microsecond.
+
+    PostgreSQL knows more of them than Python: those before year 1, after 9999, and both infinities become the
+    first and the last that Python has.
+    """
     if seconds is None:
         return None
-    if math.isinf(seconds):
-        return datetime.max.replace(tzinfo=UTC) if seconds > 0 else datetime.min.replace(tzinfo=UTC)
-    return _EPOCH + timedelta(microseconds=round(seconds * 1e6))
+    try:
+        return _EPOCH + timedelta(microseconds=round(seconds * 1e6))
+    except OverflowError:
+        return _LATEST if seconds > 0 else _EARLIEST
 
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+def flags_of(text: str | None) -> tuple[str, ...]:
+    """Return the flags in a jsonb text: what PostgreSQL's `?` finds in it, whoever wrote it.
+
+    They are the keys of an object, by rights; of an array or a single value its strings count.
+    """
+    value = None if text is None else decode_if_readable(text)
+    return tuple(
+        flag for flag in (value if isinstance(value, (dict, list)) else [value]) if type(flag) is str
+    )
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False)
@@ -190,6 +210,7 @@ class Job(_TimesLater):
     queue_name: str | None = None
     priority: int = 0
     run_at: datetime
+    """As the other times in UTC; the first or the last that Python knows for what lies beyond them."""
     attempts: int = 0
     """How often the job was started, this time included."""
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
@@ -200,6 +221,7 @@ class Job(_TimesLater):
     revision: int = 0
     """How often a keyed job was added again."""
     flags: tuple[str, ...] = ()
+    """What a worker's `forbidden_flags` are compared with."""
     locked_at: datetime | None = None
     locked_by: str | None = None
 
@@ -251,7 +273,7 @@ def job_of_seconds(values: Sequence[Any], identifiers: Sequence[str], locked_by:
         job.last_error, job.key, job.revision, flags, _, _, _, _,
     ) = job._values = values  # fmt: skip  # noqa: SLF001  # it is ours
     job.task_identifier = identifiers[place - 1]
-    job.flags = () if flags is None else tuple(decode(flags))
+    job.flags = () if flags is None else flags_of(flags)
     job.locked_by = locked_by
     job.__class__ = Job
     return job  # type: ignore[no-any-return]  # as above

@@ -53,6 +53,14 @@ def decode(text: str) -> Any:
         return json.loads(text)
 
 
+def decode_if_readable(text: str) -> Any:
+    """As `decode`, but None for what Python does not read: integers too long, or values nested too deeply."""
+    try:
+        return decode(text)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _encode_slowly(value: object) -> str:
     _refuse_unencodable(value)
     try:

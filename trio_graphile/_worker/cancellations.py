@@ -5,15 +5,19 @@ A request is obeyed once, also where the database could not be told so in time.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import attrs
 import trio
 
 from trio_graphile._database.session import persist
+from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.cancellation import CancelRequest
 from trio_graphile._model.jobs import Job
 from trio_graphile._worker.bell import Bell
+
+logger = logging.getLogger("trio_graphile.worker")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -47,7 +51,10 @@ class Cancellations:
                     await self._nudged.wait()
             if self._is_nudged or self._known:
                 self._is_nudged = False
-                await self._obey()
+                try:
+                    await self._obey()
+                except StatementFailed as error:
+                    logger.error("cancellations cannot be looked for, or forgotten: %s", error)  # noqa: TRY400  # as said
 
     async def _obey(self) -> None:
         requests = await persist(self._look, what="looking for cancellations")

@@ -55,7 +55,7 @@ class Sweeper:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Sweep until cancelled: at once, or nearly so, then at intervals. What fails is left for next time.
 
-        Raises `DatabaseError` for what will not pass.
+        What does not pass, too: the worker's own jobs have nothing to do with it.
         """
         chores = self._chores()
         task_status.started()
@@ -65,9 +65,8 @@ class Sweeper:
             try:
                 await chore.do()
             except DatabaseError as error:
-                if not error.transient:
-                    raise
-                logger.warning("%s failed, to be tried again later: %s", chore.what, error)
+                level = logging.WARNING if error.transient else logging.ERROR
+                logger.log(level, "%s failed, to be tried again later: %s", chore.what, error)
                 if self._teller is not None:
                     self._teller.tell(
                         MaintenanceFailed(worker_id=self._teller.worker_id, what=chore.what, error=str(error))

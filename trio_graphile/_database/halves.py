@@ -1,0 +1,62 @@
+"""Writing many rows at once, or in halves where the database refuses that: one row holds up no other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import TypeVar
+
+from trio_graphile._database.connection import Connection
+from trio_graphile._exceptions import StatementFailed
+
+T = TypeVar("T")
+R = TypeVar("R")
+logger = logging.getLogger("trio_graphile.database")
+
+_OUT_OF_TIME = "57014"
+
+
+async def in_halves(
+    write: Callable[[Sequence[T]], Awaitable[Iterable[R]]],
+    rows: Sequence[T],
+    *,
+    what: str,
+    name: Callable[[T], object] = str,
+) -> list[R]:
+    """Return what `write` does for the rows together, or for halves of them.
+
+    A row that stays is logged by its name, with `what` was to be done.
+    What `write` does must be undone when it raises. Raises `StatementFailed` for what passes, and for what
+    is not the fault of a row: if not even none are taken.
+    """
+    if not rows:
+        return []
+    try:
+        return [*await write(rows)]
+    except StatementFailed as error:
+        if error.transient and error.sqlstate != _OUT_OF_TIME:
+            raise
+        refusal = error
+    if len(rows) == 1:
+        await write([])
+        logger.error("%s: row %s is refused, and left for the next time: %s", what, name(rows[0]), refusal)
+        return []
+    half = len(rows) // 2
+    first = await in_halves(write, rows[:half], what=what, name=name)
+    return first + await in_halves(write, rows[half:], what=what, name=name)
+
+
+async def in_savepoints(
+    connection: Connection,
+    write: Callable[[Sequence[T]], Awaitable[Iterable[R]]],
+    rows: Sequence[T],
+    *,
+    what: str,
+) -> list[R]:
+    """As `in_halves`, in the transaction that is open."""
+
+    async def attempt(part: Sequence[T]) -> Iterable[R]:
+        async with connection.transaction():
+            return await write(part)
+
+    return await in_halves(attempt, rows, what=what)
