@@ -309,6 +309,31 @@ async def test_an_error_is_got_over_and_nothing_is_missed(
     assert await times(database) == ["12:01 quick", "12:02 quick", "12:03 quick"]
 
 
+async def test_an_entry_that_is_refused_keeps_no_other_waiting(
+    database: Database, handlers: Handlers
+) -> None:
+    """Neither at the same time nor later, and it is added itself once it can be."""
+    clock = HandClock(NOON + timedelta(seconds=1))
+    entries = crontab("* * * * * quick ?id=refused&priority=3\n* * * * * held ?id=other")
+    async with running(make_worker(database, handlers.tasks, clock, entries)):
+        await clock.wait_idle()
+        await database.execute(
+            "alter table graphile_worker._private_jobs add constraint no_threes check (priority <> 3)"
+        )
+        with noticing() as notices:
+            await clock.advance(60, waiting=0)
+            await notices.wait_for("cron failed, next try in 0.")
+        clock.time += timedelta(minutes=2)
+        with trio.fail_after(20):
+            while len(await times(database)) < 3:
+                await trio.lowlevel.checkpoint()
+        await database.execute("alter table graphile_worker._private_jobs drop constraint no_threes")
+        await clock.wait_idle()
+    assert sorted(await times(database)) == [
+        f"12:0{minute} {task}" for minute in (1, 2, 3) for task in ("held", "quick")
+    ]
+
+
 async def test_a_database_that_is_away_at_the_start_keeps_no_worker_from_starting(
     database: Database, handlers: Handlers
 ) -> None:

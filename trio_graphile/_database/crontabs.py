@@ -127,8 +127,8 @@ async def schedule_cron_jobs(
 ) -> Scheduled:
     """Add the jobs of one time, each unless somebody added that of its entry for this time or a later one.
 
-    Adds nothing if the time is more than `tolerance` seconds ahead of the database's. A job that the database
-    refuses (by a trigger, say) is logged and left out.
+    Adds nothing if the time is more than `tolerance` seconds ahead of the database's. Raises
+    `StatementFailed` if the database refuses a job, by a trigger say, once the others are added.
     """
 
     async def attempt(part: Sequence[CronJob]) -> list[Row]:
@@ -149,8 +149,10 @@ async def schedule_cron_jobs(
             [job.is_wanted for job in part],
         )
 
-    what = f"adding the jobs of crontabs for {at.isoformat()}"
-    rows = await in_halves(attempt, jobs, what=what, name=lambda job: job.entry) or await attempt([])
+    rows, refused = await in_halves(attempt, jobs)
+    if refused:
+        raise refused[0][1]
+    rows = rows or await attempt([])
     # No id: functions that are not ours may add nothing, when a worker takes the keyed job at this moment.
     added = {row["entry"]: row["id"] for row in rows if row["id"] is not None}
     return Scheduled(added, rows[0]["now"])

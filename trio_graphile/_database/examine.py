@@ -21,6 +21,7 @@ _ECHO_TIMEOUT = 5.0
 LOOK_AT_SERVER = Statement("""
     select current_setting('server_version_num')::integer as version,
       pg_is_in_recovery() as is_standby,
+      current_setting('server_encoding') = 'SQL_ASCII' as is_without_encoding,
       current_setting('fsync') = 'off' as is_fsync_off,
       current_setting('autovacuum') = 'off' as is_autovacuum_off,
       current_setting('max_connections')::integer as max_sessions,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import attrs
 
 from trio_graphile._database.connection import Executor, Row
-from trio_graphile._database.halves import in_halves
+from trio_graphile._database.halves import write_most
 from trio_graphile._database.queue import OURS, fences
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import StatementFailed
@@ -111,7 +111,7 @@ async def _renew_apart(executor: Executor, worker_id: str, held: Sequence[Job]) 
     async def attempt(part: Sequence[Job]) -> list[Row]:
         return await executor.fetch(RENEW, worker_id, *fences(part), False)  # noqa: FBT003  # as above
 
-    await in_halves(attempt, held, what="renewing the locks of jobs", name=lambda job: job.id)
+    await write_most(attempt, held, what="renewing the locks of jobs", name=lambda job: job.id)
     try:
         await executor.fetch(RENEW, worker_id, *fences([]), True)  # noqa: FBT003  # as above
     except StatementFailed as error:

@@ -17,33 +17,42 @@ _OUT_OF_TIME = "57014"
 
 
 async def in_halves(
-    write: Callable[[Sequence[T]], Awaitable[Iterable[R]]],
-    rows: Sequence[T],
-    *,
-    what: str,
-    name: Callable[[T], object] = str,
-) -> list[R]:
-    """Return what `write` does for the rows together, or for halves of them.
+    write: Callable[[Sequence[T]], Awaitable[Iterable[R]]], rows: Sequence[T]
+) -> tuple[list[R], list[tuple[T, StatementFailed]]]:
+    """Return what `write` does for the rows together, or for halves of them, and the rows that are refused.
 
-    A row that stays is logged by its name, with `what` was to be done.
     What `write` does must be undone when it raises. Raises `StatementFailed` for what passes, and for what
     is not the fault of a row: if not even none are taken.
     """
     if not rows:
-        return []
+        return [], []
     try:
-        return [*await write(rows)]
+        return [*await write(rows)], []
     except StatementFailed as error:
         if error.transient and error.sqlstate != _OUT_OF_TIME:
             raise
         refusal = error
     if len(rows) == 1:
         await write([])
-        logger.error("%s: row %s is refused, and left for the next time: %s", what, name(rows[0]), refusal)
-        return []
+        return [], [(rows[0], refusal)]
     half = len(rows) // 2
-    first = await in_halves(write, rows[:half], what=what, name=name)
-    return first + await in_halves(write, rows[half:], what=what, name=name)
+    done, refused = await in_halves(write, rows[:half])
+    rest, rest_refused = await in_halves(write, rows[half:])
+    return done + rest, refused + rest_refused
+
+
+async def write_most(
+    write: Callable[[Sequence[T]], Awaitable[Iterable[R]]],
+    rows: Sequence[T],
+    *,
+    what: str,
+    name: Callable[[T], object] = str,
+) -> list[R]:
+    """As `in_halves`; a row that is refused is logged by its name, with `what` was to be done."""
+    done, refused = await in_halves(write, rows)
+    for row, error in refused:
+        logger.error("%s: row %s is refused, and left for the next time: %s", what, name(row), error)
+    return done
 
 
 async def in_savepoints(
@@ -53,10 +62,10 @@ async def in_savepoints(
     *,
     what: str,
 ) -> list[R]:
-    """As `in_halves`, in the transaction that is open."""
+    """As `write_most`, in the transaction that is open."""
 
     async def attempt(part: Sequence[T]) -> Iterable[R]:
         async with connection.transaction():
             return await write(part)
 
-    return await in_halves(attempt, rows, what=what)
+    return await write_most(attempt, rows, what=what)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trio_graphile._database.connection import Executor, Row
-from trio_graphile._database.halves import in_halves
+from trio_graphile._database.halves import write_most
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job, flags_of, job_of, time_of
 from trio_graphile._model.outcomes import Failed, Returned, Snoozed
@@ -309,7 +309,7 @@ async def reconcile(executor: Executor, worker_id: str, held: Sequence[Job]) -> 
         return [row["id"] for row in await executor.fetch(FREE_UNKNOWN_QUEUES, worker_id, ids)]
 
     jobs = await executor.fetch(FIND_UNKNOWN_JOBS, worker_id, *fences(held))
-    returned = await in_halves(give_back, [row["id"] for row in jobs], what="giving back unknown jobs")
+    returned = await write_most(give_back, [row["id"] for row in jobs], what="giving back unknown jobs")
     queues = await executor.fetch(FIND_UNKNOWN_QUEUES, worker_id)
-    await in_halves(free, [row["id"] for row in queues], what="freeing unknown queues")
+    await write_most(free, [row["id"] for row in queues], what="freeing unknown queues")
     return set(returned)

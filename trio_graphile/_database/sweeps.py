@@ -263,6 +263,13 @@ JOBS_OF_DEAD = Statement("""
     from {schema}._private_jobs as jobs
     left join {schema}._private_tasks as tasks on tasks.id = jobs.task_id
     left join {schema}._private_job_queues as queues on queues.id = jobs.job_queue_id
+    where jobs.id = any($1::bigint[])
+    order by jobs.id
+""")  # $1 job ids
+
+FIND_JOBS_OF_DEAD = Statement("""
+    select jobs.id
+    from {schema}._private_jobs as jobs
     where jobs.locked_by = any($1::text[])
     order by jobs.id
 """)  # $1 worker ids
@@ -271,10 +278,18 @@ JOBS_OF_DEAD = Statement("""
 async def jobs_of_dead(
     database: Transactor, options: SweepOptions, *, sweeper_id: str | None = None
 ) -> list[Job]:
-    """Return the jobs that a sweep would give back now. Locks nothing beyond this look."""
+    """Return the jobs that a sweep would give back now, as far as they can be read. Locks nothing for long."""
     async with sweep_transaction(database) as connection:
         dead = dead_workers(await _silent_workers(connection, options), options, sweeper_id)
-        return [job_from_row(row) for row in await connection.fetch(JOBS_OF_DEAD, dead)] if dead else []
+        if not dead:
+            return []
+
+        async def read(ids: Sequence[int]) -> list[Row]:
+            return await connection.fetch(JOBS_OF_DEAD, ids)
+
+        ids = [row["id"] for row in await connection.fetch(FIND_JOBS_OF_DEAD, dead)]
+        rows = await in_savepoints(connection, read, ids, what="reading jobs of dead workers")
+        return [job_from_row(row) for row in rows]
 
 
 async def _silent_workers(connection: Connection, options: SweepOptions) -> list[SilentWorker]:
@@ -330,6 +345,7 @@ _STATEMENTS = (
     TRY_LOCK_SWEEP,
     LOCK_SILENT_WORKERS,
     FIND_ORPHANS,
+    FIND_JOBS_OF_DEAD,
     JOBS_OF_DEAD,
     LOCK_JOBS_OF_DEAD,
     RECOVER_JOBS,

@@ -56,6 +56,8 @@ class ServerFacts:
     is_pooled: bool
     """Whether the server's session changed under an open one of ours: a pooler in transaction mode."""
     is_standby: bool = False
+    is_without_encoding: bool = False
+    """Whether the database takes any bytes for text (SQL_ASCII)."""
     is_fsync_off: bool = False
     is_autovacuum_off: bool = False
     sessions: int = 0
@@ -194,6 +196,14 @@ def _sessions(facts: ServerFacts) -> Finding:
 
 
 def _settings(facts: ServerFacts) -> Iterator[Finding]:
+    if facts.is_without_encoding:
+        yield Finding(
+            "encoding",
+            Level.WARNING,
+            "the database is in SQL_ASCII: a program that writes other bytes than UTF-8 adds jobs that "
+            "nobody can read, and they fail for good",
+            "move the queue to a database in UTF8",
+        )
     if facts.is_autovacuum_off:
         yield Finding(
             "autovacuum",

@@ -21,6 +21,7 @@ from trio_graphile._cron.due import INSTANT, Agenda, Firing, Plan, backfill
 from trio_graphile._cron.item import CronItem, job_of_item
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.crontabs import CronJob, register_crontabs, schedule_cron_jobs
+from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.options import CronOptions
 from trio_graphile.hooks._event import Teller
@@ -164,10 +165,21 @@ class CronTicker:
                 skipped.since.isoformat(),
                 skipped.before.isoformat(),
             )
-        if plan.firings:
-            async with self._session() as connection:
-                for firing in plan.firings:
+        if not plan.firings:
+            return
+        refusals: list[StatementFailed] = []
+        async with self._session() as connection:
+            for firing in plan.firings:
+                try:
                     await self._fire(connection, firing)
+                except StatementFailed as error:
+                    if error.transient:
+                        raise
+                    refusals.append(error)  # other entries, and later times, have nothing to do with it
+                if not refusals:
+                    self._done_before = max(self._done_before, firing.at + INSTANT)
+        if refusals:
+            raise refusals[0]
 
     async def _fire(self, connection: Connection, firing: Firing) -> None:
         if self._teller is not None:
@@ -186,7 +198,6 @@ class CronTicker:
         ahead = (firing.at - scheduled.now).total_seconds()
         if ahead > _TOLERANCE:
             raise ClockAhead(f"the clock of this machine is ahead of the database's by over {ahead:.0f} s")
-        self._done_before = max(self._done_before, firing.at + INSTANT)
         for entry, job_id in scheduled.job_ids.items():
             logger.info("cron entry %s: added job %d for %s", entry, job_id, firing.at.isoformat())
         if self._teller is not None:

@@ -20,7 +20,8 @@ from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session
-from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._database.unreadable import fail_unreadable, is_unreadable
+from trio_graphile._exceptions import OptionInvalid, StatementFailed
 from trio_graphile._model.cancellation import CancelRequest
 from trio_graphile._model.claims import Bound, Floor, Front, Position, Share, room_of, shares_of, used_of
 from trio_graphile._model.failures import describe_error
@@ -129,7 +130,7 @@ class Holdings:
                     break  # what was claimed is not to be lost over what could be
                 wanted = limit - len(claimed)
                 room = room_of(source.share, used, wanted)
-                jobs = await self._claim_source(source, room, flags)
+                jobs = await self._claim_readable(source, room, flags)
                 hit_a_bound |= len(jobs) == room < wanted
                 used.update((bound, used[bound] + len(jobs)) for bound in source.share.bounds)
                 claimed += jobs
@@ -147,6 +148,14 @@ class Holdings:
         """Whether the end of a job may let one be claimed that the last claim, or this one, left out."""
         is_bounded = any(source.share.bounds for source in self._sources)
         return self._hit_a_bound or (is_bounded and self.claim_lock.locked())
+
+    async def _claim_readable(self, source: _Source, limit: int, flags: Sequence[str]) -> list[Job]:
+        try:
+            return await self._claim_source(source, limit, flags)
+        except StatementFailed as error:
+            if not is_unreadable(error) or not await fail_unreadable(self.claiming, source.share.identifiers):
+                raise
+        return await self._claim_source(source, limit, flags)
 
     async def _claim_source(self, source: _Source, limit: int, flags: Sequence[str]) -> list[Job]:
         if limit == 0:

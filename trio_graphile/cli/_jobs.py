@@ -92,6 +92,8 @@ def _payload(text: str | None, file: Path | None) -> Any:
         return decode(text)
     except ValueError as error:
         raise UsageError(f"{name} is not JSON: {error}") from None
+    except RecursionError:
+        raise UsageError(f"{name} is nested too deeply") from None
 
 
 def _read(file: Path) -> str:
@@ -167,4 +169,12 @@ def _describe(listed: ListedJob) -> Iterator[str]:
         if name != "payload":
             yield f"{name}: {as_text(value)}"
     yield "payload:"
-    yield textwrap.indent(json.dumps(listed.job.payload, indent=2, ensure_ascii=False), "    ")
+    yield textwrap.indent(_indented(listed.job.payload_json), "    ")
+
+
+def _indented(text: str) -> str:
+    """Return JSON text as people read it; as it is, where Python does not read it: nested too deeply, say."""
+    try:
+        return json.dumps(decode(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text

@@ -44,7 +44,10 @@ def parse_time(text: str) -> datetime:
         raise ValueError(f'"{text}" is no time: write now, or one such as 2030-01-31T08:00:00Z') from None
     if time.utcoffset() is None:
         raise ValueError(f'"{text}" has no time zone: write {time.isoformat()}Z, or with +02:00 and the like')
-    return time.astimezone(UTC)
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f'"{text}" is before year 1 or after 9999 in UTC') from None
 
 
 def _duration(_: type, tokens: Sequence[Token]) -> Any:
