@@ -54,6 +54,7 @@ def test_what_a_specification_leaves_out_is_as_the_task_wants_it() -> None:
 
 def test_retries_are_spaced_by_a_list_or_a_function() -> None:
     assert [TaskOptions(retry=[1, 10, 60]).retry_delay(n) for n in (1, 2, 3, 4)] == [1, 10, 60, 60]
+    assert [TaskOptions(retry=[1, 10]).retry_delay(n) for n in (0, -1, -32768)] == [1, 1, 1]
     assert TaskOptions(retry=lambda attempt: attempt * 2).retry_delay(4) == 8
     assert TaskOptions().retry_delay(1) is None
 

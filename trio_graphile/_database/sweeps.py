@@ -278,7 +278,7 @@ FIND_JOBS_OF_DEAD = Statement("""
 async def jobs_of_dead(
     database: Transactor, options: SweepOptions, *, sweeper_id: str | None = None
 ) -> list[Job]:
-    """Return the jobs that a sweep would give back now, as far as they can be read. Locks nothing for long."""
+    """Return the jobs that a sweep would give back now, as far as it can be read. Locks nothing for long."""
     async with sweep_transaction(database) as connection:
         dead = dead_workers(await _silent_workers(connection, options), options, sweeper_id)
         if not dead:

@@ -119,7 +119,9 @@ class TaskOptions:
         if self.retry is None:
             return None
         if not callable(self.retry):
-            return float(self.retry[min(attempt, len(self.retry)) - 1])
+            return float(
+                self.retry[max(min(attempt, len(self.retry)), 1) - 1]
+            )  # a row may say fewer than none
         try:
             delay = self.retry(attempt)
             check_delay("retry", delay)
