@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from trio_graphile import Connection, Database
+from trio_graphile import Connection, Database, Job
 from trio_graphile._database import claims, plain_claims, queue
 from trio_graphile._model.claims import Plain, Position
 
@@ -41,6 +41,9 @@ DELETE_OTHER_QUEUES = """
       select from graphile_worker._private_jobs as jobs
       where jobs.job_queue_id = queues.id
     )
+"""
+LOCK_JOBS = """
+    select from graphile_worker._private_jobs where id = any($1::bigint[]) for update
 """
 CLAIMABLE = """
     with wanted as (
@@ -141,6 +144,14 @@ async def fill(connection: Connection, kinds: list[Kind], random: Random) -> Non
     await connection.execute(DELETE_OTHER_QUEUES)
 
 
+async def claim(session: Connection, limit: int, plain: Plain | None, *, width: int = 1) -> list[Job]:
+    """Claim as a worker does that has looked at the front."""
+    jobs: list[Job] = []
+    if plain is not None:
+        jobs = await plain_claims.get_plain_jobs(session, ME, TASKS, limit, ["slow"], plain=plain)
+    return jobs or await claims.get_jobs(session, ME, TASKS, limit, ["slow"], width=width)
+
+
 @pytest.mark.parametrize("limit", [1, 3, 40])
 @pytest.mark.parametrize("kinds", TABLES.values(), ids=TABLES)
 async def test_a_claim_takes_the_best_first_whatever_stands_in_the_way(
@@ -153,10 +164,8 @@ async def test_a_claim_takes_the_best_first_whatever_stands_in_the_way(
     held: list[Any] = []
     while expected := [row["id"] for row in await session.fetch(CLAIMABLE, TASKS)]:
         plain = await plain_claims.how_plain(session, TASKS, limit) if random.random() < 0.7 else None
-        claim = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
-        jobs = await claim(session, ME, TASKS, limit, ["slow"])
-        assert [job.id for job in jobs] == expected[: len(jobs)]
-        assert len(jobs) >= min(len(expected), (limit + 1) // 2)
+        jobs = await claim(session, limit, plain, width=random.choice([1, 10]))
+        assert [job.id for job in jobs] == expected[:limit]
         assert len({job.queue_name for job in jobs if job.queue_name}) == len(
             [job for job in jobs if job.queue_name]
         )
@@ -165,6 +174,22 @@ async def test_a_claim_takes_the_best_first_whatever_stands_in_the_way(
         assert len(await queue.complete_jobs(session, ME, done)) == len(done)
     assert await claims.get_jobs(session, ME, TASKS, limit, ["slow"]) == []
     await session.aclose()
+
+
+@pytest.mark.parametrize("limit", [1, 3, 15])
+@pytest.mark.parametrize("kinds", TABLES.values(), ids=TABLES)
+async def test_a_claim_passes_over_rows_that_somebody_has_locked(
+    database: Database, kinds: list[Kind], limit: int
+) -> None:
+    """However many there are. A queue whose next job is among them hands out none."""
+    async with aclosing(await database.open_session("claim", cancel_patience=5.0)) as session:
+        await fill(session, kinds, Random(limit))
+        expected = [row["id"] for row in await session.fetch(CLAIMABLE, TASKS)]
+        plain = await plain_claims.how_plain(session, TASKS, limit)
+        async with database.transaction() as connection:
+            await connection.execute(LOCK_JOBS, expected[:-limit])
+            jobs = await claim(session, limit, plain)
+        assert [job.id for job in jobs] == expected[-limit:]
 
 
 async def test_a_claim_from_a_place_on_leaves_out_what_comes_before_it(connection: Connection) -> None:

@@ -123,3 +123,13 @@ def test_the_front_is_plain_until_the_next_look_or_a_surprise() -> None:
     front.forget()
     assert front.plain(102.1) is None
     assert not front.is_worth_a_look(102.1)
+
+
+def test_claims_look_further_for_a_while_after_two_slow_ones() -> None:
+    front, jobs = Front(), [job_at(1)]
+    front.learn(jobs, took=0.1, now=100.0)
+    assert front.width(100.0) == 1
+    front.learn(jobs, took=0.1, now=100.1)
+    assert front.width(100.2) == 10
+    assert front.width(110.0) == 10
+    assert front.width(110.2) == 1

@@ -49,6 +49,59 @@ _RANKS = """ranks as (
         limit 1
       ) as next
     )"""
+_DUE_OF_RANK = """select jobs.id, jobs.priority, jobs.run_at
+        from {schema}._private_jobs as jobs
+        where jobs.is_available = true
+          and jobs.job_queue_id is null
+          and jobs.task_id = ranks.task_id
+          and jobs.priority = ranks.priority
+          and (jobs.run_at, jobs.id) >= (ranks.run_at, ranks.id)
+          and jobs.run_at <= now()
+          and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+        order by jobs.run_at, jobs.id"""
+_HEADS_IN_FRONT = """
+        select first.id, first.job_queue_id, first.priority, first.run_at
+        from (
+          select distinct on (front.job_queue_id)
+            front.id, front.job_queue_id, front.priority, front.run_at
+          from queued_front as front
+          where front.is_wanted
+          order by front.job_queue_id, front.priority, front.run_at, front.id
+        ) as first
+        order by first.priority, first.run_at
+"""
+_HEADS_BEHIND = """
+        select best.id, queues.id as job_queue_id, best.priority, best.run_at
+        from queues_behind as behind
+        join {schema}._private_job_queues as queues on queues.id = behind.job_queue_id
+        cross join lateral (
+          select jobs.id, jobs.priority, jobs.run_at
+          from {schema}._private_jobs as jobs
+          where jobs.is_available = true
+            and jobs.job_queue_id = queues.id
+            and jobs.run_at <= now()
+            and jobs.task_id = any(array(select tasks.id from tasks))
+            and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+          order by jobs.priority, jobs.run_at, jobs.id
+          limit 1
+        ) as best
+        where queues.is_available = true
+        order by best.priority, best.run_at
+"""
+_LOCK_HEADS = """select jobs.id, jobs.priority, jobs.run_at, queues.id as job_queue_id
+      from ({heads}      ) as head
+      join {schema}._private_job_queues as queues on queues.id = head.job_queue_id
+      join {schema}._private_jobs as jobs on jobs.id = head.id
+      where queues.is_available = true
+        and (jobs.job_queue_id = queues.id) is true
+        and jobs.is_available is not false
+        and jobs.run_at <= now()
+        and jobs.task_id = any(array(select tasks.id from tasks))
+        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+      order by head.priority, head.run_at
+      limit $3::integer
+      for no key update of queues skip locked
+      for update of jobs skip locked"""
 _CLAIM_CHOSEN = """update {schema}._private_jobs as jobs
     set attempts = jobs.attempts + 1, locked_by = $1::text, locked_at = now()
     where jobs.id = any(array(select chosen.id from chosen))
@@ -120,27 +173,18 @@ GET_JOBS = claim_statement(
       for update skip locked
     ),
     {ranks},
-    due as (
+    due as materialized (
       select best.id, best.priority, best.run_at
       from ranks
       cross join lateral (
-        select jobs.id, jobs.priority, jobs.run_at
-        from {schema}._private_jobs as jobs
-        where jobs.is_available = true
-          and jobs.job_queue_id is null
-          and jobs.task_id = ranks.task_id
-          and jobs.priority = ranks.priority
-          and (jobs.run_at, jobs.id) >= (ranks.run_at, ranks.id)
-          and jobs.run_at <= now()
-          and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
-        order by jobs.run_at, jobs.id
+        {due of rank}
         limit $3::integer * 2
       ) as best
       order by best.priority, best.run_at
       limit $3::integer * 2
     ),
-    unqueued_behind as (
-      select jobs.id, jobs.priority, jobs.run_at, null::integer as job_queue_id
+    unqueued_behind as materialized (
+      select jobs.id, jobs.priority, jobs.run_at
       from {schema}._private_jobs as jobs
       where jobs.id = any(array(select due.id from due))
         and jobs.is_available is not false
@@ -151,6 +195,20 @@ GET_JOBS = claim_statement(
       order by jobs.priority, jobs.run_at
       limit $3::integer
       for update skip locked
+    ),
+    too_many_locked as materialized (
+      select (select count(*) from due) = $3::integer * 2
+        and (select count(*) from unqueued_behind) < $3::integer as is_so
+    ),
+    unqueued_beyond as (
+      select best.id, best.priority, best.run_at
+      from ranks
+      cross join lateral (
+        {due of rank}
+        limit $3::integer
+        for update of jobs skip locked
+      ) as best
+      where (select too_many_locked.is_so from too_many_locked)
     ),
     queued_front as materialized (
       select jobs.id, jobs.job_queue_id, jobs.priority, jobs.run_at,
@@ -163,44 +221,20 @@ GET_JOBS = claim_statement(
         and (jobs.priority, jobs.run_at)
           >= (coalesce($5::smallint, -32768), coalesce($6::timestamptz, '-infinity'))
       order by jobs.priority, jobs.run_at, jobs.id
-      limit $3::integer * 6 + 100
+      limit ($3::integer * 6 + 100) * $7::integer
     ),
-    front_heads as materialized (
-      select head.id, head.job_queue_id
-      from (
-        select first.id, first.job_queue_id, first.priority, first.run_at
-        from (
-          select distinct on (front.job_queue_id)
-            front.id, front.job_queue_id, front.priority, front.run_at
-          from queued_front as front
-          where front.is_wanted
-          order by front.job_queue_id, front.priority, front.run_at, front.id
-        ) as first
-        order by first.priority, first.run_at
-      ) as head
-      join {schema}._private_job_queues as queues on queues.id = head.job_queue_id
-      where queues.is_available = true
-      order by head.priority, head.run_at
-      limit $3::integer
-      for no key update of queues skip locked
+    queued as materialized (
+      {lock heads in front}
     ),
-    front as materialized (
-      select
-        (select count(*) from queued_front) > $3::integer * 6 + 99 as has_more_behind,
-        (select count(*) from front_heads) * 2 >= $3::integer as is_enough
-    ),
-    horizon as materialized (
-      select queued_front.priority, queued_front.run_at
-      from queued_front
-      where (select front.has_more_behind and front.is_enough from front)
-      order by queued_front.priority desc, queued_front.run_at desc
-      limit 1
+    more_behind as materialized (
+      select (select count(*) from queued_front) = ($3::integer * 6 + 100) * $7::integer
+        and (select count(*) from queued) < $3::integer as is_wanted
     ),
     queues_behind as (
       (
         select jobs.job_queue_id
         from {schema}._private_jobs as jobs
-        where (select front.has_more_behind and not front.is_enough from front)
+        where (select more_behind.is_wanted from more_behind)
           and jobs.is_available = true
           and jobs.job_queue_id is not null
         order by jobs.job_queue_id
@@ -218,61 +252,26 @@ GET_JOBS = claim_statement(
         limit 1
       ) as next
     ),
-    heads_behind as materialized (
-      select head.id, queues.id as job_queue_id
-      from queues_behind as behind
-      join {schema}._private_job_queues as queues on queues.id = behind.job_queue_id
-      cross join lateral (
-        select jobs.id, jobs.priority, jobs.run_at
-        from {schema}._private_jobs as jobs
-        where jobs.is_available = true
-          and jobs.job_queue_id = queues.id
-          and jobs.run_at <= now()
-          and jobs.task_id = any(array(select tasks.id from tasks))
-          and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
-        order by jobs.priority, jobs.run_at, jobs.id
-        limit 1
-      ) as head
-      where queues.is_available = true
-      order by head.priority, head.run_at
-      limit $3::integer
-      for no key update of queues skip locked
-    ),
-    heads as materialized (
-      select front_heads.id, front_heads.job_queue_id
-      from front_heads
-      where not (select front.has_more_behind and not front.is_enough from front)
-      union all
-      select heads_behind.id, heads_behind.job_queue_id
-      from heads_behind
-    ),
-    queued as (
-      select jobs.id, jobs.priority, jobs.run_at, jobs.job_queue_id
-      from {schema}._private_jobs as jobs
-      where jobs.id = any(array(select heads.id from heads))
-        and jobs.is_available is not false
-        and jobs.run_at <= now()
-        and jobs.task_id = any(array(select tasks.id from tasks))
-        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
-      for update skip locked
+    queued_behind as materialized (
+      {lock heads behind}
     ),
     chosen as materialized (
-      select found.id, found.priority, found.run_at, found.job_queue_id
-      from (
-        select id, priority, run_at, job_queue_id
-        from unqueued
-        union all
-        select id, priority, run_at, job_queue_id
-        from unqueued_behind
-      ) as found
-      where not exists (
-        select from horizon
-        where (found.priority, found.run_at) > (horizon.priority, horizon.run_at)
-      )
+      select id, priority, run_at, job_queue_id
+      from unqueued
+      union all
+      select id, priority, run_at, null::integer
+      from unqueued_behind
+      where not (select too_many_locked.is_so from too_many_locked)
+      union all
+      select id, priority, run_at, null::integer
+      from unqueued_beyond
       union all
       select id, priority, run_at, job_queue_id
       from queued
-      where ((id, job_queue_id) in (select heads.id, heads.job_queue_id from heads)) is true
+      where not (select more_behind.is_wanted from more_behind)
+      union all
+      select id, priority, run_at, job_queue_id
+      from queued_behind
       order by priority, run_at
       limit $3::integer
     ),
@@ -283,32 +282,37 @@ GET_JOBS = claim_statement(
     )
     {claim chosen}
 """.replace("{ranks}", ranks_if("(select crowd.is_in_the_way from crowd)"))
+    .replace("{due of rank}", _DUE_OF_RANK)
+    .replace("{lock heads in front}", _LOCK_HEADS.replace("{heads}", _HEADS_IN_FRONT))
+    .replace("{lock heads behind}", _LOCK_HEADS.replace("{heads}", _HEADS_BEHIND))
 )
 # $1 worker id, $2 identifiers, $3 limit, $4 forbidden flags or null, $5 priority and $6 time from which on to
-# look, or null.
+# look, or null, $7 how many times as far as usual to look for the jobs of named queues.
 #
 # The best jobs stand first in an index, so that is where to look, unless a crowd that we have to leave alone
 # stands before them: jobs of foreign tasks, later ones of a better priority, jobs of locked queues. A look at
 # the front says which. Behind a crowd, jobs without a queue are found by task and priority (`ranks`, `due`),
-# and those of named queues by queue (`queues_behind`, `heads_behind`); each by an index of ours, whose last
-# column, `id`, ends the order so that only this index serves it. Twice as many are `due` as are wanted: the
-# first may be another's, who claims at the same time.
-# Where the front holds the heads of enough queues, those behind it are left for the next claim, and with them
-# all that comes after it (`horizon`): what is taken is always the best there is.
+# and those of named queues by queue (`queues_behind`, `queued_behind`); each by an index of ours, whose last
+# column, `id`, ends the order so that only this index serves it.
+# A row that somebody has locked is passed over, and the next one taken, however many there are: who holds a
+# transaction open is not to hold up the rest. So rows are locked one after the other, best first, until there
+# are enough, by the very query that finds them. Only behind a crowd, where each rank has an order of its own,
+# that would lock as many of each: there twice as many are `due` as are wanted, and `unqueued_beyond` is for
+# the case that this does not do. A named queue whose next job is locked is passed over as a whole.
 #
 # Heads are in order before their queues are looked up, and looked up only until there are enough.
 #
 # The queue's row is locked before its job's: whoever holds it decides alone which job of the queue is next,
 # so a queue hands out one job at a time and in order. `no key update` lets adds to it go on meanwhile.
 # A job that was found may be another's, in another queue, or flagged, by the time it is locked: its key was
-# added again. So what may be claimed is said once more where jobs are locked, and of `queued` the queue is
-# compared with the one that was locked (`is true` keeps the planner from making a join of it).
+# added again. So what may be claimed is said once more where jobs are locked, and there the job's queue is
+# compared with the one that was locked (`is true` keeps the planner from looking the job up by its queue).
 # There `is not false` says of an availability, which is never null, what `= true` does, and keeps the planner
 # off the indexes of what is available: without statistics it would read one, and the crowd, for a few ids.
 # Tasks are named, not numbered: a garbage collector may delete an idle task, and an add bring it back under
 # another id. A job names its own by the place in $2, so that no name is looked up for each job.
-# Rows are looked up by arrays of ids, never joined: a plan made while the table was empty, or before anybody
-# analyzed it, joins by reading all of it.
+# Other rows are looked up by arrays of ids, not joined: a plan made while the table was empty, or before
+# anybody analyzed it, might join by reading all of it.
 
 
 async def get_jobs(
@@ -319,14 +323,16 @@ async def get_jobs(
     forbidden_flags: Sequence[str] = (),
     *,
     floor: Position | None = None,
+    width: int = 1,
 ) -> list[Job]:
-    """Claim up to `limit` due jobs, at most one of each named queue; best first.
+    """Claim the `limit` best of the due jobs that nobody has locked, at most one of each named queue.
 
-    Those before `floor` are left out. Must not run inside a longer transaction: it locks the queues that it
-    takes from.
+    Those before `floor` are left out. `width` is how many times as far as usual to look for those of named
+    queues before each queue is asked: what comes is the same. Must not run inside a longer transaction: it
+    locks the queues that it takes from.
     """
     flags, place = list(forbidden_flags) or None, place_of(floor)
-    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags, *place)
+    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags, *place, width)
     return jobs_of(rows, worker_id, identifiers)
 
 

@@ -21,6 +21,8 @@ _PATIENCE = 10.0
 _LONGEST_PATIENCE = 3.0
 _BUSY = 0.5
 _LOOK_INTERVAL = 1.0
+_WIDE = 10
+_WIDE_PERIOD = 10.0
 
 
 @attrs.frozen
@@ -123,7 +125,7 @@ class Plain(enum.StrEnum):
 
 @attrs.define
 class Front:
-    """Why claims can be plain, for a while: what stands in front does not change from one to the next.
+    """Why claims can be plain, or how far they look, for a while: the next finds what the last has found.
 
     Who claims often looks once in a while, and saves more than that takes. Times are seconds.
     """
@@ -131,6 +133,7 @@ class Front:
     _plain: Plain | None = None
     _looked_at: float = -math.inf
     _jobs_came_at: float = -math.inf
+    _wide_until: float = -math.inf
     _was_slow: bool = False
     """As in `Floor`."""
 
@@ -146,6 +149,13 @@ class Front:
         """Return why a plain claim is likely to do; None if it is not."""
         return self._plain if now - self._looked_at < _LOOK_INTERVAL else None
 
+    def width(self, now: float) -> int:
+        """Return how many times as far as usual to look for jobs of named queues.
+
+        If the usual is not enough each queue is asked, and there may be very many.
+        """
+        return _WIDE if now < self._wide_until else 1
+
     def learn(self, jobs: Sequence[Job], took: float, now: float) -> None:
         """Take notice of what a claim brought, and of how long it took: a crowd may have come."""
         if jobs:
@@ -153,6 +163,7 @@ class Front:
         was_slow, self._was_slow = self._was_slow, took > _SLOW
         if was_slow and self._was_slow:
             self.forget()
+            self._wide_until = now + _WIDE_PERIOD
 
     def forget(self) -> None:
         """Take it that claims cannot be plain, until the next look."""

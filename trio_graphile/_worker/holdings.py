@@ -204,7 +204,13 @@ class Holdings:
         self, source: _Source, limit: int, flags: Sequence[str], floor: Position | None
     ) -> list[Job]:
         return await claims.get_jobs(
-            self.claiming, self.worker_id, source.share.identifiers, limit, flags, floor=floor
+            self.claiming,
+            self.worker_id,
+            source.share.identifiers,
+            limit,
+            flags,
+            floor=floor,
+            width=source.front.width(trio.current_time()),
         )
 
     def _next_sources(self) -> Sequence[_Source]:
