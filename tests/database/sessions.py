@@ -64,3 +64,12 @@ async def wait_until_active(database: Database, sql: str) -> None:
             sql,
         ):
             pass
+
+
+async def set_default_isolation(database: Database, level: str) -> None:
+    """Have sessions that are opened from now on begin their transactions at a level."""
+    await database.execute(f"""
+        do $$ begin
+          execute format('alter database %I set default_transaction_isolation = %L', current_database(), '{level}');
+        end $$
+    """)

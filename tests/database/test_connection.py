@@ -11,6 +11,7 @@ import socket
 import sys
 import types
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -19,7 +20,8 @@ import pytest
 import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
-from trio_graphile._database.connection import Connection
+from tests.database.sessions import set_default_isolation
+from trio_graphile._database.connection import Connection, brief_transaction
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._exceptions import (
     ConnectionLost,
@@ -145,6 +147,23 @@ async def test_a_transaction_inside_a_transaction_is_a_savepoint(pool_of_five: D
         with pytest.raises(KeyError):
             await insert_and_fail()
     assert [row["mark"] for row in await pool_of_five.fetch("select mark from marks")] == [1]
+
+
+@pytest.mark.parametrize("prepared_statements", [True, False])
+async def test_our_own_transactions_are_read_committed_whatever_the_default(
+    pool_of_five: Database, empty_database_url: str, prepared_statements: bool
+) -> None:
+    show = "show transaction_isolation"
+    await set_default_isolation(pool_of_five, "serializable")
+    options = DatabaseOptions(prepared_statements=prepared_statements)
+    async with open_database(empty_database_url, options) as database:
+        async with aclosing(await database.open_session("test", cancel_patience=1.0)) as session:
+            assert await session.fetch_value(show) == "read committed"
+        async with brief_transaction(database) as connection:
+            assert await connection.fetch_value(show) == "read committed"
+        async with database.transaction() as connection, brief_transaction(connection):
+            assert await connection.fetch_value(show) == "serializable"
+            assert await connection.default_isolation() == "serializable"
 
 
 async def test_a_refused_statement_names_its_sqlstate_and_constraint(pool_of_five: Database) -> None:

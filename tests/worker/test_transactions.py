@@ -7,6 +7,7 @@ import logging
 import pytest
 import trio
 
+from tests.database.sessions import set_default_isolation
 from tests.worker.conftest import Handlers, Table
 from tests.worker.runs import SOON, make_worker, running
 from trio_graphile import (
@@ -20,6 +21,7 @@ from trio_graphile import (
     LeaseOptions,
     PermanentFailure,
     Snooze,
+    open_database,
 )
 
 RETURNED = {"attempts": 0, "locked_by": None, "last_error": None}
@@ -307,10 +309,35 @@ async def test_a_renewal_of_the_lease_leaves_a_handler_alone_that_has_completed_
     assert (report.completed, report.lost) == (2, 0)
 
 
+@pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
+async def test_a_renewal_of_the_lease_is_no_conflict_whatever_level_is_the_default(
+    database: Database, database_url: str, client: Client, handlers: Handlers, table: Table, level: str
+) -> None:
+    @handlers.tasks.task("paying")
+    async def paying(context: JobContext) -> None:
+        async with context.complete_in_transaction() as connection:
+            assert await connection.fetch_value("select current_setting('transaction_isolation')") == level
+            await wait_renewed(table)
+            await pay(connection, context.job)
+
+    await set_default_isolation(database, level)
+    [job, _] = await client.add_raw_jobs([("paying", None), ("held", None)])
+    lease = LeaseOptions(length=300, renew_interval=0.05)
+    async with (
+        open_database(database_url) as other,
+        running(make_worker(other, handlers.tasks, lease=lease)) as run,
+    ):
+        await table.wait_until("select count(locked_by) = 1 from graphile_worker._private_jobs")
+        handlers.release.set()
+        report = await run.stop()
+    assert (report.completed, report.failed) == (2, 0)
+    assert await paid(database) == [job.id]
+
+
 async def wait_renewed(table: Table) -> None:
-    """Wait until the one job that is left has been renewed."""
+    """Wait until a job has been renewed."""
     now = await table.database.fetch_value("select clock_timestamp()")
-    await table.wait_until("select locked_at > $1::timestamptz from graphile_worker._private_jobs", now)
+    await table.wait_until("select max(locked_at) > $1::timestamptz from graphile_worker._private_jobs", now)
 
 
 async def test_the_next_job_of_a_queue_starts_although_the_handler_of_the_completed_one_goes_on(

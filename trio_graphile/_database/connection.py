@@ -25,6 +25,10 @@ T = TypeVar("T")
 Row: TypeAlias = Mapping[str, Any]
 Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
 
+DEFAULT_ISOLATION = """
+    select replace(current_setting('default_transaction_isolation'), ' ', '_')
+"""
+
 DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
 CLOSE_TIMEOUT = 1.0
@@ -77,6 +81,7 @@ class Connection:
     cancel_patience: float = 1.0
     """How long a statement may still take after a cancellation, in seconds."""
     _may_be_changed: bool = False
+    _default_isolation: Isolation | None = attrs.field(init=False, default=None)
 
     @property
     def is_closed(self) -> bool:
@@ -147,6 +152,15 @@ class Connection:
         if self.server_version >= _FIRST_WITH_TRANSACTION_TIMEOUT:
             longest = statements * (self._settings.statement_timeout + silence)
             await self.execute(LIMIT_TRANSACTION, f"{longest}s")
+
+    async def default_isolation(self) -> Isolation:
+        """Return the level of transactions that ask for none: the role or the database may have one set.
+
+        Asked once: what a borrower changes is undone.
+        """
+        if self._default_isolation is None:
+            self._default_isolation = await self.fetch_value(DEFAULT_ISOLATION)
+        return self._default_isolation
 
     @contextlib.asynccontextmanager
     async def transaction(self, isolation: Isolation | None = None) -> AsyncIterator[Connection]:
@@ -233,7 +247,11 @@ class Connection:
         if self._settings.prepared_statements or self._raw.is_in_transaction():
             return await self._call(call)
         # A transaction pooler may run the two halves of a statement on different sessions otherwise.
-        return await self._call(lambda: _in_transaction(self._raw, call))
+        level = self._settings.settings.get("default_transaction_isolation")
+        begin = (
+            _BEGIN_BRIEFLY.replace("begin", f"begin isolation level {level}", 1) if level else _BEGIN_BRIEFLY
+        )
+        return await self._call(lambda: _in_transaction(self._raw, begin, call))
 
     async def _call(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -320,9 +338,13 @@ async def brief_transaction(
     """Run the body in a transaction that the server ends if it hears nothing for so many seconds.
 
     If the body says which statements it runs at most, not even one that is half sent holds it up for long.
-    The transaction that the caller has opened is the caller's to end.
+    The transaction that the caller has opened is the caller's to end, and keeps its isolation level.
     """
     is_ours = not (isinstance(database, Connection) and database.is_in_transaction)
+    if is_ours and isolation is None:
+        isolation = (
+            "read_committed"  # whatever the role or the database defaults to: we wait for rows, and look
+        )
     async with database.transaction(isolation) as connection:
         if is_ours:
             await connection.execute(LIMIT_SILENCE, f"{longest_silence}s")
@@ -331,8 +353,8 @@ async def brief_transaction(
         yield connection
 
 
-async def _in_transaction(raw: Any, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    await raw.execute(_BEGIN_BRIEFLY)
+async def _in_transaction(raw: Any, begin: str, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    await raw.execute(begin)
     try:
         result = await call()
     except BaseException:

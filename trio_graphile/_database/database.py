@@ -39,6 +39,12 @@ _KEEP_ALIVE = {
     "tcp_user_timeout": "60000",
 }
 
+_ISOLATION = {
+    # Our own statements wait for rows, or pass over them, and go by what these are then. At any other level,
+    # which may be the default of the role or the database, they would be refused instead.
+    "default_transaction_isolation": "read committed",
+}
+
 _STEADY_PLANS = {
     # Our own statements look rows up by index, however large the tables are said to be. Whoever plans them
     # while the queue is empty, or before it was analyzed, would rather read all of it, each time, later on.
@@ -148,7 +154,7 @@ class Database:
         shared = self._session_settings(purpose)
         own = attrs.evolve(
             shared,
-            settings={**shared.settings, **_STEADY_PLANS, **_lock_timeout(lock_patience)},
+            settings={**shared.settings, **_ISOLATION, **_STEADY_PLANS, **_lock_timeout(lock_patience)},
             interruptible=interruptible,
             json_values=False,
         )

@@ -26,7 +26,7 @@ Ts = TypeVarTuple("Ts")
 
 # Whose transactions cannot write a row that was written since they began, as the job's is by each renewal of
 # its lock; unless it is locked from the start.
-_SNAPSHOTS: tuple[Isolation | None, ...] = ("repeatable_read", "serializable")
+_SNAPSHOTS: tuple[Isolation, ...] = ("repeatable_read", "serializable")
 
 CURRENT_JOB: ContextVar[Job | None] = ContextVar("trio_graphile_current_job", default=None)
 """Set by whoever calls a handler."""
@@ -146,11 +146,10 @@ class JobContext:
         if notes.completion is not Completion.NONE:
             raise JobLost(self.job.id)
         async with self.database.connection() as connection:
+            level = isolation or await connection.default_isolation()
             try:
                 async with connection.transaction(isolation):
-                    if isolation in _SNAPSHOTS and not await queue.lock_job(
-                        connection, self.worker_id, self.job
-                    ):
+                    if level in _SNAPSHOTS and not await queue.lock_job(connection, self.worker_id, self.job):
                         raise JobLost(self.job.id)
                     yield connection
                     await trio.lowlevel.checkpoint_if_cancelled()
