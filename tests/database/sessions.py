@@ -68,8 +68,5 @@ async def wait_until_active(database: Database, sql: str) -> None:
 
 async def set_default_isolation(database: Database, level: str) -> None:
     """Have sessions that are opened from now on begin their transactions at a level."""
-    await database.execute(f"""
-        do $$ begin
-          execute format('alter database %I set default_transaction_isolation = %L', current_database(), '{level}');
-        end $$
-    """)
+    name = await database.fetch_value("select quote_ident(current_database())")
+    await database.execute(f"alter database {name} set default_transaction_isolation = '{level}'")

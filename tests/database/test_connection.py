@@ -151,7 +151,7 @@ async def test_a_transaction_inside_a_transaction_is_a_savepoint(pool_of_five: D
 
 @pytest.mark.parametrize("prepared_statements", [True, False])
 async def test_our_own_transactions_are_read_committed_whatever_the_default(
-    pool_of_five: Database, empty_database_url: str, prepared_statements: bool
+    pool_of_five: Database, empty_database_url: str, *, prepared_statements: bool
 ) -> None:
     show = "show transaction_isolation"
     await set_default_isolation(pool_of_five, "serializable")

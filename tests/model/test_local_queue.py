@@ -20,7 +20,6 @@ from trio_graphile._model.local_queue import (
     Occasion,
     Rest,
     Situation,
-    claim_limit,
     next_mode,
     next_step,
     refill_mark,
@@ -94,6 +93,12 @@ CALM = Situation(
             {"mode": Mode.HOLDING, "held": 5, "idle_slots": 0, "expires_at": 100.5, "claim_at": 101.0},
             Rest(100.5),
         ),
+        ({"mode": Mode.HOLDING, "held": 8, "idle_slots": 0, "is_announced": True}, Claim(2)),
+        ({"mode": Mode.HOLDING, "held": 8, "is_announced": True, "claimed_at": 99.75}, Claim(4)),
+        ({"mode": Mode.HOLDING, "held": 8, "is_announced": True, "claimed_at": 100.0}, Rest(100.02)),
+        ({"mode": Mode.HOLDING, "held": 8, "is_announced": True, "claim_at": 101.0}, Rest(101.0)),
+        ({"mode": Mode.HOLDING, "held": 10, "idle_slots": 0, "is_announced": True}, Rest(math.inf)),
+        ({"mode": Mode.HOLDING, "held": 1, "size": 0, "is_announced": True}, Rest(math.inf)),
         ({"mode": Mode.HOLDING, "held": 6, "idle_slots": 0, "expires_at": 100.0}, GiveBack()),
         ({"mode": Mode.HOLDING, "held": 1, "idle_slots": 0, "expires_at": 99.0}, GiveBack()),
     ],
@@ -104,11 +109,25 @@ def test_the_next_step_follows_from_the_situation(
     assert next_step(attrs.evolve(CALM, **change)) == step  # type: ignore[arg-type]
 
 
-@given(size=st.integers(0, 1000), held=st.integers(0, 1000), idle_slots=st.integers(0, 100))
-def test_a_claim_fills_the_room_and_never_more(size: int, held: int, idle_slots: int) -> None:
-    limit = claim_limit(size=size, held=held, idle_slots=idle_slots)
-    if limit:
-        assert held <= refill_mark(size)
-        assert limit + held == idle_slots + size
-    elif held <= refill_mark(size):
-        assert size == idle_slots == 0
+@given(
+    size=st.integers(0, 1000),
+    held=st.integers(1, 1000),
+    idle_slots=st.integers(0, 100),
+    is_announced=st.booleans(),
+)
+def test_a_claim_fills_the_room_and_never_more(
+    size: int, held: int, idle_slots: int, *, is_announced: bool
+) -> None:
+    situation = attrs.evolve(
+        CALM, mode=Mode.HOLDING, size=size, held=held, idle_slots=idle_slots, is_announced=is_announced
+    )
+    match next_step(situation):
+        case Claim(limit):
+            assert limit > 0
+            assert limit + held == idle_slots + size
+            assert held <= refill_mark(size) or is_announced
+        case Rest(until):
+            assert until == math.inf
+            assert held > refill_mark(size)
+        case GiveBack():
+            pytest.fail("their time is not over")

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from tests.worker.conftest import Handlers, Table
 from trio_graphile import (
@@ -266,11 +267,43 @@ async def test_a_lapse_of_the_lease_gives_back_what_is_held(nursery: trio.Nurser
     assert second.id == 3
 
 
+async def test_an_urgent_job_that_is_announced_is_next_although_much_is_held(nursery: trio.Nursery) -> None:
+    """There is room for it as soon as one is taken; it is not kept for a claim of many."""
+    urgent, limits, claimed_again = attrs.evolve(make_job(99), priority=-1), [], trio.Event()
+
+    async def claim(limit: int) -> list[Job]:
+        await trio.lowlevel.checkpoint()
+        limits.append(limit)
+        if len(limits) > 1:
+            claimed_again.set()
+            return [urgent]
+        return [make_job(id_) for id_ in range(1, limit + 1)]
+
+    queue = queue_of(claim, nothing, lambda _: None, {}, size=10)
+    nursery.start_soon(queue.run)
+    assert (first := await queue.take()) is not None
+    queue.announce(1)
+    assert (second := await queue.take()) is not None
+    assert [first.id, second.id] == [1, 2]
+    with trio.fail_after(10):
+        await claimed_again.wait()
+    await trio.testing.wait_all_tasks_blocked()
+    assert limits == [11, 1]
+    assert (third := await queue.take()) is not None
+    assert third.id == 99
+
+
+async def nothing() -> None:
+    """Reconcile, where there is nothing to reconcile."""
+    await trio.lowlevel.checkpoint()
+
+
 def queue_of(
     claim: Callable[[int], Awaitable[list[Job]]],
     reconcile: Callable[[], Awaitable[None]],
     give_back: Callable[[Job], None],
     known: dict[int, Job],
+    size: int = 2,
 ) -> LocalQueue:
     return LocalQueue(
         claim=claim,
@@ -282,7 +315,7 @@ def queue_of(
         reconcile_interval=NEVER,
         ending=trio.Event(),
         lease_holds=lambda: True,
-        options=LocalQueueOptions(size=2),
+        options=LocalQueueOptions(size=size),
     )
 
 

@@ -311,7 +311,7 @@ async def test_a_renewal_of_the_lease_leaves_a_handler_alone_that_has_completed_
 
 @pytest.mark.parametrize("level", ["read committed", "repeatable read", "serializable"])
 async def test_a_renewal_of_the_lease_is_no_conflict_whatever_level_is_the_default(
-    database: Database, database_url: str, client: Client, handlers: Handlers, table: Table, level: str
+    database_url: str, client: Client, handlers: Handlers, table: Table, level: str
 ) -> None:
     @handlers.tasks.task("paying")
     async def paying(context: JobContext) -> None:
@@ -320,7 +320,7 @@ async def test_a_renewal_of_the_lease_is_no_conflict_whatever_level_is_the_defau
             await wait_renewed(table)
             await pay(connection, context.job)
 
-    await set_default_isolation(database, level)
+    await set_default_isolation(client.database, level)
     [job, _] = await client.add_raw_jobs([("paying", None), ("held", None)])
     lease = LeaseOptions(length=300, renew_interval=0.05)
     async with (
@@ -331,7 +331,7 @@ async def test_a_renewal_of_the_lease_is_no_conflict_whatever_level_is_the_defau
         handlers.release.set()
         report = await run.stop()
     assert (report.completed, report.failed) == (2, 0)
-    assert await paid(database) == [job.id]
+    assert await paid(client.database) == [job.id]
 
 
 async def wait_renewed(table: Table) -> None:

@@ -5,6 +5,8 @@ Rule 2. Claims ask for what idle slots can run now, plus room. Room is filled up
         is empty, so that slots never wait for a round trip while there is a backlog.
 Rule 3. A claim that came back full is repeated as soon as there is room. One that came back short is
         repeated when something announces jobs, or at the next poll.
+        What was announced may be more urgent than all that is held, so the room that there is, if any, is
+        filled up for it soon, and what comes takes its place among the rest.
 Rule 4. With a refetch delay, a claim that brought few jobs is not repeated before the delay is over, or so
         many jobs were announced that waiting longer would be a pity.
 Rule 5. Jobs that nobody took for as long as their time to live are given back, and none are claimed until a
@@ -16,10 +18,16 @@ from __future__ import annotations
 
 import enum
 import math
+import random
 from collections.abc import Mapping
 from typing import TypeAlias
 
 import attrs
+
+from trio_graphile._model.options import RefetchDelayOptions
+
+_EARLY_CLAIM_INTERVAL = 0.02
+"""How long after the last claim there may be one although much is held, in seconds: it brings few jobs."""
 
 
 class Mode(enum.Enum):
@@ -101,6 +109,10 @@ class Situation:
     held: int
     size: int
     """How many jobs may be held beyond what idle slots can run at once."""
+    is_announced: bool = False
+    """Whether jobs were announced since the last claim began."""
+    claimed_at: float = -math.inf
+    """When the last claim came back."""
     claim_at: float
     """When the next claim is allowed."""
     expires_at: float
@@ -114,21 +126,24 @@ def next_step(situation: Situation) -> Step:
     if situation.mode is Mode.HOLDING and situation.now >= situation.expires_at:
         return GiveBack()
     wake_up = situation.expires_at if situation.mode is Mode.HOLDING else math.inf
-    limit = claim_limit(size=situation.size, held=situation.held, idle_slots=situation.idle_slots)
-    if limit == 0:
+    limit, claim_at = situation.idle_slots + situation.size - situation.held, situation.claim_at
+    if situation.held > refill_mark(situation.size):
+        if not situation.is_announced or situation.size == 0:
+            return Rest(wake_up)
+        claim_at = max(claim_at, situation.claimed_at + _EARLY_CLAIM_INTERVAL)
+    if limit <= 0:
         return Rest(wake_up)
-    if situation.now >= situation.claim_at:
+    if situation.now >= claim_at:
         return Claim(limit)
-    return Rest(min(wake_up, situation.claim_at))
-
-
-def claim_limit(*, size: int, held: int, idle_slots: int) -> int:
-    """Return how many jobs to ask for: none while more than three quarters of the room are taken."""
-    if held > refill_mark(size):
-        return 0
-    return idle_slots + size - held
+    return Rest(min(wake_up, claim_at))
 
 
 def refill_mark(size: int) -> int:
     """Return at how many held jobs the room is filled up again."""
     return size * 3 // 4
+
+
+def draw_abort_threshold(delay: RefetchDelayOptions, size: int) -> float:
+    """Return how many announced jobs end this delay, at random so that a fleet does not wake as one."""
+    most = 5 * size if delay.max_abort_threshold is None else delay.max_abort_threshold
+    return math.inf if math.isinf(most) else max(1, math.floor(random.random() * most))  # noqa: S311

@@ -11,6 +11,7 @@ import socket
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from operator import attrgetter
 
 import attrs
 import trio
@@ -38,6 +39,7 @@ logger = logging.getLogger("trio_graphile.worker")
 
 _LOCK_SHARE = 0.25
 """Of the patience: a row that somebody has locked is found among others, for these to be written, in time."""
+_priority = attrgetter("priority")
 
 
 @attrs.frozen
@@ -135,7 +137,7 @@ class Holdings:
                 used.update((bound, used[bound] + len(jobs)) for bound in source.share.bounds)
                 claimed += jobs
             self._hit_a_bound = hit_a_bound
-            return claimed
+            return claimed if len(sources) == 1 else sorted(claimed, key=_priority)
         finally:
             self.claim_lock.release()
 

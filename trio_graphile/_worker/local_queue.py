@@ -9,7 +9,6 @@ import logging
 import math
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import assert_never
 
@@ -27,12 +26,14 @@ from trio_graphile._model.local_queue import (
     Rest,
     Situation,
     Step,
+    draw_abort_threshold,
     next_mode,
     next_step,
     refill_mark,
 )
-from trio_graphile._model.options import LocalQueueOptions, RefetchDelayOptions
+from trio_graphile._model.options import LocalQueueOptions
 from trio_graphile._worker.bell import Bell
+from trio_graphile._worker.held_jobs import HeldJobs
 from trio_graphile.hooks._event import Event, Teller
 from trio_graphile.hooks._worker_events import (
     ClaimFailed,
@@ -79,7 +80,7 @@ class LocalQueue:
     _teller: Teller | None = None
     """Whom to tell of claims and modes, if anybody wants to know."""
     _mode: Mode = Mode.STARTING
-    _held: deque[Job] = attrs.field(factory=deque)
+    _held: HeldJobs = attrs.field(factory=HeldJobs)
     _idle_slots: trio.lowlevel.ParkingLot = attrs.field(factory=trio.lowlevel.ParkingLot)
     _woken: Bell = attrs.field(factory=Bell)
     """Something happened on which the next step may depend."""
@@ -111,9 +112,11 @@ class LocalQueue:
     """When the last claim came back."""
     _reconcile_at: float = attrs.field(init=False)
     _refill_mark: int = attrs.field(init=False)
+    _first_room: int = attrs.field(init=False)
+    """How many are held when there is room for one more."""
 
     def __attrs_post_init__(self) -> None:
-        self._refill_mark = refill_mark(self._options.size)
+        self._refill_mark, self._first_room = refill_mark(self._options.size), self._options.size - 1
         self._reconcile_at = trio.current_time() + self._reconcile_interval
 
     @property
@@ -246,6 +249,8 @@ class LocalQueue:
                 idle_slots=len(self._idle_slots),  # one that was woken for a held job is not among them
                 held=len(self._held),
                 size=self._options.size,
+                is_announced=self._announced > 0,
+                claimed_at=-math.inf if self.claimed_at is None else self.claimed_at,
                 claim_at=self._claim_at,
                 expires_at=self._expires_at,
             )
@@ -286,8 +291,9 @@ class LocalQueue:
             self._known[job.id] = job
         self.doubts -= 1
         if jobs:
-            self._held.extend(jobs)
-            self._expires_at = now + self._options.ttl
+            if len(self._held) <= self._refill_mark:  # else the time of what is held goes on
+                self._expires_at = now + self._options.ttl
+            self._held.add(jobs)
             self._happened(Occasion.JOBS_CAME)
             self._stretch_ends_at = time.monotonic() + _LONGEST_STRETCH  # this is the others' turn
             self._wake_slots()
@@ -301,7 +307,7 @@ class LocalQueue:
         delay = self._options.refetch_delay
         if delay is not None and came <= delay.threshold:
             self._delayed_until = now + delay.duration * random.uniform(0.5, 1.5)  # noqa: S311  # spreads a fleet
-            self._enough_announced = _draw_abort_threshold(delay, self._options.size)
+            self._enough_announced = draw_abort_threshold(delay, self._options.size)
             if self._teller is not None:
                 self._teller.tell(
                     RefetchDelayStarted(
@@ -363,7 +369,8 @@ class LocalQueue:
         else:
             if self._waking < self._most_waking:  # asked here, too: a call less for each job
                 self._wake_slots()
-            if len(self._held) == self._refill_mark:
+            held = len(self._held)
+            if held == self._refill_mark or (held == self._first_room and self._announced):
                 self._woken.ring()
         return job
 
@@ -392,9 +399,3 @@ class LocalQueue:
             self._teller.tell(
                 LocalQueueModeChanged(worker_id=self._teller.worker_id, old=old, new=self._mode)
             )
-
-
-def _draw_abort_threshold(delay: RefetchDelayOptions, size: int) -> float:
-    """Return how many announced jobs end this delay, at random so that a fleet does not wake as one."""
-    most = 5 * size if delay.max_abort_threshold is None else delay.max_abort_threshold
-    return math.inf if math.isinf(most) else max(1, math.floor(random.random() * most))  # noqa: S311
