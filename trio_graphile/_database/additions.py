@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from datetime import datetime
 from functools import partial
+from operator import itemgetter
 from typing import TypeAlias
 
-from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.connection import Connection, Executor, Row
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, Job, JobSpec, NewJob, job_of_seconds
@@ -15,44 +17,78 @@ Answer: TypeAlias = Callable[[], list[Job]]
 """Makes the jobs of the rows that came back, in the order in which they were added."""
 
 ADD_JOBS = Statement("""
+    with asked as materialized (
+      select *
+      from unnest(
+        $1::text[], $2::text[], $3::text[], $4::timestamptz[],
+        $5::smallint[], $6::text[], $7::smallint[], $8::text[]
+      ) with ordinality as specs(
+        identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+      )
+    )
     select added.id, case when added.revision > 0 then added.payload::text end as payload_json,
       added.key, added.revision, added.flags::text as flags,
       date_part('epoch', added.run_at) as run_at, date_part('epoch', added.created_at) as created_at,
-      date_part('epoch', added.updated_at) as updated_at
+      date_part('epoch', added.updated_at) as updated_at,
+      case
+        when asked.job_key is not null or added.key is not null then asked.job_key = added.key
+        else asked.identifier = tasks.identifier
+          and asked.queue_name is not distinct from queues.queue_name
+          and asked.payload = added.payload::text
+          and coalesce(asked.run_at, added.run_at) = added.run_at
+          and coalesce(asked.max_attempts, 25) = added.max_attempts
+          and coalesce(asked.priority, 0) = added.priority
+          and (
+            select jsonb_object_agg(flag.name, true)
+            from unnest(asked.flags::text[]) as flag(name)
+          ) is not distinct from added.flags
+      end is true as is_asked
     from {schema}.add_jobs(
       array(
         select row(
-          specs.identifier,
-          specs.payload::json,
-          specs.queue_name,
-          specs.run_at,
-          specs.max_attempts,
-          specs.job_key,
-          specs.priority,
-          specs.flags::text[]
+          asked.identifier,
+          asked.payload::json,
+          asked.queue_name,
+          asked.run_at,
+          asked.max_attempts,
+          asked.job_key,
+          asked.priority,
+          asked.flags::text[]
         )::{schema}.job_spec
-        from unnest(
-          $1::text[], $2::text[], $3::text[], $4::timestamptz[],
-          $5::smallint[], $6::text[], $7::smallint[], $8::text[]
-        ) with ordinality as specs(
-          identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, ordinality
-        )
-        order by specs.ordinality
+        from asked
+        order by asked.place
       ),
       $9::boolean
     ) with ordinality as added
+    left join asked on asked.place = added.ordinality
+    left join {schema}._private_tasks as tasks on tasks.id = added.task_id
+    left join {schema}._private_job_queues as queues on queues.id = added.job_queue_id
     order by added.ordinality
 """)
 # $1 identifiers, $2 payloads, $3 queues, $4 times, $5 maxima of attempts, $6 keys, $7 priorities, $8 flags,
 # each the text of an array; $9 whether run_at is preserved.
 # Few columns come back, the others are known; a payload only where it may have been merged with the one
-# before.
+# before. A function that is not ours may return the rows in an order of its own: `is_asked` says whether a
+# row is what was asked for at its place; not if its names are new, which the statement does not see yet.
+
+ADDED_JOBS = Statement("""
+    select jobs.id, jobs.key, tasks.identifier, queues.queue_name, jobs.payload::text as payload,
+      jobs.max_attempts, jobs.priority, jobs.run_at,
+      array(select jsonb_object_keys(jobs.flags)) as flags
+    from {schema}._private_jobs as jobs
+    left join {schema}._private_tasks as tasks on tasks.id = jobs.task_id
+    left join {schema}._private_job_queues as queues on queues.id = jobs.job_queue_id
+    where jobs.id = any($1::bigint[])
+""")  # $1 job ids
 
 
-async def add_jobs(executor: Executor, new_jobs: Sequence[NewJob], *, preserve_run_at: bool) -> Answer:
-    """Add many jobs, no two of them under one key."""
+async def add_jobs(connection: Connection, new_jobs: Sequence[NewJob], *, preserve_run_at: bool) -> Answer:
+    """Add many jobs, no two of them under one key. In a transaction: if it raises, they may be there.
+
+    Raises `StatementFailed` if what comes back is not what was to be added.
+    """
     specs = [new_job.spec for new_job in new_jobs]
-    rows = await executor.fetch(
+    rows = await connection.fetch(
         ADD_JOBS,
         [new_job.identifier for new_job in new_jobs],
         [new_job.payload_json for new_job in new_jobs],
@@ -64,15 +100,41 @@ async def add_jobs(executor: Executor, new_jobs: Sequence[NewJob], *, preserve_r
         [None if spec.flags is None else array_literal(spec.flags) for spec in specs],
         preserve_run_at,
     )
-    if [row["key"] for row in rows] != [spec.job_key for spec in specs]:
+    if len(rows) != len(specs):
         raise _other_rows(len(specs), len(rows))
+    if not all(row["is_asked"] for row in rows):
+        by_id = {row["id"]: row for row in rows}
+        added = await connection.fetch(ADDED_JOBS, list(by_id))
+        rows = [by_id[job_id] for job_id in _ids_as_asked(new_jobs, added)]
     return partial(_jobs_of, new_jobs, rows)
+
+
+def _ids_as_asked(new_jobs: Sequence[NewJob], added: Sequence[Row]) -> list[int]:
+    """Return the ids of the rows in the order in which they were asked for; of rows that are alike, by id."""
+    times: dict[Hashable, dict[int, datetime]] = {}
+    for row in sorted(added, key=itemgetter("id")):
+        job_id, key, *look, run_at, flags = row.values()
+        times.setdefault(key or (*look, frozenset(flags)), {})[job_id] = run_at
+    ids: dict[int, int] = {}
+    # Those that may have any time take what the others leave.
+    for place, new_job in sorted(enumerate(new_jobs), key=lambda one: one[1].spec.run_at is None):
+        spec = new_job.spec
+        queue_name, priority, _, max_attempts, _ = _as_added(spec)
+        asked = (new_job.identifier, queue_name, new_job.payload_json, max_attempts, priority)
+        candidates = times.get(spec.job_key or (*asked, frozenset(spec.flags or ())), {})
+        wanted = None if spec.job_key else spec.run_at
+        job_id = next((job_id for job_id, run_at in candidates.items() if wanted in (None, run_at)), None)
+        if job_id is None:
+            raise _other_rows(len(new_jobs), len(added))
+        ids[place] = job_id
+        del candidates[job_id]
+    return [ids[place] for place in range(len(new_jobs))]
 
 
 def _jobs_of(new_jobs: Sequence[NewJob], rows: Sequence[Row]) -> list[Job]:
     jobs, identifiers = [], [new_job.identifier for new_job in new_jobs]
     for place, (new_job, row) in enumerate(zip(new_jobs, rows, strict=True), start=1):
-        job_id, merged, key, revision, flags, *times = row.values()
+        job_id, merged, key, revision, flags, *times, _ = row.values()
         payload_json = new_job.payload_json if merged is None else merged
         jobs.append(
             job_of_seconds(
@@ -138,7 +200,19 @@ async def add_plain_job(executor: Executor, new_job: NewJob) -> Job | None:
 ADD_ALIKE_JOBS = Statement(
     """
     {added}
-    select array(select added.id from added order by added.id) as ids, one.flags::text as flags,
+    select
+      case
+        when (select count(*) from added) = cardinality($2::text[])
+        then array(select added.id from added order by added.id)
+        else array[
+          format(
+            '%s jobs were to be added, but %s came back',
+            cardinality($2::text[]),
+            (select count(*) from added)
+          )::bigint
+        ]
+      end as ids,
+      one.flags::text as flags,
       date_part('epoch', one.run_at) as run_at, date_part('epoch', one.created_at) as created_at,
       date_part('epoch', one.updated_at) as updated_at,
       pg_notify(
@@ -154,6 +228,7 @@ ADD_ALIKE_JOBS = Statement(
 )
 # $1 identifier, $2 payloads, $3 time, $4 maximum of attempts, $5 priority, $6 flags. What the schema's own
 # function does with such jobs, for two thirds of its price; that takes an array of rows, and returns rows.
+# If a trigger keeps rows out, none is to stay: the text that is no number has the statement refused.
 
 
 async def add_alike_jobs(executor: Executor, new_jobs: Sequence[NewJob]) -> Answer | None:
@@ -168,8 +243,6 @@ async def add_alike_jobs(executor: Executor, new_jobs: Sequence[NewJob]) -> Answ
     )
     if row is None:
         return None
-    if len(row["ids"]) != len(payloads):
-        raise _other_rows(len(payloads), len(row["ids"]))
     return partial(_alike_jobs_of, identifier, spec, payloads, row)
 
 

@@ -103,7 +103,8 @@ async def _send(executor: Database | Connection, calls: Sequence[_Call]) -> Answ
 async def _send_one(executor: Database | Connection, call: _Call) -> Answer:
     if are_alike(call.new_jobs) and (answer := await add_alike_jobs(executor, call.new_jobs)) is not None:
         return answer
-    return await add_jobs(executor, call.new_jobs, preserve_run_at=call.preserve_run_at)
+    async with brief_transaction(executor) as connection:  # if it is refused, nothing stays
+        return await add_jobs(connection, call.new_jobs, preserve_run_at=call.preserve_run_at)
 
 
 def _in_order(calls: Sequence[_Call], answers: Sequence[Answer]) -> list[Job]:
