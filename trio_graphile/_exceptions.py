@@ -7,16 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions in a group, of nested groups too; an exception that is no group yields itself."""
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from leaves(part)
-    else:
-        yield error
+    from collections.abc import Sequence
 
 
 class GraphileError(Exception):

@@ -12,7 +12,8 @@ import trio
 from trio_graphile._database.additions import Answer, add_alike_jobs, add_jobs, are_alike
 from trio_graphile._database.connection import Connection, brief_transaction
 from trio_graphile._database.database import Database
-from trio_graphile._exceptions import DuplicateJobKey, OptionInvalid, leaves
+from trio_graphile._exceptions import DuplicateJobKey, OptionInvalid
+from trio_graphile._model.groups import leaves
 from trio_graphile._model.jobs import AddedJobs, Job, JobKeyMode, NewJob
 
 T = TypeVar("T")

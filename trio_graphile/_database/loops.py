@@ -17,7 +17,7 @@ import trio
 import trio_asyncio  # type: ignore[import-untyped]  # trio-asyncio has no py.typed
 from trio_asyncio._base import TrioAsyncioExit  # type: ignore[import-untyped]  # as above
 
-from trio_graphile._exceptions import leaves
+from trio_graphile._model.groups import leaves
 
 logger = logging.getLogger("trio_graphile.database")
 

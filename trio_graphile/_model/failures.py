@@ -16,7 +16,8 @@ from types import FrameType, TracebackType
 
 import attrs
 
-from trio_graphile._exceptions import PermanentFailure, RetryAfter, Snooze, is_delay, leaves
+from trio_graphile._exceptions import PermanentFailure, RetryAfter, Snooze, is_delay
+from trio_graphile._model.groups import leaves
 
 _LONGEST_ERROR = 10_000
 _LONGEST_MESSAGE = 4_000

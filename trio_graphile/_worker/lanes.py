@@ -20,8 +20,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import attrs
 import trio
 
-from trio_graphile._exceptions import OptionInvalid, TaskInvalid, leaves
+from trio_graphile._exceptions import OptionInvalid, TaskInvalid
 from trio_graphile._model.failures import Failure
+from trio_graphile._model.groups import leaves
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import ProcessOptions
 from trio_graphile._model.outcomes import AbandonedThread

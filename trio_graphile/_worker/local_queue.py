@@ -219,9 +219,8 @@ class LocalQueue:
         await self._serve(drains=False)
 
     @trio.lowlevel.enable_ki_protection
-    async def drain(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def drain(self) -> None:
         """As `run`, but end when nothing is due and every job that ran is recorded."""
-        task_status.started()
         await self._serve(drains=True)
 
     async def _serve(self, *, drains: bool) -> None:

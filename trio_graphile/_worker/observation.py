@@ -20,7 +20,7 @@ from typing import NoReturn, TypeVar
 import attrs
 import trio
 
-from trio_graphile._exceptions import leaves
+from trio_graphile._model.groups import leaves
 from trio_graphile._model.options import ObserverOptions
 from trio_graphile._worker.bell import Bell
 from trio_graphile.hooks._chains import Chains, Raised, begin, finish

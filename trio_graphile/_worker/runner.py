@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import attrs
 import trio
 
-from trio_graphile._exceptions import JobLost, UnknownTask, leaves
+from trio_graphile._exceptions import JobLost, UnknownTask
 from trio_graphile._model.cancellation import CancelRequest
 from trio_graphile._model.failures import Failure, failure_of
+from trio_graphile._model.groups import leaves
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Completed, Failed, Lost, Outcome, Settled
 from trio_graphile._model.statistics import RunningJobStatistics

@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 import trio
 
-from trio_graphile._exceptions import ShutdownIncomplete, WorkerCrashed, leaves
+from trio_graphile._exceptions import ShutdownIncomplete, WorkerCrashed
+from trio_graphile._model.groups import leaves
 
 
 @attrs.frozen

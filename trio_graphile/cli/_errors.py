@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 from cyclopts import CycloptsError
 
-from trio_graphile._exceptions import CrontabInvalid, DatabaseUrlInvalid, GraphileError, OptionInvalid, leaves
+from trio_graphile._exceptions import CrontabInvalid, DatabaseUrlInvalid, GraphileError, OptionInvalid
+from trio_graphile._model.groups import leaves
 
 FAILED = 1
 WRONG_USAGE = 2

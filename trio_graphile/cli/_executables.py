@@ -20,7 +20,7 @@ from typing import Any
 import attrs
 import trio
 
-from trio_graphile._exceptions import leaves
+from trio_graphile._model.groups import leaves
 from trio_graphile._model.jobs import Job
 from trio_graphile._tasks.context import JobContext
 from trio_graphile._tasks.registry import TaskRegistry

@@ -6,7 +6,7 @@ import math
 
 import trio
 
-from trio_graphile._exceptions import leaves
+from trio_graphile._model.groups import leaves
 
 
 def split_raised(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

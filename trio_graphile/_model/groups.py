@@ -1,0 +1,14 @@
+"""Exception groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions in a group, of nested groups too; an exception that is no group yields itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from leaves(part)
+    else:
+        yield error
