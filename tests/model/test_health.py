@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trio_graphile import ListenState, OptionInvalid, WorkerPhase, WorkerStatistics
-from trio_graphile._model.health import HealthOptions, judge
+from trio_graphile._model.health import HealthOptions, judge, standstills
 
 OPTIONS = HealthOptions(stalled_after=10, lagging_after=2, wedged_after=100)
 RUNS = {"phase": WorkerPhase.RUNNING}
@@ -28,6 +28,8 @@ RUNS = {"phase": WorkerPhase.RUNNING}
         ({**RUNS, "heartbeat_age": 99}, True, True, ""),
         ({**RUNS, "heartbeat_age": 101}, False, False, "its lease was not renewed for 101 s"),
         ({**RUNS, "lease_holds": False}, True, False, "its lease has ended"),
+        ({**RUNS, "standstills": ("slot 3 has ended",), "standstill": 99}, True, False, "slot 3 has ended"),
+        ({**RUNS, "standstills": ("slot 3 has ended",), "standstill": 101}, False, False, "slot 3 has ended"),
         ({**RUNS, "loop_lag": 3.25}, True, False, "its event loop was late by 3.2 s: a handler blocks it"),
     ],
 )
@@ -41,6 +43,30 @@ def test_what_makes_a_worker_unwell(
     assert (health.is_alive, health.is_ready) == (alive, ready)
     assert len(health.reasons) == (0 if ready else 1), "each reason is said once"
     assert "".join(health.reasons).startswith(reason)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "found"),
+    [
+        ({}, {}, []),
+        ({"paused": 2}, {"paused": 2}, ["slots wait for room for outcomes though there is room"]),
+        ({"paused": 2, "has_room": False}, {"paused": 2}, []),
+        ({"paused": 2}, {"paused": 2, "has_room": False}, []),
+        ({"idle": 1, "held": 2}, {"idle": 1, "held": 2}, ["slots are idle though jobs are held"]),
+        ({"idle": 1, "held": 2}, {"idle": 1, "held": 2, "completed": 1}, []),
+        ({"idle": 1, "held": 2}, {"idle": 1, "held": 1}, []),
+        ({"idle": 1, "held": 2, "lease_holds": False}, {"idle": 1, "held": 2}, []),
+        ({"idle": 1}, {"idle": 1}, []),
+        ({"claim_overdue": 1}, {"claim_overdue": 2}, ["slots are idle and nobody claims jobs for them"]),
+        ({"claim_overdue": 0}, {"claim_overdue": 2}, []),
+        ({"record_overdue": 1}, {"record_overdue": 2}, ["outcomes wait and nobody writes them"]),
+        ({"record_overdue": 0}, {"record_overdue": 2}, []),
+    ],
+)
+def test_what_stands_still_from_one_look_to_the_next(
+    before: dict[str, Any], now: dict[str, Any], found: list[str]
+) -> None:
+    assert standstills(WorkerStatistics(**before), WorkerStatistics(**now)) == found
 
 
 def test_what_is_worth_a_remark_is_no_reason() -> None:

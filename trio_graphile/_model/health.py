@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import attrs
 
@@ -40,13 +40,39 @@ class Health:
 def judge(statistics: WorkerStatistics, options: HealthOptions) -> Health:
     """Say what is to be thought of a worker."""
     wedged = tuple(_wedged(statistics, options))
-    reasons = (*_phases(statistics), *wedged, *_stalls(statistics, options))
+    reasons = (*_phases(statistics), *wedged, *_stalls(statistics, options), *statistics.standstills)
     return Health(
-        is_alive=not wedged and statistics.phase is not WorkerPhase.NOT_RUNNING,
+        is_alive=not wedged
+        and statistics.standstill <= options.wedged_after
+        and statistics.phase is not WorkerPhase.NOT_RUNNING,
         is_ready=not reasons,
         reasons=reasons,
         remarks=tuple(_remarks(statistics)),
     )
+
+
+def standstills(before: WorkerStatistics, now: WorkerStatistics) -> list[str]:
+    """Say what stood still from one look at a worker to the next, though nothing keeps it."""
+    has_moved = _progress(before) != _progress(now)
+
+    def at_both(look: Callable[[WorkerStatistics], bool]) -> bool:
+        return look(before) and look(now)
+
+    signs = {
+        "slots wait for room for outcomes though there is room": at_both(
+            lambda s: s.paused > 0 and s.has_room
+        ),
+        "slots are idle though jobs are held": not has_moved
+        and at_both(lambda s: s.idle > 0 and s.held > 0 and s.lease_holds),
+        "slots are idle and nobody claims jobs for them": at_both(lambda s: s.claim_overdue > 0),
+        "outcomes wait and nobody writes them": at_both(lambda s: s.record_overdue > 0),
+    }
+    return [text for text, is_there in signs.items() if is_there]
+
+
+def _progress(statistics: WorkerStatistics) -> object:
+    running = [running.job.id for running in statistics.running]
+    return running, statistics.completed, statistics.failed, statistics.held
 
 
 def _phases(statistics: WorkerStatistics) -> Iterator[str]:

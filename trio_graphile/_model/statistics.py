@@ -58,6 +58,12 @@ class WorkerStatistics:
     """How many jobs it can run at once."""
     busy: int = 0
     """How many of its slots have a job."""
+    idle: int = 0
+    """How many of its slots wait for a job."""
+    paused: int = 0
+    """How many of its slots wait for outcomes to be written, since too many are not."""
+    has_room: bool = True
+    """Whether there is room for further outcomes: slots pause while there is none."""
     completed: int = 0
     """How many runs have succeeded since it started, as recorded."""
     failed: int = 0
@@ -71,8 +77,16 @@ class WorkerStatistics:
     """How long ago a claim came back last, with jobs or without; None if none has."""
     claim_pending: float = 0.0
     """For how long the claim that is under way has been tried; 0 if none is."""
+    claim_overdue: float = 0.0
+    """How late the next claim is that idle slots wait for; 0 if none is due."""
     record_pending: float = 0.0
     """For how long the record of outcomes that is under way has been tried; 0 if none is."""
+    record_overdue: float = 0.0
+    """For how long outcomes have been due that nobody writes; 0 if none are."""
+    standstills: tuple[str, ...] = ()
+    """What has stood still for some seconds though nothing keeps it: a slot or a service that died, say."""
+    standstill: float = 0.0
+    """For how long something has; 0 if nothing does."""
     loop_lag: float = 0.0
     """How late the event loop came to what it was asked for last; it is asked twice a second."""
     events_waiting: int = 0

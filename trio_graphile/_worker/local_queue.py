@@ -124,6 +124,11 @@ class LocalQueue:
         """How many jobs are held."""
         return len(self._held)
 
+    @property
+    def idle(self) -> int:
+        """How many slots wait for a job."""
+        return len(self._idle_slots)
+
     async def take(self) -> Job | None:
         """Wait for the next job; None once no more will come.
 
@@ -236,7 +241,7 @@ class LocalQueue:
                         is_drained = drains and none_unrecorded and came == 0 and isinstance(step, Claim)
         finally:
             self._release_held(Occasion.RELEASE)
-            self._wake_all_slots()
+            self._waking += len(self._idle_slots.unpark_all())
 
     def _decide(self) -> Step:
         if self._suspended or not self._lease_holds():
@@ -286,8 +291,7 @@ class LocalQueue:
         now = self.claimed_at = trio.current_time()
         if (to := self._teller) is not None:
             to.tell(JobsClaimed(worker_id=to.worker_id, count=len(jobs), limit=limit, duration=now - began))
-        for job in jobs:
-            self._known[job.id] = job
+        self._known.update((job.id, job) for job in jobs)
         self.doubts -= 1
         if jobs:
             if len(self._held) <= self._refill_mark:  # else the time of what is held goes on
@@ -381,9 +385,6 @@ class LocalQueue:
         if self._waking < self._most_waking and self._idle_slots:
             count = min(self._most_waking - self._waking, len(self._held))
             self._waking += len(self._idle_slots.unpark(count=count))
-
-    def _wake_all_slots(self) -> None:
-        self._waking += len(self._idle_slots.unpark_all())
 
     def _release_held(self, occasion: Occasion) -> None:
         while self._held:

@@ -68,6 +68,8 @@ class Outcomes:
     """Outcomes that the database does not take, by the id of their job: they keep nothing else waiting."""
     writing_since: float | None = None
     """When the write that is under way began, by Trio's clock; None if none is."""
+    paused: int = 0
+    """How many slots wait for room."""
     _failed_instead: int = 0
     """How many were recorded as failed, since the database refused what they were."""
     _lost: int = 0
@@ -163,10 +165,20 @@ class Outcomes:
         """Whether too many outcomes wait to be written: slots that outrun the database pause then."""
         return self.waiting > _MOST_WAITING
 
+    @property
+    def overdue(self) -> float:
+        """For how long outcomes have been due that nobody writes, in seconds."""
+        due_at = min(waiting.due_at for waiting in self._all)
+        return 0.0 if self.writing_since is not None else max(0.0, trio.current_time() - due_at)
+
     async def wait_for_room(self) -> None:
         """Wait while it is full."""
-        while self.is_full:
-            await self._written.wait()
+        self.paused += 1
+        try:
+            while self.is_full:
+                await self._written.wait()
+        finally:
+            self.paused -= 1
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -41,6 +41,7 @@ from trio_graphile._worker.places import describe_block
 from trio_graphile._worker.recovery import Sweeper
 from trio_graphile._worker.runner import ContextMaker, Runner
 from trio_graphile._worker.running import RunningJob
+from trio_graphile._worker.watch import Watch
 from trio_graphile.hooks._additions import intercept_cron_jobs
 from trio_graphile.hooks._chains import Chains
 from trio_graphile.hooks._event import Teller
@@ -67,6 +68,8 @@ class Services:
     """How long a statement or a thread may take to end after a cancellation, in seconds."""
     ending: trio.Event
     on_breaking_migration: Callable[[], None]
+    statistics_now: Callable[[], WorkerStatistics]
+    """Says what is going on, and how far the worker has come."""
     chains: Chains = attrs.field(init=False)
     observation: Observation = attrs.field(init=False)
     holdings: Holdings = attrs.field(init=False)
@@ -75,6 +78,7 @@ class Services:
     lanes: Lanes = attrs.field(init=False)
     runner: Runner = attrs.field(init=False)
     cancellations: Cancellations = attrs.field(init=False)
+    watch: Watch = attrs.field(init=False)
     lease: Lease[Renewed] = attrs.field(init=False)
     _listener: Listener | None = attrs.field(init=False, default=None)
 
@@ -126,6 +130,7 @@ class Services:
         )
         self.runner = self._make_runner(None if job_events is None else job_events.remember)
         self.cancellations = self._make_cancellations()
+        self.watch = Watch(statistics=self.statistics_now)
 
     def statistics(self, phase: WorkerPhase) -> WorkerStatistics:
         """Say what is going on."""
@@ -138,6 +143,9 @@ class Services:
             unrecorded=outcomes.waiting,
             slots=self.options.concurrency,
             busy=len(running),
+            idle=queue.idle,
+            paused=outcomes.paused,
+            has_room=not outcomes.is_full,
             completed=outcomes.counts.completed,
             failed=outcomes.counts.failed,
             heartbeat_age=lease.age,
@@ -145,11 +153,22 @@ class Services:
             listen_state=ListenState.OFF if self._listener is None else self._listener.state,
             claim_age=None if queue.claimed_at is None else now - queue.claimed_at,
             claim_pending=0.0 if queue.claiming_since is None else now - queue.claiming_since,
+            claim_overdue=self._claim_overdue(now),
             record_pending=0.0 if outcomes.writing_since is None else now - outcomes.writing_since,
+            record_overdue=outcomes.overdue,
+            standstills=self.watch.standing,
+            standstill=0.0 if self.watch.since is None else now - self.watch.since,
             loop_lag=lease.loop_lag,
             events_waiting=self.observation.waiting,
             events_dropped=self.observation.dropped,
         )
+
+    def _claim_overdue(self, now: float) -> float:
+        queue = self.local_queue
+        is_due = queue.idle > 0 and queue.held == 0 and queue.claiming_since is None and self.lease.holds()
+        if queue.claimed_at is None or not is_due:
+            return 0.0
+        return max(0.0, now - queue.claimed_at - self.options.poll_interval)
 
     async def leave(self) -> None:
         """Make sure that nothing is locked by us, and tell the others that we are gone: the last words."""

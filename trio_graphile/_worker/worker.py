@@ -179,6 +179,7 @@ class _Run:
             patience=worker.options.shutdown.flush_timeout * _PATIENCE_SHARE,
             ending=self._ending.begun,
             on_breaking_migration=lambda: self.end(StopCause.SUPERSEDED),
+            statistics_now=self.statistics,
         )
         self._events = RunEvents(self._services.observation)
 
@@ -298,6 +299,8 @@ class _Run:
                         async with trio.open_nursery() as intake:
                             with self._ending.cuts_short():
                                 await self._start_intake(intake)
+                            nest = (presence, recording, handling, intake)
+                            presence.start_soon(services.watch.run, nest, name="watch")
                             task_status.started()
                             self.interrupt = handling.cancel_scope.cancel
                             await self._ending.begun.wait()
