@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 import trio
 
+from tests.transports import Doors, open_doors
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database, open_database
 from trio_graphile.embedded import PostgresServer
@@ -34,6 +35,11 @@ class ForeignServer:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="run the tests marked exhaustive, too")
+    parser.addoption("--seconds", type=float, default=8.0, help="how long to have everything go wrong")
+    parser.addoption("--seed", type=int, default=1, help="of what goes wrong at random")
+    parser.addoption(
+        "--points", type=int, help="of each scenario and ending try about so many points (default: a few)"
+    )
 
 
 def pytest_configure() -> None:
@@ -86,6 +92,13 @@ def databases(postgres: PostgresServer | ForeignServer) -> Iterator[TemplateData
     yield databases
     if isinstance(postgres, ForeignServer):
         trio.run(databases.aclose)
+
+
+@pytest.fixture(scope="session")
+def doors(postgres: PostgresServer | ForeignServer) -> Iterator[Doors]:
+    """Lend ways to the server of this run over TCP, with TLS and without."""
+    with open_doors(postgres.url) as doors:
+        yield doors
 
 
 @pytest.fixture

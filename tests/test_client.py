@@ -11,7 +11,7 @@ import attrs
 import pytest
 import trio
 
-from tests.scenarios.harness import ActAt
+from tests.scenarios.points import ActAt
 from trio_graphile import (
     Cleanup,
     Client,

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 _LARGEST_CHUNK = 65_536
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 @attrs.define(eq=False)
@@ -58,7 +58,7 @@ class Link:
 
     def reset(self) -> None:
         """Break it as a router would that forgot it: the client gets an RST instead of an end."""
-        self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self._scope.cancel()
 
     async def _pump(self, source: trio.SocketStream, target: trio.SocketStream) -> None:
@@ -112,10 +112,7 @@ class Proxy:
     @property
     def url(self) -> str:
         """The database's URL by way of this proxy."""
-        parts = urlsplit(self._server_url)
-        user = quote(parts.username or "postgres")
-        password = f":{quote(parts.password)}" if parts.password else ""
-        return f"postgresql://{user}{password}@127.0.0.1:{self._port}{parts.path}?sslmode=disable"
+        return url_by_way_of(self._port, self._server_url, "?sslmode=disable")
 
     async def serve(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Accept connections until `refuse`."""
@@ -168,6 +165,14 @@ class Proxy:
             [self._listener] = await trio.open_tcp_listeners(self._port, host="127.0.0.1")
             self._accepting = trio.CancelScope()  # noqa: TID251  # as above
             await self._nursery.start(self.serve)
+
+
+def url_by_way_of(port: int, server_url: str, parameters: str = "") -> str:
+    """Return a database's URL by way of something on a port of 127.0.0.1."""
+    parts = urlsplit(server_url)
+    user = quote(parts.username or "postgres")
+    password = f":{quote(parts.password)}" if parts.password else ""
+    return f"postgresql://{user}{password}@127.0.0.1:{port}{parts.path}{parameters}"
 
 
 async def connect_to_server(url: str) -> trio.SocketStream:

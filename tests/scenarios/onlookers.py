@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import attrs
 import trio
 
-from tests.scenarios.tempers import Journal
+from tests.scenarios.journal import Journal
 from trio_graphile import ShutdownReport
 from trio_graphile.hooks import (
     Event,

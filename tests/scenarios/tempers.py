@@ -1,97 +1,21 @@
-"""Handlers of every temper and in every lane, and the journal that they keep."""
+"""Handlers of every temper and in every lane that keep their word."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Callable, Iterator
 
-import attrs
 import trio
 
-from trio_graphile import DatabaseError, Job, JobContext, Snooze, TaskRegistry
-from trio_graphile._model.failures import describe_error
-from trio_graphile._worker.bell import Bell
+from tests.scenarios.bad_tempers import BAD_PROCESS_TASKS, add_bad_tempers
+from tests.scenarios.journal import Journal
+from trio_graphile import JobContext, Snooze, TaskRegistry
 
-REASON = "not wanted any more"
-"""Why a job is cancelled on request."""
 PROCESS_TASKS = TaskRegistry()
 
 
 @PROCESS_TASKS.task("computing", lane="process")
 def computing() -> int:
     return sum(range(1000))
-
-
-@attrs.define
-class Journal:
-    """What the handlers themselves know of a run."""
-
-    running: set[int] = attrs.field(factory=set)
-    finished: set[int] = attrs.field(factory=set)
-    raised: dict[int, str] = attrs.field(factory=dict)
-    snoozed: set[int] = attrs.field(factory=set)
-    interrupted: set[int] = attrs.field(factory=set)
-    cancel_requested: set[int] = attrs.field(factory=set)
-    queues: dict[str, int] = attrs.field(factory=dict)
-    violations: list[str] = attrs.field(factory=list)
-    progress: Bell = attrs.field(factory=Bell)
-
-    @contextlib.contextmanager
-    def handling(self, job: Job) -> Iterator[None]:
-        self.start(job)
-        try:
-            yield
-        except BaseException as error:
-            self.end(job, error)
-            raise
-        self.end(job, None)
-
-    def start(self, job: Job) -> None:
-        if job.id in self.running:
-            self.violations.append(f"job {job.id} runs twice at once")
-        if job.queue_name is not None and self.queues.get(job.queue_name):
-            self.violations.append(f"queue {job.queue_name!r} overlaps")
-        self.running.add(job.id)
-        if job.queue_name is not None:
-            self.queues[job.queue_name] = job.id
-        self._note()
-
-    def end(self, job: Job, error: BaseException | None) -> None:
-        match error:
-            case None:
-                self.finished.add(job.id)
-            case Snooze():
-                self.snoozed.add(job.id)
-            case RuntimeError() | DatabaseError():
-                self.raised[job.id] = describe_error(error)
-            case _:
-                self.interrupted.add(job.id)
-        self.running.discard(job.id)
-        self.free_queue(job)
-        self._note()
-
-    def free_queue(self, job: Job) -> None:
-        if job.queue_name is not None and self.queues.get(job.queue_name) == job.id:
-            self.queues[job.queue_name] = 0
-
-    @contextlib.contextmanager
-    def handling_in_thread(self, job: Job) -> Iterator[None]:
-        """As `handling`; the journal is kept in the thread of Trio."""
-        trio.from_thread.run_sync(self.start, job)
-        try:
-            yield
-        except BaseException as error:
-            trio.from_thread.run_sync(self.end, job, error)
-            raise
-        trio.from_thread.run_sync(self.end, job, None)
-
-    def _note(self) -> None:
-        self.progress.ring()
-
-    async def wait_until(self, enough: Callable[[], bool]) -> None:
-        while not enough():
-            await self.progress.wait()
 
 
 class FailingRegistry(TaskRegistry):
@@ -112,6 +36,8 @@ def make_tasks(journal: Journal) -> FailingRegistry:
     _add_tempers(tasks, journal)
     _add_lanes(tasks, journal)
     tasks.include(PROCESS_TASKS)
+    add_bad_tempers(tasks, journal)
+    tasks.include(BAD_PROCESS_TASKS)
     return tasks
 
 
@@ -140,6 +66,12 @@ def _add_tempers(tasks: TaskRegistry, journal: Journal) -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.lowlevel.checkpoint)
                 nursery.start_soon(trio.lowlevel.checkpoint)
+
+    @tasks.task("barrier")
+    async def barrier(context: JobContext) -> None:
+        """It ends when each slot runs one of them: none has died."""
+        with journal.handling(context.job):
+            await journal.meet()
 
     @tasks.task("asking")
     async def asking(context: JobContext) -> None:

@@ -280,17 +280,17 @@ async def test_an_urgent_job_that_is_announced_is_next_although_much_is_held(nur
         return [make_job(id_) for id_ in range(1, limit + 1)]
 
     queue = queue_of(claim, nothing, lambda _: None, {}, size=10)
-    await nursery.start(queue.run)
-    await trio.testing.wait_all_tasks_blocked()
-    queue.announce(1)
+    nursery.start_soon(queue.run)
     assert (first := await queue.take()) is not None
-    assert first.id == 1
+    queue.announce(1)
+    assert (second := await queue.take()) is not None
+    assert [first.id, second.id] == [1, 2]
     with trio.fail_after(10):
         await claimed_again.wait()
     await trio.testing.wait_all_tasks_blocked()
-    assert limits == [10, 1]
-    assert (second := await queue.take()) is not None
-    assert second.id == 99
+    assert limits == [11, 1]
+    assert (third := await queue.take()) is not None
+    assert third.id == 99
 
 
 async def nothing() -> None:
