@@ -71,6 +71,13 @@ def exhaustive(session: nox.Session) -> None:
 
 
 @nox.session
+def soak(session: nox.Session) -> None:
+    """Is nothing lost, and no slot, whatever goes wrong? For ten minutes, or `-- --seconds=60 --seed=7`."""
+    session.install("-e", ".[all]", *group("tests"))
+    run_pytest(session, "tests/faults/test_soak.py", "--seconds=600", *session.posargs)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Which lines does no test run?"""
     session.install("-e", ".[all]", *group("tests"))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import attrs
 import trio
 
+from tests.scenarios.journal import failure_in
 from trio_graphile import (
     Client,
     Database,
@@ -69,6 +70,8 @@ class Load:
 
     tasks: TaskRegistry = attrs.field(factory=TaskRegistry)
     added: set[int] = attrs.field(factory=set)
+    kinds: Sequence[tuple[str, None, JobSpec]] = KINDS
+    """What is added together."""
     uncertain: int = 0
     """How many jobs may have been added: the answer was lost."""
     runs: dict[int, list[Run]] = attrs.field(factory=lambda: defaultdict(list))
@@ -122,8 +125,9 @@ class Load:
         run, queue = self._start(job), job.queue_name
         try:
             yield
-        except Exception:
-            run.ending = Ending.RAISED
+        except BaseException as error:
+            if failure_in(error) is not None:
+                run.ending = Ending.RAISED
             raise
         else:
             run.ending = Ending.RETURNED
@@ -190,12 +194,13 @@ class Load:
             except DatabaseError as error:
                 if not error.transient:
                     raise
-                self.uncertain += len(KINDS)
+                self.uncertain += len(self.kinds)
         self._adding_ended.set()
 
-    async def add(self, client: Client, kinds: Sequence[tuple[str, None, JobSpec]] = KINDS) -> None:
+    async def add(self, client: Client, kinds: Sequence[tuple[str, None, JobSpec]] | None = None) -> None:
         """Add some jobs: by default one of each kind."""
-        self.added.update(job.id for job in await client.add_raw_jobs(kinds))
+        jobs = await client.add_raw_jobs(self.kinds if kinds is None else kinds)
+        self.added.update(job.id for job in jobs)
 
     async def finish(self, database: Database, patience: float = PATIENCE) -> None:
         """Add no more and wait until no job is left; those that wait for another attempt get it at once."""

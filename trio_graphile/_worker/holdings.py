@@ -50,12 +50,6 @@ class Renewed:
     found: fleet.Renewal
 
 
-class ClaimRefused(StatementFailed):
-    """A row cannot be claimed: a trigger of a user's refuses it, say. No reason to end; it may change."""
-
-    transient = True  # whatever the SQLSTATE
-
-
 @attrs.define(eq=False)
 class _Source:
     """Tasks that are claimed together, and what was learned about where their jobs stand."""
@@ -161,12 +155,9 @@ class Holdings:
         try:
             return await self._claim_source(source, limit, flags)
         except StatementFailed as error:
-            if is_unreadable(error) and await fail_unreadable(self.claiming, source.share.identifiers):
-                return await self._claim_source(source, limit, flags)
-            if error.transient or limit == 0:
+            if not is_unreadable(error) or not await fail_unreadable(self.claiming, source.share.identifiers):
                 raise
-            await self._get_jobs(source, 0, flags, None)  # raises if it is not the fault of a row
-            raise ClaimRefused(str(error), sqlstate=error.sqlstate) from error
+        return await self._claim_source(source, limit, flags)
 
     async def _claim_source(self, source: _Source, limit: int, flags: Sequence[str]) -> list[Job]:
         if limit == 0:

@@ -37,12 +37,12 @@ from trio_graphile.hooks._registry import Hooks, Plugin, hooks_of
 
 logger = logging.getLogger("trio_graphile.worker")
 
-# Of flush_timeout, in this order: a claim or a thread at a cancellation, idle processes, what is being
-# recorded, the flush, and the flush's own last statement. Observers, if there are any, take theirs from the
-# flush. A statement, and a thread, take the patience.
-_PATIENCE_SHARE = 0.15
+# Of flush_timeout, in this order: a statement or a thread at a cancellation, idle processes, the flush, and
+# once more the first, for the flush's own last statement. Observers, if there are any, take theirs from the
+# flush.
+_PATIENCE_SHARE = 0.2
 _CLOSING_SHARE = 0.1
-_FLUSH_SHARE = 0.4
+_FLUSH_SHARE = 0.5
 _OBSERVERS_SHARE = 0.1
 
 
