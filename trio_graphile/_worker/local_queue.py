@@ -34,7 +34,7 @@ from trio_graphile._model.local_queue import (
 from trio_graphile._model.options import LocalQueueOptions
 from trio_graphile._worker.bell import Bell
 from trio_graphile._worker.held_jobs import HeldJobs
-from trio_graphile.hooks._event import Event, Teller
+from trio_graphile.hooks._event import Teller
 from trio_graphile.hooks._worker_events import (
     ClaimFailed,
     JobsClaimed,
@@ -46,14 +46,6 @@ from trio_graphile.hooks._worker_events import (
 
 logger = logging.getLogger("trio_graphile.worker")
 
-CLAIM_EVENTS: tuple[type[Event], ...] = (
-    ClaimFailed,
-    JobsClaimed,
-    LocalQueueModeChanged,
-    RefetchDelayAborted,
-    RefetchDelayExpired,
-    RefetchDelayStarted,
-)
 _LONGEST_STRETCH = 0.0003
 """For how long slots may run brief jobs before they give way to others, in seconds."""
 _MOST_WAKING = 8

@@ -34,7 +34,7 @@ from trio_graphile._worker.job_events import ENDINGS, JobEvents
 from trio_graphile._worker.lanes import Lanes
 from trio_graphile._worker.lease import Lease
 from trio_graphile._worker.listener import Listener
-from trio_graphile._worker.local_queue import CLAIM_EVENTS, LocalQueue
+from trio_graphile._worker.local_queue import LocalQueue
 from trio_graphile._worker.observation import Observation
 from trio_graphile._worker.outcomes import Outcomes
 from trio_graphile._worker.places import describe_block
@@ -47,7 +47,7 @@ from trio_graphile.hooks._chains import Chains
 from trio_graphile.hooks._event import Teller
 from trio_graphile.hooks._job_events import JobStarted
 from trio_graphile.hooks._registry import Hooks
-from trio_graphile.hooks._worker_events import LeaseExpiring, LeaseRestored
+from trio_graphile.hooks._worker_events import CLAIM_EVENTS, LeaseExpiring, LeaseRestored
 
 
 @attrs.define(eq=False, kw_only=True)

@@ -248,3 +248,14 @@ class CronFailed(Event):
     error: str
     retry_in: float
     """After how many seconds."""
+
+
+CLAIM_EVENTS: tuple[type[Event], ...] = (
+    ClaimFailed,
+    JobsClaimed,
+    LocalQueueModeChanged,
+    RefetchDelayAborted,
+    RefetchDelayExpired,
+    RefetchDelayStarted,
+)
+"""What a local queue tells of."""
