@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio  # noqa: TID251  # with `bridge`, this is the way to asyncio
 import contextlib
 import logging
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -128,6 +129,24 @@ async def _survive(loop: Any, no_wait: bool = False) -> None:  # noqa: FBT001, F
         loop.call_exception_handler({"message": "asyncio code wanted to exit", "exception": error})
 
 
+def _note_transports(loop: Any) -> weakref.WeakSet[Any]:
+    """Return what will hold the connections of a loop, for as long as they are there.
+
+    Attempts to connect may be under way when the loop ends. Cut short in TLS, they would leave theirs to the
+    garbage collector.
+    """
+    transports: weakref.WeakSet[Any] = weakref.WeakSet()
+    make = loop._make_socket_transport  # noqa: SLF001  # as `_io_task` below
+
+    def make_and_note(*arguments: Any, **options: Any) -> Any:
+        transport = make(*arguments, **options)
+        transports.add(transport)
+        return transport
+
+    loop._make_socket_transport = make_and_note  # noqa: SLF001  # as above
+    return transports
+
+
 @contextlib.asynccontextmanager
 async def open_private_loop() -> AsyncIterator[Any]:
     """Open the loop of our sessions. The body does not see it; to run code in it is up to a `Bridge`."""
@@ -137,11 +156,14 @@ async def open_private_loop() -> AsyncIterator[Any]:
         loop._io_task = partial(_watch, loop)  # noqa: SLF001  # there is no other way; the version is pinned
         loop.set_default_executor(_Resolver(trio.CapacityLimiter(_RESOLVERS)))
         loop.set_exception_handler(_log_unless_given_up)
+        transports = _note_transports(loop)
         token = trio_asyncio.current_loop.set(before)
         try:
             yield loop
         finally:
             trio_asyncio.current_loop.reset(token)
+            for transport in tuple(transports):
+                transport.abort()
 
 
 @contextlib.asynccontextmanager
