@@ -181,6 +181,19 @@ async def test_an_outcome_that_nobody_takes_keeps_no_other_from_being_written(
     assert (outcomes.counts.completed, outcomes.counts.failed, dict(outcomes.refused)) == (5, 0, {})
 
 
+async def test_a_look_whose_fault_a_refusal_is_may_take_too_long_itself() -> None:
+    """An empty write tells; if it is not answered in time, the outcome is tried again later."""
+    ledger = Ledger()
+    ledger.errors += [
+        StatementFailed("not this one", sqlstate="P0001"),
+        StatementFailed("canceling statement due to statement timeout", sqlstate="57014"),
+    ]
+    outcomes = ledger.recorder()
+    outcomes.put(Completed(job(1)))
+    await outcomes.flush()
+    assert (outcomes.counts.completed, outcomes.counts.failed, dict(outcomes.refused)) == (1, 0, {})
+
+
 async def test_a_refused_outcome_of_a_job_that_was_taken_and_came_back_is_dropped() -> None:
     """It is not written over the new run."""
     ledger = Ledger(refused={1}, stolen={1})

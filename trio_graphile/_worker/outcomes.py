@@ -262,18 +262,23 @@ class Outcomes:
         except StatementFailed as error:
             if len(batch) > 1:
                 return error
-            await self._persist(
-                waiting.record, batch[:0]
-            )  # no table, no permission: then this is refused, too
-            return await self._write_substitute(batch[0], error)
+            return await self._write_substitute(waiting, batch[0], error)
         waiting.recorded += self._settle(batch, ours, given_back=waiting is self._returned)
         return None
 
-    async def _write_substitute(self, outcome: OutcomeT, error: StatementFailed) -> DatabaseError | None:
+    async def _write_substitute(
+        self, waiting: Waiting[OutcomeT], outcome: OutcomeT, error: StatementFailed
+    ) -> DatabaseError | None:
         """Write, for an outcome that the database refuses, that it does: the job must not stay locked.
 
-        Return why that did not work, either.
+        Return why that did not work, either. Raises as `_write`.
         """
+        try:
+            await self._persist(
+                waiting.record, [outcome][:0]
+            )  # where the table is missing, say, this is refused, too
+        except TooMuch as too_much:
+            return too_much.error
         job = outcome.job
         if job.id not in self.refused:
             logger.error("the outcome of job %d (%s) was refused: %s", job.id, job.task_identifier, error)
