@@ -137,7 +137,7 @@ async def test_a_statement_that_outlives_its_database_ends(
 
     with trio.fail_after(20):
         async with trio.open_nursery() as outer, open_database(database_url) as short:
-            outer.start_soon(use, short)
+            outer.start_soon(use, short)  # noqa: ASYNC111  # that is what is tested
             await wait_until_active(database, "%pg_sleep%")
     [end] = ends
     assert isinstance(end, ConnectionLost) if seconds == 60 else end == 1

@@ -137,7 +137,7 @@ async def careless(postgres: PostgresServer) -> AsyncIterator[Database]:
                 await Client(database).migrate()
                 yield database
         finally:
-            await server.execute(f"drop database {name}")
+            await server.execute(f"drop database {name}")  # noqa: ASYNC102  # bounded inside
 
 
 @pytest.mark.parametrize("column", ["payload", "queue_name", "key"])

@@ -176,7 +176,7 @@ async def wait_for_heartbeats(database: Database, count: int) -> None:
             while not await database.fetch_value(
                 "select max(last_heartbeat_at) > $1::timestamptz from graphile_worker._private_workers", last
             ):
-                await trio.lowlevel.checkpoint()
+                pass
 
 
 async def wait_until_none_sweeps(database: Database) -> None:
