@@ -281,6 +281,9 @@ async def test_a_worker_that_was_stopped_before_it_ran_ends_at_once(
     worker.stop()
     async with trio.open_nursery() as nursery:  # noqa: ASYNC112  # that start returns is the point
         await nursery.start(worker.run)
+    draining = make_worker(database, handlers.tasks)
+    draining.stop()
+    await draining.run_once()
     assert handlers.started == []
     assert len(await table.jobs()) == 1
 

@@ -91,20 +91,23 @@ class Worker:
         runs already or has run and was stopped; one that was stopped before it ran, or while it started,
         ends at once.
         """
-        if self._stopping.is_set() and not self._ended.is_set():
-            task_status.started()
-            self._ended.set()
-            return ShutdownReport(worker_id=self.worker_id)
-        with self._running(drain=False) as run:
-            return await run.serve(task_status)
+        return await self._serve(task_status, drain=False)
 
     async def run_once(self) -> ShutdownReport:
         """Run what is due, and what that adds, until nothing is due; later jobs are left for another time.
 
-        Jobs of a named queue that another worker is busy with are left to it. Raises as `run` does.
+        Jobs of a named queue that another worker is busy with are left to it. Returns and raises as `run`
+        does.
         """
-        with self._running(drain=True) as run:
-            return await run.serve(trio.TASK_STATUS_IGNORED)
+        return await self._serve(trio.TASK_STATUS_IGNORED, drain=True)
+
+    async def _serve(self, task_status: trio.TaskStatus[None], *, drain: bool) -> ShutdownReport:
+        if self._stopping.is_set() and not self._ended.is_set():  # stopped before it ran
+            task_status.started()
+            self._ended.set()
+            return ShutdownReport(worker_id=self.worker_id)
+        with self._running(drain=drain) as run:
+            return await run.serve(task_status)
 
     def stop(self) -> None:
         """Stop gracefully: start nothing more, give running jobs the grace period, then interrupt them."""
