@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tests.database.sessions import heard, wait_until_somebody_waits
-from trio_graphile._database.connection import Connection
+from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._database.schema import (
     MigrationReport,
@@ -76,6 +76,28 @@ async def become(database: Database, revision: int, *, recovery: bool = False) -
               graphile_worker.list_stale_workers, graphile_worker.list_orphan_locked_workers,
               graphile_worker.recover_dead_worker_jobs, graphile_worker.delete_stale_workers;
             drop table graphile_worker._private_workers;
+        """)
+
+
+THEIRS = ("force_unlock_workers", "recover_dead_worker_jobs")
+
+
+async def become_newer(executor: Executor, revision: int, *, recovery: bool = True) -> None:
+    """Have another program replace functions, and go beyond the revisions that we install."""
+    await executor.execute(
+        "insert into graphile_worker.migrations (id) select generate_series(21, $1::integer)", revision
+    )
+    await executor.execute("""
+        create or replace function graphile_worker.force_unlock_workers(worker_ids text[])
+        returns void language sql as 'select';
+    """)
+    if recovery:
+        await executor.execute("""
+            drop function graphile_worker.recover_dead_worker_jobs;
+            create function graphile_worker.recover_dead_worker_jobs(
+              worker_ids text[], recovery_delay interval default '00:00:00'::interval
+            )
+            returns integer language sql as 'select 0';
         """)
 
 
@@ -266,6 +288,59 @@ async def test_a_revision_19_that_is_not_breaking_stays_so(database: Database) -
     assert not (await ledger(database))[19]
 
 
+@pytest.mark.parametrize("revision", [22, 99])
+async def test_beyond_20_ours_is_added_and_their_functions_stay(
+    database: Database, revision: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    fresh = await catalog(database)
+    await become(database, 20, recovery=True)
+    await become_newer(database, revision)
+    with caplog.at_level(logging.WARNING, logger="trio_graphile"):
+        report = await install(database)
+    assert (report.revisions, report.applied, report.warning) == ((), OURS, None)
+    assert caplog.messages == []
+    assert max(await ledger(database)) == revision
+    differing = await catalog(database) ^ fresh
+    assert {name for kind, name, *_ in differing} == set(THEIRS)
+    assert {source for *_, source in differing if source is not None} >= {"select"}
+    assert (await install(database)).applied == ()
+
+
+async def test_beyond_20_recovery_is_added_where_it_is_missing(database: Database) -> None:
+    fresh = await catalog(database)
+    await become(database, 20)
+    await become_newer(database, 21, recovery=False)
+    await install(database)
+    assert {name for _, name, *_ in await catalog(database) ^ fresh} == {"force_unlock_workers"}
+
+
+async def test_a_newer_revision_over_ours_changes_nothing_of_ours(database: Database) -> None:
+    await become_newer(database, 22)
+    before = await catalog(database)
+    report = await install(database)
+    assert (report.revisions, report.applied, report.warning) == ((), (), None)
+    assert await catalog(database) == before
+
+
+async def test_who_is_installing_a_newer_revision_keeps_its_functions(database: Database) -> None:
+    """They have replaced a function, and not committed yet, when we come."""
+    await become(database, 20, recovery=True)
+    reports: list[MigrationReport] = []
+
+    async def run() -> None:
+        reports.append(await install(database))
+
+    async with trio.open_nursery() as nursery, database.connection() as theirs:
+        await theirs.execute("begin")
+        await become_newer(theirs, 22)
+        nursery.start_soon(run)
+        await wait_until_somebody_waits(database)
+        await theirs.execute("commit")
+    assert [report.applied for report in reports] == [OURS]
+    sources = {name: source for kind, name, _, source in await catalog(database) if kind == "function"}
+    assert [sources[name] for name in THEIRS] == ["select", "select 0"]
+
+
 async def test_only_what_is_missing_of_ours_is_applied(database: Database) -> None:
     fresh = await catalog(database)
     await database.execute("""
@@ -365,20 +440,6 @@ async def test_a_newer_breaking_revision_is_refused(database: Database) -> None:
         await install(database)
 
 
-async def test_a_newer_revision_that_breaks_nothing_is_a_warning(
-    database: Database, caplog: pytest.LogCaptureFixture
-) -> None:
-    await become(database, 20)
-    await database.execute("insert into graphile_worker.migrations (id) values (21)")
-    before = await catalog(database)
-    with caplog.at_level(logging.WARNING, logger="trio_graphile"):
-        report = await install(database)
-    assert report.warning is not None
-    assert caplog.messages == [report.warning]
-    assert re.search("revision 21 is newer", report.warning)
-    assert await catalog(database) == before
-
-
 async def test_a_newer_ledger_of_ours_is_a_warning(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -430,7 +491,9 @@ def test_a_server_from_12_on_is_accepted(version: int) -> None:
         (20, OURS, (), (), ()),
         (20, OURS[:-1], (), OURS[-1:], OURS[-1:]),
         (19, OURS, (20,), (), ()),
-        (21, [], (), (), ()),
+        (22, [], (), OURS[2:], OURS),
+        (22, OURS[:-1], (), OURS[-1:], OURS[-1:]),
+        (99, OURS, (), (), ()),
     ],
 )
 def test_a_plan_has_what_is_missing(

@@ -60,6 +60,16 @@ OURS = """jobs.id = any($2::bigint[])
 # ids of those that had a key then.
 
 
+RETIRED = """jobs.attempts >= jobs.max_attempts
+          and (
+            jobs.key is null and jobs.updated_at >= jobs.locked_at
+            or {schema}.trio_graphile_is_retired(jobs.id)
+          )"""
+# Whether a job was replaced, removed or failed while it ran: it must not get its attempt back, or it would
+# run again. A job claimed for its last attempt looks like it, but for `updated_at`, which claiming leaves
+# alone and our functions set to no less than `locked_at`; those of Rust leave a mark instead.
+
+
 def fences(jobs: Sequence[Job]) -> tuple[list[int], list[int], list[int]]:
     """Return the parameters $2 to $4 of `OURS`."""
     return (
@@ -204,11 +214,13 @@ RETURN_JOBS = Statement(
       update {schema}._private_jobs as jobs
       set attempts = case
           when jobs.id = any($4::bigint[]) and jobs.key is null
+            or jobs.attempts >= jobs.max_attempts and {schema}.trio_graphile_is_retired(jobs.id)
           then jobs.attempts
           else greatest(jobs.attempts - 1, 0)
         end,
         last_error = case
           when jobs.id = any($4::bigint[]) and jobs.key is null
+            or jobs.attempts >= jobs.max_attempts and {schema}.trio_graphile_is_retired(jobs.id)
           then coalesce(jobs.last_error, 'Replaced or removed through its key while it ran')
           else jobs.last_error
         end,
@@ -232,7 +244,7 @@ RETURN_JOBS = Statement(
 """.replace("{ours}", OURS)
 )
 # $5 seconds until they may run again or null for at once, $6 new payloads or null.
-# A detached job keeps its attempts, since giving one back would run it again, and says why.
+# A detached or retired job keeps its attempts, since giving one back would run it again, and says why.
 
 
 async def return_jobs(executor: Executor, worker_id: str, returns: Sequence[Returned | Snoozed]) -> set[int]:
@@ -257,12 +269,11 @@ FIND_UNKNOWN_JOBS = Statement(
 """.replace("{ours}", OURS)
 )  # $1 to $4 what we hold
 
-RETURN_UNKNOWN_JOBS = Statement("""
+RETURN_UNKNOWN_JOBS = Statement(
+    """
     update {schema}._private_jobs as jobs
     set attempts = case
-        when jobs.key is null
-          and jobs.attempts = jobs.max_attempts
-          and jobs.updated_at >= jobs.locked_at
+        when {retired}
         then jobs.attempts
         else greatest(jobs.attempts - 1, 0)
       end,
@@ -271,9 +282,8 @@ RETURN_UNKNOWN_JOBS = Statement("""
     where jobs.locked_by = $1::text
       and jobs.id = any($2::bigint[])
     returning jobs.id
-""")  # $1 worker id, $2 job ids
-# A job claimed for its last attempt looks like a detached one, but for `updated_at`, which claiming leaves
-# alone and detaching sets.
+""".replace("{retired}", RETIRED)
+)  # $1 worker id, $2 job ids
 
 FIND_UNKNOWN_QUEUES = Statement("""
     select queues.id

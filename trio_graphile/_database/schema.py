@@ -1,8 +1,9 @@
 """The schema in the database: what is there, what is missing, and how it gets there.
 
 Two ledgers record what was installed. `migrations` is shared with the Node and the Rust worker, which judge
-a schema by its highest number and its highest breaking number alone; we write the numbers they know and never
-one of our own. `trio_graphile_migrations` is ours: the files in the folder `migrations`.
+a schema by its highest number and its highest breaking number alone; we write those up to 20 and never one of
+our own. Rust's go beyond that and bring other functions, which stay: ours work on either.
+`trio_graphile_migrations` is ours: the files in the folder `migrations`.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ from trio_graphile._model.backoff import backoff_delays
 
 logger = logging.getLogger("trio_graphile.database")
 
-_CLASHES = frozenset({"23505", "42P06", "42P07", "42710", "40P01", "55P03"})
-"""What befalls two installers at once: something exists already, or one waits too long for the other."""
+_CLASHES = frozenset({"23505", "42P06", "42P07", "42710", "40P01", "55P03", "XX000"})
+"""What befalls two installers at once: something exists already, or one waits too long for the other, or the
+other has replaced the same function meanwhile, which PostgreSQL takes for an internal error."""
 _UNDEFINED = frozenset({"3F000", "42P01", "42703"})
 _ABSENT = frozenset({"3F000", "42P01", "42883", "42704"})
 """There is no such schema, table, function or type."""
@@ -81,6 +83,8 @@ READ_STATE = Statement("""
       current_setting('server_version_num')::integer as server_version,
       (select max(id) from {schema}.migrations) as revision,
       (select max(id) from {schema}.migrations where breaking) as breaking_revision,
+      to_regproc($trio_graphile${schema}.recover_dead_worker_jobs$trio_graphile$) is not null
+        as recovery_exists,
       array(select id from {schema}.trio_graphile_migrations) as applied
 """)
 
@@ -111,6 +115,13 @@ PROBE = """
           and pg_attribute.attname = 'breaking'
           and not pg_attribute.attisdropped
       ) as breaking_exists,
+      exists (
+        select
+        from pg_catalog.pg_proc
+        join pg_catalog.pg_namespace on pg_namespace.oid = pg_proc.pronamespace
+        where pg_namespace.nspname = $1::text
+          and pg_proc.proname = 'recover_dead_worker_jobs'
+      ) as recovery_exists,
       exists (
         select
         from relations
@@ -147,6 +158,7 @@ async def check_schema(executor: Executor, schema: str) -> SchemaState:
         server_version=row["server_version"],
         revision=row["revision"],
         breaking_revision=row["breaking_revision"],
+        recovery_exists=row["recovery_exists"],
         applied=frozenset(row["applied"]),
     )
 
@@ -245,11 +257,18 @@ LOCK = """
       pg_advisory_xact_lock(hashtextextended('trio_graphile ' || $1::text, 0))
 """  # $1 schema name. Whoever waits for a lock on a table makes all others wait: not for long, then.
 
+LOCK_LEDGER = Statement("lock table {schema}.migrations in share row exclusive mode")
+# Other installers wait at its rows, and we for those who are ahead: what we look at next is not changed, and
+# no function of a newer revision replaced, before we are done.
+
 
 async def _attempt(connection: Connection, schema: str) -> tuple[SchemaState, Plan]:
     async with brief_transaction(connection, "read_committed"):
         await connection.execute(LOCK, schema)
         state = await _probe(connection, schema)
+        if state.ledger_exists:
+            await connection.execute(LOCK_LEDGER.for_schema(quote_identifier(schema)))
+            state = await _probe(connection, schema)
         plan = plan_migration(state, own_migrations())
         if not plan.is_empty:
             await _carry_out(connection, schema, state, plan)

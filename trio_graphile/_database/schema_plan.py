@@ -13,10 +13,15 @@ OLDEST_SERVER = 120_000
 OLDEST_REVISION = 18
 """The oldest revision of the shared ledger whose tables are those of today."""
 NEWEST_REVISION = 20
+"""The newest that we install. Whoever goes beyond it brings functions of its own, and keeps them."""
 BREAKING_REVISIONS = frozenset({1, 3, 11, 13, 14, 16, 19})
 
 _FOUNDATION = 1
 """The file that makes the tables: recorded, but not run, where somebody else made them."""
+_FUNCTIONS = frozenset({2})
+"""Files with functions that every program calls: not run over those of a revision after `NEWEST_REVISION`."""
+_RECOVERY = frozenset({3})
+"""The same for the functions of recovery, which not every program brings."""
 
 
 @attrs.frozen(kw_only=True)
@@ -40,6 +45,8 @@ class SchemaState:
     revision: int | None = None
     """The highest number in the shared ledger; None if it is empty or not there."""
     breaking_revision: int | None = None
+    recovery_exists: bool = False
+    """Whether the functions of recovery are there, whoever made them."""
     applied: frozenset[int] = frozenset()
     """Our own migrations that were applied."""
     being_written: bool = False
@@ -83,19 +90,23 @@ def plan_migration(state: SchemaState, migrations: Sequence[Migration]) -> Plan:
             f"the schema is at revision {state.revision} and we can take over from {OLDEST_REVISION} on: "
             "migrate it with the official tool first (npx graphile-worker --schema-only)"
         )
-    if (state.revision or 0) > NEWEST_REVISION:
-        return Plan(
-            warning=f"the schema's revision {state.revision} is newer than the newest we know, "
-            f"{NEWEST_REVISION}; it is not marked as breaking, so we go on and change nothing"
-        )
     missing = [migration for migration in migrations if migration.id not in state.applied]
     return Plan(
         revisions=tuple(range((state.revision or 0) + 1, NEWEST_REVISION + 1)),
         announced=state.revision is not None,
-        scripts=tuple(m for m in missing if state.revision is None or m.id != _FOUNDATION),
+        scripts=tuple(migration for migration in missing if _is_ours_to_make(migration, state)),
         recorded=tuple(migration.id for migration in missing),
         warning=_unknown_migrations(state, migrations),
     )
+
+
+def _is_ours_to_make(migration: Migration, state: SchemaState) -> bool:
+    """Whether a file is run, not only recorded: what belongs to a revision is not replaced by an older one."""
+    if migration.id == _FOUNDATION:
+        return state.revision is None
+    if (state.revision or 0) <= NEWEST_REVISION:
+        return True
+    return migration.id not in _FUNCTIONS and not (migration.id in _RECOVERY and state.recovery_exists)
 
 
 def check_server(version: int) -> None:

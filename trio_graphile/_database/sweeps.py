@@ -14,7 +14,7 @@ import attrs
 
 from trio_graphile._database.connection import Connection, Row, Transactor, brief_transaction
 from trio_graphile._database.halves import in_savepoints
-from trio_graphile._database.queue import job_from_row
+from trio_graphile._database.queue import RETIRED, job_from_row
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import SweepOptions
@@ -82,12 +82,11 @@ LOCK_JOBS_OF_DEAD = Statement("""
     for no key update skip locked
 """)  # $1 worker ids. What somebody has locked at this moment is left for the next sweep.
 
-RECOVER_JOBS = Statement("""
+RECOVER_JOBS = Statement(
+    """
     update {schema}._private_jobs as jobs
     set attempts = case
-        when jobs.key is null
-          and jobs.attempts >= jobs.max_attempts
-          and jobs.updated_at >= jobs.locked_at
+        when {retired}
         then jobs.attempts
         when decided.fails
         then jobs.attempts
@@ -115,10 +114,10 @@ RECOVER_JOBS = Statement("""
       as decided(id, fails, run_at, attempts) on decided.id = dead.id
     where jobs.id = dead.id
     returning jobs.id
-""")
+""".replace("{retired}", RETIRED)
+)
 # $1 job ids, $2 seconds, then those about which somebody has decided: $3 their ids, $4 whether they have
 # failed, $5 when they run and $6 how many attempts count as used, null for as ever.
-# A detached job gets no attempt back: it would run again.
 
 LOCK_QUEUES_OF_DEAD = Statement("""
     select queues.id
