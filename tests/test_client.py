@@ -962,6 +962,26 @@ async def test_cleaning_up_leaves_alone_what_a_concurrent_add_refers_to(
     assert job.queue_name == "adding"
 
 
+@pytest.mark.parametrize("what", [Cleanup.GC_TASK_IDENTIFIERS, Cleanup.GC_JOB_QUEUES])
+async def test_cleaning_up_leaves_alone_what_adds_of_others_refer_to(
+    client: Client, database: Database, what: Cleanup
+) -> None:
+    """Their functions insert missing names, be they none, and lock no row of those that are there."""
+    await client.complete_jobs([(await client.add_raw_job("adding", None, JobSpec(queue_name="adding"))).id])
+    async with database.transaction() as connection:
+        await connection.execute("""
+            insert into graphile_worker._private_tasks (identifier) select 'adding' where false;
+            insert into graphile_worker._private_job_queues (queue_name) select 'adding' where false;
+            insert into graphile_worker._private_jobs (task_id, job_queue_id)
+            select tasks.id, queues.id
+            from graphile_worker._private_tasks as tasks
+            cross join graphile_worker._private_job_queues as queues;
+        """)
+        assert await client.cleanup([what]) == {what: 0}
+    (job,) = await claims.get_jobs(database, "w", ["adding"], 1)
+    assert job.queue_name == "adding"
+
+
 DANGLING = """
     select count(*)
     from graphile_worker._private_jobs as jobs
@@ -1030,25 +1050,28 @@ async def test_registered_workers_are_listed_and_the_stale_marked(client: Client
         assert await client.using(connection).list_active_workers() == [fresh]
 
 
+DEAD = "trio_graphile_dead"
+
+
 async def test_the_jobs_of_the_dead_are_given_back(client: Client, database: Database) -> None:
     job = await client.add_job(tick, None, JobSpec(queue_name="q"))
-    await lock(database, "dead", age="1 hour")
-    await fleet.heartbeat(database, "dead")
+    await lock(database, DEAD, age="1 hour")
+    await fleet.heartbeat(database, DEAD)
     assert await client.sweep_stale_workers() == SweepReport()
-    await silence(database, "dead", "2 minutes")
+    await silence(database, DEAD, "2 minutes")
     assert await client.sweep_stale_workers() == SweepReport()
     found = await client.sweep_stale_workers(60, dry_run=True)
-    assert found == SweepReport(worker_ids=("dead",), dry_run=True)
-    assert await client.sweep_stale_workers(60, 0) == SweepReport(worker_ids=("dead",), recovered_jobs=1)
+    assert found == SweepReport(worker_ids=(DEAD,), dry_run=True)
+    assert await client.sweep_stale_workers(60, 0) == SweepReport(worker_ids=(DEAD,), recovered_jobs=1)
     assert await client.list_active_workers() == []
     assert [again.id for again in await lock(database, "another")] == [job.id]
 
 
 async def test_a_sweep_can_be_told_more(client: Client, database: Database) -> None:
     await client.add_job(tick, None, JobSpec(flags=["patient"]))
-    await lock(database, "dead")
-    await fleet.heartbeat(database, "dead")
-    await silence(database, "dead", "2 minutes")
+    await lock(database, DEAD)
+    await fleet.heartbeat(database, DEAD)
+    await silence(database, DEAD, "2 minutes")
     patient = {"threshold": 60.0, "resilient_flags": ["patient"]}
     assert (await client.sweep_stale_workers(**patient)).worker_ids == ()  # type: ignore[arg-type]
     report = await client.sweep_stale_workers(**patient, resilient_multiplier=1.5)  # type: ignore[arg-type]

@@ -264,7 +264,8 @@ class Client(JobClient):
     ) -> dict[Cleanup, int]:
         """Delete what nobody needs any more, in the given order; return how many rows of each kind.
 
-        Safe beside programs that add jobs. The identifiers of this client's tasks and `keep_tasks` stay, and
+        Safe beside programs that add jobs; while one of them is in the middle of it for longer than a second,
+        no tasks and queues are deleted. The identifiers of this client's tasks and `keep_tasks` stay, and
         those of the tasks that live workers say they have.
         """
         kinds, kept = [Cleanup(kind) for kind in what], list(keep_tasks)
@@ -281,6 +282,7 @@ class Client(JobClient):
         threshold: float | None = None,
         recovery_delay: float | None = None,
         *,
+        foreign_threshold: float | None = None,
         orphan_threshold: float | None = None,
         resilient_flags: Sequence[str] | None = None,
         resilient_multiplier: float | None = None,
@@ -294,6 +296,7 @@ class Client(JobClient):
         given: dict[str, Any] = {
             "sweep_threshold": threshold,
             "recovery_delay": recovery_delay,
+            "foreign_threshold": foreign_threshold,
             "orphan_threshold": orphan_threshold,
             "resilient_flags": resilient_flags,
             "resilient_multiplier": resilient_multiplier,

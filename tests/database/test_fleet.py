@@ -16,7 +16,7 @@ from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.outcomes import Returned
 
 ME = "trio_graphile_me"
-RULES = SweepOptions(sweep_threshold=60.0)
+RULES = SweepOptions(sweep_threshold=60.0, foreign_threshold=60.0)
 
 
 @attrs.define(eq=False)
@@ -348,6 +348,14 @@ async def test_a_silent_worker_loses_its_jobs_and_queues_and_a_live_one_does_not
     assert await tables.sweep() == SweepReport()
 
 
+async def test_a_short_threshold_takes_nothing_from_a_live_worker_of_rust(tables: Fleet) -> None:
+    """Those send a heartbeat every half minute, unless told otherwise."""
+    job = await tables.hold("graphile_worker_0123", queue_name="'q'")
+    await tables.beat("graphile_worker_0123", "29 seconds")
+    assert await tables.sweep(SweepOptions(sweep_threshold=6.0)) == SweepReport()
+    assert await tables.locked_by(job.id) == "graphile_worker_0123"
+
+
 async def test_the_later_of_both_times_and_no_less_than_no_attempt_is_kept(tables: Fleet) -> None:
     job = await tables.hold("silent")
     await tables.database.execute(
@@ -397,7 +405,9 @@ async def test_fractions_of_a_second_count(tables: Fleet) -> None:
     stored = await tables.row(job.id)
     assert stored["run_at"] == stored["updated_at"] + timedelta(seconds=0.75)  # type: ignore[operator]
     await tables.beat("silent", "300 milliseconds")
-    assert (await tables.sweep(SweepOptions(sweep_threshold=0.2))).worker_ids == ("silent",)
+    assert (await tables.sweep(SweepOptions(sweep_threshold=0.2, foreign_threshold=0.2))).worker_ids == (
+        "silent",
+    )
 
 
 @pytest.mark.parametrize("value", ["true", "false"])
@@ -559,11 +569,11 @@ async def test_sweeps_of_two_schemas_do_not_keep_each_other_out(tables: Fleet, d
         async with other.connection() as connection:
             await migrate(connection, name)
         assert await fleet.has_registry(other)
-        await fleet.heartbeat(other, "silent")
+        await fleet.heartbeat(other, "trio_graphile_silent")
         async with tables.database.transaction() as connection:
             assert await connection.fetch_value(sweeps.TRY_LOCK_SWEEP)
             report = await sweeps.sweep(other, SweepOptions(sweep_threshold=1e-6))
-        assert report == SweepReport(worker_ids=("silent",))
+        assert report == SweepReport(worker_ids=("trio_graphile_silent",))
         assert await fleet.list_active_workers(other, 60.0) == []
 
 

@@ -8,7 +8,9 @@ import pytest
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import SilentWorker, dead_workers
 
-RULES = SweepOptions(sweep_threshold=60.0, orphan_threshold=600.0, resilient_multiplier=2.5)
+RULES = SweepOptions(
+    sweep_threshold=60.0, foreign_threshold=100.0, orphan_threshold=600.0, resilient_multiplier=2.5
+)
 OURS = "trio_graphile_0123"
 RUST = "graphile_worker_0123"
 NODE = "pool-0123"
@@ -34,9 +36,9 @@ def test_nobody_is_dead_in_the_eyes_of_one_that_is_silent_itself() -> None:
     ("worker", "limit"),
     [
         (registered(OURS), 60.0),
-        (registered(RUST), 60.0),
+        (registered(RUST), 100.0),
         (registered(OURS, holds_resilient=True), 150.0),
-        (registered(RUST, holds_resilient=True), 150.0),
+        (registered(RUST, holds_resilient=True), 250.0),
         (orphan(OURS), 60.0),
         (orphan(RUST), 600.0),
         (orphan(NODE), 600.0),
@@ -49,3 +51,10 @@ def test_a_worker_is_dead_once_it_was_silent_for_longer_than_its_kind_may_be(
 ) -> None:
     assert dead_workers([attrs.evolve(worker, silent_for=limit)], RULES) == ()
     assert dead_workers([attrs.evolve(worker, silent_for=limit + 0.001)], RULES) == (worker.worker_id,)
+
+
+def test_a_threshold_for_all_that_is_longer_holds_for_workers_of_another_kind_too() -> None:
+    rules = SweepOptions(sweep_threshold=400.0)
+    worker = attrs.evolve(registered(RUST), silent_for=301.0)
+    assert dead_workers([worker], rules) == ()
+    assert dead_workers([attrs.evolve(worker, silent_for=401.0)], rules) == (RUST,)

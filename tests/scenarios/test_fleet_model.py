@@ -512,7 +512,9 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(delay=st.sampled_from([0.0, 30.0]), dry_run=st.booleans())
     def sweep(self, delay: float, *, dry_run: bool) -> None:
         registered, others = self.model.dead()
-        options = SweepOptions(sweep_threshold=SILENCE * 60.0, recovery_delay=delay)
+        options = SweepOptions(
+            sweep_threshold=SILENCE * 60.0, foreign_threshold=SILENCE * 60.0, recovery_delay=delay
+        )
         report = self.run(sweeps.sweep, self.database, options, dry_run=dry_run)
         assert set(report.worker_ids[: len(registered)]) == registered
         assert set(report.worker_ids[len(registered) :]) == others

@@ -1,7 +1,9 @@
 """Deleting what nobody needs any more, beside programs that add jobs meanwhile.
 
-A task or a queue may be deleted only while nobody adds a job to it: an add holds a key-share lock on both
-rows until it commits. So the rows are locked first, leaving out those that somebody else has locked, and
+A task or a queue may be deleted only while nobody adds a job to it. Whoever adds one inserts names that are
+missing first, be they none, by functions of ours, Node's or Rust's: until it commits, it has the table locked
+for that. So the table is locked against it, and what is looked at then stays so. Adds of ours that insert no
+name hold a key-share lock on the rows instead: those that somebody has locked are left out, and the others
 looked at again by a second statement, which sees what was committed before the lock.
 """
 
@@ -12,12 +14,29 @@ from typing import assert_never
 
 from trio_graphile._database.connection import Connection, brief_transaction
 from trio_graphile._database.statement import Statement
+from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.jobs import Cleanup
 
 
+_LOCK_NOT_AVAILABLE = "55P03"
+
+
 async def clean_up(connection: Connection, what: Cleanup, kept_identifiers: Sequence[str]) -> int:
-    """Delete one kind of rows, in a transaction of its own; return how many."""
+    """Delete one kind of rows, in a transaction of its own; return how many.
+
+    None if some other transaction is adding jobs and stays open for longer than a second.
+    """
+    try:
+        return await _clean_up(connection, what, kept_identifiers)
+    except StatementFailed as error:
+        if error.sqlstate != _LOCK_NOT_AVAILABLE:
+            raise
+        return 0
+
+
+async def _clean_up(connection: Connection, what: Cleanup, kept_identifiers: Sequence[str]) -> int:
     async with brief_transaction(connection, "read_committed"):
+        await connection.execute(LIMIT_WAIT)
         match what:
             case Cleanup.DELETE_PERMANENTLY_FAILED_JOBS:
                 return await delete_permanently_failed_jobs(connection)
@@ -28,6 +47,9 @@ async def clean_up(connection: Connection, what: Cleanup, kept_identifiers: Sequ
             case _:
                 assert_never(what)
 
+
+LIMIT_WAIT = "select set_config('lock_timeout', '1s', true)"
+# Whoever adds a job waits behind us meanwhile.
 
 DELETE_PERMANENTLY_FAILED_JOBS = Statement("""
     with chosen as (
@@ -53,6 +75,7 @@ async def delete_permanently_failed_jobs(connection: Connection) -> int:
     return int(await connection.fetch_value(DELETE_PERMANENTLY_FAILED_JOBS))
 
 
+LOCK_TASKS = Statement("lock table {schema}._private_tasks in share row exclusive mode")
 LOCK_IDLE_TASKS = Statement("""
     select tasks.id
     from {schema}._private_tasks as tasks
@@ -80,10 +103,12 @@ GC_TASK_IDENTIFIERS = Statement("""
 
 async def gc_task_identifiers(connection: Connection, kept_identifiers: Sequence[str]) -> int:
     """Delete the tasks without a job, except those to be kept. Needs a transaction."""
+    await connection.execute(LOCK_TASKS)
     rows = await connection.fetch(LOCK_IDLE_TASKS, kept_identifiers)
     return int(await connection.fetch_value(GC_TASK_IDENTIFIERS, [row["id"] for row in rows]))
 
 
+LOCK_QUEUES = Statement("lock table {schema}._private_job_queues in share row exclusive mode")
 LOCK_IDLE_QUEUES = Statement("""
     select queues.id
     from {schema}._private_job_queues as queues
@@ -111,5 +136,6 @@ GC_JOB_QUEUES = Statement("""
 
 async def gc_job_queues(connection: Connection) -> int:
     """Delete the queues without a job that no worker has locked. Needs a transaction."""
+    await connection.execute(LOCK_QUEUES)
     rows = await connection.fetch(LOCK_IDLE_QUEUES)
     return int(await connection.fetch_value(GC_JOB_QUEUES, [row["id"] for row in rows]))

@@ -214,6 +214,14 @@ async def sweep(
     return SweepReport(worker_ids=dead, recovered_jobs=len(recovered), job_ids=recovered)
 
 
+async def bury(database: Transactor, worker_id: str) -> int:
+    """Give back all that a worker held whose process is known to have ended; return how many jobs."""
+    async with sweep_transaction(database) as connection:
+        recovered = await _recover(connection, [worker_id], 0.0, ())
+        await connection.execute(FORGET_DEAD, [worker_id])
+    return len(recovered)
+
+
 async def _recover(
     connection: Connection, dead: Sequence[str], delay: float, decisions: Sequence[RecoveryDecision]
 ) -> tuple[int, ...]:

@@ -186,8 +186,10 @@ class SweepOptions:
     """Which workers are taken for dead, and when their jobs run again. Durations are seconds."""
 
     sweep_threshold: float = attrs.field(default=300.0, validator=seconds(86_400))
-    """After how long without a sign of life a worker is taken for dead. One of another kind must be
-    registered for that: it sends heartbeats."""
+    """After how long without a sign of life a worker is taken for dead."""
+    foreign_threshold: float = attrs.field(default=300.0, validator=seconds(86_400))
+    """The same for registered workers of another kind, those of Rust, if it is longer: they send a heartbeat
+    every 30 seconds unless told otherwise. Must be several times as long as the time between theirs."""
     orphan_threshold: float = attrs.field(default=14_400.0, validator=seconds(604_800))
     """After how long locks of workers that never register, those of Node above all, are taken for abandoned.
     Nothing renews these locks: a shorter time than the longest job has such jobs run twice."""

@@ -75,8 +75,12 @@ def dead_workers(
 
 
 def _patience(worker: SilentWorker, options: SweepOptions) -> float:
+    is_ours = worker.worker_id.startswith(WORKER_ID_PREFIX)
     if worker.is_registered:
-        return options.sweep_threshold * (options.resilient_multiplier if worker.holds_resilient else 1.0)
-    if worker.worker_id.startswith(WORKER_ID_PREFIX):
+        threshold = options.sweep_threshold
+        if not is_ours:  # the times of ours are not theirs: they may send heartbeats far less often
+            threshold = max(threshold, options.foreign_threshold)
+        return threshold * (options.resilient_multiplier if worker.holds_resilient else 1.0)
+    if is_ours:
         return options.sweep_threshold
     return options.orphan_threshold  # others neither register nor renew: a long job of theirs looks the same

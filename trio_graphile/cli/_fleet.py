@@ -108,6 +108,7 @@ async def sweep_stale_workers(
     *,
     sweep_threshold: Duration = _DEFAULTS.sweep_threshold,
     recovery_delay: Duration = _DEFAULTS.recovery_delay,
+    foreign_threshold: Duration = _DEFAULTS.foreign_threshold,
     orphan_threshold: Duration = _DEFAULTS.orphan_threshold,
     dry_run: Switch = False,
     common: CommonFlags = NOTHING_GIVEN,
@@ -117,12 +118,17 @@ async def sweep_stale_workers(
     Args:
         sweep_threshold: After how long without a sign of life a worker is taken for dead.
         recovery_delay: How long the jobs wait before they run again.
+        foreign_threshold: The same for registered workers of another kind, if it is longer.
         orphan_threshold: After how long locks of workers that never register are taken for abandoned.
         dry_run: Only say which workers are dead.
     """
     async with open_client(common) as client:
         report = await client.sweep_stale_workers(
-            sweep_threshold, recovery_delay, orphan_threshold=orphan_threshold, dry_run=dry_run
+            sweep_threshold,
+            recovery_delay,
+            foreign_threshold=foreign_threshold,
+            orphan_threshold=orphan_threshold,
+            dry_run=dry_run,
         )
     ids = ", ".join(report.worker_ids)
     count = f"{len(report.worker_ids)} {'worker' if len(report.worker_ids) == 1 else 'workers'}"

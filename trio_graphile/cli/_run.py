@@ -16,8 +16,8 @@ from cyclopts import Parameter
 
 from trio_graphile._client import Client
 from trio_graphile._cron.item import CronItem
-from trio_graphile._database.burial import recover_worker
 from trio_graphile._database.database import open_database
+from trio_graphile._database.sweeps import bury
 from trio_graphile._exceptions import CrontabInvalid
 from trio_graphile._model.statistics import Backlog
 from trio_graphile._tasks.registry import TaskRegistry
@@ -100,7 +100,7 @@ async def _supervise(settings: Settings, url: str | None, voice: Voice, *, reloa
 
     async def recover(worker_id: str) -> int:
         async with open_database(url, options) as database:
-            return await recover_worker(database, worker_id)
+            return await bury(database, worker_id)
 
     async def count_backlog() -> Backlog:
         async with open_database(url, options) as database:
