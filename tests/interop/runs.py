@@ -45,11 +45,18 @@ class Runs:
     _connection: Connection
     _changed: Bell = attrs.field(factory=Bell)
 
+    async def wait_started(self, count: int) -> None:
+        """Wait until so many jobs have started."""
+        await self._wait("select count(*) from runs", count)
+
     async def wait_finished(self, count: int) -> None:
         """Wait until so many jobs have finished."""
+        await self._wait("select count(finished_at) from runs", count)
+
+    async def _wait(self, counting: str, count: int) -> None:
         while True:
             changed = self._changed
-            if await self._connection.fetch_value("select count(finished_at) from runs") >= count:
+            if await self._connection.fetch_value(counting) >= count:
                 return
             await changed.wait()
 

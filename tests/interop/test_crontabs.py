@@ -88,7 +88,7 @@ async def added(database: Database) -> dict[str, list[tuple[datetime, bool]]]:
     return found
 
 
-def node_worker(node: GraphileWorker, url: str) -> AbstractAsyncContextManager[None]:
+def node_worker(node: GraphileWorker, url: str) -> AbstractAsyncContextManager[trio.Process]:
     return node.worker(url, crontab=CRONTAB)
 
 

@@ -17,7 +17,6 @@ from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.jobs import Cleanup
 
-
 _LOCK_NOT_AVAILABLE = "55P03"
 
 

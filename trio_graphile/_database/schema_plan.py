@@ -101,7 +101,7 @@ def plan_migration(state: SchemaState, migrations: Sequence[Migration]) -> Plan:
 
 
 def _is_ours_to_make(migration: Migration, state: SchemaState) -> bool:
-    """Whether a file is run, not only recorded: what belongs to a revision is not replaced by an older one."""
+    """Whether a file is run, not only recorded: what a newer revision brought is not replaced."""
     if migration.id == _FOUNDATION:
         return state.revision is None
     if (state.revision or 0) <= NEWEST_REVISION:
