@@ -982,6 +982,22 @@ async def test_cleaning_up_leaves_alone_what_adds_of_others_refer_to(
     assert job.queue_name == "adding"
 
 
+@pytest.mark.parametrize("payloads", [[1], [1, 2]], ids=["one", "many"])
+async def test_a_collector_of_another_program_sees_our_adds(
+    client: Client, database: Database, payloads: list[int]
+) -> None:
+    """Theirs locks the table, as ours does, against whoever may insert a name."""
+    await client.add_raw_job("a")
+    async with database.transaction() as connection:
+        await client.using(connection).add_raw_jobs([("a", payload) for payload in payloads])
+        with pytest.raises(StatementFailed) as caught:
+            await database.execute("""
+                begin;
+                lock table graphile_worker._private_tasks in share row exclusive mode nowait;
+            """)
+    assert caught.value.sqlstate == "55P03"
+
+
 DANGLING = """
     select count(*)
     from graphile_worker._private_jobs as jobs

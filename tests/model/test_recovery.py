@@ -27,7 +27,7 @@ def orphan(worker_id: str) -> SilentWorker:
 
 
 def test_nobody_is_dead_in_the_eyes_of_one_that_is_silent_itself() -> None:
-    silent = [attrs.evolve(registered(worker_id), silent_for=100.0) for worker_id in (OURS, RUST)]
+    silent = [attrs.evolve(registered(worker_id), silent_for=101.0) for worker_id in (OURS, RUST)]
     assert dead_workers(silent, RULES, sweeper_id=OURS) == ()
     assert dead_workers(silent, RULES, sweeper_id="another") == (OURS, RUST)
 

@@ -151,6 +151,11 @@ _ADDED = """with task as materialized (
       where tasks.identifier = $1::text
       for key share
     ),
+    adding as (
+      insert into {schema}._private_tasks (identifier)
+      select $1::text
+      where false
+    ),
     added as (
       insert into {schema}._private_jobs as jobs
         (task_id, payload, run_at, max_attempts, priority, flags)
@@ -165,6 +170,8 @@ _ADDED = """with task as materialized (
       cross join {given}
       returning jobs.id, jobs.flags, jobs.run_at, jobs.created_at, jobs.updated_at
     )"""
+# `adding` inserts nothing: it locks the table as whoever adds a job has it locked, until all is committed. By
+# that, not by the rows, collectors of garbage know of adds, ours and Rust's.
 _ONE = "(select $2::text as payload) as given"
 _MANY_IN_ORDER = """unnest($2::text[]) with ordinality as given(payload, position)
       order by given.position"""
