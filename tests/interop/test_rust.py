@@ -30,7 +30,6 @@ pytestmark = pytest.mark.interop
 LONG = {"queue_name": "q", "seconds": 600.0}
 BRIEF = {"queue_name": None, "seconds": 0.0}
 JOBS = [["record", BRIEF, None]]
-HASTY = {"threshold": 2.0, "foreign_threshold": 2.0, "recovery_delay": 0.0}
 
 
 @pytest.fixture
@@ -213,7 +212,7 @@ async def test_a_queue_is_shared_with_rust(
 
 
 async def swept(database: Database) -> bool:
-    report = await Client(database).sweep_stale_workers(**HASTY)
+    report = await Client(database).sweep_stale_workers(2.0, 0.0, foreign_threshold=2.0)
     return report.recovered_jobs == 1
 
 
