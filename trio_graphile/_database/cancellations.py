@@ -73,16 +73,6 @@ async def cancel_jobs(
     return CancelledJobs(requested_ids=tuple(requested), jobs=failed.jobs, skipped_ids=failed.skipped_ids)
 
 
-HAS_CANCELLATIONS = Statement("""
-    select to_regclass($trio_graphile${schema}.trio_graphile_cancellations$trio_graphile$) is not null
-""")
-
-
-async def has_cancellations(executor: Executor) -> bool:
-    """Whether requests can be made: not in a schema that is too new for us to complete."""
-    return bool(await executor.fetch_value(HAS_CANCELLATIONS))
-
-
 GET_CANCEL_REQUESTS = Statement("""
     select cancellations.job_id, cancellations.outcome, cancellations.reason,
       cancellations.requested_at::text as requested_at

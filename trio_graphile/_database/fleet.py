@@ -130,7 +130,7 @@ HAS_REGISTRY = Statement("""
 
 
 async def has_registry(executor: Executor) -> bool:
-    """Whether workers can be registered: not in a schema of Node's that is too new for us to complete."""
+    """Whether workers can be registered: not in a schema of Node's that we have not completed yet."""
     return bool(await executor.fetch_value(HAS_REGISTRY))
 
 

@@ -75,10 +75,8 @@ class Holdings:
     """Those whose record the database refuses. Their runs are over, so they take up no room of a bound."""
     claim_lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     """Held while a claim is under way, and by whoever else uses its session."""
-    cancellable: bool = attrs.field(init=False, default=False)
-    """Whether somebody can ask us to cancel a job. Not in a schema that we cannot complete."""
     registered: bool = attrs.field(init=False, default=False)
-    """Whether others can see that we live. Not in a schema of Node's that we cannot complete."""
+    """Whether others can see that we live."""
     server_clock: ServerClock = attrs.field(init=False, factory=ServerClock)
     """By which silence is measured, and the age of locks."""
     claiming: Session = attrs.field(init=False)
@@ -107,7 +105,6 @@ class Holdings:
             if not self.tasks.identifiers:
                 logger.warning("worker %s has no tasks: it will find nothing to do", self.worker_id)
             await queue.register_tasks(connection, self.tasks.identifiers)
-            self.cancellable = await cancellations.has_cancellations(connection)
             self.registered = self.options.recovery is not None and await fleet.has_registry(connection)
             await self._clock_is_steady(connection)  # from here on a step of it will be noticed
             if self.registered:

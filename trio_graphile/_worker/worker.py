@@ -293,8 +293,7 @@ class _Run:
                     await presence.start(services.sweeper().run, name="sweeper")
                 async with trio.open_nursery() as recording:
                     await recording.start(services.outcomes.run, name="outcomes")
-                    if services.holdings.cancellable:
-                        recording.start_soon(services.cancellations.run, name="cancellations")
+                    recording.start_soon(services.cancellations.run, name="cancellations")
                     async with services.lanes.open(closing_timeout), trio.open_nursery() as handling:
                         take = self._take_and_tell if services.observation.teller(JobTaken) else self._take
                         for number in range(options.concurrency):
