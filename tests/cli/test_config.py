@@ -115,6 +115,12 @@ def test_flags_mean_what_a_file_would() -> None:
     assert (settings.crontab, settings.plugins, settings.processes) == (Path("x.cron"), ("a:b",), 2)
 
 
+def test_an_empty_list_of_allowed_flags_is_not_as_if_there_were_none(folder: Path) -> None:
+    assert load().worker.allowed_flags is None
+    (folder / "trio_graphile.toml").write_text("[worker]\nallowed_flags = []")
+    assert load().worker.allowed_flags == ()
+
+
 def test_what_was_not_given_as_a_flag_is_not_said() -> None:
     assert given(WorkerFlags(), RunFlags()) == {}
     flags = attrs.evolve(WorkerFlags(), worker__recovery=True, worker__notifications=False)

@@ -12,7 +12,7 @@ import trio
 from tests.database.sessions import wait_until_somebody_waits
 from trio_graphile import Connection, Database, Job
 from trio_graphile._database import claims, plain_claims
-from trio_graphile._model.claims import Plain
+from trio_graphile._model.claims import FlagRules, Plain
 
 # A claim has chosen the moment of which it sees all rows before it asks for its tasks; it locks jobs later.
 WAITING_TASKS = """
@@ -109,7 +109,7 @@ async def claim_while(
 
 async def claim_one(connection: Connection, *, plain: Plain | None) -> list[Job]:
     get_jobs = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
-    return await get_jobs(connection, "me", ["mine"], 1, ["slow"])
+    return await get_jobs(connection, "me", ["mine"], 1, FlagRules(["slow"]))
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)

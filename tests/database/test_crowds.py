@@ -13,9 +13,10 @@ import pytest
 
 from trio_graphile import Connection, Database, Job
 from trio_graphile._database import claims, plain_claims, queue
-from trio_graphile._model.claims import Plain, Position
+from trio_graphile._model.claims import FlagRules, Plain, Position
 
 ME = "trio_graphile_me"
+NOT_SLOW = FlagRules(["slow"])
 TASKS = ["a", "b"]
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 INSERT = """
@@ -148,8 +149,8 @@ async def claim(session: Connection, limit: int, plain: Plain | None, *, width: 
     """Claim as a worker does that has looked at the front."""
     jobs: list[Job] = []
     if plain is not None:
-        jobs = await plain_claims.get_plain_jobs(session, ME, TASKS, limit, ["slow"], plain=plain)
-    return jobs or await claims.get_jobs(session, ME, TASKS, limit, ["slow"], width=width)
+        jobs = await plain_claims.get_plain_jobs(session, ME, TASKS, limit, NOT_SLOW, plain=plain)
+    return jobs or await claims.get_jobs(session, ME, TASKS, limit, NOT_SLOW, width=width)
 
 
 @pytest.mark.parametrize("limit", [1, 3, 40])
@@ -172,7 +173,7 @@ async def test_a_claim_takes_the_best_first_whatever_stands_in_the_way(
         done = [job for job in jobs if random.random() < 0.9]
         held += [job for job in jobs if job not in done]
         assert len(await queue.complete_jobs(session, ME, done)) == len(done)
-    assert await claims.get_jobs(session, ME, TASKS, limit, ["slow"]) == []
+    assert await claims.get_jobs(session, ME, TASKS, limit, NOT_SLOW) == []
     await session.aclose()
 
 
@@ -214,11 +215,11 @@ async def test_a_plain_claim_from_a_place_on_leaves_out_what_comes_before_it(con
     floor = Position(**place)
     for plain in Plain:
         jobs = await plain_claims.get_plain_jobs(
-            connection, ME, TASKS, 20, ["slow"], floor=floor, plain=plain
+            connection, ME, TASKS, 20, NOT_SLOW, floor=floor, plain=plain
         )
         assert [job.id for job in jobs] == rest[:20]
         del rest[:20]
-    [job] = await plain_claims.get_plain_jobs(connection, ME, TASKS, 1, ["slow"], plain=NONE_QUEUED)
+    [job] = await plain_claims.get_plain_jobs(connection, ME, TASKS, 1, NOT_SLOW, plain=NONE_QUEUED)
     assert job.id == best
 
 
@@ -335,7 +336,7 @@ async def test_a_claim_does_not_read_the_crowd(database: Database, kinds: list[K
             claim = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
             await session.execute("begin")  # within a transaction the server counts what was read
             read = await session.fetch_value(ROWS_READ, "_private_jobs")
-            assert len(await claim(session, ME, TASKS, 20, ["slow"])) == 20
+            assert len(await claim(session, ME, TASKS, 20, NOT_SLOW)) == 20
             assert await session.fetch_value(ROWS_READ, "_private_jobs") - read < 1000
             await session.execute("commit")
 

@@ -10,7 +10,7 @@ import trio
 
 from trio_graphile._database import claims, plain_claims, queue
 from trio_graphile._database.database import Database
-from trio_graphile._model.claims import Plain
+from trio_graphile._model.claims import FlagRules, Plain
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Failed, Returned
 
@@ -140,7 +140,7 @@ async def test_forbidden_flags_exclude_by_key_whatever_the_value(database: Datab
     await database.execute(
         """update graphile_worker._private_jobs set flags = '{"a": false}' where id = $1::bigint""", falsy
     )
-    jobs = await claim(database, forbidden_flags=("a",))
+    jobs = await claim(database, flags=FlagRules(("a",)))
     assert {job.id for job in jobs} == {plain, allowed}
     assert queued in {job.id for job in await claim(database)}
 

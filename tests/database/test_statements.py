@@ -42,5 +42,5 @@ async def test_rows_of_jobs_have_the_columns_of_a_job_in_their_order(connection:
         [row, *_] = await connection.fetch(statement, *arguments)
         assert list(row.keys()) == columns
     await connection.execute(manage.ADD_JOB, "a", "{}", *nothing)
-    [row] = await connection.fetch(claims.GET_JOBS, "worker", ["a"], 1, None, None, None, 1)
+    [row] = await connection.fetch(claims.GET_JOBS, "worker", ["a"], 1, *[None] * 5, 1)
     assert tuple(row.keys()) == COLUMNS_IN_SECONDS

@@ -40,7 +40,7 @@ async def bury(database: Database, client: Client, *specs: JobSpec, worker: str 
     jobs = await client.add_raw_jobs([("quick", number, spec) for number, spec in enumerate(specs)])
     async with database.connection() as connection:
         await fleet.heartbeat(connection, worker, {})
-        await claims.get_jobs(connection, worker, ["quick"], 100, [])
+        await claims.get_jobs(connection, worker, ["quick"], 100)
         await connection.execute("""
             update graphile_worker._private_workers
             set last_heartbeat_at = now() - interval '1 hour'

@@ -43,6 +43,7 @@ from trio_graphile._database import cancellations, claims, fleet, manage, queue,
 from trio_graphile._database.bulk import add_many
 from trio_graphile._database.connection import Connection
 from trio_graphile._model.cancellation import CancelledJobs, CancelOutcome
+from trio_graphile._model.claims import FlagRules
 from trio_graphile._model.jobs import JobChange, NewJob
 from trio_graphile._model.json import decode, encode
 from trio_graphile._model.options import SweepOptions
@@ -343,7 +344,8 @@ class FleetMachine(RuleBasedStateMachine):
         worker = self.slots[slot]
         if worker.slept and worker.renews:
             self.renew_all(worker)
-        answer = self.run(claims.get_jobs, self.session, worker.id, TASKS, limit, sorted(forbidden))
+        rules = FlagRules(sorted(forbidden))
+        answer = self.run(claims.get_jobs, self.session, worker.id, TASKS, limit, rules)
         assert answer == sorted(answer, key=lambda job: (job.priority, job.run_at, job.id))
         self.model.claim(worker, limit, forbidden, answer, lost=lost)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import trio
@@ -18,7 +19,7 @@ from trio_graphile import (
     WorkerCrashed,
     WorkerOptions,
 )
-from trio_graphile._model.options import ForbiddenFlags
+from trio_graphile._model.options import Flags
 
 FAILED = "ValueError: no such luck (tests.worker.conftest:"
 
@@ -212,7 +213,7 @@ async def _forbid_nothing() -> None:
     ],
 )
 async def test_forbidden_flags_may_be_a_function_that_is_asked_before_each_claim(
-    client: Client, handlers: Handlers, table: Table, forbidden: ForbiddenFlags, left: int
+    client: Client, handlers: Handlers, table: Table, forbidden: Flags, left: int
 ) -> None:
     await client.add_raw_jobs([("quick", None, JobSpec(flags=("a",))), ("quick", None)])
     options = WorkerOptions(concurrency=2, forbidden_flags=forbidden)
@@ -220,11 +221,43 @@ async def test_forbidden_flags_may_be_a_function_that_is_asked_before_each_claim
     assert len(await table.jobs()) == left
 
 
-async def test_a_function_that_returns_one_flag_instead_of_several_is_refused(
-    database: Database, handlers: Handlers
+async def _accept_later() -> tuple[str, ...]:
+    await trio.lowlevel.checkpoint()
+    return ("a", "z")
+
+
+@pytest.mark.parametrize(
+    ("rules", "taken"),
+    [
+        ({"accepted_flags": ["a"]}, ["a", "ab"]),
+        ({"accepted_flags": _accept_later}, ["a", "ab"]),
+        ({"accepted_flags": lambda: None}, ["", "a", "ab", "b"]),
+        ({"accepted_flags": tuple}, []),
+        ({"accepted_flags": ["a"], "forbidden_flags": ["b"]}, ["a"]),
+        ({"accepted_flags": ["b"], "allowed_flags": ["b"]}, ["b"]),
+        ({"allowed_flags": ["a"]}, ["", "a"]),
+        ({"allowed_flags": []}, [""]),
+        ({"allowed_flags": list}, [""]),
+        ({"allowed_flags": lambda: None}, ["", "a", "ab", "b"]),
+    ],
+)
+async def test_jobs_are_taken_whose_flags_are_accepted_and_allowed(
+    client: Client, handlers: Handlers, table: Table, rules: dict[str, Any], taken: list[str]
 ) -> None:
-    options = WorkerOptions(concurrency=2, forbidden_flags=lambda: "a")
-    with pytest.raises(WorkerCrashed, match="flags are needed, not the one string 'a'"):
+    names = ("", "a", "ab", "b")
+    jobs = await client.add_raw_jobs([("quick", None, JobSpec(flags=list(name))) for name in names])
+    by_id = {job.id: name for job, name in zip(jobs, names, strict=True)}
+    await Worker(client.database, handlers.tasks, WorkerOptions(concurrency=2, **rules)).run_once()
+    left = {row["id"] for row in await table.jobs()}
+    assert {name for job_id, name in by_id.items() if job_id not in left} == set(taken)
+
+
+@pytest.mark.parametrize("option", ["forbidden_flags", "accepted_flags", "allowed_flags"])
+async def test_a_function_that_returns_one_flag_instead_of_several_is_refused(
+    database: Database, handlers: Handlers, option: str
+) -> None:
+    options = WorkerOptions(concurrency=2, **{option: lambda: "a"})  # type: ignore[arg-type]
+    with pytest.raises(WorkerCrashed, match=f"{option}: flags are needed, not the one string 'a'"):
         await Worker(database, handlers.tasks, options).run_once()
 
 

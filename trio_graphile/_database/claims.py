@@ -9,7 +9,7 @@ from typing import Any
 
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.claims import Position
+from trio_graphile._model.claims import ANY_FLAGS, FlagRules, Position
 from trio_graphile._model.jobs import COLUMNS_IN_SECONDS, Job, job_of_seconds
 
 _BEST_FIRST = itemgetter(*map(COLUMNS_IN_SECONDS.index, ("priority", "run_at", "id")))
@@ -22,6 +22,19 @@ _TASKS = """tasks as materialized (
         ) as id
       from unnest($2::text[]) with ordinality as wanted(identifier, place)
     )"""
+_FLAGS_FIT = """($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+          and ($5::text[] is null or (jobs.flags ?| $5::text[]) is true)
+          and (
+            $6::text[] is null
+            or case jsonb_typeof(jobs.flags)
+              when 'object' then jobs.flags - $6::text[] = '{}'::jsonb
+              when 'array'
+              then not jsonb_path_exists(jobs.flags - $6::text[], '$[*] ? (@.type() == "string")')
+              when 'string' then jobs.flags ?| $6::text[]
+              else true
+            end
+          )"""
+# What `{flags fit}` stands for. A job's flags are what `?` finds, whatever others have written there.
 _RANKS = """ranks as (
       select tasks.id as task_id, best.priority, best.run_at, best.id
       from tasks
@@ -57,7 +70,7 @@ _DUE_OF_RANK = """select jobs.id, jobs.priority, jobs.run_at
           and jobs.priority = ranks.priority
           and (jobs.run_at, jobs.id) >= (ranks.run_at, ranks.id)
           and jobs.run_at <= now()
-          and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+          and {flags fit}
         order by jobs.run_at, jobs.id"""
 _HEADS_IN_FRONT = """
         select first.id, first.job_queue_id, first.priority, first.run_at
@@ -81,7 +94,7 @@ _HEADS_BEHIND = """
             and jobs.job_queue_id = queues.id
             and jobs.run_at <= now()
             and jobs.task_id = any(array(select tasks.id from tasks))
-            and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+            and {flags fit}
           order by jobs.priority, jobs.run_at, jobs.id
           limit 1
         ) as best
@@ -97,7 +110,7 @@ _LOCK_HEADS = """select jobs.id, jobs.priority, jobs.run_at, queues.id as job_qu
         and jobs.is_available is not false
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select tasks.id from tasks))
-        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+        and {flags fit}
       order by head.priority, head.run_at
       limit $3::integer
       for no key update of queues skip locked
@@ -126,9 +139,15 @@ _QUEUE_NAME = """case
 
 
 def claim_statement(sql: str, queue_name: str = _QUEUE_NAME) -> Statement:
-    """Return a statement that claims: `{tasks}` and `{claim chosen}` stand for what all have in common."""
+    """Return a statement that claims.
+
+    `{tasks}`, `{flags fit}` and `{claim chosen}` stand for what all have in common.
+    """
     claim_chosen = _CLAIM_CHOSEN.replace("{queue name}", queue_name)
-    return Statement(sql.replace("{tasks}", _TASKS).replace("{claim chosen}", claim_chosen))
+    common = {"{tasks}": _TASKS, "{flags fit}": _FLAGS_FIT, "{claim chosen}": claim_chosen}
+    for name, text in common.items():
+        sql = sql.replace(name, text)
+    return Statement(sql)
 
 
 def ranks_if(condition: str) -> str:
@@ -145,7 +164,7 @@ GET_JOBS = claim_statement(
       where jobs.is_available = true
         and jobs.job_queue_id is null
         and (jobs.priority, jobs.run_at)
-          >= (coalesce($5::smallint, -32768), coalesce($6::timestamptz, '-infinity'))
+          >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
       order by jobs.priority, jobs.run_at
       limit $3::integer + 100
     ),
@@ -164,10 +183,10 @@ GET_JOBS = claim_statement(
         and jobs.is_available = true
         and jobs.job_queue_id is null
         and (jobs.priority, jobs.run_at)
-          >= (coalesce($5::smallint, -32768), coalesce($6::timestamptz, '-infinity'))
+          >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select tasks.id from tasks))
-        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+        and {flags fit}
       order by jobs.priority, jobs.run_at
       limit $3::integer
       for update skip locked
@@ -191,7 +210,7 @@ GET_JOBS = claim_statement(
         and jobs.job_queue_id is null
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select tasks.id from tasks))
-        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+        and {flags fit}
       order by jobs.priority, jobs.run_at
       limit $3::integer
       for update skip locked
@@ -214,20 +233,20 @@ GET_JOBS = claim_statement(
       select jobs.id, jobs.job_queue_id, jobs.priority, jobs.run_at,
         jobs.run_at <= now()
           and jobs.task_id = any(array(select tasks.id from tasks))
-          and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true) as is_wanted
+          and {flags fit} as is_wanted
       from {schema}._private_jobs as jobs
       where jobs.is_available = true
         and jobs.job_queue_id is not null
         and (jobs.priority, jobs.run_at)
-          >= (coalesce($5::smallint, -32768), coalesce($6::timestamptz, '-infinity'))
+          >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
       order by jobs.priority, jobs.run_at, jobs.id
-      limit ($3::integer * 6 + 100) * $7::integer
+      limit ($3::integer * 6 + 100) * $9::integer
     ),
     queued as materialized (
       {lock heads in front}
     ),
     more_behind as materialized (
-      select (select count(*) from queued_front) = ($3::integer * 6 + 100) * $7::integer
+      select (select count(*) from queued_front) = ($3::integer * 6 + 100) * $9::integer
         and (select count(*) from queued) < $3::integer as is_wanted
     ),
     queues_behind as (
@@ -286,8 +305,9 @@ GET_JOBS = claim_statement(
     .replace("{lock heads in front}", _LOCK_HEADS.replace("{heads}", _HEADS_IN_FRONT))
     .replace("{lock heads behind}", _LOCK_HEADS.replace("{heads}", _HEADS_BEHIND))
 )
-# $1 worker id, $2 identifiers, $3 limit, $4 forbidden flags or null, $5 priority and $6 time from which on to
-# look, or null, $7 how many times as far as usual to look for the jobs of named queues.
+# $1 worker id, $2 identifiers, $3 limit, $4 to $6 forbidden, accepted and allowed flags or null, $7 priority
+# and $8 time from which on to look, or null, $9 how many times as far as usual to look for the jobs of named
+# queues.
 #
 # The best jobs stand first in an index, so that is where to look, unless a crowd that we have to leave alone
 # stands before them: jobs of foreign tasks, later ones of a better priority, jobs of locked queues. A look at
@@ -320,7 +340,7 @@ async def get_jobs(
     worker_id: str,
     identifiers: Sequence[str],
     limit: int,
-    forbidden_flags: Sequence[str] = (),
+    flags: FlagRules = ANY_FLAGS,
     *,
     floor: Position | None = None,
     width: int = 1,
@@ -331,13 +351,22 @@ async def get_jobs(
     queues before each queue is asked: what comes is the same. Must not run inside a longer transaction: it
     locks the queues that it takes from.
     """
-    flags, place = list(forbidden_flags) or None, place_of(floor)
-    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, flags, *place, width)
+    where = (*rules_of(flags), *place_of(floor))
+    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, *where, width)
     return jobs_of(rows, worker_id, identifiers)
 
 
+def rules_of(flags: FlagRules) -> tuple[list[str] | None, list[str] | None, list[str] | None]:
+    """Return the parameters $4 to $6 of `GET_JOBS`."""
+    return (
+        list(flags.forbidden) or None,
+        None if flags.accepted is None else list(flags.accepted),
+        None if flags.allowed is None else list(flags.allowed),
+    )
+
+
 def place_of(floor: Position | None) -> tuple[int | None, datetime | None]:
-    """Return the parameters $5 and $6 of `GET_JOBS`."""
+    """Return the parameters $7 and $8 of `GET_JOBS`."""
     return (None, None) if floor is None else (floor.priority, floor.run_at)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trio_graphile._database.claims import claim_statement, jobs_of, place_of, ranks_if
+from trio_graphile._database.claims import claim_statement, jobs_of, place_of, ranks_if, rules_of
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.claims import Plain, Position
+from trio_graphile._model.claims import ANY_FLAGS, FlagRules, Plain, Position
 from trio_graphile._model.jobs import Job
 
 _FEW_QUEUES = 20
@@ -44,10 +44,10 @@ _PLAIN_CLAIM = """
       where jobs.is_available = true
         and jobs.job_queue_id is null
         and (jobs.priority, jobs.run_at)
-          >= (coalesce($5::smallint, -32768), coalesce($6::timestamptz, '-infinity'))
+          >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select tasks.id from tasks))
-        and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+        and {flags fit}
         and not {queued job}
       order by jobs.priority, jobs.run_at
       limit $3::integer
@@ -57,7 +57,7 @@ _PLAIN_CLAIM = """
 """
 GET_PLAIN_JOBS = claim_statement(_PLAIN_CLAIM.replace("{queued job}", _QUEUED_JOB), _NO_QUEUE)
 GET_JOBS_BESIDE_LOCKED = claim_statement(_PLAIN_CLAIM.replace("{queued job}", _FREE_QUEUE), _NO_QUEUE)
-# $1 to $6 as in GET_JOBS. What takes the same jobs for less, where none of named queues are to be had (the
+# $1 to $8 as in GET_JOBS. What takes the same jobs for less, where none of named queues are to be had (the
 # second looks into each of these), and no crowd stands in front: that is not looked for, and all of it would
 # be stepped over.
 
@@ -76,10 +76,10 @@ GET_JOBS_BEHIND = claim_statement(
           and jobs.task_id = ranks.task_id
           and jobs.priority = ranks.priority
           and (jobs.priority, jobs.run_at)
-            >= (coalesce($5::smallint, -32768), coalesce($6::timestamptz, '-infinity'))
+            >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
           and (jobs.run_at, jobs.id) >= (ranks.run_at, ranks.id)
           and jobs.run_at <= now()
-          and ($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+          and {flags fit}
         order by jobs.run_at, jobs.id
         limit $3::integer
         for update of jobs skip locked
@@ -91,7 +91,7 @@ GET_JOBS_BEHIND = claim_statement(
 """.replace("{ranks}", ranks_if(f"not {_QUEUED_JOB}")),
     _NO_QUEUE,
 )
-# $1 to $6 as in GET_JOBS. What takes the same jobs for less behind a crowd, where none of named queues are to
+# $1 to $8 as in GET_JOBS. What takes the same jobs for less behind a crowd, where none of named queues are to
 # be had. It locks so many jobs of each rank, so it is for few: the others are nobody's until it ends.
 
 
@@ -107,7 +107,7 @@ async def get_plain_jobs(
     worker_id: str,
     identifiers: Sequence[str],
     limit: int,
-    forbidden_flags: Sequence[str] = (),
+    flags: FlagRules = ANY_FLAGS,
     *,
     floor: Position | None = None,
     plain: Plain,
@@ -116,8 +116,8 @@ async def get_plain_jobs(
 
     Those before `floor` are left out.
     """
-    flags, place = list(forbidden_flags) or None, place_of(floor)
-    rows = await executor.fetch(_BY_REASON[plain], worker_id, list(identifiers), limit, flags, *place)
+    where = (*rules_of(flags), *place_of(floor))
+    rows = await executor.fetch(_BY_REASON[plain], worker_id, list(identifiers), limit, *where)
     return jobs_of(rows, worker_id, identifiers)
 
 

@@ -65,6 +65,21 @@ def room_of(share: Share, used: Used, limit: int) -> int:
 
 
 @attrs.frozen
+class FlagRules:
+    """Which jobs may be claimed, by their flags."""
+
+    forbidden: Sequence[str] = ()
+    """A job must have none of these."""
+    accepted: Sequence[str] | None = None
+    """A job must have one of these, at least. None is no rule."""
+    allowed: Sequence[str] | None = None
+    """A job must have no others than these. None is no rule."""
+
+
+ANY_FLAGS = FlagRules()
+
+
+@attrs.frozen
 class Position:
     """A place in the order in which jobs are taken."""
 

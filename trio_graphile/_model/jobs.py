@@ -121,7 +121,7 @@ class JobSpec:
     priority: int | None = attrs.field(default=None, validator=_smallint())
     """Lower numbers run first, from -32768 to 32767. Defaults to 0."""
     flags: Sequence[str] | None = attrs.field(default=None, converter=_flags, validator=_texts)
-    """Labels by which workers can leave jobs alone (`forbidden_flags`)."""
+    """Labels by which workers choose: see `forbidden_flags`, `accepted_flags` and `allowed_flags`."""
 
 
 @attrs.frozen
@@ -221,7 +221,7 @@ class Job(_TimesLater):
     revision: int = 0
     """How often a keyed job was added again."""
     flags: tuple[str, ...] = ()
-    """What a worker's `forbidden_flags` are compared with."""
+    """What a worker's `forbidden_flags`, `accepted_flags` and `allowed_flags` are compared with."""
     locked_at: datetime | None = None
     locked_by: str | None = None
 

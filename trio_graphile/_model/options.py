@@ -12,10 +12,10 @@ from trio_graphile._exceptions import OptionInvalid
 
 DEFAULT_SCHEMA = "graphile_worker"
 
-ForbiddenFlags: TypeAlias = (
+Flags: TypeAlias = (
     Sequence[str] | Callable[[], Sequence[str] | None] | Callable[[], Awaitable[Sequence[str] | None]]
 )
-"""Flags, or a function that is asked for them before each claim."""
+"""Flags, or a function that is asked for them before each claim. What it answers with None is no rule."""
 
 
 def seconds(maximum: float, *, zero: bool = False) -> Any:
@@ -71,8 +71,20 @@ def _resilient_flags(value: Iterable[str]) -> tuple[str, ...]:
     return _flags("resilient_flags", value)
 
 
-def _forbidden_flags(value: ForbiddenFlags) -> ForbiddenFlags:
+def _forbidden_flags(value: Flags) -> Flags:
     return value if callable(value) else _flags("forbidden_flags", value)
+
+
+def _accepted_flags(value: Flags | None) -> Flags | None:
+    if value is None or callable(value):
+        return value
+    if not (flags := _flags("accepted_flags", value)):
+        raise OptionInvalid("accepted_flags", "there must be one at least, or no job would be taken")
+    return flags
+
+
+def _allowed_flags(value: Flags | None) -> Flags | None:
+    return value if value is None or callable(value) else _flags("allowed_flags", value)
 
 
 def _multiplier(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -261,9 +273,15 @@ class WorkerOptions:
     """How often to look for due jobs when nothing wakes the worker."""
     notifications: bool = True
     """False never opens a LISTEN session: jobs are then found by polling alone."""
-    forbidden_flags: ForbiddenFlags = attrs.field(default=(), converter=_forbidden_flags)
+    forbidden_flags: Flags = attrs.field(default=(), converter=_forbidden_flags)
     """Jobs with any of these flags are left to other workers. A function, async or not, is asked before each
     claim: rate limits are made of this."""
+    accepted_flags: Flags | None = attrs.field(default=None, converter=_accepted_flags)
+    """Only jobs that have at least one of these flags are taken: none without flags. Flags, or a function as
+    above; unset, or None, is no rule."""
+    allowed_flags: Flags | None = attrs.field(default=None, converter=_allowed_flags)
+    """Only jobs that have no others than these flags are taken: if there are none, only jobs without flags.
+    Flags, or a function as above; unset, or None, is no rule."""
     local_queue: LocalQueueOptions = attrs.field(factory=LocalQueueOptions)
     complete_delay: float = attrs.field(default=0.0, validator=seconds(60, zero=True))
     """How long a completion waits for others to be recorded with. Under load they gather by themselves."""

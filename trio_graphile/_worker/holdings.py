@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import logging
 import math
 import os
@@ -22,17 +21,26 @@ from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session
 from trio_graphile._database.unreadable import fail_unreadable, is_unreadable
-from trio_graphile._exceptions import OptionInvalid, StatementFailed
+from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.cancellation import CancelRequest
-from trio_graphile._model.claims import Bound, Floor, Front, Position, Share, room_of, shares_of, used_of
-from trio_graphile._model.failures import describe_error
+from trio_graphile._model.claims import (
+    Bound,
+    FlagRules,
+    Floor,
+    Front,
+    Position,
+    Share,
+    room_of,
+    shares_of,
+    used_of,
+)
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.recovery import ResetReport, SweepReport
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.clocks import ServerClock
+from trio_graphile._worker.flags import flag_rules
 from trio_graphile.hooks._chains import Chains
-from trio_graphile.hooks._raised import own_failure
 from trio_graphile.hooks._recovery import Sweep, sweep
 
 logger = logging.getLogger("trio_graphile.worker")
@@ -112,7 +120,7 @@ class Holdings:
 
     async def claim(self, limit: int) -> list[Job]:
         """Claim up to so many jobs, and of bounded tasks no more than their bounds."""
-        flags = await self._forbidden_flags()
+        flags = await flag_rules(self.options)
         self._has_claimed = True
         try:
             self.claim_lock.acquire_nowait()  # else it would take a turn of the event loop, even if free
@@ -148,7 +156,7 @@ class Holdings:
         is_bounded = any(source.share.bounds for source in self._sources)
         return self._hit_a_bound or (is_bounded and self.claim_lock.locked())
 
-    async def _claim_readable(self, source: _Source, limit: int, flags: Sequence[str]) -> list[Job]:
+    async def _claim_readable(self, source: _Source, limit: int, flags: FlagRules) -> list[Job]:
         try:
             return await self._claim_source(source, limit, flags)
         except StatementFailed as error:
@@ -156,7 +164,7 @@ class Holdings:
                 raise
         return await self._claim_source(source, limit, flags)
 
-    async def _claim_source(self, source: _Source, limit: int, flags: Sequence[str]) -> list[Job]:
+    async def _claim_source(self, source: _Source, limit: int, flags: FlagRules) -> list[Job]:
         if limit == 0:
             return []
         if (position := source.floor.at(trio.current_time())) is None:
@@ -167,7 +175,7 @@ class Holdings:
         source.floor.forget()
         return jobs + await self._get_jobs(source, limit - len(jobs), flags, None)
 
-    async def _claim_anywhere(self, source: _Source, limit: int, flags: Sequence[str]) -> list[Job]:
+    async def _claim_anywhere(self, source: _Source, limit: int, flags: FlagRules) -> list[Job]:
         began = trio.current_time()
         if source.front.is_worth_a_look(began):
             plain = await plain_claims.how_plain(self.claiming, source.share.identifiers, limit)
@@ -180,7 +188,7 @@ class Holdings:
         return jobs
 
     async def _claim_from(
-        self, position: Position | None, source: _Source, limit: int, flags: Sequence[str]
+        self, position: Position | None, source: _Source, limit: int, flags: FlagRules
     ) -> list[Job]:
         if (plain := source.front.plain(trio.current_time())) is not None:
             jobs = await plain_claims.get_plain_jobs(
@@ -200,7 +208,7 @@ class Holdings:
         return jobs
 
     async def _get_jobs(
-        self, source: _Source, limit: int, flags: Sequence[str], floor: Position | None
+        self, source: _Source, limit: int, flags: FlagRules, floor: Position | None
     ) -> list[Job]:
         return await claims.get_jobs(
             self.claiming,
@@ -332,23 +340,6 @@ class Holdings:
             yield connection
         finally:
             await connection.aclose()  # noqa: ASYNC102  # at most a second, at once if cancelled
-
-    async def _forbidden_flags(self) -> Sequence[str]:
-        flags = self.options.forbidden_flags
-        if not callable(flags):
-            return flags
-        try:
-            chosen = flags()
-            if inspect.isawaitable(chosen):
-                chosen = await chosen
-        except Exception:
-            raise
-        except BaseException as error:  # SystemExit, say, which is nothing that could be waited out
-            reason = f"the function raised {describe_error(own_failure(error))}"
-            raise OptionInvalid("forbidden_flags", reason) from error  # noqa: ASYNC104  # no cancellation
-        if isinstance(chosen, str):
-            raise OptionInvalid("forbidden_flags", f"flags are needed, not the one string {chosen!r}")
-        return tuple(chosen or ())
 
     def _metadata(self) -> dict[str, object]:
         return {

@@ -20,7 +20,7 @@ from docstring_parser.attrdoc import add_attribute_docstrings
 from docstring_parser.common import Docstring
 
 from trio_graphile._exceptions import OptionInvalid
-from trio_graphile._model.options import DatabaseOptions, ForbiddenFlags, WorkerOptions, seconds, whole_number
+from trio_graphile._model.options import DatabaseOptions, Flags, WorkerOptions, seconds, whole_number
 from trio_graphile._model.strict import Mismatch, strict_converter
 from trio_graphile.cli._errors import UsageError
 
@@ -29,6 +29,7 @@ _FLATTENED = ("database", "worker", "shutdown")
 """Parts whose fields are flags without a prefix."""
 
 KeyPath: TypeAlias = tuple[str, ...]
+_FLAGS: tuple[Any, ...] = (Flags, Flags | None)
 """Where a setting stands, such as `("worker", "poll_interval")`."""
 _FLAG_NAMES: Mapping[KeyPath, str] = {("database", "url"): "database-url", ("plugins",): "plugin"}
 """Of flags that are not called as their field is."""
@@ -128,7 +129,7 @@ def _leaves_of(options: type, path: KeyPath) -> Iterator[Leaf]:
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    if kind == ForbiddenFlags:
+    if kind in _FLAGS:
         return tuple[str, ...], False  # a function cannot be written down
     members = typing.get_args(kind)
     rest = [member for member in members if member is not type(None)]
@@ -221,7 +222,7 @@ def _converter() -> Any:
     converter = strict_converter(forbid_extra_keys=True)
     flags_hook = converter.get_structure_hook(tuple[str, ...])
     converter.register_structure_hook_func(
-        lambda wanted: wanted == ForbiddenFlags, lambda value, _: flags_hook(value, tuple[str, ...])
+        lambda wanted: wanted in _FLAGS, lambda value, _: flags_hook(value, tuple[str, ...])
     )
     return converter
 
