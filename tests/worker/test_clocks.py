@@ -16,6 +16,7 @@ from trio_graphile._worker.holdings import Holdings
 from trio_graphile.hooks._chains import NO_CHAINS
 
 THRESHOLD = 60.0
+OTHER = "trio_graphile_other"
 OPTIONS = WorkerOptions(
     lease=LeaseOptions(length=THRESHOLD), recovery=RecoveryOptions(sweep_threshold=THRESHOLD)
 )
@@ -48,9 +49,9 @@ async def holdings(database: Database, handlers: Handlers, our_clock: OurClock) 
 async def add_another_worker(client: Client) -> None:
     """Have a job locked by another worker, which was last heard of two minutes ago."""
     await client.add_raw_job("quick")
-    await fleet.heartbeat(client.database, "another")
-    assert await claims.get_jobs(client.database, "another", ["quick"], 1)
-    await silence(client.database, "another")
+    await fleet.heartbeat(client.database, OTHER)
+    assert await claims.get_jobs(client.database, OTHER, ["quick"], 1)
+    await silence(client.database, OTHER)
 
 
 async def silence(database: Database, worker_id: str) -> None:
@@ -68,7 +69,7 @@ async def swept(holdings: Holdings) -> SweepReport:
     return (await holdings.sweep(NO_CHAINS)).report
 
 
-ANOTHER = SweepReport(worker_ids=("another",), recovered_jobs=1)
+ANOTHER = SweepReport(worker_ids=(OTHER,), recovered_jobs=1)
 
 
 async def test_a_clock_that_goes_as_ours_does_is_steady(database: Database, our_clock: OurClock) -> None:
