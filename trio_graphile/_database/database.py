@@ -19,6 +19,7 @@ from trio_graphile._database.connecting import Attempt, connect
 from trio_graphile._database.connection import Connection, Isolation, Row, SessionSettings, adopt
 from trio_graphile._database.loops import open_loop_for_users
 from trio_graphile._database.pool import Pool
+from trio_graphile._database.search_path import check_search_path
 from trio_graphile._database.statement import Statement, quote_identifier
 from trio_graphile._model.options import DatabaseOptions
 
@@ -225,8 +226,9 @@ async def open_database(
     session is opened, for one that changes: a function, async or not; what it raises counts as an outage.
     `connect_arguments` go to `asyncpg.connect`: `ssl`, say, with a context of your own.
 
-    Raises `DatabaseUrlInvalid`, `DatabaseRefused` (wrong role, password or database) or, within
-    `connect_timeout` or `wait_for_server` seconds, `DatabaseUnavailable`.
+    Raises `DatabaseUrlInvalid`, `DatabaseRefused` (wrong role, password or database, or a search path that
+    has something else in the place of PostgreSQL's own functions) or, within `connect_timeout` or
+    `wait_for_server` seconds, `DatabaseUnavailable`.
 
     Users' asyncio code runs in the asyncio loop that is open here, or else in one that is opened for it.
     """
@@ -239,6 +241,7 @@ async def open_database(
         database = Database(options, access, direct, bridge, users_loop)
         try:
             await database.wait_reachable()
+            await check_search_path(database)
             yield database
         finally:
             await database.aclose()

@@ -1,0 +1,54 @@
+"""Whether somebody's functions stand before PostgreSQL's own: ours would call them by mistake."""
+
+from __future__ import annotations
+
+from trio_graphile._database.connection import Executor
+from trio_graphile._exceptions import DatabaseRefused
+
+SHADOWS = """
+    select found.name
+    from (
+      select pg_catalog.format('%s.%s', schemas.nspname, functions.proname) as name
+      from pg_catalog.pg_namespace as schemas
+      join pg_catalog.pg_proc as functions on functions.pronamespace operator(pg_catalog.=) schemas.oid
+      join pg_catalog.pg_proc as builtin
+        on builtin.proname operator(pg_catalog.=) functions.proname
+        and builtin.proargtypes operator(pg_catalog.=) functions.proargtypes
+        and builtin.pronamespace operator(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
+      where schemas.nspname operator(pg_catalog.=) any($1::pg_catalog.name[])
+      union all
+      select pg_catalog.format('%s.%s', schemas.nspname, operators.oprname)
+      from pg_catalog.pg_namespace as schemas
+      join pg_catalog.pg_operator as operators on operators.oprnamespace operator(pg_catalog.=) schemas.oid
+      join pg_catalog.pg_operator as builtin
+        on builtin.oprname operator(pg_catalog.=) operators.oprname
+        and builtin.oprleft operator(pg_catalog.=) operators.oprleft
+        and builtin.oprright operator(pg_catalog.=) operators.oprright
+        and builtin.oprnamespace operator(pg_catalog.=) 'pg_catalog'::pg_catalog.regnamespace
+      where schemas.nspname operator(pg_catalog.=) any($1::pg_catalog.name[])
+    ) as found
+    order by found.name
+    limit 5
+"""  # $1 schemas
+
+SEARCH_PATH = "select pg_catalog.current_schemas(true) as schemas, current_user as role"
+
+
+async def check_search_path(executor: Executor) -> None:
+    """Raise `DatabaseRefused` if a name that PostgreSQL's functions or operators have means another one here.
+
+    That takes a search path that names pg_catalog, and something of the same name and parameters before it.
+    """
+    [row] = await executor.fetch(SEARCH_PATH)
+    schemas = [*row["schemas"]]
+    before = schemas[: schemas.index("pg_catalog")]
+    if not before:
+        return
+    shadows = [found["name"] for found in await executor.fetch(SHADOWS, before)]
+    if shadows:
+        role = row["role"]
+        raise DatabaseRefused(
+            f"the search path of the role {role} has {', '.join(before)} before pg_catalog, and there "
+            f"{', '.join(shadows)}, which would be called instead of PostgreSQL's own: leave pg_catalog out "
+            f"of the path (alter role {role} set search_path = ...), then it comes first"
+        )
