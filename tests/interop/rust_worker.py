@@ -39,8 +39,10 @@ def reason_to_skip() -> str | None:
     """Say why the program cannot be built here; None if it can."""
     if shutil.which("cargo") is None:
         return "cargo is not installed"
-    printed = subprocess.run(["cargo", "--version"], check=True, capture_output=True, text=True).stdout
-    version = printed.split()[1]
+    cargo = subprocess.run(["cargo", "--version"], check=False, capture_output=True, text=True)
+    if cargo.returncode != 0:
+        return f"cargo does not work: {cargo.stderr.strip()}"
+    version = cargo.stdout.split()[1]
     if tuple(map(int, version.split(".")[:2])) < _OLDEST_CARGO:
         return f"cargo is {version}: {'.'.join(map(str, _OLDEST_CARGO))} or later is needed"
     return None

@@ -25,7 +25,7 @@ from trio_graphile import (
 )
 from trio_graphile._database import claims, fleet
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]  # for the build, which the first one waits for
 
 LONG = {"queue_name": "q", "seconds": 600.0}
 BRIEF = {"queue_name": None, "seconds": 0.0}
