@@ -14,6 +14,7 @@ from tests.interop.installed import RUSTS_REVISION, lacks_nothing_of_ours, ledge
 from tests.interop.runs import Runs, recorded_runs, tasks
 from tests.interop.rust_worker import RustWorker
 from trio_graphile import (
+    Cleanup,
     Client,
     Database,
     JobContext,
@@ -206,6 +207,42 @@ async def test_a_queue_is_shared_with_rust(
     assert {len(ran) for ran in sides.values()} == {1}
     assert {side for ran in sides.values() for side in ran} == {"rust", "python"}
     assert await runs.overlapping() == 0
+
+
+# --- garbage --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("payloads", [[1], [1, 2]], ids=["one", "many"])
+async def test_rusts_collector_waits_for_our_adds(
+    rust: RustWorker, migrated: Database, database_url: str, payloads: list[int]
+) -> None:
+    """It decides which tasks are idle when it has locked the table."""
+    client = Client(migrated)
+    await client.complete_jobs([(await client.add_raw_job("adding")).id])
+    async with trio.open_nursery() as nursery, migrated.transaction() as connection:
+        await client.using(connection).add_raw_jobs([("adding", payload) for payload in payloads])
+        nursery.start_soon(rust.run, database_url, "cleanup")
+        await until(lambda: are_waiting(migrated, 1))
+    counts = (await client.backlog()).ready, len(await migrated.fetch("select from graphile_worker.jobs"))
+    assert counts == (len(payloads), len(payloads))
+
+
+@pytest.mark.parametrize("queue_name", [None, "q"])
+async def test_our_collector_waits_for_adds_through_functions_of_rust(
+    migrated: Database, queue_name: str | None
+) -> None:
+    client, spec = Client(migrated), JobSpec(queue_name=queue_name)
+    await client.complete_jobs([(await client.add_raw_job("adding", None, spec)).id])
+    async with migrated.transaction() as connection:
+        await connection.execute(
+            "select graphile_worker.add_job('adding', queue_name => $1::text)", queue_name
+        )
+        assert set((await client.cleanup(COLLECTED)).values()) == {0}
+    [job] = await claims.get_jobs(migrated, "trio_graphile_me", ["adding"], 1)
+    assert job.queue_name == queue_name
+
+
+COLLECTED = (Cleanup.GC_TASK_IDENTIFIERS, Cleanup.GC_JOB_QUEUES)
 
 
 # --- recovery -------------------------------------------------------------------------------------

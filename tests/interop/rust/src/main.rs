@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use graphile_worker::worker_utils::types::CleanupTask;
 use graphile_worker::{
     IntoTaskHandlerResult, JobSpecBuilder, TaskHandler, Worker, WorkerContext, WorkerOptions,
 };
@@ -99,6 +100,7 @@ async fn main() -> Outcome<()> {
     match serde_json::from_str(&arguments[1])? {
         "migrate" => worker(Options::default()).await.map(drop),
         "add" => add(serde_json::from_str(rest)?).await,
+        "cleanup" => cleanup().await,
         "once" => Ok(worker(serde_json::from_str(rest)?)
             .await?
             .run_once()
@@ -163,6 +165,13 @@ async fn add(jobs: Vec<(String, Value, Option<Spec>)>) -> Outcome<()> {
     }
     println!("{}", serde_json::to_string(&ids)?);
     Ok(())
+}
+
+/// Deletes tasks and queues without jobs, as far as it sees.
+async fn cleanup() -> Outcome<()> {
+    let utils = worker(Options::default()).await?.create_utils();
+    let tasks = [CleanupTask::GcTaskIdentifiers, CleanupTask::GcJobQueues];
+    Ok(utils.cleanup(&tasks).await?)
 }
 
 /// Runs until standard input is closed. Says when it is about to take jobs.
