@@ -514,6 +514,17 @@ def test_migrations_are_numbered_without_gaps() -> None:
     assert list(OURS) == list(range(1, len(OURS) + 1))
 
 
+def test_beyond_20_no_file_makes_what_others_have_too() -> None:
+    state = SchemaState(server_version=150_000, revision=22, recovery_exists=True)
+    made = re.compile(
+        r"^create (?:or replace )?(?:function|table|type|view|index)(?: if not exists)? (\S+)", re.MULTILINE
+    )
+    for migration in plan_migration(state, own_migrations()).scripts:
+        names = [name.removeprefix("{schema}.") for name in made.findall(migration.statement.text)]
+        assert names, migration.name
+        assert all(name.startswith("trio_graphile_") for name in names), names
+
+
 def test_the_schema_is_the_only_placeholder() -> None:
     placeholders = {p for m in own_migrations() for p in re.findall(r"\{\w+\}", m.statement.text)}
     assert placeholders == {"{schema}"}
