@@ -247,7 +247,14 @@ GET_JOBS = claim_statement(
     ),
     more_behind as materialized (
       select (select count(*) from queued_front) = ($3::integer * 6 + 100) * $9::integer
-        and (select count(*) from queued) < $3::integer as is_wanted
+        and (select count(*) from queued) < $3::integer
+        and exists (
+          select from {schema}._private_job_queues as queues
+          where queues.is_available = true
+            and queues.id not in (
+              select queued_front.job_queue_id from queued_front where queued_front.is_wanted
+            )
+        ) as is_wanted
     ),
     queues_behind as (
       (
@@ -314,6 +321,7 @@ GET_JOBS = claim_statement(
 # the front says which. Behind a crowd, jobs without a queue are found by task and priority (`ranks`, `due`),
 # and those of named queues by queue (`queues_behind`, `queued_behind`); each by an index of ours, whose last
 # column, `id`, ends the order so that only this index serves it.
+# Nobody looks behind a front in which every free queue has a job for us.
 # A row that somebody has locked is passed over, and the next one taken, however many there are: who holds a
 # transaction open is not to hold up the rest. So rows are locked one after the other, best first, until there
 # are enough, by the very query that finds them. Only behind a crowd, where each rank has an order of its own,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trio_graphile._database.connection import Executor
 from trio_graphile._exceptions import DatabaseRefused
+from trio_graphile._model.json import decode
 
 SHADOWS = """
     select found.name
@@ -31,7 +32,9 @@ SHADOWS = """
     limit 5
 """  # $1 schemas
 
-SEARCH_PATH = "select pg_catalog.current_schemas(true) as schemas, current_user as role"
+SEARCH_PATH = """
+    select pg_catalog.array_to_json(pg_catalog.current_schemas(true))::text as schemas, current_user as role
+"""
 
 
 async def check_search_path(executor: Executor) -> None:
@@ -40,7 +43,7 @@ async def check_search_path(executor: Executor) -> None:
     That takes a search path that names pg_catalog, and something of the same name and parameters before it.
     """
     [row] = await executor.fetch(SEARCH_PATH)
-    schemas = [*row["schemas"]]
+    schemas = decode(row["schemas"])  # as text, since asyncpg would have to ask what an array of names is
     before = schemas[: schemas.index("pg_catalog")]
     if not before:
         return

@@ -104,8 +104,11 @@ class Holdings:
         """Return a session for one purpose; whoever asks closes it."""
         return Session(self.database, purpose, self.patience, lock_patience)
 
-    async def prepare(self) -> None:
-        """Open the sessions, install the schema if need be, make tasks and worker known."""
+    async def prepare(self, *, releases_old_locks: bool = False) -> None:
+        """Open the sessions, install the schema if need be, make tasks and worker known.
+
+        Release, if that is wanted, what has been locked for hours: whoever has no sweeper does it here.
+        """
         await self.claiming.open()
         await self.recording.open()
         async with self._own_session("start") as connection:  # it may wait for locks of others
@@ -117,6 +120,8 @@ class Holdings:
             await self._clock_is_steady(connection)  # from here on a step of it will be noticed
             if self.registered:
                 await fleet.heartbeat(connection, self.worker_id, self._metadata())
+            if releases_old_locks:
+                await sweeps.reset_stale_locks(connection)
 
     async def claim(self, limit: int) -> list[Job]:
         """Claim up to so many jobs, and of bounded tasks no more than their bounds."""

@@ -255,9 +255,7 @@ class _Run:
         holdings, is_ready = self._services.holdings, False
         try:
             with self._ending.cuts_short():
-                await holdings.prepare()
-                if self._drain:  # which has no sweeper
-                    await holdings.release_old_locks()
+                await holdings.prepare(releases_old_locks=self._drain)
             is_ready = not self._ending.begun.is_set()
             if not is_ready:
                 self._note_ending()
