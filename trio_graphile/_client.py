@@ -1,22 +1,21 @@
-"""The client: adds jobs, and changes those that wait."""
+"""The client: adds jobs, and changes those that wait; how it looks at them stands in `_client_reading`."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol, TypeAlias, TypeVar, get_args
 
 import attrs
 
+from trio_graphile._client_reading import STALE_THRESHOLD, ReadingClient
 from trio_graphile._database import cancellations, fleet, manage
-from trio_graphile._database.backlog import count_jobs
 from trio_graphile._database.bulk import add_many
 from trio_graphile._database.cleanup import clean_up
-from trio_graphile._database.connection import Connection, brief_transaction
+from trio_graphile._database.connection import brief_transaction
 from trio_graphile._database.database import Database
-from trio_graphile._database.schema import MigrationReport, migrate, naming_missing_schema
+from trio_graphile._database.schema import MigrationReport, migrate
 from trio_graphile._exceptions import DatabaseError, JobSkipped, OptionInvalid, PayloadInvalid
 from trio_graphile._model.cancellation import DEFAULT_REASON, CancelledJobs, CancelOutcome
 from trio_graphile._model.jobs import (
@@ -32,8 +31,7 @@ from trio_graphile._model.jobs import (
 )
 from trio_graphile._model.json import encode
 from trio_graphile._model.options import SweepOptions
-from trio_graphile._model.recovery import ActiveWorker, SweepReport
-from trio_graphile._model.statistics import Backlog
+from trio_graphile._model.recovery import SweepReport
 from trio_graphile.hooks._additions import Reader, intercept_addition, intercept_additions
 from trio_graphile.hooks._chains import NO_CHAINS, Chains, around
 from trio_graphile.hooks._interceptors import Addition, Operation, Skip
@@ -50,7 +48,6 @@ RawJob: TypeAlias = tuple[str, Any] | tuple[str, Any, JobSpec]
 
 logger = logging.getLogger("trio_graphile.client")
 
-_STALE_THRESHOLD = SweepOptions().sweep_threshold
 _PLAIN = JobSpec()
 _MANY_JOBS = 10_000
 """So many at once change what the planner should think of the table."""
@@ -66,15 +63,13 @@ class Identifiers(Protocol):
 
 
 @attrs.frozen(eq=False)
-class JobClient:
-    """Adds and changes jobs on one connection, in whatever transaction is open there. Made by `Client.using`.
+class JobClient(ReadingClient):
+    """Adds, changes and lists jobs on one connection, in whatever transaction is open there.
 
-    All methods raise `DatabaseError`, and `SchemaMissing` where the schema is not installed. Each is atomic:
-    if cancelled, it either took effect as a whole or not at all.
+    Made by `Client.using`. All methods raise `DatabaseError`, and `SchemaMissing` where the schema is not
+    installed. Each is atomic: if cancelled, it either took effect as a whole or not at all.
     """
 
-    database: Database
-    _executor: Database | Connection = attrs.field(repr=False)
     _chains: Chains = attrs.field(default=NO_CHAINS, kw_only=True, repr=False)
 
     async def add_job(self, task: Addable[PayloadT], payload: PayloadT, spec: JobSpec | None = None) -> Job:
@@ -192,14 +187,6 @@ class JobClient:
         with self._naming_missing_schema():
             await manage.force_unlock_workers(self._executor, list(worker_ids))
 
-    async def list_active_workers(self, stale_threshold: float = _STALE_THRESHOLD) -> list[ActiveWorker]:
-        """Return the workers that are registered, that with the latest heartbeat first.
-
-        A worker that has sent none for `stale_threshold` seconds is marked as stale.
-        """
-        with self._naming_missing_schema():
-            return await fleet.list_active_workers(self._executor, stale_threshold)
-
     async def _add_one(self, operation: Operation, new_job: NewJob, read: Reader | None) -> Job:
         with self._naming_missing_schema():
             if not self._chains.touches_additions:
@@ -226,13 +213,10 @@ class JobClient:
         with self._naming_missing_schema():
             return await add_many(self._executor, jobs, make)
 
-    def _naming_missing_schema(self) -> AbstractContextManager[None]:
-        return naming_missing_schema(self.database.schema)
-
 
 @attrs.frozen(eq=False)
 class Client(JobClient):
-    """Adds and changes jobs, each call in a transaction of its own.
+    """Adds, changes and lists jobs, each call in a transaction of its own.
 
     `tasks` are those of this program, if it has some: `cleanup` keeps them. `plugins` intercept the adding of
     jobs, and the recovery of those of dead workers; give the worker the same ones, for what handlers add.
@@ -274,7 +258,7 @@ class Client(JobClient):
         with self._naming_missing_schema():
             async with self.database.connection() as connection:
                 if Cleanup.GC_TASK_IDENTIFIERS in kinds and await fleet.has_registry(connection):
-                    kept.extend(await fleet.advertised_tasks(connection, _STALE_THRESHOLD))
+                    kept.extend(await fleet.advertised_tasks(connection, STALE_THRESHOLD))
                 return {kind: await clean_up(connection, kind, kept) for kind in kinds}
 
     async def sweep_stale_workers(
@@ -307,14 +291,6 @@ class Client(JobClient):
                 self.database, options, chains=self._chains, worker_id="client", dry_run=dry_run
             )
             return swept.report
-
-    async def backlog(self) -> Backlog:
-        """Count the jobs of the queue by state, whichever program handles them.
-
-        Looks at each row of the table once: about a tenth of a second for half a million jobs.
-        """
-        with self._naming_missing_schema():
-            return await count_jobs(self.database)
 
     async def migrate(self) -> MigrationReport:
         """Install the schema, or bring it up to date. Raises `SchemaError`."""

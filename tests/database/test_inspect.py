@@ -21,7 +21,7 @@ async def test_a_job_is_seen_though_its_task_and_queue_are_gone(database: Databa
     job = await Client(database).add_raw_job("a", {"x": 1}, JobSpec(queue_name="q", flags=["f"]))
     await database.execute("delete from graphile_worker._private_tasks")
     await database.execute("delete from graphile_worker._private_job_queues")
-    [listed] = await inspect.list_jobs(database, JobFilter())
+    [listed] = (await inspect.list_jobs(database, JobFilter())).jobs
     assert (listed.job.id, listed.job.task_identifier, listed.job.queue_name) == (job.id, "", None)
     assert (listed.state, listed.is_available, listed.job.flags) == (JobState.READY, True, ("f",))
     assert await inspect.list_tasks(database) == []
@@ -43,14 +43,14 @@ async def test_what_a_dead_worker_held_is_given_back_with_the_attempts(database:
     await database.execute(LOCK, "alive", [jobs[2].id])
     assert await bury(database, "dead") == 2
     assert await bury(database, "dead") == 0
-    listed = await inspect.list_jobs(database, JobFilter())
+    listed = (await inspect.list_jobs(database, JobFilter())).jobs
     assert [(one.job.attempts, one.job.locked_by) for one in listed] == [(0, None), (0, None), (1, "alive")]
     [holder] = await inspect.list_lock_holders(database)
     assert (holder.worker_id, holder.locked_jobs) == ("alive", 1)
 
 
 @pytest.mark.parametrize(
-    ("limit", "offset", "option"), [(-1, 0, "limit"), (0, -1, "offset"), (10**6, 0, "limit")]
+    ("limit", "offset", "option"), [(0, 0, "limit"), (1, -1, "offset"), (10**6, 0, "limit")]
 )
 def test_pages_have_limits(limit: int, offset: int, option: str) -> None:
     with pytest.raises(OptionInvalid, match=option):

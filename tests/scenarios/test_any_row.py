@@ -196,7 +196,7 @@ def registry(ran: list[int]) -> TaskRegistry:
 
 async def look(database: Database, client: Client, ids: Sequence[int]) -> None:
     """Look at everything as commands and pages do, and change what can be changed."""
-    for listed in await inspect.list_jobs(database, JobFilter()):
+    for listed in (await inspect.list_jobs(database, JobFilter())).jobs:
         str(listed)
     str(await inspect.list_tasks(database))
     str(await inspect.list_queues(database))

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+import attrs
+
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.queue import job_from_row
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.inspection import (
     JobCounts,
     JobFilter,
+    JobPage,
     JobState,
     ListedJob,
     LockHolder,
@@ -48,20 +51,36 @@ LIST_JOBS = Statement(
     where ($1::text is null or tasks.identifier = $1::text)
       and ($2::text is null or queues.queue_name = $2::text)
       and ($3::text is null or $3::text = {_STATE})
+      and ($4::text is null or jobs.key = $4::text)
+      and ($5::text[] is null or jobs.flags ?& $5::text[])
+      and ($6::text is null or jobs.locked_by = $6::text)
+      and ($7::bigint is null or jobs.id > $7::bigint)
     order by jobs.id
-    limit $4::bigint
-    offset $5::bigint
+    limit $8::bigint
+    offset $9::bigint
 """
-)  # $1 task, $2 queue, $3 state, null for any; $4 and $5 the page
+)
+# $1 task, $2 queue, $3 state, $4 key, $5 flags, of which a job needs all, $6 who has it, null for any; $7 the
+# id after which the page begins, so that pages stay right while jobs come and go; $8 and $9 the page
 
 
-async def list_jobs(executor: Executor, which: JobFilter) -> list[ListedJob]:
+async def list_jobs(executor: Executor, which: JobFilter) -> JobPage:
     """Return one page of the jobs that meet the conditions, by id."""
-    state = None if which.state is None else which.state.value
     rows = await executor.fetch(
-        LIST_JOBS, which.task_identifier, which.queue_name, state, which.limit, which.offset
+        LIST_JOBS,
+        which.task_identifier,
+        which.queue_name,
+        None if which.state is None else which.state.value,
+        which.key,
+        which.flags or None,
+        which.locked_by,
+        which.after,
+        which.limit + 1,  # one more says whether there is another page
+        which.offset,
     )
-    return list(map(_listed_job, rows))
+    jobs = tuple(map(_listed_job, rows[: which.limit]))
+    is_last = len(rows) <= which.limit
+    return JobPage(jobs=jobs, next=None if is_last else attrs.evolve(which, after=jobs[-1].job.id, offset=0))
 
 
 GET_LISTED = Statement(

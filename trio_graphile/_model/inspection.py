@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 import attrs
 
 from trio_graphile._exceptions import OptionInvalid
-from trio_graphile._model.jobs import Job
+from trio_graphile._model.jobs import BIGINT, Job, flags_given, flags_valid
+from trio_graphile._model.recovery import ActiveWorker
 
-_LARGEST_PAGE = 100_000
+_LIMITS = range(1, 100_001)
 
 
 class JobState(enum.StrEnum):
@@ -31,34 +34,72 @@ class ListedJob:
     """A job together with what only the database knows of it."""
 
     job: Job
+    """The row. Its `task_identifier` is empty if another program deleted the task."""
     state: JobState
     is_available: bool
     """Whether it is neither locked nor out of attempts."""
     task_id: int
+    """The number of its task in the database."""
     job_queue_id: int | None = None
+    """The number of its named queue, if it has one."""
 
 
-def _not_negative(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if value < 0:
-        raise OptionInvalid(attribute.name, f"{value} is negative")
+def _text(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise OptionInvalid(attribute.name, f"a string is needed, not {value!r}")
+    if value is not None and "\0" in value:
+        raise OptionInvalid(attribute.name, "PostgreSQL cannot hold a NUL character")
 
 
-def _page(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-    if value > _LARGEST_PAGE:
-        raise OptionInvalid(
-            attribute.name, f"{value} is over {_LARGEST_PAGE}: ask for one page after the other"
-        )
+def _state(value: JobState | str | None) -> JobState | None:
+    try:
+        return None if value is None else JobState(value)
+    except ValueError:
+        known = ", ".join(state.value for state in JobState)
+        raise OptionInvalid("state", f"{value!r} is not one of {known}") from None
+
+
+def _within(allowed: range, advice: str = "") -> Any:
+    def check(_: object, attribute: attrs.Attribute[int | None], value: object) -> None:
+        if value is None:
+            return
+        if type(value) is not int:
+            raise OptionInvalid(attribute.name, f"a whole number is needed, not {value!r}")
+        if value not in allowed:
+            least, most = allowed.start, allowed.stop - 1
+            raise OptionInvalid(attribute.name, f"{value} is not between {least} and {most}{advice}")
+
+    return check
 
 
 @attrs.frozen(kw_only=True)
 class JobFilter:
-    """Which jobs to list, by id; None leaves out a condition. Raises `OptionInvalid`."""
+    """Which jobs `Client.jobs` returns; None leaves out a condition. Raises `OptionInvalid`."""
 
-    task_identifier: str | None = None
-    queue_name: str | None = None
-    state: JobState | None = None
-    limit: int = attrs.field(default=50, validator=[_not_negative, _page])
-    offset: int = attrs.field(default=0, validator=_not_negative)
+    task_identifier: str | None = attrs.field(default=None, validator=_text)
+    queue_name: str | None = attrs.field(default=None, validator=_text)
+    state: JobState | None = attrs.field(default=None, converter=_state)
+    key: str | None = attrs.field(default=None, validator=_text)
+    """At most one job has it."""
+    flags: Sequence[str] | None = attrs.field(default=None, converter=flags_given, validator=flags_valid)
+    """A job needs all of these, and may have others."""
+    locked_by: str | None = attrs.field(default=None, validator=_text)
+    """The id of a worker that has the jobs locked."""
+    after: int | None = attrs.field(default=None, validator=_within(BIGINT))
+    """Only jobs with a higher id than this."""
+    limit: int = attrs.field(default=50, validator=_within(_LIMITS, ": ask for one page after the other"))
+    """How many jobs a page has at most, up to 100,000."""
+    offset: int = attrs.field(default=0, validator=_within(range(BIGINT.stop)))
+    """How many jobs to leave out first. Slower than `after`, and not to be relied on while jobs come and go."""
+
+
+@attrs.frozen(kw_only=True)
+class JobPage:
+    """Some of the jobs that meet the conditions, by id."""
+
+    jobs: tuple[ListedJob, ...] = ()
+    next: JobFilter | None = None
+    """The filter of the page that follows; None on the last one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -91,8 +132,11 @@ class QueueStatus:
     queue_name: str
     locked_at: datetime | None = None
     locked_by: str | None = None
+    """The worker that runs one of its jobs."""
     job_count: int = 0
+    """How many jobs it has, in any state."""
     ready_count: int = 0
+    """How many of them are ready; if the queue is locked, they wait all the same."""
 
 
 @attrs.frozen(kw_only=True)
@@ -102,3 +146,27 @@ class LockHolder:
     worker_id: str
     locked_jobs: int = 0
     locked_queues: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class WorkerStatus:
+    """A worker that is registered, or in whose name jobs or queues are locked."""
+
+    worker_id: str
+    locked_jobs: int = 0
+    locked_queues: int = 0
+    registration: ActiveWorker | None = None
+    """When it was heard of, and what it says of itself. None for a worker that is known by its locks alone:
+    those of Node never register."""
+
+
+def status_of_workers(
+    registered: Iterable[ActiveWorker], holders: Iterable[LockHolder]
+) -> list[WorkerStatus]:
+    """Return each worker once: those that are registered, then those known by their locks alone."""
+    by_id = {holder.worker_id: holder for holder in holders}
+    known = [(by_id.pop(one.worker_id, LockHolder(worker_id=one.worker_id)), one) for one in registered]
+    return [
+        WorkerStatus(**attrs.asdict(holder), registration=registration)
+        for holder, registration in [*known, *((holder, None) for holder in by_id.values())]
+    ]

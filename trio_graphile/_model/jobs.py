@@ -14,6 +14,7 @@ from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.json import decode, decode_if_readable
 
 SMALLINT = range(-32768, 32768)
+BIGINT = range(-(2**63), 2**63)
 MAX_NAME_LENGTH = 128
 MAX_KEY_LENGTH = 512
 DEFAULT_MAX_ATTEMPTS = 25
@@ -81,7 +82,8 @@ def check_identifier(identifier: object) -> None:
         raise OptionInvalid("identifier", "PostgreSQL cannot hold a NUL character")
 
 
-def _flags(value: Sequence[str] | None) -> tuple[str, ...] | None:
+def flags_given(value: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Return flags as a tuple. Raises `OptionInvalid` for one string: each letter would be a flag."""
     if isinstance(value, str):
         raise OptionInvalid("flags", f"a sequence of flags is needed, not the one string {value!r}")
     return None if value is None else tuple(value)
@@ -95,7 +97,8 @@ def _mode(value: JobKeyMode | str) -> JobKeyMode:
         raise OptionInvalid("job_key_mode", f"{value!r} is not one of {known}") from None
 
 
-def _texts(_: object, attribute: attrs.Attribute[Any], value: tuple[object, ...] | None) -> None:
+def flags_valid(_: object, attribute: attrs.Attribute[Any], value: tuple[object, ...] | None) -> None:
+    """Raise `OptionInvalid` for what cannot be a flag."""
     for flag in value or ():
         if not isinstance(flag, str) or "\0" in flag:
             raise OptionInvalid(attribute.name, f"{flag!r} is not a flag: flags are strings without NUL")
@@ -120,7 +123,7 @@ class JobSpec:
     """What to do with the job that has the key already; of no effect without one."""
     priority: int | None = attrs.field(default=None, validator=_smallint())
     """Lower numbers run first, from -32768 to 32767. Defaults to 0."""
-    flags: Sequence[str] | None = attrs.field(default=None, converter=_flags, validator=_texts)
+    flags: Sequence[str] | None = attrs.field(default=None, converter=flags_given, validator=flags_valid)
     """Labels by which workers choose: see `forbidden_flags`, `accepted_flags` and `allowed_flags`."""
 
 

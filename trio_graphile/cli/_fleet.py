@@ -7,10 +7,8 @@ from typing import Annotated, Any
 import attrs
 from cyclopts import Parameter
 
-from trio_graphile._database import fleet, inspect
-from trio_graphile._model.inspection import LockHolder
+from trio_graphile._model.inspection import WorkerStatus
 from trio_graphile._model.options import SweepOptions
-from trio_graphile._model.recovery import ActiveWorker
 from trio_graphile.cli._connect import open_client
 from trio_graphile.cli._flags import NOTHING_GIVEN, CommonFlags, Switch
 from trio_graphile.cli._output import note, print_json, print_table
@@ -28,12 +26,9 @@ async def workers(
         stale_threshold: A worker that has sent no heartbeat for so long is stale.
     """
     async with open_client(common) as client:
-        holders = await inspect.list_lock_holders(client.database)
-        has_registry = await fleet.has_registry(client.database)
-        registered = await client.list_active_workers(stale_threshold) if has_registry else []
-    found = _joined(registered, holders)
+        found = await client.workers(stale_threshold)
     if common.as_json:
-        print_json([_as_json(worker, holder) for worker, holder in found])
+        print_json([_as_json(worker) for worker in found])
     else:
         columns = (
             "worker_id",
@@ -45,36 +40,26 @@ async def workers(
             "host",
             "pid",
         )
-        print_table(columns, [_row(worker, holder) for worker, holder in found])
+        print_table(columns, [_row(worker) for worker in found])
 
 
-def _joined(
-    registered: list[ActiveWorker], holders: list[LockHolder]
-) -> list[tuple[ActiveWorker | None, LockHolder]]:
-    """Return each worker once: those that are registered, then those known by their locks alone."""
-    by_id = {holder.worker_id: holder for holder in holders}
-    known: list[tuple[ActiveWorker | None, LockHolder]] = [
-        (worker, by_id.pop(worker.worker_id, LockHolder(worker_id=worker.worker_id))) for worker in registered
-    ]
-    return [*known, *((None, holder) for holder in by_id.values())]
-
-
-def _as_json(worker: ActiveWorker | None, holder: LockHolder) -> dict[str, Any]:
+def _as_json(worker: WorkerStatus) -> dict[str, Any]:
+    locks = attrs.asdict(worker, filter=lambda field, _: field.name != "registration")
     life = (
         dict.fromkeys(("last_heartbeat_at", "started_at", "metadata", "is_stale"))
-        if worker is None
-        else attrs.asdict(worker, filter=lambda field, _: field.name != "worker_id")
+        if worker.registration is None
+        else attrs.asdict(worker.registration, filter=lambda field, _: field.name != "worker_id")
     )
-    return {**attrs.asdict(holder), **life}
+    return {**locks, **life}
 
 
-def _row(worker: ActiveWorker | None, holder: LockHolder) -> list[object]:
-    locks: list[object] = [holder.worker_id, holder.locked_jobs, holder.locked_queues]
-    if worker is None:
+def _row(worker: WorkerStatus) -> list[object]:
+    locks: list[object] = [worker.worker_id, worker.locked_jobs, worker.locked_queues]
+    if (life := worker.registration) is None:
         return [*locks, None, None, "unregistered", None, None]
-    says = worker.metadata if isinstance(worker.metadata, dict) else {}
-    state = "stale" if worker.is_stale else "alive"
-    return [*locks, worker.last_heartbeat_at, worker.started_at, state, says.get("host"), says.get("pid")]
+    says = life.metadata if isinstance(life.metadata, dict) else {}
+    state = "stale" if life.is_stale else "alive"
+    return [*locks, life.last_heartbeat_at, life.started_at, state, says.get("host"), says.get("pid")]
 
 
 async def force_unlock(
@@ -87,16 +72,14 @@ async def force_unlock(
     """
     async with open_client(common) as client, client.database.transaction() as connection:
         using = client.using(connection)
-        holders = {holder.worker_id: holder for holder in await inspect.list_lock_holders(connection)}
-        has_registry = await fleet.has_registry(connection)
-        alive = {
-            w.worker_id for w in (await using.list_active_workers() if has_registry else ()) if not w.is_stale
-        }
+        freed = [worker for worker in await using.workers() if worker.worker_id in worker_ids]
         await using.force_unlock_workers(worker_ids)
-    for worker_id in sorted(alive.intersection(worker_ids)):
-        note(f"{worker_id} is alive: jobs that it still runs may run a second time at the same time")
-    freed = [holders.get(worker_id, LockHolder(worker_id=worker_id)) for worker_id in worker_ids]
-    jobs, queues = sum(h.locked_jobs for h in freed), sum(h.locked_queues for h in freed)
+    for worker in sorted(freed, key=lambda one: one.worker_id):
+        if worker.registration is not None and not worker.registration.is_stale:
+            note(
+                f"{worker.worker_id} is alive: jobs that it still runs may run a second time at the same time"
+            )
+    jobs, queues = sum(w.locked_jobs for w in freed), sum(w.locked_queues for w in freed)
     if common.as_json:
         print_json({"unlocked_workers": worker_ids, "unlocked_jobs": jobs, "unlocked_queues": queues})
     else:

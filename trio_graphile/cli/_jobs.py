@@ -11,7 +11,6 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from trio_graphile._database import inspect
 from trio_graphile._exceptions import GraphileError
 from trio_graphile._model.inspection import JobFilter, JobState, ListedJob
 from trio_graphile._model.jobs import JobKeyMode, JobSpec, check_identifier
@@ -72,10 +71,11 @@ async def add(
     )
     value = _payload(payload, payload_file)
     async with open_client(common) as client, client.database.transaction() as connection:
-        job = await client.using(connection).add_raw_job(task, value, spec)
-        seen = await inspect.get_listed(connection, [job.id])
+        using = client.using(connection)
+        job = await using.add_raw_job(task, value, spec)
+        seen = await using.job(job.id)
     if common.as_json:
-        print_json(job_as_json(job, seen.get(job.id)))
+        print_json(job_as_json(job, seen))
     else:
         print(f"added job {job.id} of task {job.task_identifier}")
 
@@ -113,6 +113,10 @@ async def list_jobs(
     identifier: str | None = None,
     queue: str | None = None,
     state: Literal["all", "ready", "scheduled", "locked", "failed"] = "all",
+    key: str | None = None,
+    flag: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    locked_by: str | None = None,
+    after: int | None = None,
     limit: int = 50,
     offset: int = 0,
     common: CommonFlags = NOTHING_GIVEN,
@@ -123,6 +127,10 @@ async def list_jobs(
         identifier: Only those of one task.
         queue: Only those of one named queue.
         state: Only those in one state.
+        key: Only the one with this key.
+        flag: Only those with this flag; may be given several times: a job needs all of them.
+        locked_by: Only those that one worker has locked.
+        after: Only those with a higher id: the last one of a page gives the next page.
         limit: How many at most.
         offset: How many to leave out before.
     """
@@ -130,15 +138,19 @@ async def list_jobs(
         task_identifier=identifier,
         queue_name=queue,
         state=None if state == "all" else JobState(state),
+        key=key,
+        flags=flag,
+        locked_by=locked_by,
+        after=after,
         limit=limit,
         offset=offset,
     )
     async with open_client(common) as client:
-        jobs = await inspect.list_jobs(client.database, which)
+        page = await client.jobs(which)
     if common.as_json:
-        print_json([listed_as_json(listed) for listed in jobs])
+        print_json([listed_as_json(listed) for listed in page.jobs])
     else:
-        print_table(_COLUMNS, [_row(listed) for listed in jobs])
+        print_table(_COLUMNS, [_row(listed) for listed in page.jobs])
 
 
 def _row(listed: ListedJob) -> list[object]:
@@ -155,7 +167,7 @@ async def show(job_id: int, /, *, common: CommonFlags = NOTHING_GIVEN) -> None:
         job_id: Its id.
     """
     async with open_client(common) as client:
-        listed = (await inspect.get_listed(client.database, [job_id])).get(job_id)
+        listed = await client.job(job_id)
     if listed is None:
         raise GraphileError(f"there is no job {job_id}: it was completed, removed, or never added")
     if common.as_json:

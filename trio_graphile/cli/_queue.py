@@ -9,9 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 import attrs
 from cyclopts import Parameter
 
-from trio_graphile._client import Client
-from trio_graphile._database import fleet, inspect
-from trio_graphile._model.inspection import QueueStatus, TaskStatus
+from trio_graphile._model.inspection import QueueStatus, TaskStatus, WorkerStatus
 from trio_graphile._model.jobs import Cleanup
 from trio_graphile.cli._connect import open_client
 from trio_graphile.cli._errors import UsageError
@@ -40,7 +38,7 @@ async def stats(*, common: CommonFlags = NOTHING_GIVEN) -> None:
 async def queues(*, common: CommonFlags = NOTHING_GIVEN) -> None:
     """List the named queues, by name."""
     async with open_client(common) as client:
-        found = await inspect.list_queues(client.database)
+        found = await client.queues()
     if common.as_json:
         print_json(found)
     else:
@@ -57,8 +55,8 @@ def _queue_row(queue: QueueStatus) -> list[object]:
 async def tasks(*, common: CommonFlags = NOTHING_GIVEN) -> None:
     """List the tasks that the database knows, with their jobs by state and their live workers."""
     async with open_client(common) as client:
-        found = await inspect.list_tasks(client.database)
-        workers = await _workers_of_tasks(client)
+        found = await client.known_tasks()
+        workers = _workers_of_tasks(await client.workers())
     if common.as_json:
         print_json([_task_as_json(task, workers[task.identifier]) for task in found])
     else:
@@ -66,13 +64,12 @@ async def tasks(*, common: CommonFlags = NOTHING_GIVEN) -> None:
         print_table(columns, [_task_row(task, workers[task.identifier]) for task in found])
 
 
-async def _workers_of_tasks(client: Client) -> Counter[str]:
+def _workers_of_tasks(workers: Sequence[WorkerStatus]) -> Counter[str]:
     """Return how many live workers say that they have a task; those of other kinds do not say."""
-    if not await fleet.has_registry(client.database):
-        return Counter()
+    registered = [worker.registration for worker in workers if worker.registration is not None]
     return Counter(
         task
-        for worker in await client.list_active_workers()
+        for worker in registered
         if not worker.is_stale and isinstance(worker.metadata, dict)
         for task in worker.metadata.get("tasks") or ()
     )
