@@ -11,6 +11,7 @@ from trio_graphile._database.backlog import count_jobs
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import naming_missing_schema
+from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.inspection import (
     JobFilter,
     JobPage,
@@ -39,14 +40,16 @@ class ReadingClient:
     async def jobs(self, which: JobFilter = _ANY) -> JobPage:
         """Return one page of the jobs that meet all conditions, by id.
 
-        The page that follows is that of `JobPage.next`. It begins after the last job of this one: no job comes
-        twice, and none that stays is left out, whatever is added and completed meanwhile.
+        The page that follows is that of `JobPage.next`. It begins after the last job of this one: no job
+        comes twice, and none that stays is left out, whatever is added and completed meanwhile.
         """
         with self._naming_missing_schema():
             return await inspect.list_jobs(self._executor, which)
 
     async def job(self, job_id: int) -> ListedJob | None:
         """Return the job with this id; None if it was completed, removed, or never added."""
+        if type(job_id) is not int:
+            raise OptionInvalid("job_id", f"a whole number is needed, not {job_id!r}")
         if job_id not in BIGINT:
             return None
         with self._naming_missing_schema():

@@ -90,7 +90,7 @@ class JobFilter:
     limit: int = attrs.field(default=50, validator=_within(_LIMITS, ": ask for one page after the other"))
     """How many jobs a page has at most, up to 100,000."""
     offset: int = attrs.field(default=0, validator=_within(range(BIGINT.stop)))
-    """How many jobs to leave out first. Slower than `after`, and not to be relied on while jobs come and go."""
+    """How many jobs to leave out first; others, once jobs come and go, which `after` is proof against."""
 
 
 @attrs.frozen(kw_only=True)

@@ -74,11 +74,9 @@ async def force_unlock(
         using = client.using(connection)
         freed = [worker for worker in await using.workers() if worker.worker_id in worker_ids]
         await using.force_unlock_workers(worker_ids)
-    for worker in sorted(freed, key=lambda one: one.worker_id):
-        if worker.registration is not None and not worker.registration.is_stale:
-            note(
-                f"{worker.worker_id} is alive: jobs that it still runs may run a second time at the same time"
-            )
+    alive = [w.worker_id for w in freed if w.registration is not None and not w.registration.is_stale]
+    for worker_id in sorted(alive):
+        note(f"{worker_id} is alive: jobs that it still runs may run a second time at the same time")
     jobs, queues = sum(w.locked_jobs for w in freed), sum(w.locked_queues for w in freed)
     if common.as_json:
         print_json({"unlocked_workers": worker_ids, "unlocked_jobs": jobs, "unlocked_queues": queues})
