@@ -141,6 +141,20 @@ async def test_lists_are_filtered_and_paged(shop: Program, crowd: dict[str, int]
     assert [job["id"] for job in await said(shop, "list", "--limit", "1", "--offset", "1")] == [
         crowd["scheduled"]
     ]
+    assert [
+        job["id"] for job in await said(shop, "list", "--limit", "2", "--after", str(crowd["ready"]))
+    ] == [job_id for job_id in sorted(crowd.values()) if job_id > crowd["ready"]][:2]
+    assert [job["id"] for job in await said(shop, "list", "--locked-by", "worker-1")] == [crowd["locked"]]
+
+
+async def test_lists_are_filtered_by_key_and_flags(shop: Program, database: Database) -> None:
+    plain, keyed, flagged = await Client(database).add_raw_jobs(
+        [("a", 1), ("a", 2, JobSpec(job_key="k", flags=["f"])), ("a", 3, JobSpec(flags=["f", "g"]))]
+    )
+    assert [job["id"] for job in await said(shop, "list", "--key", "k")] == [keyed.id]
+    assert [job["id"] for job in await said(shop, "list", "--flag", "f")] == [keyed.id, flagged.id]
+    assert [job["id"] for job in await said(shop, "list", "--flag", "f", "--flag", "g")] == [flagged.id]
+    assert [job["id"] for job in await said(shop, "list")] == [plain.id, keyed.id, flagged.id]
 
 
 async def test_the_queue_is_counted_by_state_task_queue_and_worker(

@@ -31,12 +31,18 @@ from trio_graphile import (
     Job,
     JobClient,
     JobContext,
+    JobCounts,
+    JobFilter,
     JobKeyMode,
+    JobPage,
     JobSpec,
+    JobState,
+    ListedJob,
     ListenState,
     ObserverOptions,
     PermanentFailure,
     ProcessOptions,
+    QueueStatus,
     RecoveryOptions,
     RetryAfter,
     RunningJobStatistics,
@@ -48,10 +54,12 @@ from trio_graphile import (
     Task,
     TaskOptions,
     TaskRegistry,
+    TaskStatus,
     Worker,
     WorkerOptions,
     WorkerPhase,
     WorkerStatistics,
+    WorkerStatus,
     current_job,
     format_crontab,
     parse_crontab,
@@ -317,6 +325,28 @@ async def change(client: Client) -> None:
     assert_type(await client.cleanup(Cleanup), dict[Cleanup, int])
     assert_type(await client.list_active_workers(), list[ActiveWorker])
     assert_type(await client.sweep_stale_workers(60, dry_run=True), SweepReport)
+
+
+async def look(client: Client, connection: Connection) -> None:
+    which: JobFilter | None = JobFilter(task_identifier="send_welcome", state=JobState.FAILED, flags=["slow"])
+    while which is not None:
+        page = await client.jobs(which)
+        assert_type(page, JobPage)
+        assert_type(page.jobs, tuple[ListedJob, ...])
+        which = page.next
+    assert_type((await client.jobs()).jobs[0].job, Job)
+    assert_type((await client.jobs()).jobs[0].state, JobState)
+    assert_type(await client.job(1), ListedJob | None)
+    assert_type(await client.queues(), list[QueueStatus])
+    tasks = await client.known_tasks()
+    assert_type(tasks, list[TaskStatus])
+    assert_type(tasks[0].counts, JobCounts)
+    workers = await client.using(connection).workers(60)
+    assert_type(workers, list[WorkerStatus])
+    assert_type(workers[0].registration, ActiveWorker | None)
+    await client.job("1")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    await client.jobs(state="failed")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    JobFilter(limit="5")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 
 
 async def cancel(client: Client, connection: Connection) -> None:
