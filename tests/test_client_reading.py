@@ -163,6 +163,7 @@ async def test_values_that_python_has_not_hide_no_jobs(client: Client, database:
         {"limit": 0},
         {"limit": 100_001},
         {"limit": "5"},
+        {"limit": None},
         {"offset": -1},
         {"after": 2**63},
     ],

@@ -40,8 +40,8 @@ class ReadingClient:
     async def jobs(self, which: JobFilter = _ANY) -> JobPage:
         """Return one page of the jobs that meet all conditions, by id.
 
-        The page that follows is that of `JobPage.next`. It begins after the last job of this one: no job
-        comes twice, and none that stays is left out, whatever is added and completed meanwhile.
+        The page that follows is that of `JobPage.next`. It begins after the last job of this one: whatever is
+        added and completed meanwhile, no job comes twice, and none is left out that was there from the start.
         """
         with self._naming_missing_schema():
             return await inspect.list_jobs(self._executor, which)

@@ -60,9 +60,7 @@ def _state(value: JobState | str | None) -> JobState | None:
 
 
 def _within(allowed: range, advice: str = "") -> Any:
-    def check(_: object, attribute: attrs.Attribute[int | None], value: object) -> None:
-        if value is None:
-            return
+    def check(_: object, attribute: attrs.Attribute[int], value: object) -> None:
         if type(value) is not int:
             raise OptionInvalid(attribute.name, f"a whole number is needed, not {value!r}")
         if value not in allowed:
@@ -85,7 +83,7 @@ class JobFilter:
     """A job needs all of these, and may have others."""
     locked_by: str | None = attrs.field(default=None, validator=_text)
     """The id of a worker that has the jobs locked."""
-    after: int | None = attrs.field(default=None, validator=_within(BIGINT))
+    after: int | None = attrs.field(default=None, validator=attrs.validators.optional(_within(BIGINT)))
     """Only jobs with a higher id than this."""
     limit: int = attrs.field(default=50, validator=_within(_LIMITS, ": ask for one page after the other"))
     """How many jobs a page has at most, up to 100,000."""
