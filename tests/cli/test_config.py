@@ -173,6 +173,17 @@ def test_where_the_embedded_postgres_is_is_no_setting(monkeypatch: pytest.Monkey
     assert load() == Settings()
 
 
+@pytest.mark.parametrize("service", ["TRIO_GRAPHILE", "TRIO_GRAPHILE_METRICS"])
+def test_what_kubernetes_says_of_a_service_of_our_name_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch, service: str
+) -> None:
+    port = f"{service}_PORT_9000_TCP"
+    ours = (f"{service}_PORT", f"{service}_SERVICE_HOST", f"{service}_SERVICE_PORT", port)
+    for name in (*ours, f"{service}_SERVICE_PORT_HTTP", f"{port}_PROTO", f"{port}_PORT", f"{port}_ADDR"):
+        monkeypatch.setenv(name, "tcp://10.0.0.7:9000")
+    assert load() == Settings()
+
+
 def test_a_file_that_cannot_be_read_is_named(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"missing\.toml cannot be read: No such file"):
         load(file=Path("missing.toml"))

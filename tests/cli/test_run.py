@@ -134,6 +134,9 @@ BROKEN = {
     "def": "SyntaxError: invalid syntax (broken.py, line 1)",
     "1 / 0": "ZeroDivisionError: division by zero",
     "import shop\nshop.tasks.task('greet')(shop.fail.handler)": "DuplicateTask: a task 'greet' is registered",
+    "import sys\nsys.exit()": "it calls sys.exit()",
+    "import sys\nsys.exit(0)": "it calls sys.exit(0)",
+    "raise SystemExit('no settings')": "it calls sys.exit('no settings')",
 }
 
 

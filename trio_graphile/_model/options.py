@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.processors import count_processors
 
 DEFAULT_SCHEMA = "graphile_worker"
 
@@ -55,10 +56,6 @@ def _abort_threshold(_: object, attribute: attrs.Attribute[Any], value: object) 
 
 def _default_schema() -> str:
     return os.environ.get("GRAPHILE_WORKER_SCHEMA") or DEFAULT_SCHEMA
-
-
-def _default_concurrency() -> int:
-    return os.cpu_count() or 1
 
 
 def _flags(option: str, value: Iterable[str]) -> tuple[str, ...]:
@@ -141,8 +138,9 @@ class LocalQueueOptions:
 class ProcessOptions:
     """The processes in which tasks of the lane `process` run. Durations are seconds."""
 
-    count: int = attrs.field(factory=_default_concurrency, validator=whole_number(1, 10_000))
-    """How many of them may run at once. Defaults to the number of processors."""
+    count: int = attrs.field(factory=count_processors, validator=whole_number(1, 10_000))
+    """How many of them may run at once. Defaults to the number of processors that this
+    process may use."""
     jobs_per_process: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(whole_number(1, 1_000_000_000))
     )
@@ -267,8 +265,9 @@ class ObserverOptions:
 class WorkerOptions:
     """How a worker runs. Durations are seconds. Raises `OptionInvalid`."""
 
-    concurrency: int = attrs.field(factory=_default_concurrency, validator=whole_number(1, 100_000))
-    """How many jobs run at once: the number of slots. Defaults to the number of processors."""
+    concurrency: int = attrs.field(factory=count_processors, validator=whole_number(1, 100_000))
+    """How many jobs run at once: the number of slots. Defaults to the number of processors that this process
+    may use."""
     poll_interval: float = attrs.field(default=2.0, validator=seconds(600))
     """How often to look for due jobs when nothing wakes the worker."""
     notifications: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,6 +41,10 @@ _SHARED_VARIABLES = {
 """What other programs read, too. Ours of the same meaning come before."""
 _OTHER_VARIABLES = frozenset({"TRIO_GRAPHILE_PG_BIN"})
 """Those with our prefix that are no settings: where the embedded PostgreSQL is."""
+_SERVICE_LINK = re.compile(
+    r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+"""What Kubernetes and Docker tell each container of a service, here one whose name begins with ours."""
 
 
 def load_settings(file: Path | None, flags: Mapping[KeyPath, Any]) -> Settings:
@@ -89,6 +94,8 @@ def _from_environment(environment: Mapping[str, str]) -> Source:
         if not name.startswith(ENVIRONMENT_PREFIX) or name in _OTHER_VARIABLES:
             continue
         if name not in known:
+            if _SERVICE_LINK.fullmatch(name):
+                continue
             raise UsageError(f"there is no variable {name}{_suggestion(name, known)}")
         values[known[name].path], names[known[name].path] = _value(known[name], text), name
     return Source(values, lambda leaf: f"${names[leaf.path]}")

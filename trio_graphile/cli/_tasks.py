@@ -42,12 +42,16 @@ def import_module(name: str) -> ModuleType:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             raise UsageError(f"there is no module {error.name!r}, in {here} or installed") from error
-        raise TasksBroken(
-            f"importing {name!r} failed: {type(error).__name__}: {error} (--verbose shows where)"
-        ) from error
+        raise TasksBroken(f"importing {name!r} failed: {_reason(error)} (--verbose shows where)") from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):  # which would end this program, too, with a code of its choice
+        return f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
+    return f"{type(error).__name__}: {error}"
 
 
 def _suggestion(module: ModuleType) -> str:
