@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
@@ -81,9 +81,18 @@ class Program:
 
     folder: Path
     environment: Mapping[str, str] = attrs.field(factory=dict)
+    command: Sequence[str] = (sys.executable, "-m", "trio_graphile")
 
     def with_environment(self, **variables: str) -> Program:
         return attrs.evolve(self, environment={**self.environment, **variables})
+
+    def behind(self, *command: str) -> Program:
+        """The same, started by another program, such as nohup."""
+        return attrs.evolve(self, command=[*command, *self.command])
+
+    def in_shell(self, redirections: str) -> Program:
+        """The same in a shell, with redirections such as `<&-`."""
+        return self.behind("sh", "-c", f'exec "$@" {redirections}', "sh")
 
     def write(self, name: str, source: str) -> None:
         (self.folder / name).write_text(source)
@@ -108,12 +117,15 @@ class Program:
 
     async def run(self, *arguments: str) -> Ended:
         """Run it to its end."""
-        return await self.run_python("-m", "trio_graphile", *arguments)
+        return await self._run([*self.command, *arguments])
 
     async def run_python(self, *arguments: str) -> Ended:
+        return await self._run([sys.executable, *arguments])
+
+    async def _run(self, command: Sequence[str]) -> Ended:
         with trio.fail_after(PATIENCE):
             completed = await trio.run_process(
-                [sys.executable, *arguments],
+                command,
                 cwd=self.folder,
                 env=self.whole_environment(),
                 capture_stdout=True,
@@ -126,7 +138,7 @@ class Program:
     async def running(self, *arguments: str) -> AsyncIterator[Running]:
         """Start it; what still runs when the body ends is killed."""
         process = await trio.lowlevel.open_process(
-            [sys.executable, "-m", "trio_graphile", *arguments],
+            [*self.command, *arguments],
             cwd=self.folder,
             env=self.whole_environment(),
             stdout=subprocess.PIPE,

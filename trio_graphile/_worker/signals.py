@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Sequence
 
 import trio
 
 from trio_graphile._worker.worker import Worker
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+
+def stop_signals() -> Sequence[signal.Signals]:
+    """Return the signals that stop a program.
+
+    SIGHUP and SIGINT are none where they are ignored already: `nohup` and shells that start a program in
+    the background see to it that it survives them. SIGTERM always is one.
+    """
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
+    return [signal.SIGTERM, *(number for number in numbers if signal.getsignal(number) != signal.SIG_IGN)]
 
 
 async def stop_on_signals(
@@ -16,10 +25,10 @@ async def stop_on_signals(
 ) -> None:
     """Stop the worker at the first SIGINT, SIGTERM or SIGHUP, cancel it at the second; a third acts as ever.
 
-    Returns when the worker has ended or was cancelled; the handlers found before are in place again then.
+    A SIGINT or SIGHUP that is ignored when this starts, as after `nohup`, stays ignored. Returns when the
+    worker has ended or was cancelled; the handlers found before are in place again then.
     """
-    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-    with trio.open_signal_receiver(*numbers) as received:
+    with trio.open_signal_receiver(*stop_signals()) as received:
         async with trio.open_nursery() as nursery:
 
             async def obey() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -142,13 +143,20 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     print(program.generate_completion(shell=shell))
 
 
+_OUTPUT_FAILS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
 def run_program(arguments: Sequence[str]) -> int:
     """Run one command and return the exit code; what a user can mend is one line on standard error."""
     try:
         program(_options_last(arguments))
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever reads what we print has had enough, as `| head` has
+    except OSError as error:
+        if error.errno not in _OUTPUT_FAILS:
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:  # whoever reads what we print has had enough, as `| head` has
+            print(f"trio-graphile: the output cannot be written: {error.strerror}", file=sys.stderr)
         return FAILED
     except (CycloptsError, GraphileError, KeyboardInterrupt, BaseExceptionGroup) as error:
         verdict = judge(error)

@@ -21,11 +21,11 @@ import trio
 from trio_graphile._exceptions import GraphileError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.options import ShutdownOptions
+from trio_graphile._worker.signals import stop_signals
 from trio_graphile.cli._errors import FAILED, SUPERSEDED, WRONG_USAGE
 from trio_graphile.cli._status import Status
 from trio_graphile.cli._supervised import Word, read_words
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LONGEST_PAUSE = 30.0
 _STEADY_AFTER = 60.0
 """A worker that has run for so long does not wait longer than the first time when it crashes."""
@@ -125,9 +125,10 @@ class Fleet:
 
     async def run(self) -> int:
         """Run until all workers have ended for good, and return the exit code."""
-        with trio.open_signal_receiver(*_SIGNALS) as received:
+        signals = stop_signals()
+        with trio.open_signal_receiver(*signals) as received:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._obey, received)
+                nursery.start_soon(self._obey, received, signals)
                 nursery.start_soon(self._kill_when_overdue)
                 nursery.start_soon(self._restart_when_changed)
                 async with trio.open_nursery() as workers:
@@ -153,11 +154,11 @@ class Fleet:
         for child in self._children.values():
             child.process.send_signal(signal.SIGTERM)
 
-    async def _obey(self, received: AsyncIterator[int]) -> None:
+    async def _obey(self, received: AsyncIterator[int], signals: Sequence[signal.Signals]) -> None:
         for _ in range(2):
             await anext(received)
             self.stop()
-        for number in _SIGNALS:
+        for number in signals:
             signal.signal(number, signal.SIG_DFL)  # a third ends us as ever; the workers notice
 
     async def _kill_when_overdue(self) -> None:
