@@ -96,6 +96,8 @@ async def test_a_payload_comes_from_a_file_and_is_shown_as_it_is_stored(
 ) -> None:
     (shop.folder / "payload.json").write_text('{"b": 1.10, "a": 123456789012345678901234567890}')
     assert (await text(shop, "add", "count", "--payload-file", "payload.json")).startswith("added job ")
+    from_input = await text(shop.in_shell("< payload.json"), "add", "count", "--payload-file", "-")
+    assert from_input.startswith("added job ")
     await database.execute(
         """update graphile_worker._private_jobs set payload = '{"b": 1e400,  "a": 1.10}'"""
     )

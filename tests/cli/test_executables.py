@@ -33,7 +33,7 @@ async def test_it_gets_the_payload_and_is_told_of_its_job(shop: Program, databas
     ended = await shop.run(*FLAGS, "--once", "--verbose")
     assert ended.exit_code == 0
     assert "reports/daily; " in ended.output
-    assert (shop.folder / "payload").read_text() == '{"day":"ä"}'
+    assert (shop.folder / "payload").read_text() == '{"payload":{"day":"ä"}}'
     assert (shop.folder / "told").read_text().splitlines() == [
         "GRAPHILE_WORKER_JOB_ATTEMPTS=1",
         f"GRAPHILE_WORKER_JOB_ID={job.id}",
@@ -52,19 +52,39 @@ async def test_whatever_does_not_end_with_0_has_failed(shop: Program, database: 
     script(shop, "three", "echo no disk >&2; exit 3")
     script(shop, "killed", "kill -9 $$")
     script(shop, "deaf", "exec <&-; exit 1")
-    path = shop.folder / "scripts" / "nonsense"
-    path.write_text("#!/no/such/interpreter\n")
-    path.chmod(0o755)
-    names = ["three", "killed", "deaf", "nonsense"]
+    for name, text in {"nonsense": "#! /no/such/sh -e\n", "windows": "#!/bin/sh\r\n", "bare": "exit"}.items():
+        path = shop.folder / "scripts" / name
+        path.write_bytes(text.encode())
+        path.chmod(0o755)
+    names = ["three", "killed", "deaf", "nonsense", "windows", "bare"]
     await Client(database).add_raw_jobs([(name, "x" * 200_000) for name in names])
     ended = await shop.run(*FLAGS, "--once")
-    assert "0 completed, 4 failed" in ended.output
+    assert "0 completed, 6 failed" in ended.output
     errors = {row["identifier"]: row["last_error"] for row in await database.fetch(LEFT)}
     assert "three ended with 3\nno disk" in errors["three"]
     assert "killed was killed by SIGKILL" in errors["killed"]
     assert "deaf ended with 1" in errors["deaf"]
-    assert errors["nonsense"].startswith("ExecutableFailed: nonsense cannot be executed: No such file or dir")
+    assert "nonsense cannot be executed: its interpreter /no/such/sh does not exist" in errors["nonsense"]
+    assert r"cannot be executed: its first line, '#!/bin/sh\r', has the line end of W" in errors["windows"]
+    assert "bare cannot be executed: its first line does not name an interpreter" in errors["bare"]
     assert "ERROR trio_graphile.job: no disk" in ended.errors
+
+
+async def test_without_a_key_it_is_told_of_none(shop: Program, database: Database) -> None:
+    script(shop, "keyless", "env | grep -c JOB_KEY > told")
+    await Client(database).add_raw_job("keyless")
+    inherited = shop.with_environment(GRAPHILE_WORKER_JOB_KEY="of another job")
+    await inherited.run(*FLAGS, "--once")
+    assert (shop.folder / "told").read_text() == "0\n"
+
+
+async def test_what_it_leaves_in_the_background_ends_with_it(shop: Program, database: Database) -> None:
+    script(shop, "leaving", "sleep 600 & echo $! > pid; echo said")
+    await Client(database).add_raw_job("leaving")
+    ended = await shop.run(*FLAGS, "--once", "--verbose")
+    assert "1 completed" in ended.output
+    assert "trio_graphile.job: said" in ended.errors
+    assert not shop.is_alive(int((shop.folder / "pid").read_text()))
 
 
 async def test_what_may_not_be_executed_is_no_task(shop: Program) -> None:

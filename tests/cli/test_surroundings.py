@@ -49,7 +49,9 @@ async def test_with_closed_streams_an_executable_gets_its_input_all_the_same(
     assert '"day":1' in (shop.folder / "copied").read_text()
 
 
-@pytest.mark.parametrize("command", [("stats",), ("list",), ("list", "--json"), ("doctor",), ("add", "greet")])
+@pytest.mark.parametrize(
+    "command", [("stats",), ("list",), ("list", "--json"), ("doctor",), ("add", "greet")]
+)
 async def test_a_command_without_an_output_does_its_work(
     shop: Program, database: Database, command: tuple[str, ...]
 ) -> None:
@@ -131,7 +133,10 @@ UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 def can_unshare() -> bool:
-    return shutil.which("unshare") is not None and subprocess.run([*UNSHARE, "true"], check=False).returncode == 0
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run([*UNSHARE, "true"], check=False).returncode == 0
+    )
 
 
 @pytest.mark.skipif(not can_unshare(), reason="this user may not make a process number 1")

@@ -22,6 +22,22 @@ async def test_lists_are_tables_in_colour(shop: Program, database: Database) -> 
     assert COLOUR.search(screen.written)
 
 
+async def test_what_users_wrote_does_nothing_to_the_terminal(shop: Program, database: Database) -> None:
+    wild = "\x1b]0;owned\x07\x9b2J\u202e"
+    job = await Client(database).add_raw_job(wild, {"name": wild})
+    for command in (
+        ("list",),
+        ("tasks",),
+        ("show", str(job.id)),
+        ("show", str(job.id), "--json"),
+        ("remove", wild),
+    ):
+        async with terminal(shop.folder, shop.whole_environment(), *command) as screen:
+            await screen.wait_ended()
+        assert "owned" in screen.written
+        assert not re.search("\x1b\\]|[\x07\x9b\u202e]", screen.written)
+
+
 async def test_no_color_is_heeded(shop: Program, database: Database) -> None:
     await Client(database).permanently_fail_jobs([(await Client(database).add_raw_job("resize")).id])
     environment = {**shop.whole_environment(), "NO_COLOR": "1"}

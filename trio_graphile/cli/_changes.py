@@ -20,6 +20,7 @@ from trio_graphile.cli._connect import open_client
 from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._flags import NOTHING_GIVEN, Common, CommonFlags
 from trio_graphile.cli._output import job_as_json, print_json
+from trio_graphile.cli._streams import harmless
 from trio_graphile.cli._values import NOW, Time
 
 _MANUAL_FAILURE = "Manually marked as failed"
@@ -98,7 +99,7 @@ async def remove(key: str, /, *, common: CommonFlags = NOTHING_GIVEN) -> None:
     if common.as_json:
         print_json({"removed_key": key, "job_id": job.id, "detached": is_detached})
     elif is_detached:
-        print(f"detached job {job.id}: {job.locked_by} runs it, and it is not tried again")
+        print(harmless(f"detached job {job.id}: {job.locked_by} runs it, and it is not tried again"))
     else:
         print(f"removed job {job.id}")
 

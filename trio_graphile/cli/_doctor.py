@@ -16,6 +16,7 @@ from trio_graphile._exceptions import GraphileError, SchemaError, StatementFaile
 from trio_graphile._model.diagnosis import Finding, Level, examine_queue, examine_server
 from trio_graphile.cli._flags import NOTHING_GIVEN, CommonFlags
 from trio_graphile.cli._output import print_json, print_table
+from trio_graphile.cli._streams import harmless
 
 _MIGRATE = "trio-graphile migrate (with --dry-run it only says what it would do)"
 
@@ -90,4 +91,5 @@ def _print(findings: Sequence[Finding]) -> None:
     print_table(("level", "check", "finding"), [(f.level.value, f.check, f.text) for f in findings])
     advice = [finding for finding in findings if finding.advice is not None and finding.level is not Level.OK]
     for finding in advice:
-        print(f"\n{finding.check}: {finding.text}\n    {finding.advice}", file=sys.stderr)
+        text = f"\n{finding.check}: {finding.text}\n    {finding.advice}"
+        print(harmless(text, sys.stderr), file=sys.stderr)

@@ -1,10 +1,11 @@
-"""Tasks that are executable files, in whatever language: the payload comes on standard input, as JSON.
+"""Tasks that are executable files, in whatever language: `{"payload": ...}` comes on standard input.
 
 The identifier is the path below the folder, without an extension: `reports/daily.sh` is `reports/daily`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -31,6 +32,8 @@ logger = logging.getLogger("trio_graphile.cli")
 _LONGEST_RUN = 4 * 3600.0
 _KILL_AFTER = 0.5
 """How many seconds a process has to end after SIGTERM: less than the worker waits for its handlers."""
+_LAST_WORDS = 1.0
+"""How many seconds its output is read after its end, if something that it started keeps that open."""
 _LAST_LINES = 20
 """How much of what it says last is kept as the error of the job."""
 _PART = re.compile(r"[A-Za-z0-9_-]+")
@@ -91,11 +94,11 @@ async def _execute(executable: Executable, context: JobContext) -> None:
     run = partial(
         trio.run_process,
         [executable.path],
-        stdin=context.job.payload_json.encode(),
+        stdin=f'{{"payload":{context.job.payload_json}}}'.encode(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         check=False,
-        env={**os.environ, **_environment(context.job)},
+        env=_environment(context.job),
         start_new_session=True,  # Ctrl-C is for the worker, which gives it the grace period
         deliver_cancel=_end,
     )
@@ -104,28 +107,49 @@ async def _execute(executable: Executable, context: JobContext) -> None:
             process: trio.Process = await nursery.start(run)
             nursery.start_soon(_read_lines, process.stdout, context.logger.info, None)
             nursery.start_soon(_read_lines, process.stderr, context.logger.error, said)
+            await process.wait()
+            nursery.cancel_scope.deadline = trio.current_time() + _LAST_WORDS
     except ExceptionGroup as group:
         error = next(leaves(group))
         if not isinstance(error, OSError):
             raise
-        raise ExecutableFailed(f"{executable.path.name} cannot be executed: {error.strerror}") from None
+        reason = _missing_interpreter(executable.path) or error.strerror
+        raise ExecutableFailed(f"{executable.path.name} cannot be executed: {reason}") from None
+    _signal(process, signal.SIGKILL)  # what it left in the background, so that nothing of it meets a next try
     if process.returncode:
         raise ExecutableFailed(_describe(executable, process.returncode, said))
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """Return what Graphile Worker tells its executables."""
-    told = {
+    """Return our environment, and what Graphile Worker tells its executables."""
+    told: dict[str, object] = {
         "PAYLOAD_FORMAT": "json",
         "TASK_IDENTIFIER": job.task_identifier,
         "JOB_ID": job.id,
-        "JOB_KEY": "" if job.key is None else job.key,
+        "JOB_KEY": job.key,
         "JOB_ATTEMPTS": job.attempts,
         "JOB_MAX_ATTEMPTS": job.max_attempts,
         "JOB_PRIORITY": job.priority,
         "JOB_RUN_AT": job.run_at.isoformat(),
     }
-    return {f"GRAPHILE_WORKER_{name}": str(value) for name, value in told.items()}
+    environment = {**os.environ, **{f"GRAPHILE_WORKER_{name}": str(value) for name, value in told.items()}}
+    if job.key is None:
+        del environment["GRAPHILE_WORKER_JOB_KEY"]
+    return environment
+
+
+def _missing_interpreter(path: Path) -> str | None:
+    """Return what is wrong with the first line of a script that could not be executed, if that is it."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        first = file.readline(512).decode(errors="replace").removesuffix("\n")
+        interpreter = first.removeprefix("#!").lstrip(" \t").partition(" ")[0]
+        if first.startswith("#!") and interpreter.endswith("\r"):
+            return f"its first line, {first!r}, has the line end of Windows"
+        if first.startswith("#!") and not Path(interpreter).exists():
+            return f"its interpreter {interpreter} does not exist"
+        if not first.startswith(("#!", "\x7f")):
+            return "its first line does not name an interpreter, such as #!/bin/sh"
+    return None
 
 
 async def _read_lines(

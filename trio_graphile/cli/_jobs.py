@@ -19,6 +19,7 @@ from trio_graphile.cli._connect import open_client
 from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._flags import NOTHING_GIVEN, CommonFlags
 from trio_graphile.cli._output import as_text, job_as_json, listed_as_json, print_json, print_table
+from trio_graphile.cli._streams import harmless
 from trio_graphile.cli._values import NOW, Time
 
 _MODES = {
@@ -33,7 +34,7 @@ async def add(
     /,
     *,
     payload: str | None = None,
-    payload_file: Path | None = None,
+    payload_file: Annotated[Path | None, Parameter(allow_leading_hyphen=True)] = None,
     queue: str | None = None,
     run_at: Time | None = None,
     max_attempts: int | None = None,
@@ -77,7 +78,7 @@ async def add(
     if common.as_json:
         print_json(job_as_json(job, seen))
     else:
-        print(f"added job {job.id} of task {job.task_identifier}")
+        print(harmless(f"added job {job.id} of task {job.task_identifier}"))
 
 
 def _payload(text: str | None, file: Path | None) -> Any:
@@ -98,7 +99,8 @@ def _payload(text: str | None, file: Path | None) -> Any:
 
 def _read(file: Path) -> str:
     try:
-        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        return content.decode("utf-8-sig")  # Windows likes to mark the beginning
     except UnicodeDecodeError:
         raise UsageError(f"{file} is not UTF-8") from None
     except OSError as error:
@@ -173,7 +175,7 @@ async def show(job_id: int, /, *, common: CommonFlags = NOTHING_GIVEN) -> None:
     if common.as_json:
         print_json(listed_as_json(listed))
     else:
-        print("\n".join(_describe(listed)))
+        print(harmless("\n".join(_describe(listed))))
 
 
 def _describe(listed: ListedJob) -> Iterator[str]:

@@ -14,6 +14,7 @@ import attrs
 
 from trio_graphile._model.inspection import ListedJob
 from trio_graphile._model.jobs import Job
+from trio_graphile.cli._streams import harmless
 
 _NOTHING = "-"
 
@@ -45,7 +46,7 @@ def print_json(value: object) -> None:
     printed = json.dumps(value, indent=2, ensure_ascii=False, default=encode)
     for token, text in verbatim.items():
         printed = printed.replace(token, text)
-    print(printed)
+    print(harmless(printed))
 
 
 def format_time(time: datetime) -> str:
@@ -55,7 +56,7 @@ def format_time(time: datetime) -> str:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows below their columns' names: as a table on a terminal, tab-separated otherwise."""
-    texts = [[as_text(value) for value in row] for row in rows]
+    texts = [[harmless(as_text(value)) for value in row] for row in rows]
     if not sys.stdout.isatty():
         for row in [list(columns), *texts]:
             print("\t".join(" ".join(text.split()) for text in row))
@@ -115,7 +116,7 @@ def _plain(part: object) -> object:
 
 def note(text: str) -> None:
     """Say something beside the result, on standard error."""
-    print(f"trio-graphile: {text}", file=sys.stderr)
+    print(f"trio-graphile: {harmless(text, sys.stderr)}", file=sys.stderr)
 
 
 def listed_as_json(listed: ListedJob) -> dict[str, Any]:

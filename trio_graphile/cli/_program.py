@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from trio_graphile._exceptions import GraphileError
 from trio_graphile.cli._errors import FAILED, judge
+from trio_graphile.cli._streams import harmless
 
 logger = logging.getLogger("trio_graphile.cli")
 
@@ -163,7 +164,7 @@ def run_program(arguments: Sequence[str]) -> int:
         if verdict is None:
             raise
         logger.info("in full:", exc_info=error)
-        print(f"trio-graphile: {verdict.text}", file=sys.stderr)
+        print(f"trio-graphile: {harmless(verdict.text, sys.stderr)}", file=sys.stderr)
         return verdict.exit_code
     return 0
 

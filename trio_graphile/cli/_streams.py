@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import TextIO
 
 _ESCAPING = "trio_graphile.escaping"
 
@@ -22,8 +23,9 @@ def open_standard_streams() -> None:
             os.fstat(number)
             continue
         os.open(os.devnull, os.O_RDWR)  # which gets the lowest number that is free
-        os.set_inheritable(number, True)
-        setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
+        os.set_inheritable(number, True)  # noqa: FBT003  # the function has no other way
+        stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115  # for good
+        setattr(sys, name, stream)
 
 
 def write_what_cannot_be_encoded() -> None:
@@ -46,6 +48,25 @@ def escaped(character: str) -> str:
         return f"\\u{ord(character):04x}"
     offset = ord(character) - 0x10000
     return f"\\u{0xD800 + (offset >> 10):04x}\\u{0xDC00 + (offset & 0x3FF):04x}"
+
+
+_HARMFUL = (
+    *range(0x09),
+    *range(0x0B, 0x20),
+    *range(0x7F, 0xA0),
+    *range(0x202A, 0x202F),
+    *range(0x2066, 0x206A),
+)
+"""What moves the cursor, sets the title, or turns the direction of a terminal; all but tabs and new lines."""
+_HARMLESS = {number: escaped(chr(number)) for number in _HARMFUL}
+
+
+def harmless(text: str, stream: TextIO | None = None) -> str:
+    """Return a text that does nothing to a terminal but to stand there; what goes elsewhere stays as it is.
+
+    The stream defaults to standard output.
+    """
+    return text.translate(_HARMLESS) if (stream or sys.stdout).isatty() else text
 
 
 def decoded_arguments(arguments: Sequence[str]) -> list[str]:
