@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from trio_graphile._tasks.cron import Cron
     from trio_graphile._tasks.registry import TaskRegistry
     from trio_graphile._tasks.task import Task
+    from trio_graphile._worker.setup import WorkerSetup
     from trio_graphile._worker.signals import stop_on_signals
     from trio_graphile._worker.worker import Worker
 
@@ -182,6 +183,7 @@ __all__ = [
     "WorkerCrashed",
     "WorkerOptions",
     "WorkerPhase",
+    "WorkerSetup",
     "WorkerStatistics",
     "WorkerStatus",
     "current_job",
@@ -211,6 +213,7 @@ _MODULES = (
     "_tasks.cron",
     "_tasks.task",
     "_tasks.registry",
+    "_worker.setup",
     "_worker.signals",
     "_worker.worker",
 )

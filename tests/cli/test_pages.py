@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -36,6 +37,21 @@ async def test_health_and_metrics_are_served_beside_the_worker(shop: Program, da
         assert '"ok":true' in await get(address, "/livez")
         assert '"ok":true' in await get(address, "/readyz")
         assert 'trio_graphile_jobs_started_total{task="greet"} 1.0' in await get(address, "/metrics")
+        running.send(signal.SIGTERM)
+        assert await running.wait_ended() == 0
+
+
+async def test_a_program_that_waits_for_its_server_is_alive_and_not_ready(program: Program) -> None:
+    waiting = ("--wait-for-server", "600", "--database-url", "postgresql://nobody@127.0.0.1:1/x")
+    flags = ("--health-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0")
+    async with program.running("run", "shop:tasks", *flags, *waiting) as running:
+        await running.wait_until(lambda output: SERVING.search(output) is not None)
+        [(_, address)] = SERVING.findall(running.output)
+        assert '"ok":true' in await get(address, "/livez")
+        with pytest.raises(HTTPError) as raised:
+            await get(address, "/readyz")
+        assert b"it has not started yet" in raised.value.read()
+        assert "trio_graphile_jobs" in await get(address, "/metrics")
         running.send(signal.SIGTERM)
         assert await running.wait_ended() == 0
 

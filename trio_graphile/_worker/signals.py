@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Sequence
+from typing import Protocol
 
 import trio
 
-from trio_graphile._worker.worker import Worker
+
+class Stoppable(Protocol):
+    """A worker, or a program that has one."""
+
+    def stop(self) -> None: ...
+    def cancel(self) -> None: ...
+    async def wait_ended(self) -> None: ...
 
 
 def stop_signals() -> Sequence[signal.Signals]:
@@ -21,7 +28,7 @@ def stop_signals() -> Sequence[signal.Signals]:
 
 
 async def stop_on_signals(
-    worker: Worker, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    worker: Stoppable, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Stop the worker at the first SIGINT, SIGTERM or SIGHUP, cancel it at the second; a third acts as ever.
 

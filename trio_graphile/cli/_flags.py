@@ -123,3 +123,5 @@ def configure_logging(*, verbose: bool) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         handlers=[_StandardError()],
     )
+    # What handlers and executables say was written to be read, unlike the progress of libraries.
+    logging.getLogger("trio_graphile.job").setLevel(logging.INFO)

@@ -8,10 +8,9 @@ import attrs
 import trio
 
 from trio_graphile._exceptions import GraphileError, OptionInvalid
-from trio_graphile._worker.worker import Worker
 from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._settings import Settings
-from trio_graphile.hooks import Plugin
+from trio_graphile.hooks import ObservedWorker, Plugin
 from trio_graphile.plugins.pages import Pages, health_pages, serve_pages
 
 
@@ -36,7 +35,7 @@ def make_metrics(settings: Settings) -> Metrics:
 
 
 async def serve(
-    nursery: trio.Nursery, settings: Settings, worker: Worker, metrics: Metrics, *, number: int
+    nursery: trio.Nursery, settings: Settings, worker: ObservedWorker, metrics: Metrics, *, number: int
 ) -> Mapping[str, Pages]:
     """Start what serves the pages in the given nursery; return the addresses, and what is there.
 

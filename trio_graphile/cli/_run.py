@@ -37,6 +37,7 @@ from trio_graphile.cli._output import Voice
 from trio_graphile.cli._plugins import load_plugins
 from trio_graphile.cli._reload import wait_for_change
 from trio_graphile.cli._settings import KeyPath, Settings
+from trio_graphile.cli._setup import load_setup
 from trio_graphile.cli._status import Monitor
 from trio_graphile.cli._supervised import Supervisor
 from trio_graphile.cli._supervisor import Fleet, command_of_a_worker
@@ -84,6 +85,7 @@ async def run(
         tasks=with_executables(_registry(settings), settings.executables),
         crontab=_load_items(settings.crontab, once=once),
         plugins=load_plugins(settings.plugins),
+        setup=load_setup(settings.setup),
         voice=voice,
         once=once,
         supervisor=None if supervised is None else Supervisor(*supervised),

@@ -59,6 +59,9 @@ class Settings:
     plugins: tuple[str, ...] = ()
     """A plugin, as MODULE:NAME: an object with a method register(hooks), or what makes one without
     arguments."""
+    setup: str | None = None
+    """What lends the worker its state, plugins and recurring jobs, as MODULE:FUNCTION: an async context
+    manager that gets the Database and yields a WorkerSetup."""
     health_listen: str | None = None
     """Where to serve /livez and /readyz, such as 127.0.0.1:9000 or :9000. Each further process listens on the
     next port."""

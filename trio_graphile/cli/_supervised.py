@@ -15,6 +15,7 @@ import attrs
 import trio
 from cattrs.preconf.orjson import make_converter
 
+from trio_graphile._worker.signals import Stoppable
 from trio_graphile._worker.worker import Worker
 from trio_graphile.cli._status import Status, status_of
 
@@ -63,10 +64,10 @@ class Supervisor:
             self.say(Word(worker_id=worker.worker_id, ready=True, status=status))
             await trio.sleep(_REPORT_INTERVAL)
 
-    async def stop_when_alone(self, worker: Worker) -> None:
-        """Stop the worker when the supervisor has ended. To be cancelled when the worker has."""
+    async def stop_when_alone(self, program: Stoppable) -> None:
+        """Stop the program when the supervisor has ended. To be cancelled when the program has."""
         while True:
             await trio.lowlevel.wait_readable(sys.stdin)
             if not os.read(sys.stdin.fileno(), 1024):
                 break
-        worker.stop()
+        program.stop()

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 import trio
 
 from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import open_database
+from trio_graphile._exceptions import DatabaseUnavailable, GraphileError
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
+from trio_graphile._model.statistics import Backlog, WorkerPhase, WorkerStatistics
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.signals import stop_on_signals
 from trio_graphile._worker.worker import Worker
@@ -18,9 +21,15 @@ from trio_graphile.cli._errors import Superseded
 from trio_graphile.cli._output import Voice
 from trio_graphile.cli._pages import Metrics, make_metrics, serve
 from trio_graphile.cli._settings import Settings
+from trio_graphile.cli._setup import Setup, load_setup
 from trio_graphile.cli._status import Monitor, status_of
 from trio_graphile.cli._supervised import Supervisor, Word
 from trio_graphile.hooks import Plugin
+
+logger = logging.getLogger("trio_graphile.cli")
+
+_LEAST_TIME = 0.5
+"""How long what was opened for the worker may take to close in any case, in seconds."""
 
 
 @attrs.frozen(kw_only=True)
@@ -32,35 +41,127 @@ class Work:
     voice: Voice
     crontab: Sequence[CronItem] = ()
     plugins: Sequence[Plugin] = ()
+    setup: Setup = load_setup(None)  # noqa: RUF009  # it is frozen
+    """What lends the worker more of these."""
     once: bool = False
     supervisor: Supervisor | None = None
     """Who started this process, if somebody watches over it."""
 
 
+@attrs.define(eq=False)
+class Host:
+    """What stops and shows a worker, from before there is one: while its database and state are opened."""
+
+    flush_timeout: float
+    grace_period: float
+    worker: Worker | None = None
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # noqa: TID251  # never a shield
+    """All that is opened for the worker. Cancelled before that runs, it never does."""
+    _stopped_at: float | None = None
+    _is_over: bool = False
+    """Whether the worker has ended."""
+
+    @property
+    def worker_id(self) -> str:
+        """The worker's, once there is one."""
+        return "" if self.worker is None else self.worker.worker_id
+
+    def statistics(self) -> WorkerStatistics:
+        """Say what the worker is doing, or that it has not started yet."""
+        if self.worker is None:
+            return WorkerStatistics(phase=WorkerPhase.STARTING)
+        return self.worker.statistics()
+
+    async def backlog(self) -> Backlog:
+        """Count the jobs of the queue. Raises `DatabaseUnavailable` before there is a worker."""
+        if self.worker is None:
+            raise DatabaseUnavailable("the database is not open yet")
+        return await self.worker.backlog()
+
+    def stop(self) -> None:
+        """Stop the worker; without one, end at once."""
+        if self._stopped_at is None:
+            self._stopped_at = trio.current_time()
+        if self.worker is None or self._is_over:
+            self.scope.cancel()
+        else:
+            self.worker.stop()
+
+    def cancel(self) -> None:
+        """Cancel the worker; without one, end at once."""
+        self.stop()
+        if self.worker is not None:
+            self.worker.cancel()
+
+    async def wait_ended(self) -> None:
+        """Never return: who stops us is cancelled in the end."""
+        await trio.sleep_forever()
+
+    def begin_to_leave(self) -> None:
+        """Note that the worker has ended: what was opened for it has to be closed in the rest of its time."""
+        self._is_over = True
+        now = trio.current_time()
+        began = now if self._stopped_at is None else self._stopped_at
+        self.scope.deadline = max(began + self.grace_period + self.flush_timeout, now + _LEAST_TIME)
+
+
 async def work(task: Work, url: str | None) -> None:
     """Run the worker and say how it starts and ends. Raises `Superseded` and what `Worker.run` raises."""
     settings, metrics = task.settings, make_metrics(task.settings)
-    async with open_database(url, settings.database) as database:
-        plugins = [*task.plugins, *metrics.plugins]
-        worker = Worker(database, task.tasks, settings.worker, crontab=task.crontab, plugins=plugins)
-        report = await _run(worker, task, metrics, where=database.address)
-    task.voice.say("ended", _describe_end(report), **_counts(report))
-    if report.cause is StopCause.SUPERSEDED:
+    shutdown = settings.worker.shutdown
+    host = Host(flush_timeout=shutdown.flush_timeout, grace_period=shutdown.grace_period)
+    ended: _Ended | None = None
+    async with trio.open_nursery() as nursery:
+        await nursery.start(stop_on_signals, host)
+        if task.supervisor is not None:
+            nursery.start_soon(task.supervisor.stop_when_alone, host)
+        await _serve(nursery, task, metrics, host)
+        with host.scope:
+            async with open_database(url, settings.database) as database, task.setup.lend(database) as lent:
+                host.worker = Worker(
+                    database,
+                    task.tasks,
+                    settings.worker,
+                    state=lent.state,
+                    crontab=[*task.crontab, *lent.crontab],
+                    plugins=[*task.plugins, *lent.plugins, *metrics.plugins],
+                )
+                ended = await _run(host.worker, task, where=database.address)
+                host.begin_to_leave()
+        nursery.cancel_scope.cancel()
+    _conclude(task, host, ended)
+
+
+_Ended: TypeAlias = ShutdownReport | GraphileError
+
+
+def _conclude(task: Work, host: Host, ended: _Ended | None) -> None:
+    """Say how the worker has ended, or raise it."""
+    if ended is None:
+        task.voice.say("ended", "ended before the worker had started")
+        return
+    if host.scope.cancelled_caught:
+        logger.error("what was open beside the worker (--setup) did not close in time, and was cancelled")
+    if isinstance(ended, GraphileError):
+        raise ended
+    task.voice.say("ended", _describe_end(ended), **_counts(ended))
+    if ended.cause is StopCause.SUPERSEDED:
         raise Superseded("the schema was migrated past what this version can work with: install a newer one")
 
 
-async def _run(worker: Worker, task: Work, metrics: Metrics, where: str) -> ShutdownReport:
+async def _serve(nursery: trio.Nursery, task: Work, metrics: Metrics, host: Host) -> None:
+    number = 1 if task.supervisor is None else task.supervisor.number
+    served = await serve(nursery, task.settings, host, metrics, number=number)
+    for address, pages in served.items():
+        task.voice.say("serving", f"serving {', '.join(pages)} on {address}", address=address)
+
+
+async def _run(worker: Worker, task: Work, where: str) -> _Ended:
+    """Run the worker and return how it ended: what the setup does in the end must not change that."""
     supervisor = task.supervisor
     async with trio.open_nursery() as nursery:
-        await nursery.start(stop_on_signals, worker)
         if supervisor is not None:
             supervisor.say(Word(worker_id=worker.worker_id))
-            nursery.start_soon(supervisor.stop_when_alone, worker)
-
-        number = 1 if supervisor is None else supervisor.number
-        served = await serve(nursery, task.settings, worker, metrics, number=number)
-        for address, pages in served.items():
-            task.voice.say("serving", f"serving {', '.join(pages)} on {address}", address=address)
 
         def announce() -> None:
             task.voice.say("started", _describe_start(worker, where), **_facts(worker))
@@ -69,13 +170,17 @@ async def _run(worker: Worker, task: Work, metrics: Metrics, where: str) -> Shut
             else:
                 nursery.start_soon(_monitor(worker, task).run)
 
-        if task.once:
-            announce()
-            report = await worker.run_once()
-        else:
-            report = await worker.run(task_status=_Started(announce))
+        ended: _Ended
+        try:
+            if task.once:
+                announce()
+                ended = await worker.run_once()
+            else:
+                ended = await worker.run(task_status=_Started(announce))
+        except GraphileError as error:
+            ended = error
         nursery.cancel_scope.cancel()
-    return report
+    return ended
 
 
 def _monitor(worker: Worker, task: Work) -> Monitor:

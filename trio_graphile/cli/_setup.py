@@ -1,0 +1,84 @@
+"""From `app.jobs:setup` to what it lends to a worker."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeAlias
+
+import attrs
+
+from trio_graphile._database.database import Database
+from trio_graphile._exceptions import GraphileError, leaves
+from trio_graphile._worker.setup import WorkerSetup
+from trio_graphile.cli._errors import UsageError
+from trio_graphile.cli._tasks import import_module
+
+SetupFunction: TypeAlias = Callable[[Database], object]
+
+
+class SetupFailed(GraphileError):
+    """The user's own code failed, before the worker ran, while it did, or after it."""
+
+
+@attrs.frozen
+class Setup:
+    """A function of the user's, and its name."""
+
+    reference: str
+    _function: SetupFunction
+
+    @contextlib.asynccontextmanager
+    async def lend(self, database: Database) -> AsyncIterator[WorkerSetup]:
+        """Lend what it yields, until the body ends.
+
+        Raises `SetupFailed`, and `UsageError` if that is not what is needed.
+        """
+        try:
+            async with self._opened(database) as lent:
+                yield self._checked(lent)
+        except Exception as error:
+            foreign = [leaf for leaf in leaves(error) if not isinstance(leaf, GraphileError)]
+            if not foreign:
+                raise
+            reason = f"{type(foreign[0]).__name__}: {foreign[0]}"
+            raise SetupFailed(
+                f"--setup: {self.reference} failed: {reason} (--verbose shows where)"
+            ) from error
+
+    def _opened(self, database: Database) -> AbstractAsyncContextManager[object]:
+        manager = self._function(database)
+        if not isinstance(manager, AbstractAsyncContextManager):
+            raise UsageError(
+                f"--setup: {self.reference} returns a {type(manager).__name__}, not an async context "
+                "manager: decorate it with contextlib.asynccontextmanager"
+            )
+        return manager
+
+    def _checked(self, lent: object) -> WorkerSetup:
+        if lent is None:
+            return WorkerSetup()
+        if not isinstance(lent, WorkerSetup):
+            raise UsageError(f"--setup: {self.reference} yields a {type(lent).__name__}, not a WorkerSetup")
+        return lent
+
+
+def load_setup(reference: str | None) -> Setup:
+    """Import a function that lends; without one, nothing is lent. Raises `UsageError` and as `load_tasks`."""
+    if reference is None:
+        return Setup("nothing", lend_nothing)
+    module_name, _, name = reference.partition(":")
+    if not module_name or not name:
+        raise UsageError(f"{reference!r} names no setup: write MODULE:FUNCTION, such as app.jobs:setup")
+    function = getattr(import_module(module_name), name, None)
+    if function is None:
+        raise UsageError(f"--setup: {reference} does not exist")
+    if not callable(function):
+        raise UsageError(f"--setup: {reference} is a {type(function).__name__}, not a function")
+    return Setup(reference, function)
+
+
+def lend_nothing(_: Database) -> AbstractAsyncContextManager[None]:
+    """Lend nothing."""
+    return contextlib.nullcontext()
