@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_graphile import CronItem, CronOptions, OptionInvalid, WorkerOptions
-from trio_graphile._cron.due import Agenda, Known, Plan, backfill
+from trio_graphile._cron.due import Agenda, Known, Plan, backfill, due_from
 from trio_graphile._cron.item import job_of_item
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
@@ -52,6 +53,37 @@ def test_entries_of_one_time_come_in_the_order_of_the_crontab() -> None:
 
 def test_a_worker_starts_with_the_next_full_minute() -> None:
     assert Agenda([item("* * * * *")], NOON + timedelta(seconds=1)).next_at == NOON + MINUTE
+
+
+STEPS = st.lists(st.integers(-900, 900), min_size=1, max_size=40)
+"""By how many seconds a clock moves from one look to the next: within what is made up for."""
+SCHEDULES = ("* * * * *", "*/2 * * * *", "*/7 * * * *", "3-9 12 * * *", "0 * * * *", "59 11 * * *")
+
+
+@given(STEPS, st.lists(st.sampled_from(SCHEDULES), min_size=1, max_size=6))
+def test_however_a_clock_goes_back_and_forth_no_time_is_missed(
+    steps: list[int], schedules: list[str]
+) -> None:
+    """A clock that was set back begins anew, and a time that is not after an entry's last adds nothing."""
+    items = [item(schedule, f"task{number}") for number, schedule in enumerate(schedules)]
+    added: dict[str, list[datetime]] = {each.identifier: [] for each in items}
+    agenda, latest, now = Agenda(items, NOON), NOON, NOON
+    for step in steps:
+        now += timedelta(seconds=step)
+        if now < latest:
+            agenda = Agenda(items, now)
+        latest = now
+        plan = agenda.take(now, OPTIONS)
+        assert not plan.skipped
+        for firing in plan.firings:
+            for each in firing.items:
+                before = added[each.identifier]
+                if not before or before[-1] < firing.at:
+                    before.append(firing.at)
+    furthest = max(NOON + timedelta(seconds=sum(steps[: count + 1])) for count in range(len(steps)))
+    for each in items:
+        due = takewhile(lambda at: at <= furthest, due_from(each, NOON))
+        assert [at for at in added[each.identifier] if at >= NOON] == list(due)
 
 
 def test_a_clock_that_is_set_back_brings_nothing_twice() -> None:

@@ -415,3 +415,31 @@ async def test_the_jobs_of_a_stopped_worker_are_left_to_others(
     assert (report.returned, report.completed) == (1, 0)
     [row] = await table.jobs()
     assert (row["attempts"], row["locked_by"], row["run_at"]) == (0, None, NOON)
+
+
+async def test_of_hundreds_of_entries_none_is_missed_by_a_busy_worker_or_a_restless_clock(
+    database: Database, handlers: Handlers
+) -> None:
+    """The only slot has a job all the while. The clock goes back and forth, and each time comes once."""
+    items = crontab(*(f"* * * * * quick ?id=entry{number}" for number in range(600)))
+    clock = HandClock()
+    options = WorkerOptions(concurrency=1, poll_interval=NEVER, forbidden_flags=[HELD_BACK])
+    await Client(database).add_raw_job("held")
+    async with running(Worker(database, handlers.tasks, options, crontab=items, clock=clock)) as run:
+        await handlers.wait_started(1)
+        await clock.wait_idle()
+        for seconds in (60, 30, -150, 120, 61, -3600, 3600, 0.5, -0.7, 180, -59, 60):
+            await clock.advance(seconds)
+        handlers.release.set()
+        run.worker.stop()
+    rows = await database.fetch("""
+        select (payload::jsonb #>> '{_cron,ts}')::timestamptz as at, count(*) as jobs
+        from graphile_worker._private_jobs
+        group by at
+        order by at
+    """)
+    minutes = [
+        NOON + timedelta(minutes=minute)
+        for minute in range(int((clock.time - NOON).total_seconds() // 60) + 1)
+    ]
+    assert [(row["at"], row["jobs"]) for row in rows] == [(minute, 600) for minute in minutes]
