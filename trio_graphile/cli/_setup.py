@@ -10,7 +10,8 @@ from typing import TypeAlias
 import attrs
 
 from trio_graphile._database.database import Database
-from trio_graphile._exceptions import GraphileError, leaves
+from trio_graphile._exceptions import GraphileError
+from trio_graphile._model.groups import leaves
 from trio_graphile._worker.setup import WorkerSetup
 from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._tasks import import_module
