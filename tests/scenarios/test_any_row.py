@@ -26,8 +26,7 @@ from trio_graphile import (
     WorkerOptions,
     open_database,
 )
-from trio_graphile._database import examine, inspect, sweeps
-from trio_graphile._model.inspection import JobFilter
+from trio_graphile._database import examine, sweeps
 from trio_graphile.hooks import FailWithBackoff, Hooks, JobToRecover
 from trio_graphile.plugins.logging import Logging
 from trio_graphile.testing import TemplateDatabases
@@ -196,11 +195,12 @@ def registry(ran: list[int]) -> TaskRegistry:
 
 async def look(database: Database, client: Client, ids: Sequence[int]) -> None:
     """Look at everything as commands and pages do, and change what can be changed."""
-    for listed in (await inspect.list_jobs(database, JobFilter())).jobs:
+    for listed in (await client.jobs()).jobs:
         str(listed)
-    str(await inspect.list_tasks(database))
-    str(await inspect.list_queues(database))
-    str(await inspect.list_lock_holders(database))
+        str(await client.job(listed.job.id))
+    str(await client.known_tasks())
+    str(await client.queues())
+    str(await client.workers())
     str(await client.backlog())
     str(await client.list_active_workers())
     str(await examine.look_at_queue(database, alive={}, tasks=[]))
