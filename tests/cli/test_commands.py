@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -315,3 +316,24 @@ async def test_on_an_empty_database_they_say_how_to_install_the_schema(
 async def test_options_may_stand_before_the_command(program: Program, database_url: str) -> None:
     ended = await program.run("--json", "--database-url", database_url, "stats")
     assert json.loads(ended.output)["total"] == 0
+
+
+@pytest.mark.parametrize("command", [("stats",), ("list", "--json"), ("tasks",), ("queues",)])
+async def test_a_role_that_row_level_security_keeps_from_the_jobs_is_told(
+    shop: Program, database: Database, database_url: str, command: tuple[str, ...]
+) -> None:
+    role = f"reader_{secrets.token_hex(4)}"
+    await Client(database).add_raw_job("greet")
+    await database.execute(f"""
+        create role {role} login;
+        grant usage on schema graphile_worker to {role};
+        grant select on all tables in schema graphile_worker to {role};
+    """)
+    try:
+        url = database_url.replace("postgres@", f"{role}@", 1)
+        ended = await shop.with_environment(DATABASE_URL=url).run(*command)
+        assert ended.error.startswith("trio-graphile: row level security hides jobs from this role: ")
+        assert ended.exit_code == 0
+        assert (await shop.run(*command)).errors == ""
+    finally:
+        await database.execute(f"drop owned by {role}; drop role {role}")

@@ -25,6 +25,21 @@ from trio_graphile._model.inspection import (
 )
 from trio_graphile._model.jobs import time_of
 
+HIDES_ROWS = Statement("""
+    select coalesce(
+      pg_catalog.row_security_active(
+        pg_catalog.to_regclass($trio_graphile${schema}._private_jobs$trio_graphile$)::oid
+      ),
+      false
+    )
+""")
+
+
+async def hides_rows(executor: Executor) -> bool:
+    """Whether row level security may keep jobs from our role: it would see an empty queue."""
+    return bool(await executor.fetch_value(HIDES_ROWS))
+
+
 _STATE = """case
         when jobs.locked_at is not null then 'locked'
         when jobs.attempts >= jobs.max_attempts then 'failed'

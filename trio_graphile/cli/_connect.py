@@ -7,14 +7,23 @@ from collections.abc import AsyncIterator
 
 from trio_graphile._client import Client
 from trio_graphile._database.database import open_database
+from trio_graphile._database.inspect import hides_rows
 from trio_graphile._database.schema import naming_missing_schema
 from trio_graphile.cli._flags import Common
+from trio_graphile.cli._output import note
 
 
 @contextlib.asynccontextmanager
 async def open_client(common: Common) -> AsyncIterator[Client]:
-    """Open the database that the settings name; nothing is installed there."""
+    """Open the database that the settings name; nothing is installed there.
+
+    Says on standard error if the role may see less than there is.
+    """
     settings = common.settings()
     async with open_database(settings.database.url, settings.database) as database:
         with naming_missing_schema(database.schema):
+            if await hides_rows(database):
+                note(
+                    "row level security hides jobs from this role: connect as the owner, or give it BYPASSRLS"
+                )
             yield Client(database)
