@@ -148,4 +148,5 @@ async def test_sigterm_ends_process_1_while_it_waits_for_its_server(program: Pro
         await running.wait_for("imported")
         [inside] = program.children_of(running.pid)
         os.kill(inside, signal.SIGTERM)
-        assert await running.wait_ended() == 128 + 15
+        # By then it may look after signals itself, or not yet: either way it has ended.
+        assert await running.wait_ended() in {0, 128 + 15}
