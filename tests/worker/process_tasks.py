@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251  # whose cancellation is one of the errors
+import concurrent.futures
 import json
+import multiprocessing
 import os
 import socket
+import subprocess
 
 from trio_graphile import PermanentFailure, RetryAfter, Snooze, TaskRegistry, current_job
 
@@ -26,6 +29,27 @@ def attentive(port: int) -> None:
     """Wait for the test's answer."""
     with call(port) as line:
         assert line.recv(1) == b"."
+
+
+@tasks.task("starting", lane="process", timeout=3)
+def starting(port: int) -> None:
+    """Start a process, say its number, and wait for ever."""
+    started = subprocess.Popen(["sleep", "600"])
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as line:
+        line.sendall(json.dumps([started.pid, None]).encode())
+        started.wait()
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+@tasks.task("multiplying", lane="process")
+def multiplying(method: str) -> None:
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert pool.map(square, [2, 3]) == [4, 9]
+    with concurrent.futures.ProcessPoolExecutor(2, multiprocessing.get_context(method)) as executor:
+        assert list(executor.map(square, [2, 3])) == [4, 9]
 
 
 @tasks.task("busy", lane="process")

@@ -7,13 +7,14 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import trio
 
 from tests.worker import process_tasks
 from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import SOON, make_worker, payloads, running
+from tests.worker.runs import SOON, make_worker, payloads, running, wait_until
 from tests.worker.telephone import Telephone, open_telephone
 from trio_graphile import (
     Client,
@@ -42,6 +43,14 @@ def no_process_is_left() -> Iterator[None]:
     assert multiprocessing.active_children() == []
     yield
     assert multiprocessing.active_children() == []
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is such a process, zombies not counted."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def children() -> list[int | None]:
@@ -104,6 +113,26 @@ async def test_a_process_that_dies_is_a_failure_and_the_next_job_gets_another(
     [job] = await table.jobs()
     assert (job["attempts"], job["locked_by"]) == (1, None)
     assert job["last_error"] == "its process died, with exit code 3"
+
+
+async def test_what_a_handler_has_started_is_killed_with_it(
+    client: Client, database: Database, tasks: TaskRegistry, telephone: Telephone
+) -> None:
+    await client.add_raw_job("starting", telephone.port)
+    async with running(make_worker(database, tasks)) as run:
+        started = (await telephone.next_call()).process
+        assert is_alive(started)
+        await wait_until(lambda: run.worker.statistics().failed == 1)
+        await wait_until(lambda: not is_alive(started))
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+async def test_a_handler_in_a_process_may_start_pools_of_processes(
+    client: Client, database: Database, tasks: TaskRegistry, table: Table, method: str
+) -> None:
+    await client.add_raw_job("multiplying", method, JobSpec(max_attempts=1))
+    report = await make_worker(database, tasks).run_once()
+    assert (report.completed, report.failed) == (1, 0)
 
 
 async def test_a_loop_without_end_is_killed_at_its_timeout_and_its_slot_goes_on(

@@ -5,12 +5,16 @@ Functions are not sent, only named: the process imports the handler's module and
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import connection, parent_process
+from pathlib import Path
 
 import attrs
 
@@ -82,10 +86,49 @@ class Retirement:
 
 
 def prepare_process() -> None:
-    """Leave the end of this process to the worker: no signal ends it, and it does not outlive the worker."""
-    for number in (signal.SIGTERM, signal.SIGHUP):  # a supervisor may send them to the whole group
-        signal.signal(number, signal.SIG_IGN)
+    """Leave the end of this process to the worker: no signal ends it, and it does not outlive the worker.
+
+    Nor does anything outlive it that its handlers start, but for what makes a session of its own. So they
+    may start processes by `multiprocessing`, too, which processes that are killed with a worker may not.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a supervisor may send them to all
+        signal.signal(number, _go_on)  # were they ignored, what handlers start would ignore them, too
+    if hasattr(os, "fork"):
+        _watch_over_group()
+        multiprocessing.current_process().daemon = False
     threading.Thread(target=_die_with_parent, name="parent watch", daemon=True).start()
+
+
+def _go_on(_number: int, _frame: object) -> None:
+    """Do nothing about a signal."""
+
+
+def _watch_over_group() -> None:
+    """Begin a process group, and have a process that kills what is left of it when this process has ended."""
+    os.setpgid(0, 0)
+    group = os.getpid()
+    hearing, living = os.pipe()
+    if os.fork() == 0:
+        try:
+            _close_all_but(hearing)  # above all the ends of pipes by which the worker sees that we have ended
+            os.read(hearing, 1)
+        finally:
+            os.killpg(group, signal.SIGKILL)  # this one, too
+    os.close(hearing)
+    os.register_at_fork(after_in_child=partial(os.close, living))
+    os.register_at_fork(after_in_child=_heed_signals)
+
+
+def _close_all_but(kept: int) -> None:
+    for number in [int(path.name) for path in Path("/dev/fd").iterdir()]:
+        if number > 2 and number != kept:
+            with contextlib.suppress(OSError):  # it was that by which we looked
+                os.close(number)
+
+
+def _heed_signals() -> None:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _die_with_parent() -> None:
