@@ -34,6 +34,8 @@ _LAST_STATEMENTS = 0.5
 _LAST_WORDS = 1.0
 """How long the output of a process is read after its end."""
 _KILL_MARGIN = 3.0
+_RECOVERY_TIMEOUT = 2.0
+"""How long to try to give back what a worker has left when all are to end, in seconds."""
 """How much longer than a worker may take to end it is waited for before it is killed."""
 
 
@@ -272,16 +274,22 @@ class Fleet:
         if exit_code in (0, WRONG_USAGE, SUPERSEDED) or child.word is None:
             return
         try:
-            recovered = await self.recover(child.word.worker_id)
-            # What it sent just before it died may take effect only now: another claim, or a heartbeat.
-            await trio.sleep(_LAST_STATEMENTS)
-            recovered += await self.recover(child.word.worker_id)
+            with trio.fail_after(_RECOVERY_TIMEOUT if self._stopping.is_set() else math.inf):
+                recovered = await self.recover(child.word.worker_id)
+                # What it sent just before it died may take effect only now: another claim, or a heartbeat.
+                await trio.sleep(_LAST_STATEMENTS)
+                recovered += await self.recover(child.word.worker_id)
+        except trio.TooSlowError:
+            self._note_unrecovered(number, "the database did not answer in time")
         except GraphileError as error:
-            self._codes.append(FAILED)
-            self.say(f"the jobs of worker {number} stay locked until its lease ends: {error}")
+            self._note_unrecovered(number, error)
         else:
             if recovered:
                 self.say(f"worker {number} left {recovered} jobs: they are given back")
+
+    def _note_unrecovered(self, number: int, reason: object) -> None:
+        self._codes.append(FAILED)
+        self.say(f"the jobs of worker {number} stay locked until its lease ends: {reason}")
 
 
 async def _relay_lines(stream: trio.abc.ReceiveStream, relay: Callable[[str], None]) -> None:
