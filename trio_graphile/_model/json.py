@@ -42,6 +42,14 @@ def _encode(value: object) -> str:
     return encoded.decode()
 
 
+def encode_finite(value: object) -> str | None:
+    """Return the JSON text of a value without NaN and infinities; None for what orjson does not write."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
+    except TypeError:
+        return None
+
+
 def decode(text: str) -> Any:
     """Return the value of a JSON text as PostgreSQL stores it."""
     if _LONG_NUMBER.search(text):

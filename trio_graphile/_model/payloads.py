@@ -15,10 +15,11 @@ from json import JSONDecodeError
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import attrs
-from cattrs import ForbiddenExtraKeysError, transform_error
+from cattrs import ForbiddenExtraKeysError, StructureHandlerNotFoundError, transform_error
 from cattrs.preconf.orjson import OrjsonConverter
 
-from trio_graphile._model.json import decode, encode
+from trio_graphile._model.faithful import Fits, TypeReader, Unfaithful, differences
+from trio_graphile._model.json import decode, encode, encode_finite
 from trio_graphile._model.strict import (
     Hook,
     Mismatch,
@@ -32,6 +33,7 @@ from trio_graphile._model.strict import (
     origin_of,
     strict_converter,
 )
+from trio_graphile._model.unions import tell_members_apart
 
 T = TypeVar("T")
 UnknownKeys: TypeAlias = Literal["refuse", "ignore"]
@@ -57,16 +59,36 @@ class PayloadFormat(Generic[T]):
     """What a payload must be an instance of before its parts are looked at."""
     _structure: Hook
     _unstructure: Callable[[Any], Any]
+    _fits: Fits
+    """Whether a payload is certain to come back as itself."""
     _reserved: _Reserved
 
     def to_json(self, payload: T) -> str:
-        """Return the JSON text of a payload, having read it back. Raises `PayloadMismatch`."""
+        """Return the JSON text of a payload, which comes back as itself. Raises `PayloadMismatch`."""
         if payload is None and self.payload_type is types.NoneType:
             return "{}"  # what the database stores for a job without payload
+        text = self._certain_json(payload)
+        return self._read_back(payload) if text is None else text
+
+    def _certain_json(self, payload: T) -> str | None:
+        """Return the JSON text of a payload that need not be read back, None for any other."""
+        try:
+            return encode_finite(self._unstructure(payload)) if self._fits(payload) else None
+        except Exception:  # noqa: BLE001  # nested too deeply, say: the longer way tells what is wrong
+            return None
+
+    def _read_back(self, payload: T) -> str:
+        """Return the JSON text of a payload after looking at what it comes back as."""
         if self._wanted_class is not None and not isinstance(payload, self._wanted_class):
             raise PayloadMismatch([f"{expected(self.payload_type, payload)} @ $"])
         text = self._encoded(payload)
-        self.from_json(text)
+        back = self.from_json(text)
+        try:
+            reason = next(differences(payload, back, "$"), None)
+        except Exception as error:  # noqa: BLE001  # comparing values may run anybody's code
+            reason = f"{type(error).__name__} when compared with what comes back @ $"
+        if reason is not None:
+            raise PayloadMismatch([reason])
         return text
 
     def from_json(self, text: str) -> T:
@@ -101,19 +123,28 @@ class PayloadFormats:
     _converter: OrjsonConverter = attrs.field(eq=False, repr=False)
 
     def __init__(self, unknown_keys: UnknownKeys) -> None:
-        self.__attrs_init__(unknown_keys, strict_converter(forbid_extra_keys=unknown_keys == "refuse"))
+        converter = strict_converter(forbid_extra_keys=unknown_keys == "refuse")
+        tell_members_apart(converter)
+        self.__attrs_init__(unknown_keys, converter)
 
     def format_for(self, payload_type: Any) -> PayloadFormat[Any]:
         """Return the format of a type.
 
-        Raises `NameError` for one with names that mean nothing where it stands, and
-        cattrs's `StructureHandlerNotFoundError` for one that JSON cannot be read as.
+        Raises `NameError` for one with names that mean nothing where it stands, and `Unfaithful` for one
+        that may come back from JSON as something else.
         """
+        form = TypeReader().read(payload_type)
+        try:
+            structure = self._converter.get_structure_hook(payload_type)
+            unstructure = self._converter.get_unstructure_hook(payload_type)
+        except StructureHandlerNotFoundError as error:
+            raise Unfaithful(f"JSON cannot be read as {name_of(error.type_)} @ $") from error
         return PayloadFormat(
             payload_type,
             class_of(payload_type),
-            self._converter.get_structure_hook(payload_type),
-            self._converter.get_unstructure_hook(payload_type),
+            structure,
+            unstructure,
+            form.fits,
             _reserved_of(payload_type),
         )
 

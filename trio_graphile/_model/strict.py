@@ -40,7 +40,6 @@ _FROM_TEXT: dict[Any, Callable[[str], Any]] = {
 }
 _MODULES = re.compile(r"\b(?:\w+\.)+(?=\w)")
 _PLAIN_MAPPINGS = frozenset({dict, Mapping, MutableMapping})
-_PRIMITIVES = frozenset({str, bool, int, float, types.NoneType})
 
 
 class Mismatch(ValueError):
@@ -54,6 +53,8 @@ def strict_converter(*, forbid_extra_keys: bool) -> OrjsonConverter:
         converter.register_structure_hook(text_type, _text_hook(text_type, read))
     for written in (decimal.Decimal, pathlib.Path):
         converter.register_unstructure_hook(written, str)
+    for moment in (dt.datetime, dt.time):  # orjson cuts seconds from offsets, and knows no times with one
+        converter.register_unstructure_hook(moment, _in_iso_format)
     converter.register_unstructure_hook(bytes, lambda value: base64.b64encode(value).decode())
     for primitive in (str, bool, int):
         converter.register_structure_hook(primitive, _exact_hook(primitive))
@@ -66,7 +67,6 @@ def strict_converter(*, forbid_extra_keys: bool) -> OrjsonConverter:
         lambda wanted: wanted is object,
         lambda value: value if type(value) is object else converter.unstructure(value),
     )
-    _guard_unions(converter)
     _guard_objects(converter)
     _guard_arrays(converter)
     _leave_what_does_not_fit(converter)
@@ -88,6 +88,10 @@ def _structure_float(value: Any, _: Any) -> float:
     return float(value)
 
 
+def _in_iso_format(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, (dt.datetime, dt.time)) else value
+
+
 def _text_hook(wanted: type, read: Callable[[str], Any]) -> Hook:
     def structure(value: Any, _: Any) -> Any:
         if not isinstance(value, str):
@@ -98,32 +102,6 @@ def _text_hook(wanted: type, read: Callable[[str], Any]) -> Hook:
             raise Mismatch(f"not the text of a {name_of(wanted)}") from None
 
     return structure
-
-
-def _guard_unions(converter: OrjsonConverter) -> None:
-    """Of primitives and None, where cattrs would take a bool for an int."""
-
-    def make_optional(wanted: Any) -> Hook:
-        (inner,) = (member for member in typing.get_args(wanted) if member is not types.NoneType)
-        structure = converter.get_structure_hook(inner)
-        return lambda value, _: None if value is None else structure(value, inner)
-
-    def make_primitive(wanted: Any) -> Hook:
-        members = frozenset(typing.get_args(wanted))
-
-        def structure(value: Any, _: Any) -> Any:
-            if type(value) in members:
-                return value
-            if float in members and type(value) is int:
-                return float(value)
-            raise Mismatch(expected(wanted, value))
-
-        return structure
-
-    converter.register_structure_hook_factory(_is_optional, make_optional)
-    converter.register_structure_hook_factory(
-        lambda wanted: is_union(wanted) and _PRIMITIVES.issuperset(typing.get_args(wanted)), make_primitive
-    )
 
 
 def _guard_objects(converter: OrjsonConverter) -> None:
@@ -217,11 +195,6 @@ def origin_of(wanted: Any) -> Any:
 
 def is_union(wanted: Any) -> bool:
     return origin_of(wanted) in (Union, types.UnionType)
-
-
-def _is_optional(wanted: Any) -> bool:
-    members = typing.get_args(wanted)
-    return is_union(wanted) and len(members) == 2 and types.NoneType in members
 
 
 def is_class_with_fields(wanted: Any) -> bool:

@@ -7,13 +7,14 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
 import attrs
-from cattrs import StructureHandlerNotFoundError
 
 from trio_graphile._exceptions import DuplicateTask, OptionInvalid, StateMissing, TaskInvalid, UnknownTask
 from trio_graphile._model.batches import BatchResult
+from trio_graphile._model.faithful import Unfaithful
 from trio_graphile._model.jobs import check_identifier
 from trio_graphile._model.payloads import PayloadFormat, PayloadFormats, UnknownKeys
 from trio_graphile._model.state import find_state
+from trio_graphile._model.strict import origin_of
 from trio_graphile._model.task_options import TaskOptions, TaskSettings
 from trio_graphile._tasks.context import JobContext
 from trio_graphile._tasks.signature import (
@@ -181,13 +182,13 @@ class TaskRegistry:
 
     def _format_for(self, identifier: str, payload_type: Any, scope: Mapping[str, Any]) -> PayloadFormat[Any]:
         try:
-            if attrs.has(payload_type):
-                attrs.resolve_types(payload_type, localns=locals_of(payload_type, scope))
+            if attrs.has(cls := origin_of(payload_type)):
+                attrs.resolve_types(cls, localns=locals_of(cls, scope))
             return self._formats.format_for(payload_type)
         except NameError as error:
             raise TaskInvalid(identifier, unknown_name(error)) from error
-        except StructureHandlerNotFoundError as error:
-            raise TaskInvalid(identifier, f"JSON cannot be read as {error.type_!r}") from error
+        except Unfaithful as error:
+            raise TaskInvalid(identifier, str(error)) from error
 
 
 def _check_names(settings: Mapping[str, object]) -> None:
