@@ -98,11 +98,11 @@ class TaskOptions:
 
     def __attrs_post_init__(self) -> None:
         defaults = JobSpec(queue_name=self.queue_name, max_attempts=self.max_attempts, priority=self.priority)
-        object.__setattr__(self, "defaults", defaults)
+        object.__setattr__(self, "defaults", _NOTHING if defaults == _NOTHING else defaults)
 
     def complete(self, spec: JobSpec) -> JobSpec:
         """Return a specification in which what was left out is as the task wants it."""
-        if self.defaults == _NOTHING:
+        if self.defaults is _NOTHING:  # asked for each job that is added
             return spec
         missing = {
             name: getattr(self.defaults, name)
