@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import enum
 from collections import abc
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -42,6 +42,11 @@ class Crate(Generic[T]):
 
 class Pair(NamedTuple, Generic[T]):
     one: T
+
+
+class Point(NamedTuple):
+    x: int
+    at: date
 
 
 class Page(TypedDict, Generic[T]):
@@ -96,6 +101,39 @@ class Rounded:
     def __post_init__(self) -> None:
         self.number = round(self.number, 1)
         self.half = self.number / 2
+
+
+@dataclass
+class Unmakeable:
+    number: int
+    scale: InitVar[int]
+
+
+@attrs.frozen
+class Owner:
+    pet: Dog | Puppy
+
+
+@attrs.define(on_setattr=[])
+class Checked:
+    number: int = attrs.field(validator=attrs.validators.gt(0))
+
+
+def shouted(text: str) -> str:
+    return text.upper()
+
+
+@attrs.define
+class Shouted:
+    text: str = attrs.field(converter=shouted, on_setattr=[])
+
+
+@dataclass(init=False)
+class OwnInit:
+    number: int
+
+    def __init__(self, number: int) -> None:
+        self.number = number + 1
 
 
 UserId = NewType("UserId", int)
@@ -176,6 +214,9 @@ def test_a_value_of_a_type_comes_back_as_itself(case: tuple[Any, Any]) -> None:
         (Cat | Dog, Dog(1)),
         (Cat | int | list[date] | None, [date(2026, 1, 2)]),
         (set[Box[int]], {Box(1), Box(2)}),
+        (list[Point], [Point(1, date(2026, 1, 2))]),
+        (Point | None, Point(1, date(2026, 1, 2))),
+        (Annotated[int, "of cents"] | Any, 5),
         (collections.OrderedDict[str, int], collections.OrderedDict(b=1, a=2)),
         (Any, {"a": [1, 1.5, "x", None, True]}),
         (Any | None, None),
@@ -211,6 +252,8 @@ def test_so_does_one_of_a_class_or_a_union(payload_type: Any, value: Any) -> Non
         (collections.Counter[str], "write dict @ $"),
         (abc.Set[int], "write set or frozenset @ $"),
         (collections.deque[int], "write list @ $"),
+        (Owner, "Dog | Puppy: no field tells its classes apart"),
+        (Unmakeable, "Unmakeable: making one needs 'scale', which is not stored: make it a field"),
         (Loose, "write list @ $.numbers"),
         (Box[Loose], "write list @ $.item.numbers"),
         (dict[str, list[tuple[int, bytearray]]], "write bytes @ $[][][1]"),
@@ -261,3 +304,24 @@ def test_a_value_that_would_come_back_as_another_is_refused(value: Kept, reason:
 def test_a_value_of_another_type_in_a_generic_class_is_refused() -> None:
     with pytest.raises(PayloadInvalid, match=r"expected int, not str @ \$.item"):
         task_for(Box[int]).to_json(Box("x"))
+
+
+def spoiled(payload: Any, **changes: Any) -> Any:
+    for name, value in changes.items():
+        setattr(payload, name, value)
+    return payload
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (spoiled(Checked(1), number=0), "ValueError when made into an object @ $"),
+        (spoiled(Shouted("a"), text="a"), "str comes back as another value @ $.text"),
+        (OwnInit(1), "int comes back as another value @ $.number"),
+    ],
+)
+def test_what_making_the_class_would_refuse_or_change_is_refused(payload: Any, reason: str) -> None:
+    """Before it is stored: what a class does when it is made may not suit what it has become since."""
+    with pytest.raises(PayloadInvalid) as caught:
+        task_for(type(payload)).to_json(payload)
+    assert caught.value.reasons == (reason,)

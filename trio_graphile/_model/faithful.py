@@ -12,6 +12,7 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import inspect
 import math
 import pathlib
 import types
@@ -197,6 +198,8 @@ class TypeReader:
         parts = field_types(wanted)
         if typing.is_typeddict(origin_of(wanted)):
             _check_required(wanted, parts, path)
+        elif is_class_with_fields(wanted):
+            _check_init(wanted, path)
         checks = {name: self.read(part, f"{path}.{name}").fits for name, part in parts.items()}
         made.append(_fields_check(origin_of(wanted), checks))
         return form
@@ -204,6 +207,7 @@ class TypeReader:
 
 def _may_look_alike(one: Any, other: Any) -> bool:
     """Tell whether it does no harm: both are read as what is in JSON, or their fields tell them apart."""
+    one, other = _bare(one), _bare(other)
     return {one, other} <= _AS_IN_JSON or (is_class_with_fields(one) and is_class_with_fields(other))
 
 
@@ -289,13 +293,42 @@ def _fields_check(cls: Any, checks: Mapping[str, Fits]) -> Fits:
 def _is_plain(cls: Any) -> bool:
     """Tell whether making an instance runs no code of the program's own, which may change values."""
     if is_namedtuple(cls):
-        return cls.__bases__ in ((tuple,), (tuple, typing.Generic))
+        return bool(cls.__bases__ == (tuple,))
+    if cls.__new__ is not object.__new__:
+        return False
     if attrs.has(cls):
         own_code = ("__attrs_pre_init__", "__attrs_post_init__", "__attrs_init__")
-        return not any(hasattr(cls, name) for name in own_code) and all(
-            field.init and field.converter is None and field.validator is None for field in attrs.fields(cls)
+        return (
+            "__attrs_attrs__" in vars(cls)
+            and not any(hasattr(cls, name) for name in own_code)
+            and all(
+                field.init and field.converter is None and field.validator is None
+                for field in attrs.fields(cls)
+            )
         )
-    return not hasattr(cls, "__post_init__") and all(field.init for field in dataclasses.fields(cls))
+    return bool(
+        "__dataclass_fields__" in vars(cls)
+        and cls.__dataclass_params__.init
+        and not hasattr(cls, "__post_init__")
+        and all(field.init for field in dataclasses.fields(cls))
+    )
+
+
+def _check_init(wanted: Any, path: str) -> None:
+    """Refuse a class that nobody can make of its fields alone."""
+    origin = origin_of(wanted)
+    known = (
+        {field.name for field in dataclasses.fields(origin)} if dataclasses.is_dataclass(origin) else set()
+    )
+    if attrs.has(origin):
+        known = {field.alias for field in attrs.fields(origin)}
+    for name, parameter in inspect.signature(origin).parameters.items():
+        is_one = parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if is_one and parameter.default is parameter.empty and name not in known:
+            raise Unfaithful(
+                f"{name_of(wanted)}: making one needs {name!r}, which is not stored: make it a field, "
+                f"or give it a default @ {path}"
+            )
 
 
 def _read_literal(wanted: Any, path: str) -> Form:

@@ -68,6 +68,7 @@ def strict_converter(*, forbid_extra_keys: bool) -> OrjsonConverter:
         lambda value: value if type(value) is object else converter.unstructure(value),
     )
     _guard_objects(converter)
+    _read_named_tuples(converter)
     _guard_arrays(converter)
     _leave_what_does_not_fit(converter)
     return converter
@@ -129,6 +130,25 @@ def _guard_objects(converter: OrjsonConverter) -> None:
     converter.register_structure_hook_factory(lambda t: origin_of(t) in _PLAIN_MAPPINGS, make_mapping)
     converter.register_structure_hook_factory(is_class_with_fields, make_class)
     converter.register_structure_hook_factory(lambda t: typing.is_typeddict(origin_of(t)), make_typed_dict)
+
+
+def _read_named_tuples(converter: OrjsonConverter) -> None:
+    """By what their annotations mean, which may be texts; cattrs takes those as they stand there."""
+
+    def fields_of(wanted: Any) -> Any:
+        return tuple[tuple(typing.get_type_hints(wanted, include_extras=True).values())]  # type: ignore[misc]  # made of what is there
+
+    def make_structure(wanted: Any) -> Hook:
+        fields = fields_of(wanted)
+        structure = converter.get_structure_hook(fields)
+        return lambda value, _: wanted(*structure(value, fields))
+
+    def make_unstructure(wanted: Any) -> Callable[[Any], Any]:
+        unstructure = converter.get_unstructure_hook(fields_of(wanted))
+        return lambda value: unstructure(value) if isinstance(value, wanted) else value
+
+    converter.register_structure_hook_factory(is_namedtuple, make_structure)
+    converter.register_unstructure_hook_factory(is_namedtuple, make_unstructure)
 
 
 def _guard_arrays(converter: OrjsonConverter) -> None:
