@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,7 +17,6 @@ from trio_graphile import (
     JobSpec,
     TaskRegistry,
     Worker,
-    WorkerCrashed,
     WorkerOptions,
 )
 from trio_graphile._model.options import Flags
@@ -252,13 +252,37 @@ async def test_jobs_are_taken_whose_flags_are_accepted_and_allowed(
     assert {name for job_id, name in by_id.items() if job_id not in left} == set(taken)
 
 
+def unreachable() -> list[str]:
+    raise ConnectionError("redis is down")
+
+
+NO_ANSWERS: dict[str, Callable[[], Any]] = {
+    "ConnectionError: redis is down": unreachable,
+    "flags are needed, not the one string 'a'": lambda: "a",
+    "1 is no flag": lambda: [1],
+    "'a\\x00' is no flag": lambda: ["a\0"],
+    "'int' object is not iterable": lambda: 3,
+}
+
+
 @pytest.mark.parametrize("option", ["forbidden_flags", "accepted_flags", "allowed_flags"])
-async def test_a_function_that_returns_one_flag_instead_of_several_is_refused(
-    database: Database, handlers: Handlers, option: str
+@pytest.mark.parametrize("reason", NO_ANSWERS)
+async def test_a_function_without_an_answer_is_asked_again_and_nothing_claimed_meanwhile(
+    client: Client, handlers: Handlers, caplog: pytest.LogCaptureFixture, option: str, reason: str
 ) -> None:
-    options = WorkerOptions(concurrency=2, **{option: lambda: "a"})  # type: ignore[arg-type]
-    with pytest.raises(WorkerCrashed, match=f"{option}: flags are needed, not the one string 'a'"):
-        await Worker(database, handlers.tasks, options).run_once()
+    started: list[int] = []
+
+    def answer() -> Any:
+        started.append(len(handlers.started))
+        return NO_ANSWERS[reason]() if len(started) < 3 else None
+
+    await client.add_raw_job("quick")
+    options = WorkerOptions(concurrency=2, **{option: answer})  # type: ignore[arg-type]
+    with trio.fail_after(20):
+        report = await Worker(client.database, handlers.tasks, options).run_once()
+    assert (report.completed, started[:3]) == (1, [0, 0, 0])
+    assert f"no jobs are claimed: {option} failed, next try in " in caplog.text
+    assert reason in caplog.text
 
 
 async def test_a_stop_ends_a_drain_early(

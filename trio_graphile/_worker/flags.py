@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Sequence
+from typing import Any
+
+import trio
 
 from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.claims import FlagRules
 from trio_graphile._model.failures import describe_error
 from trio_graphile._model.options import Flags, WorkerOptions
 from trio_graphile.hooks._raised import own_failure
 
+logger = logging.getLogger("trio_graphile.worker")
+
+_LONGEST_PAUSE = 5.0
+
 
 async def flag_rules(options: WorkerOptions) -> FlagRules:
-    """Ask what the options leave to functions. Raises what these raise, and `OptionInvalid`."""
+    """Ask what the options leave to functions, and wait for as long as one of them has no answer.
+
+    Whether its limiter is down or it is wrong itself: a worker that does not know what to leave alone claims
+    nothing, and goes on when it does. Raises `OptionInvalid` if one raises what is no `Exception`.
+    """
     return FlagRules(
         await _asked("forbidden_flags", options.forbidden_flags) or (),
         await _asked("accepted_flags", options.accepted_flags),
@@ -24,15 +37,27 @@ async def flag_rules(options: WorkerOptions) -> FlagRules:
 async def _asked(option: str, flags: Flags | None) -> Sequence[str] | None:
     if not callable(flags):
         return flags
-    try:
-        chosen = flags()
-        if inspect.isawaitable(chosen):
-            chosen = await chosen
-    except Exception:
-        raise
-    except BaseException as error:  # SystemExit, say, which is nothing that could be waited out
-        reason = f"the function raised {describe_error(own_failure(error))}"
-        raise OptionInvalid(option, reason) from error  # noqa: ASYNC104  # no cancellation
+    for delay in backoff_delays(cap=_LONGEST_PAUSE):
+        try:
+            chosen = flags()
+            return _checked(await chosen if inspect.isawaitable(chosen) else chosen)
+        except Exception as error:  # noqa: BLE001  # a function of the user's may raise anything
+            reason = describe_error(error)
+        except BaseException as error:  # SystemExit, say, which is nothing that could be waited out
+            raised = f"the function raised {describe_error(own_failure(error))}"
+            raise OptionInvalid(option, raised) from error  # noqa: ASYNC104  # no cancellation
+        logger.error("no jobs are claimed: %s failed, next try in %.1f s: %s", option, delay, reason)
+        await trio.sleep(delay)
+    raise AssertionError("backoff_delays never ends")
+
+
+def _checked(chosen: Any) -> Sequence[str] | None:
+    if chosen is None:
+        return None
     if isinstance(chosen, str):
-        raise OptionInvalid(option, f"flags are needed, not the one string {chosen!r}")
-    return None if chosen is None else tuple(chosen)
+        raise TypeError(f"flags are needed, not the one string {chosen!r}")
+    flags = tuple(chosen)
+    for flag in flags:
+        if not isinstance(flag, str) or "\0" in flag:
+            raise TypeError(f"{flag!r} is no flag")
+    return flags
