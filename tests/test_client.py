@@ -557,6 +557,31 @@ async def test_a_failed_analysis_is_only_logged(
 # --- what is refused ------------------------------------------------------------------------------
 
 
+COUNT_INSERTS = """
+    create table inserts (rows bigint);
+    create function count_insert() returns trigger language plpgsql as $$
+    begin
+      insert into inserts select count(*) from added where payload::text like '"%';
+      return null;
+    end $$;
+    create trigger count_inserts after insert on graphile_worker._private_jobs
+      referencing new table as added for each statement execute function count_insert();
+"""
+
+
+@pytest.mark.parametrize("queues", [(None, None), ("a", None)], ids=["alike", "unlike"])
+async def test_large_payloads_are_sent_in_several_statements(
+    client: Client, database: Database, queues: tuple[str | None, str | None]
+) -> None:
+    """PostgreSQL takes no value of a gigabyte, which all payloads of a statement are together."""
+    await database.execute(COUNT_INSERTS)
+    text = "x" * 9_000_000
+    added = await client.add_raw_jobs([("many", text, JobSpec(queue_name=queues[n % 2])) for n in range(5)])
+    assert [row["rows"] for row in await database.fetch("select * from inserts where rows > 0")] == [3, 2]
+    assert [job.queue_name for job in added] == [queues[n % 2] for n in range(5)]
+    assert [job.id for job in added] == sorted(job.id for job in added)
+
+
 @pytest.mark.parametrize("identifier", ["", "a" * 129, "a\0b", None, 5, send_welcome])
 async def test_an_impossible_identifier_is_refused_before_anything_is_sent(
     client: Client, identifier: object

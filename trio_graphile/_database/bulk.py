@@ -20,9 +20,11 @@ T = TypeVar("T")
 
 _CHUNK = 2_000
 """How many jobs are sent at a time; more are split inside a transaction."""
+_LARGEST_CALL = 32_000_000
+"""How many characters their payloads may have together, unless one has more: PostgreSQL takes no gigabyte."""
 
 
-@attrs.frozen
+@attrs.define
 class _Call:
     """Jobs that one statement can add."""
 
@@ -30,6 +32,8 @@ class _Call:
     positions: list[int] = attrs.field(factory=list)
     """Where they stand among those that were given."""
     new_jobs: list[NewJob] = attrs.field(factory=list)
+    size: int = 0
+    """How many characters their payloads have."""
 
 
 async def add_many(
@@ -76,6 +80,7 @@ async def _add_in_chunks(
 
 def _calls(new_jobs: Iterable[NewJob], keys: set[str]) -> list[_Call]:
     """Return the calls that add all jobs. `keys` are those of jobs before them; theirs are added."""
+    calls: list[_Call] = []
     by_mode: dict[bool, _Call] = {}
     for position, new_job in enumerate(new_jobs):
         key, mode = new_job.spec.job_key, new_job.spec.job_key_mode
@@ -88,12 +93,15 @@ def _calls(new_jobs: Iterable[NewJob], keys: set[str]) -> list[_Call]:
         if key is not None:
             keys.add(key)
         preserve_run_at = mode is JobKeyMode.PRESERVE_RUN_AT and key is not None
+        size = len(new_job.payload_json)
         call = by_mode.get(preserve_run_at)
-        if call is None:
+        if call is None or call.size + size > _LARGEST_CALL:
             call = by_mode[preserve_run_at] = _Call(preserve_run_at)
+            calls.append(call)
+        call.size += size
         call.positions.append(position)
         call.new_jobs.append(new_job)
-    return list(by_mode.values())
+    return calls
 
 
 async def _send(executor: Database | Connection, calls: Sequence[_Call]) -> Answer:
