@@ -139,6 +139,11 @@ class PayloadFormats:
             unstructure = self._converter.get_unstructure_hook(payload_type)
         except StructureHandlerNotFoundError as error:
             raise Unfaithful(f"JSON cannot be read as {name_of(error.type_)} @ $") from error
+        except SyntaxError as error:  # cattrs makes the name of a function of the arguments' text
+            raise Unfaithful(
+                f"{name_of(payload_type)}: a generic class takes no type with a Literal inside: write "
+                'a subclass, as in class Cats(Box[list[Literal["cat"]]]) @ $'
+            ) from error
         return PayloadFormat(
             payload_type,
             class_of(payload_type),
