@@ -336,4 +336,4 @@ async def test_a_role_that_row_level_security_keeps_from_the_jobs_is_told(
         assert ended.exit_code == 0
         assert (await shop.run(*command)).errors == ""
     finally:
-        await database.execute(f"drop owned by {role}; drop role {role}")
+        await database.execute(f"drop owned by {role}; drop role {role}")  # noqa: ASYNC102  # bounded inside

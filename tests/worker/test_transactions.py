@@ -7,7 +7,7 @@ import logging
 import pytest
 import trio
 
-from tests.database.sessions import set_default_isolation
+from tests.database.sessions import set_default_isolation, wait_until_somebody_waits
 from tests.worker.conftest import Handlers, Table
 from tests.worker.runs import SOON, make_worker, running
 from trio_graphile import (
@@ -332,6 +332,30 @@ async def test_a_renewal_of_the_lease_is_no_conflict_whatever_level_is_the_defau
         report = await run.stop()
     assert (report.completed, report.failed) == (2, 0)
     assert await paid(client.database) == [job.id]
+
+
+async def test_a_renewal_just_before_the_lock_makes_the_transaction_begin_anew(
+    database: Database, client: Client, handlers: Handlers
+) -> None:
+    """The snapshot is taken, the lock is waited for, and then the row is another than in the snapshot."""
+
+    @handlers.tasks.task("paying")
+    async def paying(context: JobContext) -> None:
+        handlers._start(context)
+        await handlers.release.wait()
+        async with context.complete_in_transaction("repeatable_read") as connection:
+            await pay(connection, context.job)
+
+    job = await client.add_raw_job("paying")
+    async with running(make_worker(database, handlers.tasks)) as run:
+        await handlers.wait_started(1)
+        async with database.transaction() as connection:
+            await connection.execute("update graphile_worker._private_jobs set locked_at = now()")
+            handlers.release.set()
+            await wait_until_somebody_waits(database)
+        report = await run.stop()
+    assert (report.completed, report.failed) == (1, 0)
+    assert await paid(database) == [job.id]
 
 
 async def wait_renewed(table: Table) -> None:

@@ -27,6 +27,8 @@ Ts = TypeVarTuple("Ts")
 # Whose transactions cannot write a row that was written since they began, as the job's is by each renewal of
 # its lock; unless it is locked from the start.
 _SNAPSHOTS: tuple[Isolation, ...] = ("repeatable_read", "serializable")
+_CONFLICT = "40001"
+"""Somebody has written a row since the snapshot."""
 
 CURRENT_JOB: ContextVar[Job | None] = ContextVar("trio_graphile_current_job", default=None)
 """Set by whoever calls a handler."""
@@ -146,11 +148,8 @@ class JobContext:
         if notes.completion is not Completion.NONE:
             raise JobLost(self.job.id)
         async with self.database.connection() as connection:
-            level = isolation or await connection.default_isolation()
             try:
-                async with connection.transaction(isolation):
-                    if level in _SNAPSHOTS and not await queue.lock_job(connection, self.worker_id, self.job):
-                        raise JobLost(self.job.id)
+                async with self._transaction_that_can_complete(connection, isolation):
                     yield connection
                     await trio.lowlevel.checkpoint_if_cancelled()
                     if not await queue.complete_job(connection, self.worker_id, self.job):
@@ -162,6 +161,28 @@ class JobContext:
             notes.completion = Completion.DONE
             if notes.on_completed is not None:
                 notes.on_completed()
+
+    @contextlib.asynccontextmanager
+    async def _transaction_that_can_complete(
+        self, connection: Connection, isolation: Isolation | None
+    ) -> AsyncIterator[None]:
+        """Open a transaction; in a snapshot, keep everybody else from writing the job's row meanwhile.
+
+        A renewal may be written between the snapshot and that lock: nothing has been done by then, so the
+        transaction begins anew.
+        """
+        takes_snapshot = (isolation or await connection.default_isolation()) in _SNAPSHOTS
+        has_begun = False
+        while not has_begun:
+            try:
+                async with connection.transaction(isolation):
+                    if takes_snapshot and not await queue.lock_job(connection, self.worker_id, self.job):
+                        raise JobLost(self.job.id)
+                    has_begun = True
+                    yield
+            except StatementFailed as error:
+                if has_begun or error.sqlstate != _CONFLICT:
+                    raise
 
     async def run_asyncio(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
         """Run an asyncio function in the asyncio loop that is open beside us, and return what it returns.
