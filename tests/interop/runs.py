@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import attrs
+import trio
 
 from trio_graphile import Connection, Database, JobContext, TaskRegistry
-from trio_graphile._worker.bell import Bell
 
 tasks = TaskRegistry()
 
@@ -43,7 +43,7 @@ class Runs:
     """What was run so far."""
 
     _connection: Connection
-    _changed: Bell = attrs.field(factory=Bell)
+    _changed: trio.Event = attrs.field(factory=trio.Event)
 
     async def wait_started(self, count: int) -> None:
         """Wait until so many jobs have started."""
@@ -55,7 +55,7 @@ class Runs:
 
     async def _wait(self, counting: str, count: int) -> None:
         while True:
-            changed = self._changed
+            changed = self._changed  # from before the look, which takes a while
             if await self._connection.fetch_value(counting) >= count:
                 return
             await changed.wait()
@@ -81,7 +81,8 @@ class Runs:
         return count
 
     def _note_change(self, _payload: str) -> None:
-        self._changed.ring()
+        self._changed.set()
+        self._changed = trio.Event()
 
 
 @asynccontextmanager
