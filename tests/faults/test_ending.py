@@ -179,7 +179,7 @@ async def test_a_crash_is_named_beside_what_could_not_be_written(stage: Stage) -
 
     def flags() -> list[str]:
         if broken:
-            raise LookupError("the flags are broken")
+            raise SystemExit("the flags are broken")
         return []
 
     options = attrs.evolve(OPTIONS, forbidden_flags=flags)
@@ -194,6 +194,6 @@ async def test_a_crash_is_named_beside_what_could_not_be_written(stage: Stage) -
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(break_it)
-        with pytest.raises(ShutdownIncomplete, match="LookupError: the flags are broken") as raised:
+        with pytest.raises(ShutdownIncomplete, match="forbidden_flags: the function raised") as raised:
             await worker.run()
     assert raised.value.job_ids == (job.id,)
