@@ -106,6 +106,29 @@ async def test_a_payload_comes_from_a_file_and_is_shown_as_it_is_stored(
     assert '"payload": {"b": 1e400,  "a": 1.10}' in ended.output
 
 
+async def test_a_payload_is_shown_with_its_numbers_as_they_are_written(
+    shop: Program, database: Database
+) -> None:
+    stored = (
+        r'{"b": 1.10, "a": [1e400, {}, [], {"\u00e4{": 12345678901234567890.12345678901234567890}], "b": 2}'
+    )
+    id_ = await database.fetch_value("select id from graphile_worker.add_job('a', $1::text::json)", stored)
+    assert (await text(shop, "show", str(id_))).endswith("""payload:
+    {
+      "b": 1.10,
+      "a": [
+        1e400,
+        {},
+        [],
+        {
+          "ä{": 12345678901234567890.12345678901234567890
+        }
+      ],
+      "b": 2
+    }
+""")
+
+
 async def test_a_job_under_a_key_is_replaced_or_not_as_the_mode_says(shop: Program) -> None:
     first = await said(shop, "add", "a", "--key", "k", "--run-at", FAR)
     kept = await said(shop, "add", "a", "--key", "k", "--job-key-mode", "preserve-run-at", "--run-at", "now")

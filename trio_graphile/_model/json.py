@@ -21,33 +21,26 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def encode(value: object) -> str:
-    """Return the JSON text of a value made of what cattrs leaves of a payload.
+    """Return the JSON text of a value, whose times and UUIDs become text.
 
     Raises `ValueError` naming the path of the first part that JSON cannot hold.
     """
     try:
-        return _encode(value)
+        text = encode_finite(value)
+        if "null" in text:
+            _refuse_unencodable(value)  # orjson writes NaN and the infinities as null
     except RecursionError:
         raise ValueError("nested too deeply, or a part of itself @ $") from None
+    return text
 
 
-def _encode(value: object) -> str:
-    try:
-        encoded = orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS)
-    except TypeError:
-        # Integers over 64 bits are JSON and PostgreSQL keeps them; orjson does neither.
-        return _encode_slowly(value)
-    if b"null" in encoded:
-        _refuse_unencodable(value)  # orjson writes NaN and the infinities as null
-    return encoded.decode()
-
-
-def encode_finite(value: object) -> str | None:
-    """Return the JSON text of a value without NaN and infinities; None for what orjson does not write."""
+def encode_finite(value: object) -> str:
+    """As `encode`, of a value that is known to be without NaN and infinities, and not nested too deeply."""
     try:
         return orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
     except TypeError:
-        return None
+        # Integers over 64 bits are JSON and PostgreSQL keeps them; orjson does neither.
+        return _encode_slowly(value)
 
 
 def decode(text: str) -> Any:

@@ -6,21 +6,17 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
-import attrs
-
 from trio_graphile._exceptions import DuplicateTask, OptionInvalid, StateMissing, TaskInvalid, UnknownTask
 from trio_graphile._model.batches import BatchResult
-from trio_graphile._model.faithful import Unfaithful
 from trio_graphile._model.jobs import check_identifier
 from trio_graphile._model.payloads import PayloadFormat, PayloadFormats, UnknownKeys
+from trio_graphile._model.shape import Unstorable
 from trio_graphile._model.state import find_state
-from trio_graphile._model.strict import origin_of
 from trio_graphile._model.task_options import TaskOptions, TaskSettings
 from trio_graphile._tasks.context import JobContext
 from trio_graphile._tasks.signature import (
     choose_lane,
     function_of,
-    locals_of,
     read_signature,
     unknown_name,
 )
@@ -182,12 +178,10 @@ class TaskRegistry:
 
     def _format_for(self, identifier: str, payload_type: Any, scope: Mapping[str, Any]) -> PayloadFormat[Any]:
         try:
-            if attrs.has(cls := origin_of(payload_type)):
-                attrs.resolve_types(cls, localns=locals_of(cls, scope))
-            return self._formats.format_for(payload_type)
+            return self._formats.format_for(payload_type, scope)
         except NameError as error:
             raise TaskInvalid(identifier, unknown_name(error)) from error
-        except Unfaithful as error:
+        except Unstorable as error:
             raise TaskInvalid(identifier, str(error)) from error
 
 

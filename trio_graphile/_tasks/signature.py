@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import inspect
 import types
-from collections.abc import Callable, Mapping
-from typing import Any, get_type_hints
+from collections.abc import Callable, Collection, Iterable, Mapping, MutableSequence, Sequence
+from typing import Any, get_args, get_type_hints
 
 import attrs
 
 from trio_graphile._exceptions import TaskInvalid
-from trio_graphile._model.strict import is_array, is_homogeneous, name_of
+from trio_graphile._model.annotations import core_of, name_of, origin_of
 from trio_graphile._model.task_options import Lane
 from trio_graphile._tasks.context import JobContext
 
@@ -128,14 +128,19 @@ def _resolve(
 
 
 def _batch_type(identifier: str, payload_type: Any) -> Any:
-    if payload_type is Any:
+    core = core_of(payload_type)
+    if core is Any or core in _LISTS:
         return list[Any]
-    if is_array(payload_type) and is_homogeneous(payload_type):
-        return payload_type
+    if origin_of(core) in _LISTS:
+        return list[get_args(core)[0]]  # type: ignore[misc]  # a type that is known at run time alone
     raise TaskInvalid(
         identifier,
         f"the payload of a batch is a list of items, as in list[Document], not {name_of(payload_type)}",
     )
+
+
+_LISTS = (list, MutableSequence, Sequence, Collection, Iterable)
+"""What a batch may call the list that it gets."""
 
 
 def _is_async(handler: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -186,9 +187,22 @@ def _describe(listed: ListedJob) -> Iterator[str]:
     yield textwrap.indent(_indented(listed.job.payload_json), "    ")
 
 
+_PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
+
+
 def _indented(text: str) -> str:
-    """Return JSON text as people read it; as it is, where Python does not read it: nested too deeply, say."""
-    try:
-        return json.dumps(decode(text), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return text
+    """Return JSON text as people read it, with its numbers as they are written, however deep it is nested."""
+    written: list[str] = []
+    depth, before = 0, ""
+    for part in _PARTS.findall(text):
+        if part in "]}":
+            depth -= 1
+        is_first = before in ("[", "{")
+        if before == "," or (is_first and part not in "]}") or (not is_first and part in "]}"):
+            written.append("\n" + "  " * depth)
+        written.append(json.dumps(json.loads(part), ensure_ascii=False) if part[0] == '"' else part)
+        if part == ":":
+            written.append(" ")
+        depth += part in "[{"
+        before = part
+    return "".join(written)

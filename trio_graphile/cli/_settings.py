@@ -222,7 +222,7 @@ def _is_part(path: KeyPath) -> bool:
 
 @functools.cache
 def _converter() -> Any:
-    converter = strict_converter(forbid_extra_keys=True)
+    converter = strict_converter()
     flags_hook = converter.get_structure_hook(tuple[str, ...])
     converter.register_structure_hook_func(
         lambda wanted: wanted in _FLAGS, lambda value, _: flags_hook(value, tuple[str, ...])
