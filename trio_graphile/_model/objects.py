@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, is_dataclass
@@ -49,9 +50,10 @@ def fields_of(wanted: Any, scope: Mapping[str, Any], path: str) -> list[Field]:
     hints = hints_of(wanted, scope)
     if is_typed_dict(wanted):
         return list(_keys_of_typed_dict(origin_of(wanted), hints))
-    if attrs.has(origin_of(wanted)):
-        return list(_attributes_of(origin_of(wanted), hints))
-    return list(_dataclass_fields_of(origin_of(wanted), hints, path))
+    read = _attributes_of if attrs.has(origin_of(wanted)) else _dataclass_fields_of
+    fields = list(read(origin_of(wanted), hints))
+    _check_arguments(wanted, fields, path)
+    return fields
 
 
 def keys_of(fields: Sequence[Field]) -> Keys:
@@ -80,16 +82,22 @@ def _attributes_of(origin: Any, hints: Mapping[str, Any]) -> Iterator[Field]:
             yield Field(field.name, field.alias, hint, field.default is attrs.NOTHING, is_changed)
 
 
-def _dataclass_fields_of(origin: Any, hints: Mapping[str, Any], path: str) -> Iterator[Field]:
-    fields = dataclass_fields(origin)
-    stored = {field.name for field in fields}
-    for name, field in origin.__dataclass_fields__.items():
-        if name not in stored and field._field_type.name == "_FIELD_INITVAR":  # noqa: SLF001  # nothing public says so
-            raise Unstorable(f"the InitVar {name} of {origin.__name__} is not stored: make it a field", path)
-    for field in fields:
+def _dataclass_fields_of(origin: Any, hints: Mapping[str, Any]) -> Iterator[Field]:
+    for field in dataclass_fields(origin):
         if field.init:
             is_required = field.default is MISSING and field.default_factory is MISSING
             yield Field(field.name, field.name, hints[field.name], is_required)
+
+
+def _check_arguments(wanted: Any, fields: Sequence[Field], path: str) -> None:
+    """Refuse a class that cannot be made of what is stored."""
+    try:
+        inspect.signature(origin_of(wanted)).bind(**{field.argument: None for field in fields})
+    except TypeError as error:
+        raise Unstorable(
+            f"{name_of(wanted)} cannot be made of its fields alone, {error}: make fields of what it takes",
+            path,
+        ) from None
 
 
 def class_shape(
