@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 from trio_graphile._model.annotations import expected
@@ -19,14 +20,14 @@ def array_shape(wanted: Any, kind: Any, items: Shape) -> Shape:
         if not isinstance(value, kind):
             raise Unfit.here(expected(wanted, value))
         is_done = items.exact.issuperset(map(type, value))
-        plain = list(value) if is_done else _each(items.write, value)
+        plain = list(value) if is_done else _each(repeat(items.write), value)
         return _in_order(plain) if is_set else plain
 
     def read(value: Any) -> Any:
         if type(value) is not list:
             raise Unfit.here(expected(wanted, value))
         if not items.exact.issuperset(map(type, value)):
-            value = _each(items.read, value)
+            value = _each(repeat(items.read), value)
         try:
             return value if kind is list else kind(value)
         except TypeError:  # of what has no hash
@@ -44,10 +45,11 @@ def array_shape(wanted: Any, kind: Any, items: Shape) -> Shape:
     )
 
 
-def _each(convert: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
+def _each(converts: Iterable[Callable[[Any], Any]], values: Iterable[Any]) -> list[Any]:
+    """Convert each value by a function of its own; whoever has one for all repeats it."""
     converted: list[Any] = []
     mistakes: list[Mistake] = []
-    for index, value in enumerate(values):
+    for index, (convert, value) in enumerate(zip(converts, values, strict=False)):
         try:
             converted.append(convert(value))
         except Unfit as unfit:
@@ -67,21 +69,11 @@ def _in_order(plain: list[Any]) -> list[Any]:
 
 def row_shape(wanted: Any, kind: type, parts: Sequence[Shape], make: Callable[[list[Any]], Any]) -> Shape:
     """Return the shape of an array of so many items, each of a type of its own."""
-    steps = range(len(parts))
 
     def all_of(values: Any, converts: Sequence[Callable[[Any], Any]]) -> list[Any]:
         if len(values) != len(parts):
             raise Unfit.here(f"{len(parts)} items are needed, not {len(values)}")
-        converted: list[Any] = []
-        mistakes: list[Mistake] = []
-        for step, convert, value in zip(steps, converts, values, strict=True):
-            try:
-                converted.append(convert(value))
-            except Unfit as unfit:
-                mistakes += unfit.below(f"[{step}]")
-        if mistakes:
-            raise Unfit(mistakes)
-        return converted
+        return _each(converts, values)
 
     def write(value: Any) -> list[Any]:
         if not isinstance(value, kind):
