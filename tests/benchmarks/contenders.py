@@ -33,6 +33,7 @@ EVERYTHING = frozenset({
     "drain",
     "latency",
     "add",
+    "calls",
     "stuck",
     "queues",
     "crowded",

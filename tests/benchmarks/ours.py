@@ -15,6 +15,7 @@ import trio
 from trio_graphile import (
     Client,
     JobContext,
+    JobSpec,
     LocalQueueOptions,
     TaskRegistry,
     Worker,
@@ -147,6 +148,27 @@ async def add(options: dict[str, Any]) -> dict[str, Any]:
     return {"bulk_seconds": bulk_seconds, "client_cpu": client_cpu, "single_seconds": single_seconds}
 
 
+async def calls(options: dict[str, Any]) -> dict[str, Any]:
+    tasks = TaskRegistry()
+
+    @tasks.task("nothing")
+    async def nothing(_payload: Nothing) -> None: ...
+
+    def key_of(n: int) -> str | None:
+        return f"key {n}" if options["keyed"] else None
+
+    async with open_database() as database:
+        client, size = Client(database), options["size"]
+        await client.add_job(nothing, Nothing(n=0))
+        cpu_before, before = time.process_time(), time.perf_counter()
+        for start in range(0, options["jobs"], size):
+            await client.add_jobs(
+                [(nothing, Nothing(n=n), JobSpec(job_key=key_of(n))) for n in range(start, start + size)]
+            )
+        bulk_seconds = time.perf_counter() - before
+        return {"bulk_seconds": bulk_seconds, "client_cpu": time.process_time() - cpu_before}
+
+
 async def serve(options: dict[str, Any]) -> dict[str, Any]:
     """Say that we are ready, begin when told to, run until standard input ends; add as many as were run."""
     refill = options.get("refill", 0)
@@ -201,6 +223,7 @@ BENCHMARKS = {
     "watch_queues": watch_queues,
     "latency": latency,
     "add": add,
+    "calls": calls,
     "serve": serve,
 }
 

@@ -106,6 +106,14 @@ TABLES = [
             Column("single add p50 ms", lambda result: median(result["single_seconds"]) * 1e3),
         ],
     ),
+    Table(
+        "calls",
+        [
+            Column("jobs/s", lambda result: result["jobs"] / result["bulk_seconds"], more_is_better=True),
+            _CLIENT,
+            _SERVER,
+        ],
+    ),
     *(Table(name, [_RATE, *_CPU], base="clear") for name in ("stuck", "queues", "crowded", "processes")),
     Table(
         "backlog",

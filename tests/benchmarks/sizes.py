@@ -22,6 +22,7 @@ class Sizes:
     drain_jobs: int = _size(20_000, 200_000, "how many jobs are drained")
     latency_adds: int = _size(100, 1_000, "how many jobs are added to an idle worker, one by one")
     add_bulk: int = _size(20_000, 100_000, "how many jobs are added by one call")
+    call_jobs: int = _size(10_000, 50_000, "how many jobs are added by calls of 100 and of 1,000")
     add_singles: int = _size(100, 1_000, "how many jobs are added one by one")
     ready_jobs: int = _size(10_000, 50_000, "how many jobs are drained behind stuck ones or among a crowd")
     stuck_jobs: int = _size(20_000, 100_000, "how many jobs wait in two locked queues")

@@ -57,6 +57,19 @@ async def add(arena: Arena, contender: Contender, sizes: Sizes) -> Cases:
     yield CLEAR, result
 
 
+async def calls(arena: Arena, contender: Contender, sizes: Sizes) -> Cases:
+    """What most programs add at a time, one call after the other."""
+    for keyed in (False, True):
+        for size in (100, 1_000):
+            async with arena.database(contender) as url:
+                result: Result = {"jobs": sizes.call_jobs}
+                with arena.server_cpu(result):
+                    result |= await arena.run(
+                        contender, url, "calls", jobs=sizes.call_jobs, size=size, keyed=keyed
+                    )
+            yield f"{size:,}{' keyed' if keyed else ''}", result
+
+
 async def stuck(arena: Arena, contender: Contender, sizes: Sizes) -> Cases:
     """Jobs of better priority wait in queues that somebody has locked."""
 
@@ -230,6 +243,7 @@ WORKLOADS = [
     Workload("drain", drain),
     Workload("latency", latency),
     Workload("add", add),
+    Workload("calls", calls),
     Workload("stuck", stuck),
     Workload("queues", queues),
     Workload("crowded", crowded),

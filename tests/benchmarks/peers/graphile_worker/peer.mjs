@@ -87,6 +87,22 @@ async function add() {
   return { bulk_seconds, client_cpu, single_seconds };
 }
 
+async function calls() {
+  const utils = await makeWorkerUtils({ connectionString, logger });
+  await utils.addJob("nothing", { n: 0 });
+  const keyOf = (n) => (options.keyed ? { jobKey: `key ${n}` } : {});
+  const cpuBefore = cpuSeconds();
+  const before = performance.now();
+  for (let start = 0; start < options.jobs; start += options.size) {
+    const job = (_, i) => ({ identifier: "nothing", payload: { n: start + i }, ...keyOf(start + i) });
+    await utils.addJobs(Array.from({ length: options.size }, job));
+  }
+  const bulk_seconds = secondsSince(before);
+  const client_cpu = cpuSeconds() - cpuBefore;
+  await utils.release();
+  return { bulk_seconds, client_cpu };
+}
+
 // Says that it is ready, begins when told to, runs until standard input ends; adds as many as were run.
 async function serve() {
   const refill = options.refill ?? 0;
@@ -127,6 +143,6 @@ async function migrate() {
   await runMigrations({ connectionString, logger });
 }
 
-const benchmarks = { migrate, drain, latency, add, serve };
+const benchmarks = { migrate, drain, latency, add, calls, serve };
 const result = await benchmarks[benchmark]();
 if (result) console.log(JSON.stringify(result));

@@ -31,6 +31,10 @@ struct Options {
     #[serde(default)]
     jobs: usize,
     #[serde(default)]
+    size: usize,
+    #[serde(default)]
+    keyed: bool,
+    #[serde(default)]
     singles: usize,
     #[serde(default)]
     adds: usize,
@@ -91,6 +95,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "drain" => drain(options).await?,
         "latency" => latency(options).await?,
         "add" => add(options).await?,
+        "calls" => calls(options).await?,
         "serve" => serve(options).await?,
         _ => return Err(name.into()),
     };
@@ -198,6 +203,27 @@ async fn add(options: Options) -> Outcome {
     Ok(
         json!({ "bulk_seconds": bulk_seconds, "client_cpu": client_cpu, "single_seconds": single_seconds }),
     )
+}
+
+async fn calls(options: Options) -> Outcome {
+    tell(|_| ());
+    let utils = worker(&options).await?.create_utils();
+    utils.add_job(Nothing { n: 0 }, JobSpec::default()).await?;
+    let cpu_before = ProcessTime::now();
+    let before = Instant::now();
+    for start in (0..options.jobs).step_by(options.size) {
+        let specs: Vec<_> = (start..start + options.size)
+            .map(|n| JobSpec {
+                job_key: options.keyed.then(|| format!("key {n}")),
+                ..JobSpec::default()
+            })
+            .collect();
+        let jobs: Vec<_> = (start..).zip(&specs).map(|(n, spec)| (Nothing { n }, spec)).collect();
+        utils.add_jobs::<Nothing>(&jobs).await?;
+    }
+    let bulk_seconds = before.elapsed().as_secs_f64();
+    let client_cpu = cpu_before.elapsed().as_secs_f64();
+    Ok(json!({ "bulk_seconds": bulk_seconds, "client_cpu": client_cpu }))
 }
 
 /// Says that it is ready, begins when told to, runs until standard input ends; adds as many as were run.
