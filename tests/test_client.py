@@ -296,7 +296,14 @@ async def test_many_jobs_are_announced_once(client: Client, database: Database, 
     assert announced == [3, 1]
 
 
-@pytest.mark.parametrize("given", [[("t", 1), ("t", 2)], [("t", 1), ("u", 2)]])
+@pytest.mark.parametrize(
+    "given",
+    [
+        [("t", 1), ("t", 2)],
+        [("t", 1), ("u", 2)],
+        [("t", 1, JobSpec(job_key="a")), ("t", 2, JobSpec(job_key="b"))],
+    ],
+)
 async def test_rows_that_a_trigger_keeps_out_are_missed(
     client: Client, database: Database, given: Any
 ) -> None:
@@ -338,6 +345,24 @@ async def test_ids_are_those_of_what_was_asked_whatever_the_order_of_the_rows(
             assert set(row["flags"] or ()) == set(spec.flags or ())
             assert spec.run_at in (None, row["run_at"])
         assert len({job.id for job in added}) == len(given)
+
+
+async def test_keyed_jobs_are_told_apart_by_their_keys_whatever_the_order_of_the_rows(
+    client: Client, database: Database
+) -> None:
+    await client.add_raw_job("t", [0], JobSpec(job_key="b"))
+    await database.execute(ANSWER_BACKWARDS)
+    given = [("t", [key], JobSpec(job_key=key, flags=["f"] if key == "c" else None)) for key in "abc"]
+    added = await client.add_raw_jobs(given)
+    assert [(job.key, job.payload, job.revision, job.flags) for job in added] == [
+        ("a", ["a"], 0, ()),
+        ("b", [0, "b"], 1, ()),
+        ("c", ["c"], 0, ("f",)),
+    ]
+    for job in added:
+        listed = await client.job(job.id)
+        assert listed is not None
+        assert listed.job == job
 
 
 async def test_an_addition_that_answers_with_other_jobs_is_undone(client: Client, database: Database) -> None:

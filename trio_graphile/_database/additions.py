@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from datetime import datetime
 from functools import partial
 from operator import itemgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from trio_graphile._database.connection import Connection, Executor, Row
 from trio_graphile._database.statement import Statement
@@ -87,9 +87,20 @@ async def add_jobs(connection: Connection, new_jobs: Sequence[NewJob], *, preser
 
     Raises `StatementFailed` if what comes back is not what was to be added.
     """
+    rows = await connection.fetch(ADD_JOBS, *_columns(new_jobs), preserve_run_at)
+    if len(rows) != len(new_jobs):
+        raise _other_rows(len(new_jobs), len(rows))
+    if not all(row["is_asked"] for row in rows):
+        by_id = {row["id"]: row for row in rows}
+        added = await connection.fetch(ADDED_JOBS, list(by_id))
+        rows = [by_id[job_id] for job_id in _ids_as_asked(new_jobs, added)]
+    return partial(_jobs_of, new_jobs, [tuple(row.values())[:-1] for row in rows])
+
+
+def _columns(new_jobs: Sequence[NewJob]) -> tuple[Sequence[object], ...]:
+    """Return the arrays $1 to $8 of ADD_JOBS."""
     specs = [new_job.spec for new_job in new_jobs]
-    rows = await connection.fetch(
-        ADD_JOBS,
+    return (
         [new_job.identifier for new_job in new_jobs],
         [new_job.payload_json for new_job in new_jobs],
         [spec.queue_name for spec in specs],
@@ -98,15 +109,7 @@ async def add_jobs(connection: Connection, new_jobs: Sequence[NewJob], *, preser
         [spec.job_key for spec in specs],
         [spec.priority for spec in specs],
         [None if spec.flags is None else array_literal(spec.flags) for spec in specs],
-        preserve_run_at,
     )
-    if len(rows) != len(specs):
-        raise _other_rows(len(specs), len(rows))
-    if not all(row["is_asked"] for row in rows):
-        by_id = {row["id"]: row for row in rows}
-        added = await connection.fetch(ADDED_JOBS, list(by_id))
-        rows = [by_id[job_id] for job_id in _ids_as_asked(new_jobs, added)]
-    return partial(_jobs_of, new_jobs, rows)
 
 
 def _ids_as_asked(new_jobs: Sequence[NewJob], added: Sequence[Row]) -> list[int]:
@@ -131,10 +134,10 @@ def _ids_as_asked(new_jobs: Sequence[NewJob], added: Sequence[Row]) -> list[int]
     return [ids[place] for place in range(len(new_jobs))]
 
 
-def _jobs_of(new_jobs: Sequence[NewJob], rows: Sequence[Row]) -> list[Job]:
+def _jobs_of(new_jobs: Sequence[NewJob], rows: Sequence[tuple[Any, ...]]) -> list[Job]:
     jobs, identifiers = [], [new_job.identifier for new_job in new_jobs]
     for place, (new_job, row) in enumerate(zip(new_jobs, rows, strict=True), start=1):
-        job_id, merged, key, revision, flags, *times, _ = row.values()
+        job_id, merged, key, revision, flags, *times = row
         payload_json = new_job.payload_json if merged is None else merged
         jobs.append(
             job_of_seconds(
@@ -143,6 +146,74 @@ def _jobs_of(new_jobs: Sequence[NewJob], rows: Sequence[Row]) -> list[Job]:
             )
         )
     return jobs
+
+
+ADD_KEYED_JOBS = Statement("""
+    with added as materialized (
+      select *
+      from {schema}.add_jobs(
+        array(
+          select row(
+            asked.identifier,
+            asked.payload::json,
+            asked.queue_name,
+            asked.run_at,
+            asked.max_attempts,
+            asked.job_key,
+            asked.priority,
+            asked.flags::text[]
+          )::{schema}.job_spec
+          from unnest(
+            $1::text[], $2::text[], $3::text[], $4::timestamptz[],
+            $5::smallint[], $6::text[], $7::smallint[], $8::text[]
+          ) with ordinality as asked(
+            identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
+          )
+          order by asked.place
+        ),
+        $9::boolean
+      )
+    )
+    select
+      case
+        when array_agg(added.key) = $6::text[]
+          or array(select other.key from added as other order by other.key)
+            = array(select asked.key from unnest($6::text[]) as asked(key) order by asked.key)
+        then array_agg(added.id)
+        else array[
+          format(
+            '%s jobs were to be added, but these are not the %s that came back',
+            cardinality($6::text[]),
+            count(*)
+          )::bigint
+        ]
+      end as ids,
+      array_agg(case when added.revision > 0 then added.payload::text end) as payloads,
+      array_agg(added.key) as keys,
+      array_agg(added.revision) as revisions,
+      array_agg(added.flags::text) as flags,
+      array_agg(date_part('epoch', added.run_at)) as run_at,
+      array_agg(date_part('epoch', added.created_at)) as created_at,
+      array_agg(date_part('epoch', added.updated_at)) as updated_at
+    from added
+""")
+# As ADD_JOBS, for jobs that all have keys, which say by themselves which row is whose. What comes back is one
+# row of arrays, in one order: no joins, and to read it takes a third of the time.
+
+
+async def add_keyed_jobs(executor: Executor, new_jobs: Sequence[NewJob], *, preserve_run_at: bool) -> Answer:
+    """Add many jobs, each under a key of its own, all or none. Raises `StatementFailed`."""
+    row = await executor.fetch_row(ADD_KEYED_JOBS, *_columns(new_jobs), preserve_run_at)
+    assert row is not None  # noqa: S101  # an aggregate has one row
+    return partial(_keyed_jobs_of, new_jobs, row)
+
+
+def _keyed_jobs_of(new_jobs: Sequence[NewJob], row: Row) -> list[Job]:
+    """Return the jobs as they were asked for; a function that is not ours may have an order of its own."""
+    columns = dict(row)
+    by_key = dict(zip(columns["keys"], zip(*columns.values(), strict=True), strict=True))
+    rows = [by_key[new_job.spec.job_key] for new_job in new_jobs]
+    return _jobs_of(new_jobs, rows)
 
 
 _ADDED = """with task as materialized (

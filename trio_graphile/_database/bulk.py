@@ -9,7 +9,7 @@ from typing import TypeVar
 import attrs
 import trio
 
-from trio_graphile._database.additions import Answer, add_alike_jobs, add_jobs, are_alike
+from trio_graphile._database.additions import Answer, add_alike_jobs, add_jobs, add_keyed_jobs, are_alike
 from trio_graphile._database.connection import Connection, brief_transaction
 from trio_graphile._database.database import Database
 from trio_graphile._exceptions import DuplicateJobKey, OptionInvalid
@@ -112,6 +112,8 @@ async def _send(executor: Database | Connection, calls: Sequence[_Call]) -> Answ
 async def _send_one(executor: Database | Connection, call: _Call) -> Answer:
     if are_alike(call.new_jobs) and (answer := await add_alike_jobs(executor, call.new_jobs)) is not None:
         return answer
+    if all(new_job.spec.job_key is not None for new_job in call.new_jobs):
+        return await add_keyed_jobs(executor, call.new_jobs, preserve_run_at=call.preserve_run_at)
     async with brief_transaction(executor) as connection:  # if it is refused, nothing stays
         return await add_jobs(connection, call.new_jobs, preserve_run_at=call.preserve_run_at)
 

@@ -5,6 +5,9 @@
 -- table's. No search path is assumed, so everything is written with its schema.
 --
 -- Locks are taken in one order by everybody: tasks by id, queues by id, jobs by key.
+--
+-- Those that look up jobs by key or id do without sequential scans: a plan that a session made and kept while
+-- the table was empty would read all of it, each time, later on.
 
 
 -- Two arrays of JSON are joined as text: through jsonb their items would lose duplicate keys, order and
@@ -37,6 +40,7 @@ create or replace function {schema}.add_jobs(
 )
 returns setof {schema}._private_jobs
 language plpgsql
+set enable_seqscan = off
 as $trio_graphile$
 declare
   identifiers text[];
@@ -256,17 +260,15 @@ begin
         select jobs.*
         from rows from (unnest(add_jobs.specs), unnest(ids)) with ordinality as spec
           (identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, id, position)
-        left join lateral (
-          select keyed.id
+        cross join lateral (
+          select keyed.*
           from {schema}._private_jobs as keyed
           where keyed.key = spec.job_key
-          limit 1
-        ) as keyed on true
-        cross join lateral (
-          select jobs.*
-          from {schema}._private_jobs as jobs
-          where jobs.id = coalesce(keyed.id, spec.id)
-          limit 1
+          union all
+          select plain.*
+          from {schema}._private_jobs as plain
+          where plain.id = spec.id
+            and spec.job_key is null
         ) as jobs
         order by spec.position;
       return;
@@ -316,6 +318,7 @@ create or replace function {schema}.add_job(
 )
 returns {schema}._private_jobs
 language plpgsql
+set enable_seqscan = off
 as $trio_graphile$
 declare
   task integer;
@@ -445,6 +448,7 @@ create or replace function {schema}.remove_job(
 returns {schema}._private_jobs
 language plpgsql
 strict
+set enable_seqscan = off
 as $trio_graphile$
 declare
   job {schema}._private_jobs;
@@ -500,6 +504,7 @@ create or replace function {schema}.complete_jobs(
 )
 returns setof {schema}._private_jobs
 language sql
+set enable_seqscan = off
 as $trio_graphile$
   with completed as (
     delete from {schema}._private_jobs as jobs
@@ -526,6 +531,7 @@ create or replace function {schema}.permanently_fail_jobs(
 )
 returns setof {schema}._private_jobs
 language sql
+set enable_seqscan = off
 as $trio_graphile$
   with chosen as (
     select jobs.id, jobs.job_queue_id, jobs.locked_by
@@ -564,6 +570,7 @@ create or replace function {schema}.reschedule_jobs(
 )
 returns setof {schema}._private_jobs
 language sql
+set enable_seqscan = off
 as $trio_graphile$
   with chosen as (
     select jobs.id, jobs.job_queue_id, jobs.locked_by
