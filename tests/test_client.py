@@ -492,12 +492,18 @@ LATE = 12_000
         (("t", float("nan")), PayloadInvalid),
         (("t", None, JobSpec(job_key="first")), DuplicateJobKey),
         (("t", None, JobSpec(job_key_mode=JobKeyMode.UNSAFE_DEDUPE)), OptionInvalid),
-        (("t", None, JobSpec(flags=["\ud800"])), StatementFailed),
+        (("t", "refused"), StatementFailed),
     ],
 )
 async def test_a_late_mistake_keeps_all_from_being_added(
     client: Client, database: Database, late: Any, error: type[Exception]
 ) -> None:
+    await database.execute(
+        """
+        alter table graphile_worker._private_jobs add constraint none_refused
+        check (payload::text <> '"refused"')
+        """
+    )
     jobs: list[Any] = [("t", None, JobSpec(job_key="first"))] + [("t", None)] * LATE
     jobs[LATE - 1] = late
     with pytest.raises(error):
@@ -1170,3 +1176,17 @@ async def test_a_sweep_that_cannot_be_meant_is_refused(
 async def test_a_refused_statement_stays_what_it_is(client: Client) -> None:
     with pytest.raises(StatementFailed):
         await client.complete_jobs([2**70])
+
+
+@pytest.mark.parametrize("text", ["nul \0", "half \ud83d", 7])
+async def test_texts_that_postgresql_cannot_store_are_named(client: Client, text: Any) -> None:
+    calls = [
+        client.add_raw_job(text),
+        client.remove_job(text),
+        client.permanently_fail_jobs([1], text),
+        client.cancel_jobs([1], reason=text),
+        client.force_unlock_workers([text]),
+    ]
+    for call in calls:
+        with pytest.raises(OptionInvalid, match=r"NUL|half of a character|a string is needed"):
+            await call

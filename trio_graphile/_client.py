@@ -32,6 +32,7 @@ from trio_graphile._model.jobs import (
 from trio_graphile._model.json import encode
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import SweepReport
+from trio_graphile._model.texts import check_text
 from trio_graphile.hooks._additions import Reader, intercept_addition, intercept_additions
 from trio_graphile.hooks._chains import NO_CHAINS, Chains, around
 from trio_graphile.hooks._interceptors import Addition, Operation, Skip
@@ -120,8 +121,7 @@ class JobClient(ReadingClient):
         One that runs is not interrupted, but detached: it loses its key and is not tried again. Then the
         returned job's `key` is None.
         """
-        if not isinstance(job_key, str):
-            raise OptionInvalid("job_key", f"a string is needed, not {job_key!r}")
+        check_text("job_key", job_key)
         with self._naming_missing_schema():
             return await manage.remove_job(self._executor, job_key)
 
@@ -133,7 +133,12 @@ class JobClient(ReadingClient):
             return await manage.complete_jobs(self._executor, ids)
 
     async def permanently_fail_jobs(self, ids: Iterable[int], reason: str | None = None) -> ChangedJobs:
-        """Take all attempts from jobs and record `reason`; those that a worker has locked are left alone."""
+        """Take all attempts from jobs and record `reason`; those that a worker has locked are left alone.
+
+        Raises `OptionInvalid` for a reason that PostgreSQL cannot store.
+        """
+        if reason is not None:
+            check_text("reason", reason)
         if not (ids := list(ids)):
             return ChangedJobs()
         with self._naming_missing_schema():
@@ -150,8 +155,9 @@ class JobClient(ReadingClient):
         """
         if outcome not in get_args(CancelOutcome):
             raise OptionInvalid("outcome", f"{outcome!r} is neither 'fail' nor 'return'")
-        if not reason or "\0" in reason:
-            raise OptionInvalid("reason", f"a text without NUL is needed, not {reason!r}")
+        if not reason:
+            raise OptionInvalid("reason", "a text is needed")
+        check_text("reason", reason)
         if not (ids := list(ids)):
             return CancelledJobs()
         with self._naming_missing_schema():
@@ -184,8 +190,11 @@ class JobClient(ReadingClient):
         """
         if isinstance(worker_ids, str):
             raise OptionInvalid("worker_ids", f"several ids are needed, not the one string {worker_ids!r}")
+        worker_ids = list(worker_ids)
+        for worker_id in worker_ids:
+            check_text("worker_ids", worker_id)
         with self._naming_missing_schema():
-            await manage.force_unlock_workers(self._executor, list(worker_ids))
+            await manage.force_unlock_workers(self._executor, worker_ids)
 
     async def _add_one(self, operation: Operation, new_job: NewJob, read: Reader | None) -> Job:
         with self._naming_missing_schema():

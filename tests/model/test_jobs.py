@@ -31,6 +31,9 @@ def test_modes_are_named_as_in_sql() -> None:
     [
         ("queue_name", "q" * 129, "129 characters are over the limit of 128"),
         ("queue_name", "a\0", "NUL"),
+        ("queue_name", "a\ud83d", "half of a character"),
+        ("job_key", "\udc00", "half of a character"),
+        ("flags", ["a", "\ud83d"], "half of a character"),
         ("queue_name", 5, "a string is needed"),
         ("job_key", "", "the empty string cannot be a key"),
         ("job_key", "k" * 513, "513 characters are over the limit of 512"),

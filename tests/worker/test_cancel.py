@@ -345,8 +345,8 @@ async def test_what_is_asked_for_in_a_transaction_that_is_rolled_back_does_not_h
     [
         ({"outcome": "vanish"}, "outcome: 'vanish' is neither 'fail' nor 'return'"),
         ({"outcome": None}, "outcome: None is neither"),
-        ({"reason": ""}, "reason: a text without NUL is needed"),
-        ({"reason": "nul \0"}, "reason: a text without NUL is needed"),
+        ({"reason": ""}, "reason: a text is needed"),
+        ({"reason": "nul \0"}, "reason: PostgreSQL cannot hold a NUL character"),
     ],
 )
 async def test_a_request_that_makes_no_sense_is_refused(

@@ -12,6 +12,7 @@ import attrs
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import BIGINT, Job, flags_given, flags_valid
 from trio_graphile._model.recovery import ActiveWorker
+from trio_graphile._model.texts import check_text
 
 _LIMITS = range(1, 100_001)
 
@@ -45,10 +46,8 @@ class ListedJob:
 
 
 def _text(_: object, attribute: attrs.Attribute[str | None], value: object) -> None:
-    if value is not None and not isinstance(value, str):
-        raise OptionInvalid(attribute.name, f"a string is needed, not {value!r}")
-    if value is not None and "\0" in value:
-        raise OptionInvalid(attribute.name, "PostgreSQL cannot hold a NUL character")
+    if value is not None:
+        check_text(attribute.name, value)
 
 
 def _state(value: JobState | str | None) -> JobState | None:

@@ -12,6 +12,7 @@ import attrs
 
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.json import decode, decode_if_readable
+from trio_graphile._model.texts import flaw_of
 
 SMALLINT = range(-32768, 32768)
 BIGINT = range(-(2**63), 2**63)
@@ -41,8 +42,8 @@ def _name(limit: int, *, may_be_empty: bool) -> Any:
             raise OptionInvalid(attribute.name, f"{len(value)} characters are over the limit of {limit}")
         if not value and not may_be_empty:
             raise OptionInvalid(attribute.name, "the empty string cannot be a key; leave it out instead")
-        if "\0" in value:
-            raise OptionInvalid(attribute.name, "PostgreSQL cannot hold a NUL character")
+        if flaw := flaw_of(value):
+            raise OptionInvalid(attribute.name, flaw)
 
     return check
 
@@ -78,8 +79,8 @@ def check_identifier(identifier: object) -> None:
         raise OptionInvalid(
             "identifier", f"{len(identifier)} characters are not between 1 and {MAX_NAME_LENGTH}"
         )
-    if "\0" in identifier:
-        raise OptionInvalid("identifier", "PostgreSQL cannot hold a NUL character")
+    if flaw := flaw_of(identifier):
+        raise OptionInvalid("identifier", flaw)
 
 
 def flags_given(value: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -100,8 +101,10 @@ def _mode(value: JobKeyMode | str) -> JobKeyMode:
 def flags_valid(_: object, attribute: attrs.Attribute[Any], value: tuple[object, ...] | None) -> None:
     """Raise `OptionInvalid` for what cannot be a flag."""
     for flag in value or ():
-        if not isinstance(flag, str) or "\0" in flag:
-            raise OptionInvalid(attribute.name, f"{flag!r} is not a flag: flags are strings without NUL")
+        if not isinstance(flag, str):
+            raise OptionInvalid(attribute.name, f"{flag!r} is not a flag: flags are strings")
+        if flaw := flaw_of(flag):
+            raise OptionInvalid(attribute.name, f"{flag!r} is not a flag: {flaw}")
 
 
 @attrs.frozen(kw_only=True)

@@ -66,8 +66,8 @@ class FoundJobs:
 
     jobs: tuple[FoundJob, ...]
     next: str | None = None
-    """Where the page that follows begins; None at the end. It may follow although `jobs` is empty: then so many
-    rows were looked at that the search goes on in another request."""
+    """Where the page that follows begins; None at the end. One without `jobs` has another after it, too, if so
+    many rows were looked at that the search goes on in another request."""
     scanned: int = 0
     """How many rows were looked at."""
     unsearched: int = 0

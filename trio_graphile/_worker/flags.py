@@ -14,6 +14,7 @@ from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.claims import FlagRules
 from trio_graphile._model.failures import describe_error
 from trio_graphile._model.options import Flags, WorkerOptions
+from trio_graphile._model.texts import flaw_of
 from trio_graphile.hooks._raised import own_failure
 
 logger = logging.getLogger("trio_graphile.worker")
@@ -58,6 +59,6 @@ def _checked(chosen: Any) -> Sequence[str] | None:
         raise TypeError(f"flags are needed, not the one string {chosen!r}")
     flags = tuple(chosen)
     for flag in flags:
-        if not isinstance(flag, str) or "\0" in flag:
+        if not isinstance(flag, str) or flaw_of(flag):
             raise TypeError(f"{flag!r} is no flag")
     return flags

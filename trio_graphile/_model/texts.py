@@ -1,0 +1,26 @@
+"""What a text must be like for PostgreSQL to store it."""
+
+from __future__ import annotations
+
+from trio_graphile._exceptions import OptionInvalid
+
+
+def flaw_of(text: str) -> str | None:
+    """Return what keeps PostgreSQL from storing a text; None if nothing does."""
+    if "\0" in text:
+        return "PostgreSQL cannot hold a NUL character"
+    if text.isascii():
+        return None
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"{text[error.start]!r} is half of a character, which PostgreSQL cannot hold"
+    return None
+
+
+def check_text(option: str, value: object) -> None:
+    """Raise `OptionInvalid` for what is no text that PostgreSQL can store."""
+    if not isinstance(value, str):
+        raise OptionInvalid(option, f"a string is needed, not {value!r}")
+    if flaw := flaw_of(value):
+        raise OptionInvalid(option, flaw)
