@@ -66,7 +66,7 @@ class FoundJobs:
 
     jobs: tuple[FoundJob, ...]
     next: str | None = None
-    """Where the page that follows begins; None at the end. One without `jobs` has another after it, too, if so
+    """Where the page that follows begins; None at the end. A page without `jobs` has one after it, too, if so
     many rows were looked at that the search goes on in another request."""
     scanned: int = 0
     """How many rows were looked at."""
