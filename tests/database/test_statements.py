@@ -16,10 +16,10 @@ from trio_graphile._model.jobs import COLUMNS_IN_SECONDS
 
 
 def statements() -> Iterator[object]:
-    for module in pkgutil.iter_modules(_database.__path__, f"{_database.__name__}."):
+    for module in pkgutil.walk_packages(_database.__path__, f"{_database.__name__}."):
         for name, value in vars(importlib.import_module(module.name)).items():
             if isinstance(value, Statement):
-                yield pytest.param(value, id=f"{module.name.rpartition('.')[2]}.{name}")
+                yield pytest.param(value, id=f"{module.name.rpartition('_database.')[2]}.{name}")
 
 
 @pytest.mark.parametrize("statement", list(statements()))

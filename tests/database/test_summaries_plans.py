@@ -1,0 +1,38 @@
+"""What summaries cost does not depend on how many jobs there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tests.database.random_jobs import add_random_jobs, buffers_of, plan_of, scanned_tables
+from trio_graphile import Connection
+from trio_graphile._database.statement import Statement
+from trio_graphile._database.summaries import counts
+
+N = 60_000  # beyond which their indexes are as deep as those of twice as many
+CAP = 50
+
+STATEMENTS: dict[str, tuple[Statement, tuple[object, ...]]] = {
+    "counts.COUNT_FEW": (counts.COUNT_FEW, (CAP,)),
+    "counts.COUNT_AVAILABLE": (counts.COUNT_AVAILABLE, (CAP, 500)),
+    "counts.COUNT_FAILED": (counts.COUNT_FAILED, (CAP,)),
+}
+
+
+async def look(connection: Connection, seed: float) -> dict[str, Mapping[str, Any]]:
+    """Add so many jobs, and return the plan of each statement."""
+    await add_random_jobs(connection, N, seed)
+    await connection.execute("vacuum analyze graphile_worker._private_jobs")
+    return {
+        name: await plan_of(connection, statement, *arguments)
+        for name, (statement, arguments) in STATEMENTS.items()
+    }
+
+
+async def test_twice_as_many_jobs_cost_no_more(connection: Connection) -> None:
+    """Half of them are due at the same time. The table itself is never read."""
+    before, after = [await look(connection, seed) for seed in (0.1, 0.2)]
+    allowed = {name: 1.2 * buffers_of(plan) for name, plan in before.items()}
+    assert {name: buffers_of(plan) for name, plan in after.items() if buffers_of(plan) > allowed[name]} == {}
+    assert {name for name, plan in after.items() if "_private_jobs" in scanned_tables(plan)} == set()

@@ -1,0 +1,107 @@
+"""What the server knows of sizes without counting: its statistics, and which indexes there are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from trio_graphile._database.connection import Executor
+from trio_graphile._database.statement import Statement
+
+MAIN_INDEX = "jobs_main_index"
+FAILED_INDEX = "trio_graphile_failed_index"
+QUEUE_INDEX = "trio_graphile_queue_index"
+TASK_INDEX = "trio_graphile_task_index"
+QUEUED_INDEX = "trio_graphile_queued_index"
+
+
+@attrs.frozen(kw_only=True)
+class Sizes:
+    """How large the table of jobs is, as far as the server knows without looking."""
+
+    live_rows: int
+    """How many jobs there are, as the server's statistics have counted them on the way."""
+    is_analyzed: bool
+    """Whether the planner knows what the columns hold. Until then it guesses, and wildly."""
+    indexes: Mapping[str, int | None] = attrs.field(factory=dict)
+    """The indexes that can be used, with about how many entries each has, where that is known."""
+
+
+SIZE_TABLE = Statement("""
+    select coalesce(pg_catalog.pg_stat_get_live_tuples(jobs_class.oid), 0) as live_rows,
+      exists (
+        select
+        from pg_catalog.pg_stats as stats
+        where stats.schemaname = namespaces.nspname
+          and stats.tablename = jobs_class.relname
+          and stats.attname = 'locked_at'
+      ) as is_analyzed
+    from pg_catalog.pg_class as jobs_class
+    join pg_catalog.pg_namespace as namespaces on namespaces.oid = jobs_class.relnamespace
+    where jobs_class.oid = to_regclass($trio_graphile${schema}._private_jobs$trio_graphile$)::oid
+""")
+
+SIZE_INDEXES = Statement("""
+    select index_class.relname::text as name,
+      case
+        when index_class.reltuples < 0 then null
+        when index_class.relpages < 1 then index_class.reltuples::float8
+        else index_class.reltuples::float8 / index_class.relpages
+          * pg_catalog.pg_relation_size(index_class.oid) / current_setting('block_size')::float8
+      end as entries
+    from pg_catalog.pg_index as indexes
+    join pg_catalog.pg_class as index_class on index_class.oid = indexes.indexrelid
+    where indexes.indrelid = to_regclass($trio_graphile${schema}._private_jobs$trio_graphile$)::oid
+      and indexes.indisvalid
+""")
+# As the planner reckons: as densely filled as when it was looked at last, and as large as it is now. Null for
+# one that nobody has looked at; servers before PostgreSQL 14 say 0.
+
+
+async def look_at_sizes(executor: Executor) -> Sizes:
+    """Ask the server's catalog, which reads no job."""
+    [table] = await executor.fetch(SIZE_TABLE)
+    indexes = {
+        row["name"]: None if row["entries"] is None else round(row["entries"])
+        for row in await executor.fetch(SIZE_INDEXES)
+    }
+    return Sizes(**table, indexes=indexes)
+
+
+async def has_index(executor: Executor, name: str) -> bool:
+    """Whether jobs have an index of this name that can be used: not in a schema that we did not complete."""
+    return name in (await look_at_sizes(executor)).indexes
+
+
+PLAN_DUE = Statement("""
+    explain (format json)
+    select from {schema}._private_jobs as jobs
+    where jobs.run_at <= now()
+""")
+PLAN_UNAVAILABLE = Statement("""
+    explain (format json)
+    select from {schema}._private_jobs as jobs
+    where jobs.is_available = false
+""")
+PLAN_LOCKED = Statement("""
+    explain (format json)
+    select from {schema}._private_jobs as jobs
+    where jobs.locked_at is not null
+""")
+# What the planner expects is read off its plan; nothing is run. It guesses a third of all rows for
+# `attempts >= max_attempts`, so of that it is not asked.
+
+
+async def estimate_rows(executor: Executor, plan: Statement) -> int:
+    """Return how many rows the planner expects of the statement that `plan` explains."""
+    [explained] = _decoded(await executor.fetch_value(plan))
+    return int(explained["Plan"]["Plan Rows"])
+
+
+def _decoded(plan: Any) -> list[Mapping[str, Any]]:
+    """Return a plan as values: sessions differ in whether they read JSON."""
+    plans: list[Mapping[str, Any]] = json.loads(plan) if isinstance(plan, str) else plan
+    return plans
