@@ -111,7 +111,7 @@ class FailureGroup:
 
 @attrs.frozen(kw_only=True)
 class TaskSummary:
-    """A task that the database knows, with counts up to a limit."""
+    """A task that the database knows. An estimate here is what was counted: there are at least so many."""
 
     id: int
     identifier: str
@@ -122,17 +122,40 @@ class TaskSummary:
 
 
 @attrs.frozen(kw_only=True)
+class FoundTasks:
+    """One page of tasks, by identifier."""
+
+    tasks: tuple[TaskSummary, ...]
+    next: str | None = None
+    """The identifier after which the page that follows begins; None at the end."""
+
+
+@attrs.frozen(kw_only=True)
 class QueueSummary:
-    """A named queue, with counts up to a limit."""
+    """A named queue. An estimate here is what was counted: there are at least so many."""
 
     id: int
     queue_name: str
     locked_at: datetime | None = None
     locked_by: str | None = None
     jobs: Count
+    """How many of its jobs wait, be it for their time. Those that run or have failed are not among them."""
     ready: Count
+    """How many of these are due."""
     head_id: int | None = None
     """The job that runs next of those that are due, or the first that will be."""
     head_task_identifier: str | None = None
     waiting_since: datetime | None = None
-    """Since when its head could have run."""
+    """Since when its head could have run; None if that is not due."""
+
+
+@attrs.frozen(kw_only=True)
+class FoundQueues:
+    """One page of named queues, by name."""
+
+    queues: tuple[QueueSummary, ...]
+    next: str | None = None
+    """The name after which the page that follows begins; None at the end. It may follow although `queues` is
+    empty: then so many names were looked at that the search goes on in another request."""
+    scanned: int = 0
+    """How many names were looked at."""

@@ -18,11 +18,10 @@ from trio_graphile._database.summaries.estimates import (
     estimate_rows,
     look_at_sizes,
 )
+from trio_graphile._database.summaries.levels import CAP, COUNTED, LEVELS_OF_ALL
 from trio_graphile._model.jobs import time_of
 from trio_graphile._model.listing import Count, StateCounts
 
-CAP = 10_000
-"""Up to how many jobs are counted."""
 MOST_PRIORITIES = 500
 """In how many priorities is looked for them: each costs a few pages."""
 
@@ -60,58 +59,12 @@ async def count_states(executor: Executor, *, cap: int = CAP) -> StateCounts:
     return await _count_many(executor, few, cap)
 
 
-COUNT_AVAILABLE = Statement("""
-    with recursive levels as (
-      select -32769 as priority, null::timestamptz as first_run_at, 0::bigint as ready,
-        0::bigint as scheduled, 0 as place
-      union all
-      select next.priority, next.run_at, levels.ready + due.jobs, levels.scheduled + later.jobs,
-        levels.place + 1
-      from levels
-      cross join lateral (
-        select jobs.priority::integer as priority, jobs.run_at
-        from {schema}._private_jobs as jobs
-        where jobs.is_available = true
-          and jobs.priority > levels.priority
-        order by jobs.priority, jobs.run_at
-        limit 1
-      ) as next
-      cross join lateral (
-        select count(*) as jobs
-        from (
-          select
-          from {schema}._private_jobs as jobs
-          where jobs.is_available = true
-            and jobs.priority = next.priority
-            and jobs.run_at <= now()
-          order by jobs.run_at
-          limit $1::bigint + 1 - levels.ready
-        ) as entries
-      ) as due
-      cross join lateral (
-        select count(*) as jobs
-        from (
-          select
-          from {schema}._private_jobs as jobs
-          where jobs.is_available = true
-            and jobs.priority = next.priority
-            and jobs.run_at > now()
-          order by jobs.run_at
-          limit $1::bigint + 1 - levels.scheduled
-        ) as entries
-      ) as later
-      where levels.place < $2::integer
-    )
-    select max(levels.ready) as ready, max(levels.scheduled) as scheduled,
-      max(levels.place) < $2::integer as is_complete,
-      date_part(
-        'epoch',
-        min(levels.first_run_at) filter (where levels.first_run_at <= now())
-      ) as oldest_ready_at
+COUNT_AVAILABLE = Statement(f"""
+    with recursive {LEVELS_OF_ALL}
+    select {COUNTED}
     from levels
-""")
-# $1 how many are counted of each, $2 in how many priorities at most. Goes from one priority to the next by
-# the index, in which those that are due come first in each.
+""")  # $1 how many are counted of each kind, $2 in how many priorities at most
+
 
 COUNT_FAILED = Statement("""
     select count(*) filter (where entries.locked_at is null) as failed,

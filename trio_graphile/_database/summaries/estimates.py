@@ -61,19 +61,21 @@ SIZE_INDEXES = Statement("""
 # one that nobody has looked at; servers before PostgreSQL 14 say 0.
 
 
-async def look_at_sizes(executor: Executor) -> Sizes:
-    """Ask the server's catalog, which reads no job."""
-    [table] = await executor.fetch(SIZE_TABLE)
-    indexes = {
+async def usable_indexes(executor: Executor) -> dict[str, int | None]:
+    """Return the indexes of jobs, with about how many entries each has, where that is known.
+
+    A schema that we did not complete lacks some of them.
+    """
+    return {
         row["name"]: None if row["entries"] is None else round(row["entries"])
         for row in await executor.fetch(SIZE_INDEXES)
     }
-    return Sizes(**table, indexes=indexes)
 
 
-async def has_index(executor: Executor, name: str) -> bool:
-    """Whether jobs have an index of this name that can be used: not in a schema that we did not complete."""
-    return name in (await look_at_sizes(executor)).indexes
+async def look_at_sizes(executor: Executor) -> Sizes:
+    """Ask the server's catalog, which reads no job."""
+    [table] = await executor.fetch(SIZE_TABLE)
+    return Sizes(**table, indexes=await usable_indexes(executor))
 
 
 PLAN_DUE = Statement("""

@@ -1,0 +1,69 @@
+"""Counting the available jobs of an index from one priority to the next, whatever stands between."""
+
+from __future__ import annotations
+
+CAP = 10_000
+"""Up to how many jobs are counted of each kind."""
+
+_LEVELS = """levels as (
+      {start}
+      union all
+      select levels.task_id, next.priority, next.run_at, levels.ready + due.jobs,
+        levels.scheduled + later.jobs, levels.place + 1
+      from levels
+      cross join lateral (
+        select jobs.priority::integer as priority, jobs.run_at
+        from {schema}._private_jobs as jobs
+        where {these}
+          and jobs.priority > levels.priority
+        order by jobs.priority, jobs.run_at
+        limit 1
+      ) as next
+      cross join lateral (
+        select count(*) as jobs
+        from (
+          select
+          from {schema}._private_jobs as jobs
+          where {these}
+            and jobs.priority = next.priority
+            and jobs.run_at <= now()
+          order by jobs.run_at
+          limit $1::bigint + 1 - levels.ready
+        ) as entries
+      ) as due
+      cross join lateral (
+        select count(*) as jobs
+        from (
+          select
+          from {schema}._private_jobs as jobs
+          where {these}
+            and jobs.priority = next.priority
+            and jobs.run_at > now()
+          order by jobs.run_at
+          limit $1::bigint + 1 - levels.scheduled
+        ) as entries
+      ) as later
+      where levels.place < $2::integer
+    )"""
+_START = """select {task} as task_id, -32769 as priority, null::timestamptz as first_run_at,
+        0::bigint as ready, 0::bigint as scheduled, 0 as place"""
+
+LEVELS_OF_ALL = _LEVELS.replace("{start}", _START.replace("{task}", "null::integer")).replace(
+    "{these}", "jobs.is_available = true"
+)
+"""By `jobs_main_index`. $1 is up to how many are counted of each kind, $2 in how many priorities at most."""
+
+LEVELS_OF_TASKS = _LEVELS.replace(
+    "{start}", _START.replace("{task}", "wanted.id") + " from unnest($3::integer[]) as wanted(id)"
+).replace(
+    "{these}", "jobs.is_available = true and jobs.job_queue_id is null and jobs.task_id = levels.task_id"
+)
+"""Of the tasks $3, as above, those of their jobs that have no queue, by `trio_graphile_task_index`."""
+
+COUNTED = """max(levels.ready) as ready, max(levels.scheduled) as scheduled,
+      max(levels.place) < $2::integer as is_complete,
+      date_part(
+        'epoch',
+        min(levels.first_run_at) filter (where levels.first_run_at <= now())
+      ) as oldest_ready_at"""
+"""What was counted, over all levels. In each of them those that are due come first, the oldest before all."""
