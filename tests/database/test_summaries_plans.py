@@ -8,17 +8,22 @@ from typing import Any
 from tests.database.random_jobs import add_random_jobs, buffers_of, plan_of, scanned_tables
 from trio_graphile import Connection
 from trio_graphile._database.statement import Statement
-from trio_graphile._database.summaries import counts, queues
+from trio_graphile._database.summaries import counts, queues, tasks
 
-N = 60_000  # beyond which their indexes are as deep as those of twice as many
+N = 200_000  # beyond which their indexes are as deep as those of twice as many
 CAP = 50
+TASKS, QUEUES = [*range(1, 7)], [*range(1, 9)]
 
 STATEMENTS: dict[str, tuple[Statement, tuple[object, ...]]] = {
     "counts.COUNT_FEW": (counts.COUNT_FEW, (CAP,)),
     "counts.COUNT_AVAILABLE": (counts.COUNT_AVAILABLE, (CAP, 500)),
     "counts.COUNT_FAILED": (counts.COUNT_FAILED, (CAP,)),
-    "queues.COUNT_WAITING": (queues.COUNT_WAITING, ([*range(1, 9)], CAP)),
-    "queues.COUNT_WAITING_OF_NEWEST": (queues.COUNT_WAITING_OF_NEWEST, ([*range(1, 9)], CAP, 200)),
+    "tasks.COUNT_UNQUEUED": (tasks.COUNT_UNQUEUED, (CAP, 100, TASKS)),
+    "tasks.COUNT_QUEUED": (tasks.COUNT_QUEUED, (TASKS, 200)),
+    "tasks.COUNT_FAILED_OF_TASKS": (tasks.COUNT_FAILED_OF_TASKS, (TASKS, CAP)),
+    "tasks.COUNT_NEWEST": (tasks.COUNT_NEWEST, (TASKS, 200)),
+    "queues.COUNT_WAITING": (queues.COUNT_WAITING, (QUEUES, CAP)),
+    "queues.COUNT_WAITING_OF_NEWEST": (queues.COUNT_WAITING_OF_NEWEST, (QUEUES, CAP, 200)),
 }
 
 

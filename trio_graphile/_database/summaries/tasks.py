@@ -1,0 +1,197 @@
+"""Tasks by identifier, with their jobs by state up to a number; and those that nobody has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import chain
+
+from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.statement import Statement
+from trio_graphile._database.summaries.estimates import (
+    FAILED_INDEX,
+    QUEUED_INDEX,
+    TASK_INDEX,
+    usable_indexes,
+)
+from trio_graphile._database.summaries.levels import CAP, COUNTED, LEVELS_OF_TASKS
+from trio_graphile._model.diagnosis import Neglected
+from trio_graphile._model.jobs import time_of
+from trio_graphile._model.listing import Count, FoundTasks, TaskSummary
+
+WINDOW = 20_000
+"""How many jobs are looked at where no index has them by task."""
+_PRIORITIES = 100
+"""In how many priorities is looked for the jobs of a task."""
+
+FIND_TASKS = Statement("""
+    select tasks.id, tasks.identifier
+    from {schema}._private_tasks as tasks
+    where tasks.identifier >= coalesce($1::text, '')
+      and tasks.identifier is distinct from $1::text
+    order by tasks.identifier
+    limit $2::bigint
+""")  # $1 the identifier after which they begin or null, $2 how many
+
+
+async def summarize_tasks(
+    executor: Executor, after: str | None = None, limit: int = 50, *, cap: int = CAP, window: int = WINDOW
+) -> FoundTasks:
+    """Return the tasks that come after an identifier, by identifier, whoever has them.
+
+    Up to `cap` jobs of each task and state are counted. Of jobs in named queues, which no index has by task,
+    the `window` that run first are looked at; if there are more, all counts are estimates.
+    """
+    found = await executor.fetch(FIND_TASKS, after, limit + 1)
+    tasks = {row["id"]: row["identifier"] for row in found[:limit]}
+    ids = list(tasks)
+    waiting = await _count_waiting(executor, ids, cap, _PRIORITIES, window)
+    failed = await _count_failed(executor, ids, cap, window)
+    return FoundTasks(
+        tasks=tuple(_summary(id_, tasks[id_], waiting[id_], failed[id_], cap) for id_ in ids),
+        next=found[limit - 1]["identifier"] if len(found) > limit else None,
+    )
+
+
+COUNT_UNQUEUED = Statement(f"""
+    with recursive {LEVELS_OF_TASKS}
+    select levels.task_id, {COUNTED}
+    from levels
+    group by levels.task_id
+""")  # $1 how many are counted of each kind, $2 in how many priorities at most, $3 task ids
+
+COUNT_QUEUED = Statement("""
+    with entries as materialized (
+      select jobs.task_id, jobs.run_at
+      from {schema}._private_jobs as jobs
+      where jobs.is_available = true
+        and jobs.job_queue_id is not null
+      order by jobs.priority, jobs.run_at, jobs.id
+      limit $2::bigint + 1
+    )
+    select wanted.id as task_id,
+      count(*) filter (where entries.run_at <= now()) as ready,
+      count(*) filter (where entries.run_at > now()) as scheduled,
+      (select count(*) <= $2::bigint from entries) as is_complete,
+      date_part('epoch', min(entries.run_at) filter (where entries.run_at <= now())) as oldest_ready_at
+    from unnest($1::integer[]) as wanted(id)
+    left join entries on entries.task_id = wanted.id
+    group by wanted.id
+""")  # $1 task ids, $2 how many jobs are looked at
+
+COUNT_FAILED_OF_TASKS = Statement("""
+    select wanted.id as task_id, failed.jobs as failed, failed.is_complete
+    from unnest($1::integer[]) as wanted(id)
+    cross join lateral (
+      select count(*) filter (where entries.locked_at is null) as jobs, count(*) <= $2::bigint as is_complete
+      from (
+        select jobs.locked_at
+        from {schema}._private_jobs as jobs
+        where jobs.attempts >= jobs.max_attempts
+          and jobs.task_id = wanted.id
+        order by jobs.run_at desc, jobs.id desc
+        limit $2::bigint + 1
+      ) as entries
+    ) as failed
+""")  # $1 task ids, $2 how many jobs of each are looked at, those that run for the last time among them
+
+COUNT_NEWEST = Statement("""
+    with newest as materialized (
+      select jobs.task_id, jobs.run_at, jobs.is_available, jobs.locked_at
+      from {schema}._private_jobs as jobs
+      order by jobs.id desc
+      limit $2::bigint + 1
+    )
+    select wanted.id as task_id,
+      count(*) filter (where newest.is_available and newest.run_at <= now()) as ready,
+      count(*) filter (where newest.is_available and newest.run_at > now()) as scheduled,
+      count(*) filter (where not newest.is_available and newest.locked_at is null) as failed,
+      (select count(*) <= $2::bigint from newest) as is_complete,
+      date_part(
+        'epoch',
+        min(newest.run_at) filter (where newest.is_available and newest.run_at <= now())
+      ) as oldest_ready_at
+    from unnest($1::integer[]) as wanted(id)
+    left join newest on newest.task_id = wanted.id
+    group by wanted.id
+""")  # $1 task ids, $2 how many jobs are looked at
+
+
+def _summary(task_id: int, identifier: str, waiting: Sequence[Row], failed: Row, cap: int) -> TaskSummary:
+    is_partial = not all(row["is_complete"] for row in waiting)
+    return TaskSummary(
+        id=task_id,
+        identifier=identifier,
+        ready=_count(sum(row["ready"] for row in waiting), cap, is_partial=is_partial),
+        scheduled=_count(sum(row["scheduled"] for row in waiting), cap, is_partial=is_partial),
+        failed=_count(failed["failed"], cap, is_partial=not failed["is_complete"]),
+        oldest_ready_at=_oldest(waiting),
+    )
+
+
+def _count(value: int, cap: int, *, is_partial: bool) -> Count:
+    return Count(value=min(value, cap), is_estimate=is_partial or value > cap)
+
+
+def _oldest(waiting: Sequence[Row]) -> datetime | None:
+    times = [row["oldest_ready_at"] for row in waiting if row["oldest_ready_at"] is not None]
+    return time_of(min(times, default=None))
+
+
+async def _count_waiting(
+    executor: Executor, ids: Sequence[int], cap: int, priorities: int, window: int
+) -> dict[int, list[Row]]:
+    """Count the available jobs of tasks: in the one index and the other, or else among the newest jobs."""
+    if (await usable_indexes(executor)).keys() >= {TASK_INDEX, QUEUED_INDEX}:
+        parts = [
+            await executor.fetch(COUNT_UNQUEUED, cap, priorities, ids),
+            await executor.fetch(COUNT_QUEUED, ids, window),
+        ]
+    else:
+        parts = [await executor.fetch(COUNT_NEWEST, ids, window)]
+    by_task: dict[int, list[Row]] = {id_: [] for id_ in ids}
+    for row in chain.from_iterable(parts):
+        by_task[row["task_id"]].append(row)
+    return by_task
+
+
+async def _count_failed(executor: Executor, ids: Sequence[int], cap: int, window: int) -> dict[int, Row]:
+    if FAILED_INDEX in await usable_indexes(executor):
+        rows = await executor.fetch(COUNT_FAILED_OF_TASKS, ids, cap)
+    else:
+        rows = await executor.fetch(COUNT_NEWEST, ids, window)
+    return {row["task_id"]: row for row in rows}
+
+
+# --- tasks that nobody has ----------------------------------------------------------------------
+
+_MOST_TASKS = 1000
+_MOST_NEGLECTED_JOBS = 1000  # of a task
+_NEGLECTED_PRIORITIES = 10
+_MOST_NEGLECTED = 100
+
+FIND_OTHER_TASKS = Statement("""
+    select tasks.id, tasks.identifier, now() - make_interval(secs => $3::float8) as latest
+    from {schema}._private_tasks as tasks
+    where tasks.identifier <> all($1::text[])
+    order by tasks.identifier
+    limit $2::bigint
+""")  # $1 the tasks that somebody has, $2 how many, $3 seconds
+
+
+async def find_neglected(
+    executor: Executor, advertised: Sequence[str], patience: float = 60.0
+) -> list[Neglected]:
+    """Return tasks that nobody advertises although jobs of theirs have been due for `patience` seconds.
+
+    Looks at 1,000 tasks, counts 1,000 due jobs of each, and returns 100: there may be more of everything.
+    """
+    tasks = await executor.fetch(FIND_OTHER_TASKS, advertised, _MOST_TASKS, patience)
+    ids = [row["id"] for row in tasks]
+    waiting = await _count_waiting(executor, ids, _MOST_NEGLECTED_JOBS, _NEGLECTED_PRIORITIES, WINDOW)
+    found = [
+        Neglected(identifier=task["identifier"], jobs=sum(row["ready"] for row in rows), since=since)
+        for task in tasks
+        if (since := _oldest(rows := waiting[task["id"]])) is not None and since < task["latest"]
+    ]
+    return found[:_MOST_NEGLECTED]
