@@ -8,7 +8,7 @@ from typing import Any
 from tests.database.random_jobs import add_random_jobs, buffers_of, plan_of, scanned_tables
 from trio_graphile import Connection
 from trio_graphile._database.statement import Statement
-from trio_graphile._database.summaries import counts, queues, tasks
+from trio_graphile._database.summaries import counts, failures, queues, tasks
 
 N = 200_000  # beyond which their indexes are as deep as those of twice as many
 CAP = 50
@@ -22,6 +22,9 @@ STATEMENTS: dict[str, tuple[Statement, tuple[object, ...]]] = {
     "tasks.COUNT_QUEUED": (tasks.COUNT_QUEUED, (TASKS, 200)),
     "tasks.COUNT_FAILED_OF_TASKS": (tasks.COUNT_FAILED_OF_TASKS, (TASKS, CAP)),
     "tasks.COUNT_NEWEST": (tasks.COUNT_NEWEST, (TASKS, 200)),
+    "failures.FIND_FAILED_TASKS": (failures.FIND_FAILED_TASKS, (1000,)),
+    "failures.GROUP_FAILURES": (failures.GROUP_FAILURES, (TASKS, CAP, 10)),
+    "failures.GROUP_NEWEST_FAILURES": (failures.GROUP_NEWEST_FAILURES, (None, CAP, 10)),
     "queues.COUNT_WAITING": (queues.COUNT_WAITING, (QUEUES, CAP)),
     "queues.COUNT_WAITING_OF_NEWEST": (queues.COUNT_WAITING_OF_NEWEST, (QUEUES, CAP, 200)),
 }

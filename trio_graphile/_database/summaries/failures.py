@@ -1,0 +1,162 @@
+"""Failed jobs in groups of those whose errors begin alike, of each task the latest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.folding import ERROR_GROUP
+from trio_graphile._database.statement import Statement
+from trio_graphile._database.summaries.estimates import FAILED_INDEX, usable_indexes
+from trio_graphile._model.jobs import time_of
+from trio_graphile._model.listing import Count, FailureGroup
+
+MOST_OF_TASK = 10_000
+"""How many failed jobs of a task are looked at."""
+WINDOW = 20_000
+"""How many in all: with more tasks, fewer of each."""
+_MOST_TASKS = 1000
+
+FIND_FAILED_TASKS = Statement("""
+    with recursive failed as (
+      (
+        select jobs.task_id, 1 as place
+        from {schema}._private_jobs as jobs
+        where jobs.attempts >= jobs.max_attempts
+        order by jobs.task_id, jobs.run_at, jobs.id
+        limit 1
+      )
+      union all
+      select next.task_id, failed.place + 1
+      from failed
+      cross join lateral (
+        select jobs.task_id
+        from {schema}._private_jobs as jobs
+        where jobs.attempts >= jobs.max_attempts
+          and jobs.task_id > failed.task_id
+        order by jobs.task_id, jobs.run_at, jobs.id
+        limit 1
+      ) as next
+      where failed.place < $1::integer
+    )
+    select failed.task_id
+    from failed
+    order by failed.task_id
+""")  # $1 how many. From one task to the next by the index, whatever number of jobs stands between.
+
+FIND_NAMED_TASKS = Statement("""
+    select tasks.id as task_id
+    from {schema}._private_tasks as tasks
+    where tasks.identifier = any($1::text[])
+    order by tasks.identifier
+    limit $2::bigint
+""")  # $1 identifiers, $2 how many
+
+_SEEN = f"""jobs.id, jobs.task_id, {ERROR_GROUP} as error,
+        jobs.attempts >= jobs.max_attempts and jobs.locked_at is null as is_failed,
+        jobs.run_at - exp(greatest(least(jobs.attempts, 10), 0)) * interval '1 second' as failed_at"""
+# When a job failed stands nowhere: its time was set to so much later.
+_GROUPS = """groups as (
+      select seen.task_id, seen.error, count(*) as jobs, max(seen.failed_at) as latest_at,
+        (array_agg(seen.id order by seen.failed_at desc, seen.id desc))[1] as example_id
+      from seen
+      where seen.is_failed
+      group by seen.task_id, seen.error
+    )
+    select coalesce(tasks.identifier, '') as task_identifier, groups.error, groups.jobs,
+      exists (
+        select
+        from windows
+        where windows.jobs >= $2::bigint
+          and (windows.task_id = groups.task_id) is not false
+      ) as is_partial,
+      date_part('epoch', groups.latest_at) as latest_at, groups.example_id
+    from groups
+    left join {schema}._private_tasks as tasks on tasks.id = groups.task_id
+    order by groups.jobs desc, groups.latest_at desc, groups.example_id desc
+    limit $3::bigint
+"""
+
+GROUP_FAILURES = Statement(
+    f"""
+    with seen as materialized (
+      select latest.id, latest.task_id, latest.error, latest.is_failed, latest.failed_at
+      from unnest($1::integer[]) as wanted(id)
+      cross join lateral (
+        select {_SEEN}
+        from {{schema}}._private_jobs as jobs
+        where jobs.attempts >= jobs.max_attempts
+          and jobs.task_id = wanted.id
+        order by jobs.run_at desc, jobs.id desc
+        limit $2::bigint
+      ) as latest
+    ),
+    windows as (
+      select seen.task_id, count(*) as jobs
+      from seen
+      group by seen.task_id
+    ),
+    """
+    + _GROUPS
+)
+# $1 task ids, $2 how many jobs of each are looked at, $3 how many groups are wanted. Those that run for the
+# last time are looked at, too, and dropped.
+
+GROUP_NEWEST_FAILURES = Statement(
+    f"""
+    with newest as materialized (
+      select jobs.id, jobs.task_id, jobs.attempts, jobs.max_attempts, jobs.locked_at, jobs.run_at,
+        case when jobs.attempts >= jobs.max_attempts then jobs.last_error end as last_error
+      from {{schema}}._private_jobs as jobs
+      order by jobs.id desc
+      limit $2::bigint
+    ),
+    seen as materialized (
+      select {_SEEN}
+      from newest as jobs
+      where $1::integer[] is null or jobs.task_id = any($1::integer[])
+    ),
+    windows as (
+      select null::integer as task_id, count(*) as jobs
+      from newest
+    ),
+    """
+    + _GROUPS
+)  # $1 task ids or null for all, $2 how many jobs are looked at, $3 as above
+
+
+async def group_failures(
+    executor: Executor,
+    identifiers: Sequence[str] = (),
+    limit: int = 100,
+    *,
+    most_of_task: int = MOST_OF_TASK,
+    window: int = WINDOW,
+) -> list[FailureGroup]:
+    """Return the groups of failed jobs of these tasks, or of all, the largest first.
+
+    Of each task the `most_of_task` that failed last are looked at, and `window` in all. Where there are more,
+    counts are estimates: there are at least so many.
+    """
+    has_index = FAILED_INDEX in await usable_indexes(executor)
+    if identifiers:
+        tasks = await executor.fetch(FIND_NAMED_TASKS, list(identifiers), _MOST_TASKS)
+    else:
+        tasks = await executor.fetch(FIND_FAILED_TASKS, _MOST_TASKS) if has_index else []
+    ids = [row["task_id"] for row in tasks]
+    if has_index:
+        share = min(most_of_task, max(1, window // max(1, len(ids))))
+        rows = await executor.fetch(GROUP_FAILURES, ids, share, limit)
+    else:
+        rows = await executor.fetch(GROUP_NEWEST_FAILURES, ids if identifiers else None, window, limit)
+    return [_group(row) for row in rows]
+
+
+def _group(row: Row) -> FailureGroup:
+    return FailureGroup(
+        error=row["error"],
+        task_identifier=row["task_identifier"],
+        count=Count(value=row["jobs"], is_estimate=row["is_partial"]),
+        latest_at=time_of(row["latest_at"]),
+        example_id=row["example_id"],
+    )
