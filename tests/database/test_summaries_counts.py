@@ -6,9 +6,10 @@ from collections import Counter
 from datetime import datetime
 
 import pytest
+import trio
 
 from tests.database.random_jobs import add_random_jobs, all_jobs
-from trio_graphile import Connection, Database
+from trio_graphile import Connection, Database, StatementFailed
 from trio_graphile._database.summaries.counts import count_exactly, count_states
 from trio_graphile._model.listing import Count, StateCounts
 
@@ -53,6 +54,15 @@ async def test_what_is_few_is_counted_exactly(connection: Connection, seed: floa
             assert not any(is_estimate(counts).values())
             assert counts.oldest_ready_at == oldest
             assert counts.counted_at == await connection.fetch_value("select now()")
+
+
+async def test_an_exact_count_ends_in_time(database: Database) -> None:
+    """Somebody has the whole table locked, say. What was set for it is forgotten."""
+    async with database.transaction() as other, database.connection() as connection:
+        await other.execute("lock table graphile_worker._private_jobs")
+        with trio.fail_after(20), pytest.raises(StatementFailed, match="statement timeout"):
+            await count_exactly(connection, longest=0.05)
+        assert await connection.fetch_value("show statement_timeout") != "50ms"
 
 
 @pytest.mark.parametrize("seed", [0.1, 0.2, 0.3])

@@ -146,16 +146,16 @@ def _ready_and_scheduled(counted: Row, available: int, due: int, cap: int) -> di
     }
 
 
-LIMIT_COUNT = Statement("select set_config('statement_timeout', '30s', true)")
+LIMIT_COUNT = Statement("select set_config('statement_timeout', $1::text, true)")  # $1 a duration
 
 
-async def count_exactly(database: Transactor) -> StateCounts:
-    """Count all jobs by reading the whole table, which may take up to 30 seconds.
+async def count_exactly(database: Transactor, *, longest: float = 30.0) -> StateCounts:
+    """Count all jobs by reading the whole table, which may take `longest` seconds.
 
     Raises `StatementFailed` if it takes longer. Sessions that are less patient than that give up before.
     """
     async with database.transaction("read_committed") as connection:
-        await connection.execute(LIMIT_COUNT)
+        await connection.execute(LIMIT_COUNT, f"{round(longest * 1000)}ms")
         backlog = await count_jobs(connection)
         counted_at = await now(connection)
     states = {name: getattr(backlog, name) for name in ("ready", "scheduled", "locked", "failed")}
