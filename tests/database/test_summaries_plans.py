@@ -8,10 +8,11 @@ from typing import Any
 from tests.database.random_jobs import add_random_jobs, buffers_of, plan_of, scanned_tables
 from trio_graphile import Connection
 from trio_graphile._database.statement import Statement
-from trio_graphile._database.summaries import counts, failures, queues, tasks
+from trio_graphile._database.summaries import counts, facts, failures, queues, tasks
 
 N = 200_000  # beyond which their indexes are as deep as those of twice as many
 CAP = 50
+JOB = N // 2
 TASKS, QUEUES = [*range(1, 7)], [*range(1, 9)]
 
 STATEMENTS: dict[str, tuple[Statement, tuple[object, ...]]] = {
@@ -22,6 +23,12 @@ STATEMENTS: dict[str, tuple[Statement, tuple[object, ...]]] = {
     "tasks.COUNT_QUEUED": (tasks.COUNT_QUEUED, (TASKS, 200)),
     "tasks.COUNT_FAILED_OF_TASKS": (tasks.COUNT_FAILED_OF_TASKS, (TASKS, CAP)),
     "tasks.COUNT_NEWEST": (tasks.COUNT_NEWEST, (TASKS, 200)),
+    "facts.COUNT_AHEAD_OF_TASK": (facts.COUNT_AHEAD_OF_TASK, (JOB, CAP)),
+    "facts.COUNT_AHEAD_IN_QUEUE": (facts.COUNT_AHEAD_IN_QUEUE, (JOB, CAP)),
+    "facts.COUNT_AHEAD_OF_TASK_IN_NEWEST": (facts.COUNT_AHEAD_OF_TASK_IN_NEWEST, (JOB, CAP, 200)),
+    "facts.COUNT_AHEAD_IN_QUEUE_IN_NEWEST": (facts.COUNT_AHEAD_IN_QUEUE_IN_NEWEST, (JOB, CAP, 200)),
+    "facts.FIND_RUNNING": (facts.FIND_RUNNING, (JOB, 1, 200)),
+    "facts.GET_QUEUE": (facts.GET_QUEUE, (JOB,)),
     "failures.FIND_FAILED_TASKS": (failures.FIND_FAILED_TASKS, (1000,)),
     "failures.GROUP_FAILURES": (failures.GROUP_FAILURES, (TASKS, CAP, 10)),
     "failures.GROUP_NEWEST_FAILURES": (failures.GROUP_NEWEST_FAILURES, (None, CAP, 10)),

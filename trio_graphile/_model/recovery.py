@@ -70,11 +70,12 @@ def dead_workers(
     If whoever looks is among them, the database's clock was set forward, or it cannot show that it lives:
     either way it is not the one to judge, and nobody is dead.
     """
-    dead = tuple(worker.worker_id for worker in silent if worker.silent_for > _patience(worker, options))
+    dead = tuple(worker.worker_id for worker in silent if worker.silent_for > patience_with(worker, options))
     return () if sweeper_id in dead else dead
 
 
-def _patience(worker: SilentWorker, options: SweepOptions) -> float:
+def patience_with(worker: SilentWorker, options: SweepOptions) -> float:
+    """Return for how many seconds a worker may be silent before it is taken for dead."""
     is_ours = worker.worker_id.startswith(WORKER_ID_PREFIX)
     if worker.is_registered:
         threshold = options.sweep_threshold
