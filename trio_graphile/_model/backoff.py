@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterator
 
@@ -14,3 +15,12 @@ def backoff_delays(*, first: float = 0.05, cap: float = 30.0, factor: float = 2.
     """
     for attempt in itertools.count():
         yield min(cap, first * factor ** min(attempt, 64)) * random.uniform(0.5, 1.0)  # noqa: S311 (not a secret)
+
+
+def retry_delay(attempts: int) -> float:
+    """Return for how many seconds the database lets a job wait that has failed and was tried so often."""
+    return math.exp(max(0, min(attempts, CONSTANT_FROM)))
+
+
+CONSTANT_FROM = 10
+"""From how many attempts on the delay grows no more."""

@@ -1,0 +1,165 @@
+"""A job's past, as far as its row tells, and every attempt that is still to come."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from datetime import datetime
+
+import attrs
+
+from trio_graphile._model.backoff import CONSTANT_FROM, retry_delay
+from trio_graphile._model.inspection import JobState, ListedJob
+from trio_graphile._model.instants import FIRST, LAST, moved
+from trio_graphile._model.jobs import Job
+
+MOST_LISTED = 25
+"""How many attempts to come are listed one by one."""
+_GIVEN_BACK = "Job recovered after worker interruption"
+
+
+class TimelineKind(enum.StrEnum):
+    """What happens to a job."""
+
+    ADDED = "added"
+    REPLACED = "replaced"
+    """It was added again under its key."""
+    TRIED = "tried"
+    """It was tried, and failed or was given back."""
+    LOCKED = "locked"
+    """A worker has taken it."""
+    GAVE_UP = "gave-up"
+    """It has no attempt left."""
+    ATTEMPT = "attempt"
+    """It will be tried, unless it succeeds before."""
+    MORE = "more"
+    """It will be tried further times that are not listed."""
+    GIVES_UP = "gives-up"
+    """It will have no attempt left."""
+
+
+@attrs.frozen(kw_only=True)
+class TimelineEntry:
+    """Something that has happened to a job, or will."""
+
+    kind: TimelineKind
+    text: str
+    at: datetime | None = None
+    """None if it is not known. The last time that Python has is never."""
+    is_about: bool = False
+    """Whether the time was computed and not read."""
+    is_to_come: bool = False
+    attempt: int | None = None
+    """The number of the attempt, from 1; of `MORE` that of the last one."""
+
+
+def timeline(listed: ListedJob, now: datetime) -> tuple[TimelineEntry, ...]:
+    """Return what has happened to a job and what is to come if it goes on failing, in order.
+
+    As many attempts are to come as are left: `MOST_LISTED` of them are listed, the others are one entry. A
+    task may have other delays than the database's; then their times are not right.
+    """
+    return (*_past(listed, now), *_future(listed, now))
+
+
+def _past(listed: ListedJob, now: datetime) -> Iterator[TimelineEntry]:
+    job = listed.job
+    yield TimelineEntry(kind=TimelineKind.ADDED, text="added", at=job.created_at)
+    if job.revision > 0:
+        times = "once" if job.revision == 1 else f"{job.revision:,} times"
+        yield TimelineEntry(kind=TimelineKind.REPLACED, text=f"added again under its key {times}")
+    is_locked = listed.state is JobState.LOCKED
+    used = job.attempts - is_locked
+    if used > 0 or (job.last_error is not None and job.attempts >= 0):
+        yield _tried(job, used, now)
+    if is_locked:
+        yield TimelineEntry(
+            kind=TimelineKind.LOCKED,
+            text=f"taken for attempt {job.attempts:,} by worker {job.locked_by or 'without a name'}",
+            at=job.locked_at,
+            attempt=job.attempts,
+        )
+    if listed.state is JobState.FAILED:
+        text = f"no attempt is left: {job.attempts:,} of {job.max_attempts:,} are used"
+        yield TimelineEntry(kind=TimelineKind.GAVE_UP, text=text)
+
+
+def _tried(job: Job, used: int, now: datetime) -> TimelineEntry:
+    count = f"{used:,} of {job.max_attempts:,} attempts used"
+    if job.last_error is None:
+        text, at = f"{count}, no failure recorded", None
+    elif job.last_error == _GIVEN_BACK:
+        text, at = f"{count}, then given back by a worker that died or stopped", None
+    else:
+        text, at = f"{count}, failed last", _failed_at(job, used, now)
+    return TimelineEntry(
+        kind=TimelineKind.TRIED, text=text, at=at, is_about=at is not None, attempt=max(used, 0)
+    )
+
+
+def _failed_at(job: Job, used: int, now: datetime) -> datetime | None:
+    """Return when a job failed last, by the time it was given for its next attempt.
+
+    None if that cannot be: it was rescheduled meanwhile, or its task has other delays.
+    """
+    if job.run_at in (FIRST, LAST):
+        return None
+    at = moved(job.run_at, -retry_delay(used))
+    return at if job.created_at <= at <= now else None
+
+
+def _future(listed: ListedJob, now: datetime) -> Iterator[TimelineEntry]:
+    job = listed.job
+    left = job.max_attempts - job.attempts
+    if listed.state is JobState.FAILED:
+        return
+    begin = _next_at(listed, now)
+    if begin == LAST and left > 0:
+        yield _attempt(job.attempts + 1, LAST)
+        return
+    for number in range(job.attempts + 1, job.attempts + 1 + min(left, MOST_LISTED)):
+        yield _attempt(number, _tried_at(job, begin, number))
+    end = now if left <= 0 else _tried_at(job, begin, job.max_attempts)
+    if left > MOST_LISTED:
+        yield TimelineEntry(
+            kind=TimelineKind.MORE,
+            text=f"and {left - MOST_LISTED:,} more, the last of them",
+            at=end,
+            is_about=True,
+            is_to_come=True,
+            attempt=job.max_attempts,
+        )
+    yield TimelineEntry(
+        kind=TimelineKind.GIVES_UP,
+        text="gives up" if left > 0 else "gives up if this attempt fails",
+        at=end if left > 0 else None,
+        is_about=True,
+        is_to_come=True,
+    )
+
+
+def _attempt(number: int, at: datetime) -> TimelineEntry:
+    return TimelineEntry(
+        kind=TimelineKind.ATTEMPT,
+        text=f"attempt {number:,}",
+        at=at,
+        is_about=True,
+        is_to_come=True,
+        attempt=number,
+    )
+
+
+def _next_at(listed: ListedJob, now: datetime) -> datetime:
+    """Return when a job is tried next; one that runs if it failed at this moment."""
+    if listed.state is JobState.LOCKED:
+        return moved(now, retry_delay(listed.job.attempts))
+    return max(now, listed.job.run_at)
+
+
+def _tried_at(job: Job, begin: datetime, number: int) -> datetime:
+    """Return when an attempt begins, the next one being at `begin`, if each fails as soon as it begins."""
+    first = job.attempts + 1
+    growing = sum(retry_delay(failed) for failed in range(max(first, 0), min(number, CONSTANT_FROM)))
+    negative = max(0, min(number, 0) - first)
+    constant = max(0, number - max(first, CONSTANT_FROM)) * retry_delay(CONSTANT_FROM)
+    return moved(begin, negative * retry_delay(0) + growing + constant)
