@@ -42,9 +42,7 @@ async def test_beyond_the_cap_there_are_at_least_so_many(connection: Connection)
     found = await summarize_tasks(connection, cap=10)
     *busy, idle = found.tasks
     for task in busy:
-        assert task.ready == task.scheduled == Count(value=10, is_estimate=True)
-        assert task.failed.is_estimate
-        assert 5 < task.failed.value <= 10  # those that run for the last time were looked at, too
+        assert {task.ready, task.scheduled, task.failed} == {Count(value=10, is_estimate=True)}
     assert {idle.ready, idle.scheduled, idle.failed} == {Count(value=0)}
 
 

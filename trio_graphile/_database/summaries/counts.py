@@ -67,16 +67,34 @@ COUNT_AVAILABLE = Statement(f"""
 
 
 COUNT_FAILED = Statement("""
-    select count(*) filter (where entries.locked_at is null) as failed,
-      count(*) <= $1::bigint * 2 as is_complete
+    select entries.jobs <= $1::bigint * 2 as is_complete,
+      case
+        when entries.jobs > $1::bigint * 2 then $1::bigint + 1
+        else (
+          select count(*)
+          from (
+            select jobs.locked_at
+            from {schema}._private_jobs as jobs
+            where jobs.attempts >= jobs.max_attempts
+            order by jobs.task_id, jobs.run_at, jobs.id
+            limit $1::bigint * 2
+          ) as last_attempts
+          where last_attempts.locked_at is null
+        )
+      end as failed
     from (
-      select jobs.locked_at
-      from {schema}._private_jobs as jobs
-      where jobs.attempts >= jobs.max_attempts
-      order by jobs.task_id, jobs.run_at, jobs.id
-      limit $1::bigint * 2 + 1
+      select count(*) as jobs
+      from (
+        select
+        from {schema}._private_jobs as jobs
+        where jobs.attempts >= jobs.max_attempts
+        order by jobs.task_id, jobs.run_at, jobs.id
+        limit $1::bigint * 2 + 1
+      ) as first_entries
     ) as entries
-""")  # $1 how many are counted. Jobs that run for the last time are met as well: some room for those.
+""")
+# $1 how many are counted. The index alone knows how many jobs have no attempt left; only if they are few is
+# each looked at: it may run for the last time. There is some room for those that do.
 
 
 async def _count_many(executor: Executor, few: Row, cap: int) -> StateCounts:

@@ -80,20 +80,37 @@ COUNT_QUEUED = Statement("""
 """)  # $1 task ids, $2 how many jobs are looked at
 
 COUNT_FAILED_OF_TASKS = Statement("""
-    select wanted.id as task_id, failed.jobs as failed, failed.is_complete
+    select wanted.id as task_id, entries.jobs <= $2::bigint as is_complete,
+      case
+        when entries.jobs > $2::bigint then $2::bigint
+        else (
+          select count(*)
+          from (
+            select jobs.locked_at
+            from {schema}._private_jobs as jobs
+            where jobs.attempts >= jobs.max_attempts
+              and jobs.task_id = wanted.id
+            order by jobs.run_at, jobs.id
+            limit $2::bigint
+          ) as last_attempts
+          where last_attempts.locked_at is null
+        )
+      end as failed
     from unnest($1::integer[]) as wanted(id)
     cross join lateral (
-      select count(*) filter (where entries.locked_at is null) as jobs, count(*) <= $2::bigint as is_complete
+      select count(*) as jobs
       from (
-        select jobs.locked_at
+        select
         from {schema}._private_jobs as jobs
         where jobs.attempts >= jobs.max_attempts
           and jobs.task_id = wanted.id
-        order by jobs.run_at desc, jobs.id desc
+        order by jobs.run_at, jobs.id
         limit $2::bigint + 1
-      ) as entries
-    ) as failed
-""")  # $1 task ids, $2 how many jobs of each are looked at, those that run for the last time among them
+      ) as first_entries
+    ) as entries
+""")
+# $1 task ids, $2 how many are counted. The index alone knows how many jobs have no attempt left; only if they
+# are few is each looked at: it may run for the last time.
 
 COUNT_NEWEST = Statement("""
     with newest as materialized (
