@@ -14,7 +14,7 @@ import pytest
 from tests.database.random_jobs import FAILED_INDEX, add_random_jobs, all_jobs
 from trio_graphile import Connection, Database
 from trio_graphile._database.connection import Executor
-from trio_graphile._database.summaries.failures import group_failures
+from trio_graphile._database.summaries.failures import group_failures, share_out
 from trio_graphile._model.listing import Count
 
 ADD_FAILED = """
@@ -105,8 +105,22 @@ async def test_of_many_the_latest_are_looked_at(failing: Connection) -> None:
         ("old", Count(value=3, is_estimate=True)),
         ("few", Count(value=1)),
     ]
-    shared = await group_failures(failing, window=12)  # so many for both tasks
-    assert {one.error: one.count.value for one in shared} == {"new": 5, "old": 1, "few": 1}
+    shared = await group_failures(failing, window=12)  # one of them for the task that has no more
+    assert {one.error: one.count.value for one in shared} == {"new": 5, "old": 6, "few": 1}
+
+
+@pytest.mark.parametrize(
+    ("window", "counts", "shares"),
+    [
+        (100, {}, {}),
+        (100, {1: 5, 2: 7}, {1: 5, 2: 7}),
+        (100, {1: 500, 2: 10, 3: 500}, {2: 10, 1: 45, 3: 45}),
+        (10, {1: 0, 2: 500}, {1: 0, 2: 10}),
+        (2, {1: 9, 2: 9, 3: 9}, {1: 1, 2: 1, 3: 1}),
+    ],
+)
+def test_what_is_few_is_looked_at_whole(window: int, counts: dict[int, int], shares: dict[int, int]) -> None:
+    assert share_out(window, counts) == shares
 
 
 async def test_without_an_index_the_newest_jobs_are_looked_at(failing: Connection) -> None:

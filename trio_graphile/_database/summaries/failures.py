@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import itemgetter
 
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.folding import ERROR_GROUP
@@ -14,7 +15,8 @@ from trio_graphile._model.listing import Count, FailureGroup
 MOST_OF_TASK = 10_000
 """How many failed jobs of a task are looked at."""
 WINDOW = 20_000
-"""How many in all: with more tasks, fewer of each."""
+"""How many in all."""
+_MOST_COUNTED = 1_000_000
 _MOST_TASKS = 1000
 
 FIND_FAILED_TASKS = Statement("""
@@ -64,12 +66,7 @@ _GROUPS = """groups as (
       group by seen.task_id, seen.error
     )
     select coalesce(tasks.identifier, '') as task_identifier, groups.error, groups.jobs,
-      exists (
-        select
-        from windows
-        where windows.jobs >= $2::bigint
-          and (windows.task_id = groups.task_id) is not false
-      ) as is_partial,
+      groups.task_id, {is partial} as is_partial,
       date_part('epoch', groups.latest_at) as latest_at, groups.example_id
     from groups
     left join {schema}._private_tasks as tasks on tasks.id = groups.task_id
@@ -81,25 +78,20 @@ GROUP_FAILURES = Statement(
     f"""
     with seen as materialized (
       select latest.id, latest.task_id, latest.error, latest.is_failed, latest.failed_at
-      from unnest($1::integer[]) as wanted(id)
+      from unnest($1::integer[], $2::bigint[]) as wanted(id, share)
       cross join lateral (
         select {_SEEN}
         from {{schema}}._private_jobs as jobs
         where jobs.attempts >= jobs.max_attempts
           and jobs.task_id = wanted.id
         order by jobs.run_at desc, jobs.id desc
-        limit $2::bigint
+        limit wanted.share
       ) as latest
     ),
-    windows as (
-      select seen.task_id, count(*) as jobs
-      from seen
-      group by seen.task_id
-    ),
     """
-    + _GROUPS
+    + _GROUPS.replace("{is partial}", "false")
 )
-# $1 task ids, $2 how many jobs of each are looked at, $3 how many groups are wanted. Those that run for the
+# $1 task ids, $2 how many jobs are looked at of each, $3 how many groups are wanted. Those that run for the
 # last time are looked at, too, and dropped.
 
 GROUP_NEWEST_FAILURES = Statement(
@@ -116,12 +108,8 @@ GROUP_NEWEST_FAILURES = Statement(
       from newest as jobs
       where $1::integer[] is null or jobs.task_id = any($1::integer[])
     ),
-    windows as (
-      select null::integer as task_id, count(*) as jobs
-      from newest
-    ),
     """
-    + _GROUPS
+    + _GROUPS.replace("{is partial}", "(select count(*) >= $2::bigint from newest)")
 )  # $1 task ids or null for all, $2 how many jobs are looked at, $3 as above
 
 
@@ -135,28 +123,66 @@ async def group_failures(
 ) -> list[FailureGroup]:
     """Return the groups of failed jobs of these tasks, or of all, the largest first.
 
-    Of each task the `most_of_task` that failed last are looked at, and `window` in all. Where there are more,
-    counts are estimates: there are at least so many.
+    Of each task the `most_of_task` that failed last are looked at, and `window` in all, shared out among the
+    tasks. Where there are more, counts are estimates: there are at least so many.
     """
-    has_index = FAILED_INDEX in await usable_indexes(executor)
+    named = None
     if identifiers:
-        tasks = await executor.fetch(FIND_NAMED_TASKS, list(identifiers), _MOST_TASKS)
+        named = await executor.fetch(FIND_NAMED_TASKS, list(identifiers), _MOST_TASKS)
+    if FAILED_INDEX in await usable_indexes(executor):
+        tasks = await executor.fetch(FIND_FAILED_TASKS, _MOST_TASKS) if named is None else named
+        counts = await _count_last_attempts(executor, _ids(tasks), most_of_task)
+        shares = share_out(window, {id_: min(count, most_of_task) for id_, count in counts.items()})
+        rows = await executor.fetch(GROUP_FAILURES, list(shares), list(shares.values()), limit)
+        partial = {id_ for id_, share in shares.items() if counts[id_] > share}
     else:
-        tasks = await executor.fetch(FIND_FAILED_TASKS, _MOST_TASKS) if has_index else []
-    ids = [row["task_id"] for row in tasks]
-    if has_index:
-        share = min(most_of_task, max(1, window // max(1, len(ids))))
-        rows = await executor.fetch(GROUP_FAILURES, ids, share, limit)
-    else:
-        rows = await executor.fetch(GROUP_NEWEST_FAILURES, ids if identifiers else None, window, limit)
-    return [_group(row) for row in rows]
+        ids = None if named is None else _ids(named)
+        rows = await executor.fetch(GROUP_NEWEST_FAILURES, ids, window, limit)
+        partial = set()
+    return [_group(row, is_partial=row["is_partial"] or row["task_id"] in partial) for row in rows]
 
 
-def _group(row: Row) -> FailureGroup:
+def _ids(tasks: Sequence[Row]) -> list[int]:
+    return [row["task_id"] for row in tasks]
+
+
+def share_out(window: int, counts: Mapping[int, int]) -> dict[int, int]:
+    """Return how many are looked at of each: all of what is few, and of the others alike many, but some."""
+    shares: dict[int, int] = {}
+    left = window
+    for place, (id_, count) in enumerate(sorted(counts.items(), key=itemgetter(1))):
+        shares[id_] = min(count, max(1, left // (len(counts) - place)))
+        left -= shares[id_]
+    return shares
+
+
+COUNT_LAST_ATTEMPTS = Statement("""
+    select wanted.id as task_id, entries.jobs
+    from unnest($1::integer[]) as wanted(id)
+    cross join lateral (
+      select count(*) as jobs
+      from (
+        select
+        from {schema}._private_jobs as jobs
+        where jobs.attempts >= jobs.max_attempts
+          and jobs.task_id = wanted.id
+        order by jobs.run_at desc, jobs.id desc
+        limit $2::bigint + 1
+      ) as latest
+    ) as entries
+""")  # $1 task ids, $2 how many of each are counted. By the index alone, which has them all.
+
+
+async def _count_last_attempts(executor: Executor, ids: Sequence[int], most: int) -> dict[int, int]:
+    most = min(most, _MOST_COUNTED // max(1, len(ids)))
+    return {row["task_id"]: row["jobs"] for row in await executor.fetch(COUNT_LAST_ATTEMPTS, ids, most)}
+
+
+def _group(row: Row, *, is_partial: bool) -> FailureGroup:
     return FailureGroup(
         error=row["error"],
         task_identifier=row["task_identifier"],
-        count=Count(value=row["jobs"], is_estimate=row["is_partial"]),
+        count=Count(value=row["jobs"], is_estimate=is_partial),
         latest_at=time_of(row["latest_at"]),
         example_id=row["example_id"],
     )
