@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import attrs
 import pytest
 
 from trio_graphile._model.options import SweepOptions
-from trio_graphile._model.recovery import SilentWorker, dead_workers
+from trio_graphile._model.recovery import SilentWorker, dead_workers, given_back_at
 
 RULES = SweepOptions(
     sweep_threshold=60.0, foreign_threshold=100.0, orphan_threshold=600.0, resilient_multiplier=2.5
@@ -58,3 +60,14 @@ def test_a_threshold_for_all_that_is_longer_holds_for_workers_of_another_kind_to
     worker = attrs.evolve(registered(RUST), silent_for=301.0)
     assert dead_workers([worker], rules) == ()
     assert dead_workers([attrs.evolve(worker, silent_for=401.0)], rules) == (RUST,)
+
+
+@pytest.mark.parametrize(
+    ("worker", "limit"),
+    [(registered(OURS), 60.0), (registered(RUST, holds_resilient=True), 250.0), (orphan(NODE), 600.0)],
+)
+def test_a_sweep_takes_back_once_patience_with_the_last_sign_has_ended(
+    worker: SilentWorker, limit: float
+) -> None:
+    at = datetime(2026, 11, 29, tzinfo=UTC)
+    assert given_back_at(worker, at, RULES) == at + timedelta(seconds=limit)

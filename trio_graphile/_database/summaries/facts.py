@@ -19,7 +19,7 @@ from trio_graphile._model.inspection import ListedJob
 from trio_graphile._model.jobs import time_of
 from trio_graphile._model.listing import Count
 from trio_graphile._model.options import SweepOptions
-from trio_graphile._model.recovery import ActiveWorker, SilentWorker, patience_with
+from trio_graphile._model.recovery import ActiveWorker, SilentWorker, given_back_at
 from trio_graphile._model.statistics import WorkerPhase
 
 WINDOW = 20_000
@@ -104,13 +104,13 @@ class _Fleet:
         last_sign_at = locked_at if worker is None else worker.last_heartbeat_at
         if last_sign_at is None:
             return LockOwner(worker_id=worker_id)
-        given_back_at = time_of(last_sign_at.timestamp() + patience_with(silent, self.options))
+        comes_back_at = given_back_at(silent, last_sign_at, self.options)
         return LockOwner(
             worker_id=worker_id,
             is_registered=worker is not None,
-            is_stale=given_back_at <= self.now,
+            is_stale=comes_back_at <= self.now,
             last_sign_at=last_sign_at,
-            given_back_at=given_back_at,
+            given_back_at=comes_back_at,
         )
 
 
