@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from tests.database.random_jobs import FAILED_INDEX, add_random_jobs, all_jobs
 from trio_graphile import Connection, Database
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.summaries.failures import group_failures, share_out
+from trio_graphile._model.failure_groups import error_group
 from trio_graphile._model.listing import Count
 
 ADD_FAILED = """
@@ -55,8 +55,7 @@ async def test_groups_are_as_counted_by_hand(
     expected: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for job in await all_jobs(connection):
         if job["state"] == "failed":
-            error = re.sub("[0-9]+", "#", (job["last_error"] or "").split("\n")[0])
-            expected[job["identifier"], error].append(job)
+            expected[job["identifier"], error_group(job["last_error"])].append(job)
     groups = await group_failures(connection)
     assert {(one.task_identifier, one.error): one.count for one in groups} == {
         key: Count(value=len(jobs)) for key, jobs in expected.items()
@@ -81,6 +80,29 @@ async def test_an_error_that_is_missing_is_a_group_of_its_own(failing: Connectio
         ("a", "", 2),
         ("b", "", 1),
     ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        None,
+        "",
+        "\n",
+        "\nsecond line",
+        "one 12 and 3,4\nsecond 5",
+        "windows 1\r\nsecond",
+        "\u0663\u0664 \uff11 \u00b2 \U0001d7d9",
+        "\u2028 1 \x0b 2 \x0c 3",
+        "\\1 % _ ' \" {schema} $1",
+        "x" * 199 + "123",
+        "12 " * 150,
+        "\U0001f600" * 300,
+    ],
+)
+async def test_the_database_folds_errors_as_we_do(failing: Connection, error: str | None) -> None:
+    await add_failed(failing, 1, error, 1)
+    [group] = await group_failures(failing)
+    assert group.error == error_group(error)
 
 
 async def test_jobs_that_run_for_the_last_time_have_not_failed(failing: Connection) -> None:
