@@ -96,6 +96,15 @@ async def test_what_the_server_knows_of_a_table_it_has_looked_at_is_about_right(
     assert counts.total.value == pytest.approx(3000, rel=0.05)
 
 
+async def test_what_workers_say_of_locked_jobs_is_believed(connection: Connection) -> None:
+    await add_random_jobs(connection, 1000)
+    await connection.execute("analyze graphile_worker._private_jobs")
+    counts = await count_states(connection, locked=123, cap=10)
+    assert counts.locked == Count(value=123, is_estimate=True)
+    few = await count_states(connection, locked=123)
+    assert few.locked == Count(value=(await by_hand(connection))[0]["locked"])
+
+
 async def test_a_table_that_grew_since_the_server_looked_at_it_is_known_to_be_larger(
     connection: Connection,
 ) -> None:

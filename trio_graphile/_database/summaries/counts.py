@@ -45,10 +45,11 @@ COUNT_FEW = Statement("""
 """)  # $1 how many are counted. Newest first: where jobs end, the index is full of those that did.
 
 
-async def count_states(executor: Executor, *, cap: int = CAP) -> StateCounts:
+async def count_states(executor: Executor, *, locked: int | None = None, cap: int = CAP) -> StateCounts:
     """Count the jobs by state; where there are more than `cap`, say about how many.
 
-    Looks at a bounded number of rows. An estimate is never below what was counted.
+    Looks at a bounded number of rows. An estimate is never below what was counted. `locked` is how many jobs
+    workers say that they hold: of a few among millions the server knows nothing.
     """
     [few] = await executor.fetch(COUNT_FEW, cap)
     if few["total"] <= cap:
@@ -56,7 +57,7 @@ async def count_states(executor: Executor, *, cap: int = CAP) -> StateCounts:
         return StateCounts(
             **exact, oldest_ready_at=time_of(few["oldest_ready_at"]), counted_at=few["counted_at"]
         )
-    return await _count_many(executor, few, cap)
+    return await _count_many(executor, few, locked, cap)
 
 
 COUNT_AVAILABLE = Statement(f"""
@@ -97,14 +98,14 @@ COUNT_FAILED = Statement("""
 # each looked at: it may run for the last time. There is some room for those that do.
 
 
-async def _count_many(executor: Executor, few: Row, cap: int) -> StateCounts:
+async def _count_many(executor: Executor, few: Row, told: int | None, cap: int) -> StateCounts:
     """Count by indexes what is few, and estimate what is not."""
     sizes = await look_at_sizes(executor)
     [available] = await executor.fetch(COUNT_AVAILABLE, cap, MOST_PRIORITIES)
     failed = await executor.fetch_row(COUNT_FAILED, cap) if FAILED_INDEX in sizes.indexes else None
     plans = (PLAN_LOCKED, PLAN_UNAVAILABLE, PLAN_DUE) if sizes.is_analyzed else ()
     expected = Expected(*[await estimate_rows(executor, plan) for plan in plans])
-    locked = Count(value=max(few["locked"], expected.locked), is_estimate=True)
+    locked = Count(value=max(few["locked"], expected.locked if told is None else told), is_estimate=True)
     states = {
         "locked": locked,
         "failed": _failed(few, failed, sizes, expected.unavailable - locked.value, cap),
