@@ -15,6 +15,7 @@ from trio_graphile._model.listing import Count, StateCounts
 
 STATES = ("ready", "scheduled", "locked", "failed")
 
+LATER = "update graphile_worker._private_jobs set run_at = run_at + interval '1 day' where id > 20"
 MANY_PRIORITIES = """
     insert into graphile_worker._private_jobs (task_id, priority, run_at)
     select 1, number, case when number = 1000 then now() - interval '1 day' else now() end
@@ -81,6 +82,19 @@ async def test_of_many_jobs_those_in_an_index_are_exact_up_to_the_cap(
         assert values(counts)["scheduled"] == expected["scheduled"]
         assert counts.oldest_ready_at == oldest
         assert counts.total.is_estimate
+
+
+async def test_what_is_not_ready_is_scheduled(connection: Connection) -> None:
+    await add_random_jobs(connection, 1000)
+    await connection.execute(
+        "update graphile_worker._private_jobs set run_at = run_at + '1 day' where id > 20"
+    )
+    await connection.execute("analyze graphile_worker._private_jobs")
+    expected, _ = await by_hand(connection)
+    counts = await count_states(connection, cap=20)
+    assert counts.ready == Count(value=expected["ready"])
+    assert counts.scheduled.is_estimate
+    assert counts.scheduled.value == pytest.approx(expected["scheduled"], rel=0.1)
 
 
 async def test_what_the_server_knows_of_a_table_it_has_looked_at_is_about_right(
