@@ -1,0 +1,1 @@
+"""What keeps the admin safe: who may ask, what is hidden, and what is shown as what it is."""
