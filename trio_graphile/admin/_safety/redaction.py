@@ -1,0 +1,160 @@
+"""Secrets in payloads, hidden by the names that they stand under.
+
+The text of a payload is copied, and not decoded and written anew: numbers, repeated keys and their order stay
+as they are stored.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+
+SECRET_NAMES = (
+    "password", "password_confirmation", "password_hash", "passwd", "pwd", "passphrase", "passcode", "secret",
+    "token", "jwt", "bearer", "api_key", "secret_key", "private_key", "access_key", "encryption_key",
+    "signing_key", "authorization", "cookie", "credential", "connection_string", "database_url", "dsn", "otp",
+    "pin", "cvc", "cvv",
+)  # fmt: skip
+"""Under which names values are hidden unless told otherwise."""
+
+REDACTED = '"[redacted]"'
+MOST_NESTED = 100
+_SHORT = 4
+_TOKEN = re.compile(
+    r"""[ \t\n\r]*+(?:(?P<string>"(?:[^"\\]++|\\.)*+")|(?P<open>[{\[])|(?P<close>[}\]])|(?P<mark>[:,])"""
+    r"""|(?P<scalar>[^\s"{}\[\]:,]++))""",
+    re.DOTALL,
+)
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[^\W\d_a-zA-Z]+")
+_OPEN_NUMBERS = re.compile(r"-?[0-9]")
+
+
+class _Unreadable(Exception):
+    """A text that cannot be copied token by token; says why."""
+
+
+def _fold(name: str) -> str:
+    return re.sub(r"[\W_]", "", name).rstrip("0123456789").casefold()
+
+
+class Names:
+    """Names of secrets, and which keys they cover.
+
+    Case, `-` and `_` do not matter. A key is covered if it ends in a name, digits after it aside:
+    `X-Api-Key`, `dbPassword2` and `accesstoken` are, `token_count` and `passwordless` are not. A name of up
+    to four letters has to be a word of its own: `user_pin` is covered by `pin`, `spin` is not. Plurals are,
+    too, unless the value is a number, as in `max_tokens`.
+    """
+
+    def __init__(self, names: Iterable[str] = SECRET_NAMES) -> None:
+        folded = {_fold(name) for name in names} - {""}
+        self._short = frozenset(name for name in folded if len(name) <= _SHORT)
+        self._long = tuple(folded - self._short)
+
+    def cover(self, key: str) -> bool:
+        """Return whether a key is that of a secret."""
+        if _fold(key).endswith(self._long):
+            return True
+        words = _WORD.findall(key.rstrip("0123456789-_ "))
+        return any("".join(words[-count:]).casefold() in self._short for count in range(1, _SHORT + 1))
+
+    def cover_as_plural(self, key: str) -> bool:
+        """Return whether a key is that of several secrets."""
+        bare = key.rstrip("0123456789-_ ")
+        return bare[-1:] in ("s", "S") and self.cover(bare[:-1])
+
+
+DEFAULT_NAMES = Names()
+
+
+def redact(text: str, names: Names = DEFAULT_NAMES) -> str:
+    """Return a JSON text in which the values under names of secrets are hidden, at any depth.
+
+    null, true and false are shown: they are no secrets. A text that cannot be read, or is nested too deeply,
+    is hidden as a whole; nothing is raised.
+    """
+    try:
+        return "".join(_copy(text, names))
+    except _Unreadable as reason:
+        return json.dumps(f"[not shown: {reason}]")
+
+
+def _copy(text: str, names: Names) -> Iterator[str]:
+    """Yield the pieces of a text, with some of its values replaced."""
+    copied = 0
+    depth_of_hidden: int | None = None
+    for token, depth, key in _values(text):
+        if depth_of_hidden is not None:
+            if depth == depth_of_hidden and token.lastgroup == "close":
+                copied, depth_of_hidden = token.end(), None
+        elif key is not None and _is_secret(key, token, names):
+            yield text[copied : token.start(token.lastgroup or 0)]
+            yield REDACTED
+            if token.lastgroup == "open":
+                depth_of_hidden = depth
+            else:
+                copied = token.end()
+    yield text[copied:]
+
+
+def _is_secret(key: str, value: re.Match[str], names: Names) -> bool:
+    if value.lastgroup == "close":
+        return False
+    scalar = value["scalar"]
+    if scalar in ("null", "true", "false"):
+        return False
+    if names.cover(key):
+        return True
+    is_number = scalar is not None and _OPEN_NUMBERS.match(scalar) is not None
+    return not is_number and names.cover_as_plural(key)
+
+
+def _values(text: str) -> Iterator[tuple[re.Match[str], int, str | None]]:
+    """Yield where each value begins, and each list or object ends, with its depth and the key it is under.
+
+    The key is None but for the values of an object. An end has the depth of its begin.
+    """
+    opened: list[str] = []
+    key: str | None = None
+    before = ""
+    for token in _tokens(text):
+        mark = token[token.lastgroup or 0]
+        match token.lastgroup:
+            case "open":
+                yield token, len(opened), key
+                opened.append(mark)
+                if len(opened) > MOST_NESTED:
+                    raise _Unreadable(f"it is nested deeper than {MOST_NESTED}")
+                key = None
+            case "close":
+                if not opened or opened.pop() + mark not in ("{}", "[]"):
+                    raise _Unreadable("its brackets do not match")
+                yield token, len(opened), None
+            case "string" if opened and opened[-1] == "{" and before in ("{", ","):
+                key = _text_of(mark)
+            case "string" | "scalar":
+                yield token, len(opened), key
+                key = None
+            case _:
+                pass
+        before = mark
+    if opened:
+        raise _Unreadable("its brackets do not match")
+
+
+def _tokens(text: str) -> Iterator[re.Match[str]]:
+    position, end = 0, len(text.rstrip(" \t\n\r"))
+    while position < end:
+        token = _TOKEN.match(text, position)
+        if token is None:
+            raise _Unreadable("it is no JSON")
+        yield token
+        position = token.end()
+
+
+def _text_of(string: str) -> str:
+    try:
+        return str(json.loads(string, strict=False))
+    except ValueError:
+        raise _Unreadable("it is no JSON") from None
