@@ -1,0 +1,1 @@
+"""The admin's pages: HTML from templates, readable without a script."""
