@@ -1,0 +1,135 @@
+"""The server: accepting is nested in connections, so that a stop ends the one before the other."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import ssl
+
+import trio
+
+from trio_graphile.admin._server.connections import Service, cancel_at, serve_connection
+from trio_graphile.admin._server.exchange import Application
+from trio_graphile.admin._server.limits import ServerLimits
+from trio_graphile.admin._server.listening import listening_on
+from trio_graphile.admin._server.requests import Peer
+
+_logger = logging.getLogger("trio_graphile.admin")
+
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_PAUSE = 0.1
+
+
+async def serve_admin(
+    app: Application,
+    listen: str,
+    *,
+    limits: ServerLimits | None = None,
+    tls: ssl.SSLContext | None = None,
+    stopping: trio.Event | None = None,
+    task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an ASGI application, `Admin` or any other, by HTTP/1.1 on `listen` until `stopping` is set.
+
+    `listen` is `HOST:PORT`, `[IPV6]:PORT`, `:PORT` for all addresses of the machine, or `unix:PATH`, a socket
+    with mode 0600 that is removed at the end. `task_status` is given the URLs that are listened on.
+
+    Once `stopping` is set, nothing is accepted any more; idle connections end at once; event streams
+    get `http.disconnect` and `limits.farewell_period` to end by themselves; requests under way have
+    `limits.grace_period`. Applications find the event in `scope["state"]["stopping"]`. If cancelled, all of
+    this ends at once. No client can hold either up: nothing is shielded.
+
+    Lifespan and WebSocket are not served. Raises `OptionInvalid` and `AddressUnavailable`.
+    """
+    limits = ServerLimits() if limits is None else limits
+    service = Service(app=app, limits=limits, stopping=trio.Event() if stopping is None else stopping)
+    places = trio.Semaphore(limits.connections)
+    scheme = "http" if tls is None else "https"
+    async with trio.open_nursery() as connections:
+        async with listening_on(listen, scheme=scheme) as listening, trio.open_nursery() as accepting:
+            for listener in listening.listeners:
+                door = _Door(listener, tls, places, service)
+                accepting.start_soon(door.accept, connections, name=f"accepting on {listen}")
+            task_status.started(listening.urls)
+            await service.stopping.wait()
+            accepting.cancel_scope.cancel()
+        connections.cancel_scope.deadline = trio.current_time() + limits.grace_period
+
+
+class _Door:
+    """One listener, and what becomes of those who come in by it."""
+
+    def __init__(
+        self,
+        listener: trio.SocketListener,
+        tls: ssl.SSLContext | None,
+        places: trio.Semaphore,
+        service: Service,
+    ) -> None:
+        self._listener = listener
+        self._tls = tls
+        self._places = places
+        self._service = service
+
+    async def accept(self, connections: trio.Nursery) -> None:
+        """Accept until cancelled; who finds no place waits, and everybody behind."""
+        while True:
+            stream = await self._next_stream()
+            try:
+                await self._places.acquire()
+            except BaseException:
+                stream.socket.close()
+                raise
+            connections.start_soon(self._serve, stream, name="connection")
+
+    async def _next_stream(self) -> trio.SocketStream:
+        while True:
+            try:
+                return await self._listener.accept()
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                _logger.error("no connection can be accepted for now: %s", error.strerror)  # noqa: TRY400
+                await trio.sleep(_PAUSE)
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        try:
+            peer = _peer(stream, self._tls)
+            secured = stream if self._tls is None else await self._shake_hands(stream, self._tls)
+            if peer is not None and secured is not None:
+                await serve_connection(secured, peer, self._service)
+        finally:
+            self._places.release()
+            await trio.aclose_forcefully(stream)
+
+    async def _shake_hands(
+        self, stream: trio.SocketStream, tls: ssl.SSLContext
+    ) -> trio.SSLStream[trio.SocketStream] | None:
+        secured = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+        done = False
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_at, self._service.stopping, nursery)
+            with trio.move_on_after(self._service.limits.head_timeout):
+                done = await _handshake(secured)
+            nursery.cancel_scope.cancel()
+        return secured if done else None
+
+
+async def _handshake(secured: trio.SSLStream[trio.SocketStream]) -> bool:
+    try:
+        await secured.do_handshake()
+    except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+        return False
+    return True
+
+
+def _peer(stream: trio.SocketStream, tls: ssl.SSLContext | None) -> Peer | None:
+    """Return who is connected to what, or None if nobody is any more."""
+    scheme = "http" if tls is None else "https"
+    try:
+        client, server = stream.socket.getpeername(), stream.socket.getsockname()
+    except OSError:
+        return None
+    if stream.socket.family == trio.socket.AF_UNIX:
+        return Peer(scheme=scheme, server=(server, None))
+    return Peer(scheme=scheme, client=tuple(client[:2]), server=tuple(server[:2]))
