@@ -7,6 +7,7 @@ import functools
 import json
 import ssl
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -51,7 +52,10 @@ class Script:
 
     async def big(self, call: Call) -> None:
         self.waiting.set()
-        await answer(call.send, bytes(HUNDRED_MEGABYTES))
+        try:
+            await answer(call.send, bytes(HUNDRED_MEGABYTES))
+        finally:
+            self.disconnected.set()
 
     async def endless(self, call: Call) -> None:
         await call.send(start())
@@ -122,7 +126,6 @@ class Script:
         """Have a time limit of one's own on the answer, and go on as if nothing were."""
         with trio.move_on_after(0.05):
             await self.big(call)
-        self.disconnected.set()
 
 
 def start(*headers: tuple[bytes, bytes]) -> dict[str, Any]:
@@ -188,6 +191,10 @@ class Answer:
         document: dict[str, str] = json.loads(self.body)
         assert list(document) == ["error"]
         return document["error"]
+
+
+def names_in(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
 
 
 async def read_all(stream: trio.abc.ReceiveStream) -> bytes:

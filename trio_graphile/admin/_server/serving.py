@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import ssl
@@ -45,15 +46,19 @@ async def serve_admin(
     service = Service(app=app, limits=limits, stopping=trio.Event() if stopping is None else stopping)
     places = trio.Semaphore(limits.connections)
     scheme = "http" if tls is None else "https"
-    async with trio.open_nursery() as connections:
-        async with listening_on(listen, scheme=scheme) as listening, trio.open_nursery() as accepting:
-            for listener in listening.listeners:
-                door = _Door(listener, tls, places, service)
-                accepting.start_soon(door.accept, connections, name=f"accepting on {listen}")
-            task_status.started(listening.urls)
-            await service.stopping.wait()
-            accepting.cancel_scope.cancel()
-        connections.cancel_scope.deadline = trio.current_time() + limits.grace_period
+    async with contextlib.AsyncExitStack() as stack:
+        # Outside of the nurseries, so that what is raised here is raised without a group.
+        listening = await stack.enter_async_context(listening_on(listen, scheme=scheme))
+        doors = [_Door(listener, tls, places, service) for listener in listening.listeners]
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                for door in doors:
+                    accepting.start_soon(door.accept, connections, name=f"accepting on {listen}")
+                task_status.started(listening.urls)
+                await service.stopping.wait()
+                accepting.cancel_scope.cancel()
+            await stack.aclose()  # nobody can connect any more
+            connections.cancel_scope.deadline = trio.current_time() + limits.grace_period
 
 
 class _Door:

@@ -52,10 +52,8 @@ def _reasons(path: str) -> Iterator[None]:
 def _bind(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with contextlib.suppress(OSError):
-            os.fchmod(
-                sock.fileno(), _MODE
-            )  # the file will have no more than this; an error where not on Linux
+        with contextlib.suppress(OSError):  # of systems on which this has no meaning
+            os.fchmod(sock.fileno(), _MODE)  # on Linux, the file will have no more than this
         sock.bind(path)
     except BaseException:
         sock.close()
