@@ -114,12 +114,14 @@ async def test_http_1_0_ends_with_its_answer() -> None:
     assert body == b"one two"
 
 
-async def test_the_application_hears_when_its_client_goes_away() -> None:
+async def test_the_application_hears_when_its_client_goes_away(caplog: pytest.LogCaptureFixture) -> None:
     async with served(app := Script()) as server:
         async with await server.connect() as stream:
             await stream.send_all(get("/watch"))
             await app.waiting.wait()
         await app.disconnected.wait()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    assert caplog.records == []  # to answer nobody is no fault
 
 
 async def test_an_application_that_answers_nobody_is_ended() -> None:

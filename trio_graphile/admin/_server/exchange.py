@@ -63,7 +63,9 @@ class Exchange:
                 raise rest from None
         if failure is not None:
             self._log(failure)
-        elif not self._wire.answer_is_complete:
+        elif self._over.is_set():
+            return  # it was complete, or the application was told that nobody waits for the rest
+        else:
             self._log(RuntimeError("the application returned before its answer was complete"))
         if not self._wire.answer_has_begun:
             await self._answer_for_the_application()
