@@ -125,7 +125,26 @@ class Script:
     async def give_up_sending(self, call: Call) -> None:
         """Have a time limit of one's own on the answer, and go on as if nothing were."""
         with trio.move_on_after(0.05):
-            await self.big(call)
+            await self.endless(call)
+        try:
+            await call.send({"type": "http.response.body", "body": b"the end"})
+        finally:
+            self.disconnected.set()
+
+    async def two_senders(self, call: Call) -> None:
+        async def send(letter: bytes) -> None:
+            await call.send({"type": "http.response.body", "body": letter * 5_000_000, "more_body": True})
+
+        await call.send(start())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, b"a")
+            nursery.start_soon(send, b"b")
+        await call.send({"type": "http.response.body"})
+
+    async def two_watchers(self, call: Call) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.watch, call)
+            nursery.start_soon(self.watch, call)
 
 
 def start(*headers: tuple[bytes, bytes]) -> dict[str, Any]:

@@ -190,6 +190,28 @@ async def test_half_an_answer_is_never_gone_on_with() -> None:
         await app.disconnected.wait()
         octets = await read_all(stream)
     assert octets.count(b"HTTP/1.1") == 1
+    assert b"the end" not in octets
+
+
+async def test_what_two_tasks_of_the_application_send_is_not_mixed(caplog: pytest.LogCaptureFixture) -> None:
+    async with served(Script()) as server, await server.connect() as stream:
+        await stream.send_all(get("/two-senders"))
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        (found,) = answers(await read_all(stream))
+    assert sorted(found.body[index] for index in (0, 4_999_999, 5_000_000, -1)) == sorted(b"aabb")
+    assert found.body.count(b"ab") + found.body.count(b"ba") == 1
+    assert caplog.records == []
+
+
+async def test_two_tasks_of_the_application_hear_of_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    async with served(app := Script()) as server:
+        async with await server.connect() as stream:
+            await stream.send_all(get("/two-watchers"))
+            await app.waiting.wait()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+        await app.disconnected.wait()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    assert caplog.records == []
 
 
 REFUSED = {

@@ -166,7 +166,8 @@ class Conversation:
 
     def __init__(self, app: Any, **limits: float) -> None:
         self.client, self._server = trio.testing.memory_stream_pair()
-        self._service = Service(app=app, limits=ServerLimits(**limits), stopping=trio.Event())  # type: ignore[arg-type]
+        self.stopping = trio.Event()
+        self._service = Service(app=app, limits=ServerLimits(**limits), stopping=self.stopping)  # type: ignore[arg-type]
         self.ended_at = math.nan
 
     async def serve(self) -> None:
@@ -214,6 +215,50 @@ async def test_a_slow_head_is_measured_from_its_first_byte(autojump_clock: trio.
                 await conversation.client.send_all(bytes([byte]))
                 await trio.sleep(1)
     assert conversation.ended_at - started_at == pytest.approx(3)
+
+
+@pytest.mark.parametrize("stop", [True, False])
+async def test_lingering_over_a_refusal_ends(*, stop: bool, autojump_clock: trio.testing.MockClock) -> None:
+    """Soon if the client does not end it, and at once with a stop."""
+    conversation = Conversation(Script())
+    started_at = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(conversation.serve)
+        await conversation.client.send_all(b"GET\r\n\r\n")
+        await conversation.client.receive_some()
+        if stop:
+            conversation.stopping.set()
+    assert conversation.ended_at - started_at == (0 if stop else pytest.approx(2))
+
+
+class Clinging(trio.abc.SendStream):
+    """The sending side of a stream that is not closed before it is forced."""
+
+    def __init__(self, stream: trio.abc.SendStream) -> None:
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            await trio.aclose_forcefully(self._stream)
+
+
+async def test_a_client_that_does_not_let_go_is_left(autojump_clock: trio.testing.MockClock) -> None:
+    client, server = trio.testing.memory_stream_pair()
+    started_at = trio.current_time()
+    service = Service(app=Script(), limits=ServerLimits(), stopping=trio.Event())
+    async with client:
+        await client.send_all(get("/hello"))
+        stream = trio.StapledStream(Clinging(server.send_stream), server.receive_stream)
+        await serve_connection(stream, Peer(), service)
+        assert trio.current_time() - started_at == pytest.approx(1)
 
 
 async def test_a_slow_reader_that_reads_is_no_stalled_one(autojump_clock: trio.testing.MockClock) -> None:

@@ -67,6 +67,16 @@ async def test_a_refusal_by_tls(files: Files, tls: ssl.SSLContext) -> None:
     assert found.status == 400
 
 
+async def test_the_end_cannot_be_forged_by_who_cuts_the_connection(files: Files, tls: ssl.SSLContext) -> None:
+    """An end that TLS itself announces: a client that insists on it is content."""
+    context = ssl.create_default_context(cafile=files.certificate)
+    async with served(Script(), tls=tls) as server:
+        transport = await server.connect()
+        async with trio.SSLStream(transport, context, server_hostname="127.0.0.1") as stream:
+            await stream.send_all(get("/chunks", "A: b", version="1.0"))
+            assert (await read_all(stream)).endswith(b"one two")
+
+
 @pytest.mark.parametrize("octets", [b"", b"\x16", b"GET / HTTP/1.1\r\n\r\n"], ids=["none", "half", "plain"])
 async def test_a_handshake_that_never_ends_does_not_hold_its_place(
     octets: bytes, files: Files, tls: ssl.SSLContext
@@ -82,9 +92,8 @@ async def test_a_handshake_that_never_ends_does_not_hold_its_place(
 @pytest.mark.parametrize("end", ["stop", "cancel"])
 @pytest.mark.parametrize("state", ["handshake", "idle", "stalled reader", "event stream"])
 async def test_the_server_ends(end: str, state: str, files: Files, tls: ssl.SSLContext) -> None:
-    limits = ServerLimits(
-        head_timeout=3600, send_timeout=3600, idle_timeout=3600, grace_period=0.05, farewell_period=0.05
-    )
+    grace_period = 0.05 if state == "stalled reader" else 3600  # what is idle needs none
+    limits = ServerLimits(head_timeout=3600, send_timeout=3600, idle_timeout=3600, grace_period=grace_period)
     async with served(Script(), tls=tls, limits=limits) as server:
         plain = stream = await server.connect() if state == "handshake" else None
         if stream is None:

@@ -112,7 +112,6 @@ class Exchange:
             async with self._sending:
                 await self._pass_on(event)
         except ClientGone:
-            self._over.set()
             self._application.cancel()
             await trio.lowlevel.checkpoint()
 

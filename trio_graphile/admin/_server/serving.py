@@ -110,7 +110,7 @@ class _Door:
     async def _shake_hands(
         self, stream: trio.SocketStream, tls: ssl.SSLContext
     ) -> trio.SSLStream[trio.SocketStream] | None:
-        secured = trio.SSLStream(stream, tls, server_side=True, https_compatible=True)
+        secured = trio.SSLStream(stream, tls, server_side=True)
         done = False
         async with trio.open_nursery() as nursery:
             nursery.start_soon(cancel_at, self._service.stopping, nursery)
