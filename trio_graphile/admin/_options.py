@@ -1,0 +1,199 @@
+"""Options of the admin: each field, its unit, its default and its limits, once; and who may do what."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Literal, TypeAlias, get_args
+from urllib.parse import urlsplit
+
+import attrs
+from starlette.requests import Request
+
+from trio_graphile._cron.item import CronItem
+from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.options import seconds, whole_number
+from trio_graphile.admin._safety.redaction import SECRET_NAMES
+
+Mode: TypeAlias = Literal["basic", "bearer", "header", "none"]
+Redact: TypeAlias = Callable[[str, Any], Any]
+"""Takes the identifier of a task and a payload as plain Python values; returns what may be seen of it."""
+
+
+class Action(enum.StrEnum):
+    """What somebody may be allowed to do, beside reading."""
+
+    ADD = "add"
+    COMPLETE = "complete"
+    FAIL = "fail"
+    RUN_NOW = "run-now"
+    RESCHEDULE = "reschedule"
+    CANCEL = "cancel"
+    REMOVE = "remove"
+    """The job under a key."""
+    MIGRATE = "migrate"
+    CLEANUP = "cleanup"
+    FORCE_UNLOCK = "force-unlock"
+    SWEEP = "sweep-stale-workers"
+
+
+EVERYTHING = frozenset(Action)
+READING: frozenset[Action] = frozenset()
+
+
+def _actions(value: Iterable[str]) -> frozenset[Action]:
+    names = [value] if isinstance(value, str) else [*value]
+    try:
+        return frozenset(map(Action, names))
+    except ValueError:
+        known = ", ".join(Action)
+        raise OptionInvalid("may", f"{', '.join(map(str, names))}: there are {known}") from None
+
+
+@attrs.frozen
+class Access:
+    """Who asks, and what they may do beside reading: `EVERYTHING`, `READING`, or some of the actions."""
+
+    user: str
+    may: frozenset[Action] = attrs.field(default=READING, converter=_actions)
+
+    def allows(self, action: Action | None) -> bool:
+        """Return whether it may be done; None is reading."""
+        return action is None or action in self.may
+
+
+Authorize: TypeAlias = Callable[[Request], Awaitable[Access | None]]
+"""Asked with each request; None is for somebody who may not even read."""
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TAKEN_HEADERS = frozenset(
+    {"authorization", "connection", "content-length", "content-type", "cookie", "host", "origin", "referer"}
+)
+_HOST_NAME = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?")
+
+
+def _mode(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in get_args(Mode):
+        raise OptionInvalid(attribute.name, f"{value!r} is none of {', '.join(get_args(Mode))}")
+
+
+def _username(_: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    if not value or ":" in value or not value.isprintable():
+        raise OptionInvalid(attribute.name, "a name without colons and control characters is needed")
+
+
+def _secret(_: object, attribute: attrs.Attribute[Any], value: str | None) -> None:
+    if value is not None and (not value or not value.isprintable()):
+        raise OptionInvalid(attribute.name, "a text without control characters is needed")
+
+
+def _header_name(_: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    if not _HEADER_NAME.fullmatch(value):
+        raise OptionInvalid(attribute.name, f"{value!r} is no name of a header")
+    if value.lower() in _TAKEN_HEADERS:
+        raise OptionInvalid(attribute.name, f"{value} has another meaning, and browsers may add it")
+
+
+@attrs.frozen(kw_only=True)
+class LoginOptions:
+    """How the admin knows who asks. Raises `OptionInvalid`. Durations are seconds."""
+
+    mode: Mode = attrs.field(default="basic", validator=_mode)
+    """What each request shows: `basic`, a user name and a password; `bearer`, a token; `header`, a token in a
+    header of your own; `none`, nothing. Browsers log in once with the same secret."""
+    username: str = attrs.field(default="admin", validator=_username)
+    """The name to log in with in the mode basic, and the one that audit lines have in all modes."""
+    secret: str | None = attrs.field(default=None, repr=False, validator=_secret)
+    """The password or token. Without one, the admin makes one up: `Admin.generated_secret`."""
+    header_name: str = attrs.field(default="x-graphile-worker-admin-token", validator=_header_name)
+    """The header for the mode header."""
+    session_length: float = attrs.field(default=43_200.0, validator=seconds(2_592_000))
+    """After how long somebody has to log in again."""
+    session_idle: float = attrs.field(default=1800.0, validator=seconds(2_592_000))
+    """After how long without a request somebody has to log in again."""
+
+
+def _hosts(value: Iterable[str]) -> tuple[str, ...]:
+    return tuple(host.lower().rstrip(".") for host in _several("allowed_hosts", value))
+
+
+def _several(option: str, value: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(value, str):
+        raise OptionInvalid(option, f"a sequence is needed, not the one string {value!r}")
+    return tuple(value)
+
+
+def _host_names(_: object, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+    for host in value:
+        if not _HOST_NAME.fullmatch(host):
+            raise OptionInvalid(attribute.name, f"{host!r} is no name of a host: leave out scheme and port")
+
+
+def _public_url(_: object, attribute: attrs.Attribute[Any], value: str | None) -> None:
+    if value is None:
+        return
+    if not _is_public_url(value):
+        raise OptionInvalid(attribute.name, f"{value!r} is no URL such as https://example.org/queue")
+
+
+def _is_public_url(value: str) -> bool:
+    try:
+        url = urlsplit(value)
+        has_host = bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+    has_more = url.username is not None or url.query or url.fragment or not value.isprintable()
+    return url.scheme in ("http", "https") and has_host and not has_more
+
+
+def _without_slash(value: str | None) -> str | None:
+    return value if value is None else value.rstrip("/")
+
+
+def _networks(value: Iterable[str]) -> tuple[str, ...]:
+    return _several("trusted_proxies", value)
+
+
+def _proxies(_: object, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
+    for proxy in value:
+        if proxy != "unix":
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise OptionInvalid(attribute.name, f"{error}; addresses, networks or unix") from None
+
+
+def _names(value: Iterable[str]) -> tuple[str, ...]:
+    return _several("redacted_names", value)
+
+
+@attrs.frozen(kw_only=True)
+class AdminOptions:
+    """How the admin serves. Raises `OptionInvalid`. Durations are seconds."""
+
+    login: LoginOptions = attrs.field(factory=LoginOptions)
+    authorize: Authorize | None = attrs.field(default=None, repr=False)
+    """Replaces the login: an async function of the request that returns who asks, with what they may do, or
+    None. For an admin that is mounted in a program which knows its users."""
+    read_only: bool = False
+    """Whether nobody may change anything, the database sessions of the admin included."""
+    allowed_hosts: tuple[str, ...] = attrs.field(default=(), converter=_hosts, validator=_host_names)
+    """By which names the admin may be called, beside IP addresses, localhost and that of the public URL:
+    other sites could have theirs point here, too."""
+    public_url: str | None = attrs.field(default=None, converter=_without_slash, validator=_public_url)
+    """What browsers see, if a proxy stands before the admin: its scheme, name and path."""
+    trusted_proxies: tuple[str, ...] = attrs.field(default=(), converter=_networks, validator=_proxies)
+    """Addresses and networks of proxies whose X-Forwarded-For is believed; `unix` for all that connect by a
+    socket."""
+    redact: Redact | None = attrs.field(default=None, repr=False)
+    """Takes the identifier of a task and a payload, and returns what may be seen of it."""
+    redacted_names: tuple[str, ...] = attrs.field(default=SECRET_NAMES, converter=_names)
+    """Under which names values in payloads are hidden."""
+    crontab: tuple[CronItem, ...] = attrs.field(default=(), converter=tuple)
+    """The recurring jobs, to be shown beside what the database knows of them."""
+    pool_size: int = attrs.field(default=4, validator=whole_number(1, 1000))
+    """How many sessions of the database the admin has for itself."""
+    statement_timeout: float = attrs.field(default=5.0, validator=seconds(3600))
+    """How long a statement of a page may take; the page then shows what it has."""
