@@ -9,12 +9,6 @@ from typing import Any
 from trio_graphile import Connection, Database
 from trio_graphile._database.statement import Statement, quote_identifier
 
-FAILED_INDEX = """
-    create index if not exists trio_graphile_failed_index
-      on graphile_worker._private_jobs (task_id, run_at, id)
-      where attempts >= max_attempts
-"""
-
 ADD_TASKS_AND_QUEUES = """
     with added as (
       insert into graphile_worker._private_job_queues (queue_name, locked_at, locked_by)
@@ -74,7 +68,6 @@ async def add_random_jobs(database: Database | Connection, count: int, seed: flo
     """Add so many jobs; the first time with six tasks, of which the last has none, and eight queues."""
     if not await database.fetch_value("select exists (select from graphile_worker._private_tasks)"):
         await database.execute(ADD_TASKS_AND_QUEUES)
-    await database.execute(FAILED_INDEX)
     await database.execute(ADD_JOBS, count, seed)
 
 

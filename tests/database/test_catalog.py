@@ -117,6 +117,7 @@ INDEXES = {
     "_private_workers_last_heartbeat_at_idx": "btree (last_heartbeat_at)",
 }
 OUR_INDEXES = {
+    "trio_graphile_failed_index": "btree (task_id, run_at, id) WHERE (attempts >= max_attempts)",
     "trio_graphile_queue_index": "btree (job_queue_id, priority, run_at, id) "
     "WHERE ((is_available = true) AND (job_queue_id IS NOT NULL))",
     "trio_graphile_queued_index": "btree (priority, run_at, id) "

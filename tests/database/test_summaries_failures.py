@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.database.random_jobs import FAILED_INDEX, add_random_jobs, all_jobs
+from tests.database.random_jobs import add_random_jobs, all_jobs
 from trio_graphile import Connection, Database
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.summaries.failures import group_failures, share_out
@@ -28,7 +28,6 @@ NAME_TASKS = "insert into graphile_worker._private_tasks (identifier) values ('a
 
 @pytest.fixture
 async def failing(connection: Connection) -> Connection:
-    await connection.execute(FAILED_INDEX)
     await connection.execute(NAME_TASKS)
     return connection
 
@@ -155,7 +154,6 @@ async def test_without_an_index_the_newest_jobs_are_looked_at(failing: Connectio
 
 
 async def test_a_time_at_the_end_of_all_times_is_no_harm(database: Database) -> None:
-    await database.execute(FAILED_INDEX)
     await add_failed(database, 1, "never", 1)
     await database.execute("update graphile_worker._private_jobs set run_at = 'infinity'")
     [group] = await group_failures(database)

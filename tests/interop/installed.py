@@ -23,6 +23,7 @@ async def lacks_nothing_of_ours(database: Database) -> bool:
           and to_regclass('graphile_worker.trio_graphile_cancellations') is not null
           and to_regclass('graphile_worker.trio_graphile_queue_index') is not null
           and to_regclass('graphile_worker.trio_graphile_task_index') is not null
+          and to_regclass('graphile_worker.trio_graphile_failed_index') is not null
           and to_regclass('graphile_worker._private_workers') is not null
           and to_regproc('graphile_worker.recover_dead_worker_jobs') is not null
     """)
