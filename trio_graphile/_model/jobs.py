@@ -157,6 +157,7 @@ class _TimesLater:
     """The times of a job that came as seconds since 1970, made out of them when somebody asks: few do."""
 
     __slots__ = ("_values",)
+    _values: Any
 
     if not TYPE_CHECKING:  # else any attribute would seem to exist
 
@@ -235,6 +236,15 @@ class Job(_TimesLater):
     def payload(self) -> Any:
         """The payload as plain Python values, decoded anew at each access."""
         return decode(self.payload_json)
+
+    @property
+    def waited(self) -> float:
+        """For how long it had been due when it was locked, in seconds: infinite if since ever."""
+        try:
+            run_at, _, _, locked_at = self._values[-len(_TIMES) :]
+        except AttributeError:  # its times came as such
+            return 0.0 if self.locked_at is None else (self.locked_at - self.run_at).total_seconds()
+        return 0.0 if locked_at is None else float(locked_at - run_at)
 
 
 _Draft: Any = attrs.make_class(

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import os
-import socket
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from operator import attrgetter
 
 import attrs
@@ -40,6 +37,7 @@ from trio_graphile._model.recovery import ResetReport, SweepReport
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.clocks import ServerClock
 from trio_graphile._worker.flags import flag_rules
+from trio_graphile._worker.heartbeat import describe_worker
 from trio_graphile.hooks._chains import Chains
 from trio_graphile.hooks._recovery import Sweep, sweep
 
@@ -81,6 +79,8 @@ class Holdings:
     """All jobs between their claim and their record, by id."""
     refused: Collection[int] = attrs.field(init=False, default=())
     """Those whose record the database refuses. Their runs are over, so they take up no room of a bound."""
+    statistics: Callable[[], dict[str, object]] = attrs.field(init=False, default=dict)
+    """What our heartbeats add to what we are. Called in the lease's thread, too."""
     claim_lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
     """Held while a claim is under way, and by whoever else uses its session."""
     registered: bool = attrs.field(init=False, default=False)
@@ -347,21 +347,8 @@ class Holdings:
             await connection.aclose()  # noqa: ASYNC102  # at most a second, at once if cancelled
 
     def _metadata(self) -> dict[str, object]:
-        return {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "version": _version(),
-            "concurrency": self.options.concurrency,
-            "tasks": list(self.tasks.identifiers),
-        }
+        return {**describe_worker(self.options, self.tasks.identifiers), **self.statistics()}
 
 
 def _is_cancelled() -> bool:
     return trio.current_effective_deadline() == -math.inf
-
-
-def _version() -> str:
-    try:
-        return f"trio_graphile {version('trio-graphile')}"
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "trio_graphile"

@@ -21,6 +21,7 @@ from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._tasks.task import Task
 from trio_graphile._worker.lanes import End, Ended
 from trio_graphile._worker.running import Interruption, RunningJob, log_failure
+from trio_graphile._worker.task_totals import TaskTotals
 from trio_graphile.hooks._raised import split_raised
 
 logger = logging.getLogger("trio_graphile.worker")
@@ -57,6 +58,8 @@ class Runner:
     cancellation can come between."""
     _on_freed_queue: Callable[[], None]
     """Called when a handler has completed its job, and goes on: the next of its queue may run."""
+    _totals: TaskTotals = attrs.field(factory=TaskTotals)
+    """Adds up what runs came to."""
     _interceptor: Interceptor | None = None
     _on_start: Callable[[Job], None] | None = None
     """Called before the handler is, if anybody cares and nobody intercepts it."""
@@ -116,7 +119,7 @@ class Runner:
             if self._on_end is not None:
                 self._on_end(running)
             if running.completion is Completion.NONE:
-                self._record(outcome, False)  # noqa: FBT003  # as above
+                self._put(running, outcome)
             else:
                 self._put_completed(running, outcome)
         return running.spent_its_scope
@@ -133,14 +136,18 @@ class Runner:
             scope.deadline = running.started_at + task.options.timeout
         return running
 
+    def _put(self, running: RunningJob, outcome: Outcome, *, maybe_completed: bool = False) -> None:
+        self._totals.add(running.job, trio.current_time() - running.started_at, outcome)
+        self._record(outcome, maybe_completed)
+
     def _put_completed(self, running: RunningJob, outcome: Outcome) -> None:
         """Record a job that its handler has completed itself, or may have."""
         if running.completion is Completion.DONE:
-            self._record(Settled(running.job), False)  # noqa: FBT003  # as above
+            self._put(running, Settled(running.job))
             return
         if isinstance(outcome, Completed):  # with or without the effects that belong to it
             outcome = Failed(running.job, "nobody knows whether its transaction was committed")
-        self._record(outcome, True)  # noqa: FBT003  # as above
+        self._put(running, outcome, maybe_completed=True)
 
     def _outcome(self, running: RunningJob, end: End | Failure) -> Outcome:
         """Return what a run comes to whose handler neither returned well nor raised."""
@@ -169,6 +176,11 @@ class Runner:
     def statistics(self) -> tuple[RunningJobStatistics, ...]:
         """Say which jobs run, the oldest first."""
         return tuple(running.statistics() for running in self._running.values())
+
+    @property
+    def running(self) -> tuple[RunningJob, ...]:
+        """The runs that are under way, the oldest first. From any thread: one step of the interpreter."""
+        return tuple(self._running.values())
 
     @property
     def jobs(self) -> tuple[Job, ...]:

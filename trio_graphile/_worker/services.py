@@ -28,6 +28,7 @@ from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.batches import Recording
 from trio_graphile._worker.cancellations import Cancellations
 from trio_graphile._worker.cron_ticker import Clock, CronTicker
+from trio_graphile._worker.heartbeat import describe_running
 from trio_graphile._worker.holdings import Holdings, Renewed
 from trio_graphile._worker.interception import Interception
 from trio_graphile._worker.job_events import ENDINGS, JobEvents
@@ -41,6 +42,7 @@ from trio_graphile._worker.places import describe_block
 from trio_graphile._worker.recovery import Sweeper
 from trio_graphile._worker.runner import ContextMaker, Runner
 from trio_graphile._worker.running import RunningJob
+from trio_graphile._worker.task_totals import TaskTotals
 from trio_graphile._worker.watch import Watch
 from trio_graphile.hooks._additions import intercept_cron_jobs
 from trio_graphile.hooks._chains import Chains
@@ -80,6 +82,9 @@ class Services:
     cancellations: Cancellations = attrs.field(init=False)
     watch: Watch = attrs.field(init=False)
     lease: Lease[Renewed] = attrs.field(init=False)
+    _totals: TaskTotals = attrs.field(init=False, factory=TaskTotals)
+    _run_clock: trio.abc.Clock = attrs.field(init=False, factory=trio.lowlevel.current_clock)
+    """That of the worker's thread, for the lease's."""
     _listener: Listener | None = attrs.field(init=False, default=None)
 
     def __attrs_post_init__(self) -> None:
@@ -131,6 +136,7 @@ class Services:
         self.runner = self._make_runner(None if job_events is None else job_events.remember)
         self.cancellations = self._make_cancellations()
         self.watch = Watch(statistics=self.statistics_now)
+        self.holdings.statistics = self._heartbeat
 
     def statistics(self, phase: WorkerPhase) -> WorkerStatistics:
         """Say what is going on."""
@@ -162,6 +168,24 @@ class Services:
             events_waiting=self.observation.waiting,
             events_dropped=self.observation.dropped,
         )
+
+    def _heartbeat(self) -> dict[str, object]:
+        """Return what a heartbeat says of our work. From any thread: all is read in single steps."""
+        running = self.runner.running
+        counts = self.outcomes.counts
+        is_stopping = self.ending.is_set()
+        return {
+            "phase": (WorkerPhase.STOPPING if is_stopping else WorkerPhase.RUNNING).value,
+            "statistics": {
+                "slots": self.options.concurrency,
+                "busy": len(running),
+                "held": self.local_queue.held,
+                "completed": counts.completed,
+                "failed": counts.failed,
+                "tasks": self._totals.as_dict(),
+                "running": describe_running(running, self._run_clock.current_time()),
+            },
+        }
 
     def _claim_overdue(self, now: float) -> float:
         queue = self.local_queue
@@ -264,6 +288,7 @@ class Services:
             make_context=self._context_maker(),
             record=self.outcomes.put,
             on_freed_queue=partial(self._after_record, True),  # noqa: FBT003  # said where it is declared
+            totals=self._totals,
             interceptor=interception if is_intercepted else None,
             on_start=None if is_intercepted else on_start,
             on_end=on_end,

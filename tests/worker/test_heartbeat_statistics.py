@@ -1,0 +1,196 @@
+"""What a worker says of its work with each heartbeat."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import attrs
+import pytest
+
+from tests.worker.conftest import Handlers, Table
+from tests.worker.runs import make_worker, running
+from trio_graphile import Client, Database, JobContext, JobSpec, LeaseOptions, RecoveryOptions, Worker
+from trio_graphile._model.jobs import Job, job_of_seconds
+from trio_graphile._model.outcomes import Completed, Failed, Returned, Settled
+from trio_graphile._worker.task_totals import TaskTotals
+
+EAGER = LeaseOptions(length=2.0, margin=0.5, renew_interval=0.02)
+SAID = "select metadata::text from graphile_worker._private_workers where id = $1::text"
+
+
+def eager_worker(database: Database, handlers: Handlers, **options: object) -> Worker:
+    return make_worker(database, handlers.tasks, lease=EAGER, **options)
+
+
+async def said_when(table: Table, worker: Worker, condition: str) -> dict[str, Any]:
+    """Return what a worker says once its statistics meet a condition."""
+    await table.wait_until(
+        f"""
+        select coalesce(bool_or({condition}), false)
+        from graphile_worker._private_workers as workers
+        cross join lateral (select workers.metadata -> 'statistics') as said(statistics)
+        where workers.id = $1::text
+        """,
+        worker.worker_id,
+    )
+    text = await table.database.fetch_value(SAID, worker.worker_id)
+    said: dict[str, Any] = text if isinstance(text, dict) else json.loads(text)
+    return said
+
+
+async def test_runs_are_added_up_by_task(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_jobs([("quick", None)] * 3 + [("failing", None, JobSpec(max_attempts=1))] * 2)
+    async with running(eager_worker(database, handlers)) as run:
+        said = await said_when(
+            table,
+            run.worker,
+            "(statistics ->> 'completed')::integer = 3 and (statistics ->> 'failed')::integer = 2",
+        )
+    tasks = said["statistics"]["tasks"]
+    assert {name: (total["runs"], total["failures"]) for name, total in tasks.items()} == {
+        "quick": (3, 0),
+        "failing": (2, 2),
+    }
+    for total in tasks.values():
+        assert 0 < total["run_max"] <= total["run_seconds"]
+        assert 0 < total["wait_max"] <= total["wait_seconds"]
+    assert (said["statistics"]["slots"], said["statistics"]["busy"]) == (4, 0)
+    assert (said["statistics"]["held"], said["statistics"]["running"]) == (0, [])
+    assert said["phase"] == "running"
+
+
+async def test_running_jobs_are_told_with_their_progress(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    @handlers.tasks.task("reporting")
+    async def reporting(context: JobContext) -> None:
+        context.report({"done": 7, "text": "x" * 300})
+        await handlers.release.wait()
+
+    [job] = await client.add_raw_jobs([("reporting", None)])
+    async with running(eager_worker(database, handlers)) as run:
+        said = await said_when(table, run.worker, "(statistics ->> 'busy')::integer = 1")
+        handlers.release.set()
+    [one] = said["statistics"]["running"]
+    assert (one["id"], one["task_identifier"]) == (job.id, "reporting")
+    assert 0 <= one["seconds"] < 20
+    assert one["progress"].startswith('{"done":7,"text":"xxx')
+    assert len(one["progress"]) == 200
+
+
+def cycle() -> list[object]:
+    itself: list[object] = []
+    itself.append(itself)
+    return itself
+
+
+@pytest.mark.parametrize(
+    "progress",
+    [object(), float("nan"), {1: 2}, "\ud800", cycle(), b"bytes", 10**5000],
+    ids=["object", "nan", "key", "surrogate", "cycle", "bytes", "number"],
+)
+async def test_no_report_ends_the_heartbeat(
+    database: Database, client: Client, handlers: Handlers, table: Table, progress: object
+) -> None:
+    @handlers.tasks.task("reporting")
+    async def reporting(context: JobContext) -> None:
+        context.report(progress)
+        await handlers.release.wait()
+
+    await client.add_raw_jobs([("reporting", None)])
+    async with running(eager_worker(database, handlers)) as run:
+        said = await said_when(table, run.worker, "(statistics ->> 'busy')::integer = 1")
+        handlers.release.set()
+    assert [one["progress"] for one in said["statistics"]["running"]] == [None]
+
+
+async def test_a_report_may_hold_what_the_tables_of_the_server_cannot(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    @handlers.tasks.task("reporting")
+    async def reporting(context: JobContext) -> None:
+        context.report("\0")
+        await handlers.release.wait()
+
+    await client.add_raw_jobs([("reporting", None)])
+    async with running(eager_worker(database, handlers)) as run:
+        said = await said_when(table, run.worker, "(statistics ->> 'busy')::integer = 1")
+        handlers.release.set()
+    assert [one["progress"] for one in said["statistics"]["running"]] == [r'"\u0000"']
+
+
+async def test_a_job_that_was_due_since_ever_adds_no_wait(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await client.add_raw_jobs([("quick", None)])
+    await database.execute("update graphile_worker._private_jobs set run_at = '-infinity'")
+    async with running(eager_worker(database, handlers)) as run:
+        said = await said_when(table, run.worker, "(statistics ->> 'completed')::integer = 1")
+    total = said["statistics"]["tasks"]["quick"]
+    assert (total["runs"], total["wait_seconds"], total["wait_max"]) == (1, 0, 0)
+
+
+async def test_no_more_than_a_hundred_running_jobs_are_told(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    jobs = await client.add_raw_jobs([("held", None)] * 110)
+    async with running(eager_worker(database, handlers, concurrency=110)) as run:
+        said = await said_when(table, run.worker, "(statistics ->> 'busy')::integer = 110")
+        handlers.release.set()
+    told = {one["id"] for one in said["statistics"]["running"]}
+    assert len(told) == 100
+    assert told <= {job.id for job in jobs}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, {"forbidden_flags": []}),
+        (
+            {"forbidden_flags": ["a"], "accepted_flags": ["b"], "allowed_flags": ["b", "c"]},
+            {"forbidden_flags": ["a"], "accepted_flags": ["b"], "allowed_flags": ["b", "c"]},
+        ),
+        ({"forbidden_flags": lambda: ["a"]}, {}),
+    ],
+)
+async def test_rules_are_told_unless_functions_decide(
+    database: Database, handlers: Handlers, options: dict[str, object], said: dict[str, object]
+) -> None:
+    recovery = RecoveryOptions(sweep_threshold=777.0)
+    async with running(make_worker(database, handlers.tasks, recovery=recovery, **options)) as run:
+        text = await database.fetch_value(SAID, run.worker.worker_id)
+    metadata = text if isinstance(text, dict) else json.loads(text)
+    assert {name: flags for name, flags in metadata.items() if name.endswith("_flags")} == said
+    assert metadata["sweep_threshold"] == 777.0
+
+
+# --- adding up ------------------------------------------------------------------------------------
+
+
+def job(waited: float = 2.0) -> Job:
+    times = [1000.0, 1000.0, 1000.0, 1000.0 + waited]
+    return job_of_seconds([1, 1, "{}", None, 0, 1, 25, None, None, 0, None, *times], ["a"])
+
+
+def test_only_runs_that_came_to_an_end_are_counted() -> None:
+    totals = TaskTotals()
+    for outcome in (Completed(job()), Settled(job()), Failed(job(), "no"), Returned(job())):
+        totals.add(job(), 0.5, outcome)
+    assert totals.as_dict() == {
+        "a": {
+            "runs": 3,
+            "failures": 1,
+            "run_seconds": 1.5,
+            "run_max": 0.5,
+            "wait_seconds": 6.0,
+            "wait_max": 2.0,
+        }
+    }
+
+
+def test_a_job_knows_how_long_it_waited_whatever_its_times_came_as() -> None:
+    assert job(3.0).waited == 3.0
+    assert attrs.evolve(job(3.0)).waited == 3.0

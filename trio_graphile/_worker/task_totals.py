@@ -1,0 +1,68 @@
+"""What the runs of each task have come to since the worker started: a few additions for each."""
+
+from __future__ import annotations
+
+import attrs
+
+from trio_graphile._model.jobs import Job
+from trio_graphile._model.outcomes import Completed, Failed, Outcome, Settled
+
+_LONGEST = 1e9
+"""A wait beyond this, in seconds, is none: the job's time is minus infinity, say."""
+
+
+@attrs.define(eq=False)
+class TaskTotal:
+    """The runs of one task. Durations are seconds."""
+
+    runs: int = 0
+    """How many have succeeded or failed."""
+    failures: int = 0
+    run: float = 0.0
+    """For how long they ran, all together."""
+    longest_run: float = 0.0
+    wait: float = 0.0
+    """For how long their jobs had been due when they were claimed, all together."""
+    longest_wait: float = 0.0
+
+    def as_dict(self) -> dict[str, float]:
+        """Return it as a heartbeat says it."""
+        return {
+            "runs": self.runs,
+            "failures": self.failures,
+            "run_seconds": round(self.run, 6),
+            "run_max": round(self.longest_run, 6),
+            "wait_seconds": round(self.wait, 6),
+            "wait_max": round(self.longest_wait, 6),
+        }
+
+
+@attrs.define(eq=False)
+class TaskTotals:
+    """The runs of all tasks. Added up in the worker's thread; the lease's may read meanwhile."""
+
+    _by_task: dict[str, TaskTotal] = attrs.field(init=False, factory=dict)
+
+    def add(self, job: Job, seconds: float, outcome: Outcome) -> None:
+        """Count a run that took so long, if its handler came to an end."""
+        kind = type(outcome)
+        if kind is not Completed and kind is not Failed and kind is not Settled:
+            return
+        total = self._by_task.get(job.task_identifier)
+        if total is None:
+            total = self._by_task[job.task_identifier] = TaskTotal()
+        total.runs += 1
+        total.run += seconds
+        if seconds > total.longest_run:  # noqa: PLR1730  # half as long as `max`
+            total.longest_run = seconds
+        if kind is Failed:
+            total.failures += 1
+        waited = job.waited
+        if 0.0 < waited < _LONGEST:
+            total.wait += waited
+            if waited > total.longest_wait:  # noqa: PLR1730  # as above
+                total.longest_wait = waited
+
+    def as_dict(self) -> dict[str, dict[str, float]]:
+        """Return the totals by task, as a heartbeat says them. From any thread."""
+        return {identifier: total.as_dict() for identifier, total in list(self._by_task.items())}
