@@ -21,6 +21,7 @@ async def lacks_nothing_of_ours(database: Database) -> bool:
         select to_regproc('graphile_worker.trio_graphile_complete_job') is not null
           and to_regproc('graphile_worker.trio_graphile_is_retired') is not null
           and to_regclass('graphile_worker.trio_graphile_cancellations') is not null
+          and to_regclass('graphile_worker.trio_graphile_samples') is not null
           and to_regclass('graphile_worker.trio_graphile_queue_index') is not null
           and to_regclass('graphile_worker.trio_graphile_task_index') is not null
           and to_regclass('graphile_worker.trio_graphile_failed_index') is not null

@@ -37,6 +37,8 @@ class Chores:
 
     swept_at: list[float] = attrs.field(factory=list)
     reset_at: list[float] = attrs.field(factory=list)
+    sampled_at: list[float] = attrs.field(factory=list)
+    sampling_fails: Iterator[bool] = attrs.field(factory=lambda: itertools.repeat(False))  # noqa: FBT003
     found: Iterator[SweepReport | Exception] = attrs.field(factory=lambda: itertools.repeat(SweepReport()))
     released: ResetReport = attrs.field(factory=ResetReport)
     began_at: float = attrs.field(factory=trio.current_time)
@@ -56,6 +58,12 @@ class Chores:
         await self._take_time()
         return self.released
 
+    async def sample(self) -> None:
+        self.sampled_at.append(trio.current_time() - self.began_at)
+        await self._take_time()
+        if next(self.sampling_fails):
+            raise StatementFailed("no such table", sqlstate="42P01")
+
     async def _take_time(self) -> None:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -63,7 +71,7 @@ class Chores:
         self.at_once -= 1
 
     def sweeper(self, options: RecoveryOptions | None) -> Sweeper:
-        return Sweeper(options=options, sweep=self.sweep, reset=self.reset)
+        return Sweeper(options=options, sweep=self.sweep, reset=self.reset, sample=self.sample)
 
 
 async def run_for(sweeper: Sweeper, seconds: float) -> None:
@@ -88,6 +96,27 @@ async def test_it_sweeps_soon_and_every_minute_or_so_and_resets_within_a_minute_
     assert len(chores.swept_at) > 1200
     assert len(chores.reset_at) > 144
     assert chores.most_at_once == 1
+
+
+@pytest.mark.parametrize("options", [RecoveryOptions(), None])
+async def test_it_takes_a_sample_in_each_minute(
+    autojump_clock: trio.testing.MockClock, options: RecoveryOptions | None
+) -> None:
+    chores = Chores()
+    await run_for(chores.sweeper(options), HOUR)
+    assert chores.sampled_at[0] <= 10
+    assert gaps(chores.sampled_at) == pytest.approx([60.0] * 59)
+
+
+async def test_that_no_sample_can_be_taken_is_said_once(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    chores = Chores(sampling_fails=itertools.chain([True] * 3, [False], [True] * 60))
+    await run_for(chores.sweeper(None), HOUR)
+    assert len(chores.sampled_at) == 60
+    assert [record.getMessage() for record in caplog.records] == [
+        "taking a sample failed, to be tried again later: no such table"
+    ] * 2
 
 
 async def test_intervals_that_are_shorter_begin_sooner(autojump_clock: trio.testing.MockClock) -> None:
@@ -163,6 +192,7 @@ def make_sweeper(database: Database, *, orphan_threshold: float = 14_400.0) -> S
         options=options,
         sweep=lambda: sweep(database, options, chains=NO_CHAINS, worker_id="sweeper"),
         reset=lambda: sweeps.reset_stale_locks(database),
+        sample=trio.lowlevel.checkpoint,
     )
 
 

@@ -114,7 +114,19 @@ class SlowTask:
 
 def runs_of(metadata: Any) -> dict[str, TaskRuns]:
     """Return what a worker says of its tasks: nothing, if it is of another program and says none of it."""
-    by_task = _mapping(_mapping(_mapping(metadata).get("statistics")).get("tasks"))
+    return runs_of_json(_statistics(metadata).get("tasks"))
+
+
+def jobs_held(metadata: Any) -> int | None:
+    """Return how many jobs a worker says it runs or holds; None if it does not say."""
+    statistics = _statistics(metadata)
+    if not {"busy", "held"} <= statistics.keys():
+        return None
+    return int(_number(statistics["busy"]) + _number(statistics["held"]))
+
+
+def runs_of_json(by_task: Any) -> dict[str, TaskRuns]:
+    """Return runs by task from plain values, whatever somebody has written there."""
     return {
         identifier: TaskRuns(
             runs=int(_number(said.get("runs"))),
@@ -123,8 +135,14 @@ def runs_of(metadata: Any) -> dict[str, TaskRuns]:
             run_max=_number(said.get("run_max")),
             wait_seconds=_number(said.get("wait_seconds")),
         )
-        for identifier, said in ((identifier, _mapping(said)) for identifier, said in by_task.items())
+        for identifier, said in (
+            (identifier, _mapping(said)) for identifier, said in _mapping(by_task).items()
+        )
     }
+
+
+def _statistics(metadata: Any) -> Mapping[str, Any]:
+    return _mapping(_mapping(metadata).get("statistics"))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

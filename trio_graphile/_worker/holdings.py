@@ -12,7 +12,7 @@ from operator import attrgetter
 import attrs
 import trio
 
-from trio_graphile._database import cancellations, claims, fleet, plain_claims, queue, sweeps
+from trio_graphile._database import cancellations, claims, fleet, plain_claims, queue, samples, sweeps
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
@@ -45,6 +45,8 @@ logger = logging.getLogger("trio_graphile.worker")
 
 _LOCK_SHARE = 0.25
 """Of the patience: a row that somebody has locked is found among others, for these to be written, in time."""
+_SAMPLE_PATIENCE = 10.0
+"""For charts nobody need wait who has dead workers to look for."""
 _priority = attrgetter("priority")
 
 
@@ -292,6 +294,12 @@ class Holdings:
             if not await self._clock_is_steady(connection):
                 return ResetReport()
             return await sweeps.reset_stale_locks(connection)
+
+    async def take_sample(self) -> None:
+        """Write down what the queue is like, for charts; not if it takes long."""
+        with trio.move_on_after(_SAMPLE_PATIENCE):
+            async with self._own_session("samples") as connection:
+                await samples.take_sample(connection)
 
     async def _clock_is_steady(self, connection: Connection) -> bool:
         """Whether silence and the age of locks mean what they say: the server's clock was not set forward.

@@ -1,4 +1,7 @@
-"""The sweeper: gives back the jobs of workers that died, and releases locks that nobody can still want."""
+"""The sweeper: gives back the jobs of workers that died, and releases locks that nobody can still want.
+
+It takes the samples for charts as well: all of it is done now and then, and none of it is in a hurry.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,8 @@ logger = logging.getLogger("trio_graphile.worker")
 
 _FIRST_SWEEP_WITHIN = 5.0
 _FIRST_RESET_WITHIN = 60.0
+_FIRST_SAMPLE_WITHIN = 10.0
+_SAMPLE_INTERVAL = 60.0
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -31,23 +36,31 @@ class _Chore:
     do: Callable[[], Awaitable[None]]
     interval: float
     jitter: float
-    """By how much of itself the interval varies, up and down."""
+    """By how much of itself the interval varies, up and down; 0 keeps the beat."""
     due_at: float
+    is_minor: bool = False
+    """Whether nobody need be told each time that it fails."""
+    has_failed: bool = False
+    """Whether it did the last time."""
 
     def postpone(self) -> None:
-        """Make it due one interval from now."""
+        """Make it due one interval from now, or from when it was due if it keeps the beat."""
+        if not self.jitter and trio.current_time() < self.due_at + self.interval:
+            self.due_at += self.interval
+            return
         spread = random.uniform(-self.jitter, self.jitter)  # noqa: S311  # not a secret
         self.due_at = trio.current_time() + self.interval * (1 + spread)
 
 
 @attrs.define(eq=False, kw_only=True)
 class Sweeper:
-    """Does both for as long as its worker lives, one thing at a time."""
+    """Does all for as long as its worker lives, one thing at a time."""
 
     _options: RecoveryOptions | None
     """None looks for no dead workers; old locks are released all the same."""
     _sweep: Callable[[], Awaitable[Sweep]]
     _reset: Callable[[], Awaitable[ResetReport]]
+    _sample: Callable[[], Awaitable[None]]
     _teller: Teller | None = None
     """Whom to tell of what was done, if anybody wants to know."""
 
@@ -64,14 +77,21 @@ class Sweeper:
             await trio.sleep_until(chore.due_at)
             try:
                 await chore.do()
+                chore.has_failed = False
             except DatabaseError as error:
-                level = logging.WARNING if error.transient else logging.ERROR
-                logger.log(level, "%s failed, to be tried again later: %s", chore.what, error)
-                if self._teller is not None:
-                    self._teller.tell(
-                        MaintenanceFailed(worker_id=self._teller.worker_id, what=chore.what, error=str(error))
-                    )
+                self._note_failure(chore, error)
             chore.postpone()
+
+    def _note_failure(self, chore: _Chore, error: DatabaseError) -> None:
+        is_known, chore.has_failed = chore.has_failed, True
+        if chore.is_minor and is_known:
+            return
+        level = logging.WARNING if error.transient else logging.ERROR
+        logger.log(level, "%s failed, to be tried again later: %s", chore.what, error)
+        if self._teller is not None:
+            self._teller.tell(
+                MaintenanceFailed(worker_id=self._teller.worker_id, what=chore.what, error=str(error))
+            )
 
     def _chores(self) -> list[_Chore]:
         options = RecoveryOptions() if self._options is None else self._options
@@ -89,7 +109,15 @@ class Sweeper:
             jitter=0.2,
             due_at=_soon(min(_FIRST_SWEEP_WITHIN, options.sweep_interval)),
         )
-        return [resetting] if self._options is None else [sweeping, resetting]
+        sampling = _Chore(
+            what="taking a sample",
+            do=self._sample,
+            interval=_SAMPLE_INTERVAL,
+            jitter=0.0,
+            due_at=_soon(min(_FIRST_SAMPLE_WITHIN, options.sweep_interval)),
+            is_minor=True,
+        )
+        return [resetting, sampling] if self._options is None else [sweeping, resetting, sampling]
 
     async def _recover_jobs(self) -> None:
         sweep = await self._sweep()

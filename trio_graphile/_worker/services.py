@@ -361,6 +361,7 @@ class Services:
             options=self.options.recovery if self.holdings.registered else None,
             sweep=partial(self.holdings.sweep, self.chains),
             reset=self.holdings.release_old_locks,
+            sample=self.holdings.take_sample,
             teller=self.observation,
         )
 
