@@ -60,11 +60,13 @@ async def test_requests_by_tls(files: Files, tls: ssl.SSLContext) -> None:
     assert app.scopes[0]["client"][0] == "127.0.0.1"
 
 
-async def test_a_refusal_by_tls(files: Files, tls: ssl.SSLContext) -> None:
-    async with served(Script(), tls=tls) as server, await connect(server, files) as stream:
-        await stream.send_all(b"GET\r\n\r\n")
-        (found,) = answers(await read_all(stream))
-    assert found.status == 400
+async def test_refusals_by_tls(files: Files, tls: ssl.SSLContext) -> None:
+    async with served(Script(), tls=tls) as server:
+        for _ in range(2):
+            async with await connect(server, files) as stream:
+                await stream.send_all(b"GET\r\n\r\n")
+                (found,) = answers(await read_all(stream))
+                assert found.status == 400
 
 
 async def test_the_end_cannot_be_forged_by_who_cuts_the_connection(files: Files, tls: ssl.SSLContext) -> None:
