@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import attrs
 import h11
@@ -36,6 +37,8 @@ HEAD_TOO_LARGE = Refusal(431, "the headers of the request are too large")
 TARGET_TOO_LONG = Refusal(414, "the address of the request is too long")
 INTERNAL_ERROR = Refusal(500, "internal server error")
 
+_SHOWN_BYTES = re.compile(r""":? (?:bytearray\(|b['"])""")
+
 
 def body_too_large(limit: int) -> Refusal:
     """Refuse a body, naming what would have been accepted."""
@@ -45,8 +48,9 @@ def body_too_large(limit: int) -> Refusal:
 def malformed(error: h11.RemoteProtocolError) -> Refusal:
     """Refuse what is no HTTP, by the status that h11 has for it.
 
-    The sender is told what rule was broken; h11's texts show nothing of what was sent to anybody else.
+    The sender is told which rule was broken, without the bytes that h11 shows with some of them.
     """
     if error.error_status_hint == HEAD_TOO_LARGE.status:
         return HEAD_TOO_LARGE
-    return Refusal(error.error_status_hint, f"the request is malformed: {error}")
+    rule = _SHOWN_BYTES.split(str(error))[0]
+    return Refusal(error.error_status_hint, f"the request is malformed: {rule}")
