@@ -280,11 +280,19 @@ async def test_an_urgent_job_that_is_announced_is_next_although_much_is_held(nur
         return [make_job(id_) for id_ in range(1, limit + 1)]
 
     queue = queue_of(claim, nothing, lambda _: None, {}, size=10)
+    taken: list[int] = []
+
+    async def take() -> None:
+        assert (job := await queue.take()) is not None
+        taken.append(job.id)
+
+    nursery.start_soon(take)
+    await trio.testing.wait_all_tasks_blocked()  # the first claim is for this slot, too
     nursery.start_soon(queue.run)
-    assert (first := await queue.take()) is not None
+    await trio.testing.wait_all_tasks_blocked()
     queue.announce(1)
-    assert (second := await queue.take()) is not None
-    assert [first.id, second.id] == [1, 2]
+    await take()
+    assert taken == [1, 2]
     with trio.fail_after(10):
         await claimed_again.wait()
     await trio.testing.wait_all_tasks_blocked()
