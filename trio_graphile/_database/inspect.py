@@ -23,7 +23,7 @@ from trio_graphile._model.inspection import (
     QueueStatus,
     TaskStatus,
 )
-from trio_graphile._model.jobs import time_of
+from trio_graphile._model.jobs import Job, time_of
 
 HIDES_ROWS = Statement("""
     select coalesce(
@@ -40,32 +40,42 @@ async def hides_rows(executor: Executor) -> bool:
     return bool(await executor.fetch_value(HIDES_ROWS))
 
 
-_STATE = """case
+STATE = """case
         when jobs.locked_at is not null then 'locked'
         when jobs.attempts >= jobs.max_attempts then 'failed'
         when jobs.run_at > now() then 'scheduled'
         else 'ready'
       end"""
 
-_LISTED = f"""
-    select jobs.id, coalesce(tasks.identifier, '') as task_identifier, jobs.payload::text as payload_json,
+
+def listing(
+    payload: str = "jobs.payload::text", last_error: str = "jobs.last_error", beyond: Sequence[str] = ()
+) -> str:
+    """Return the SQL of a select of jobs, to which conditions can be added, for `listed_job` to read.
+
+    `beyond` are columns after those of a listed job.
+    """
+    columns = ", ".join(["jobs.is_available", "jobs.task_id", "jobs.job_queue_id", *beyond])
+    return f"""
+    select jobs.id, coalesce(tasks.identifier, '') as task_identifier, {payload} as payload_json,
       queues.queue_name, jobs.priority, date_part('epoch', jobs.run_at) as run_at, jobs.attempts,
-      jobs.max_attempts, jobs.last_error, date_part('epoch', jobs.created_at) as created_at,
+      jobs.max_attempts, {last_error} as last_error, date_part('epoch', jobs.created_at) as created_at,
       date_part('epoch', jobs.updated_at) as updated_at, jobs.key, jobs.revision,
       jobs.flags::text as flags, date_part('epoch', jobs.locked_at) as locked_at, jobs.locked_by,
-      {_STATE} as state,
-      jobs.is_available, jobs.task_id, jobs.job_queue_id
+      {STATE} as state,
+      {columns}
     from {{schema}}._private_jobs as jobs
     left join {{schema}}._private_tasks as tasks on tasks.id = jobs.task_id
     left join {{schema}}._private_job_queues as queues on queues.id = jobs.job_queue_id
 """
 
+
 LIST_JOBS = Statement(
-    _LISTED
+    listing()
     + f"""
     where ($1::text is null or tasks.identifier = $1::text)
       and ($2::text is null or queues.queue_name = $2::text)
-      and ($3::text is null or $3::text = {_STATE})
+      and ($3::text is null or $3::text = {STATE})
       and ($4::text is null or jobs.key = $4::text)
       and ($5::text[] is null or jobs.flags ?& $5::text[])
       and ($6::text is null or jobs.locked_by = $6::text)
@@ -93,13 +103,13 @@ async def list_jobs(executor: Executor, which: JobFilter) -> JobPage:
         which.limit + 1,  # one more says whether there is another page
         which.offset,
     )
-    jobs = tuple(map(_listed_job, rows[: which.limit]))
+    jobs = tuple(map(listed_job, rows[: which.limit]))
     is_last = len(rows) <= which.limit
     return JobPage(jobs=jobs, next=None if is_last else attrs.evolve(which, after=jobs[-1].job.id, offset=0))
 
 
 GET_LISTED = Statement(
-    _LISTED
+    listing()
     + """
     where jobs.id = any($1::bigint[])
     order by jobs.id
@@ -109,16 +119,17 @@ GET_LISTED = Statement(
 
 async def get_listed(executor: Executor, ids: Sequence[int]) -> dict[int, ListedJob]:
     """Return the jobs with these ids, by id; those that do not exist are missing."""
-    return {row["id"]: _listed_job(row) for row in await executor.fetch(GET_LISTED, ids)}
+    return {row["id"]: listed_job(row) for row in await executor.fetch(GET_LISTED, ids)}
 
 
-_EXTRAS = 4  # columns after those of a job
+_OF_JOB = len(attrs.fields(Job))  # columns, before those that a job does not have
 
 
-def _listed_job(row: Row) -> ListedJob:
+def listed_job(row: Row) -> ListedJob:
+    """Return the job in a row of `listing`, which may have columns after those."""
     columns = list(row.items())
     return ListedJob(
-        job=job_from_row(dict(columns[:-_EXTRAS])),
+        job=job_from_row(dict(columns[:_OF_JOB])),
         state=JobState(row["state"]),
         is_available=row["is_available"],
         task_id=row["task_id"],
@@ -132,7 +143,7 @@ _COUNTS = """count(states.state) as total,
       count(*) filter (where states.state = 'locked') as locked,
       count(*) filter (where states.state = 'failed') as failed"""
 _STATES = f"""(
-      select jobs.task_id, jobs.job_queue_id, jobs.run_at, {_STATE} as state
+      select jobs.task_id, jobs.job_queue_id, jobs.run_at, {STATE} as state
       from {{schema}}._private_jobs as jobs
     ) as states"""
 

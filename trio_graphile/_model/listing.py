@@ -45,8 +45,12 @@ class JobSearch:
     until_id: int | None = None
     """Its id is not above this one: what is added later is left out."""
     order: JobOrder = JobOrder.OLDEST
+    """With `ids` or a `key`, next-run and latest-failure are as oldest, but show the same jobs as ever."""
     limit: int = 100
+    """Up to 1,000."""
     offset: int = 0
+    """How many of those that are found are left out first, up to 10,000. A page that ends before so many were
+    found has a `next` that knows what is left of it: `offset` comes on top of that."""
 
 
 @attrs.frozen(kw_only=True)
@@ -58,6 +62,8 @@ class FoundJob:
     """How many bytes the payload takes as stored, compressed perhaps."""
     has_payload: bool = True
     """Whether the payload is here."""
+    has_whole_error: bool = True
+    """Whether all of `last_error` is here: of a large one it is the beginning."""
 
 
 @attrs.frozen(kw_only=True)
@@ -68,10 +74,16 @@ class FoundJobs:
     next: str | None = None
     """Where the page that follows begins; None at the end. A page without `jobs` has one after it, too, if so
     many rows were looked at that the search goes on in another request."""
+    previous: str | None = None
+    """Where the page before this one is, to be given as `next` is; None if this is the first. That page may
+    be empty, too: what was there may be gone."""
     scanned: int = 0
-    """How many rows were looked at."""
+    """How many rows were looked at, up to where `next` begins."""
     unsearched: int = 0
     """How many of them have payloads too large to be searched."""
+    fell_back: bool = False
+    """Whether the jobs come by id instead of in the order that was asked for: since ids or a key were given,
+    an index of ours is missing, or there are too many tasks or queues to merge."""
 
 
 @attrs.frozen(kw_only=True)

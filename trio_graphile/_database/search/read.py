@@ -1,0 +1,69 @@
+"""The rows of jobs that were found: without large payloads, and one that cannot be read holds up no other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.halves import in_halves
+from trio_graphile._database.inspect import listed_job, listing
+from trio_graphile._database.search.conditions import ERROR, ERROR_IS_SMALL, IS_SMALL
+from trio_graphile._database.statement import Statement
+from trio_graphile._database.unreadable import is_unreadable
+from trio_graphile._model.listing import FoundJob
+
+_SIZE = "pg_column_size(jobs.payload) as payload_size"
+_THOSE = """
+    where jobs.id = any($1::bigint[])
+"""
+READ_JOBS = Statement(
+    listing(
+        f"case when {IS_SMALL} then jobs.payload::text else 'null' end",
+        ERROR,
+        (_SIZE, f"{IS_SMALL} as has_payload", f"{ERROR_IS_SMALL} as has_whole_error"),
+    )
+    + _THOSE
+)  # $1 job ids
+
+
+def _escaped(column: str) -> str:
+    return f"encode(convert_to({column}, getdatabaseencoding()), 'escape')"
+
+
+READ_ESCAPED = Statement(
+    listing(
+        "'null'",
+        _escaped(f"({ERROR})"),
+        (_SIZE, "false as has_payload", f"{ERROR_IS_SMALL} as has_whole_error"),
+    )
+    .replace("jobs.flags::text", "null::text")
+    .replace("jobs.key", _escaped("jobs.key") + " as key")
+    .replace("jobs.locked_by", _escaped("jobs.locked_by") + " as locked_by")
+    .replace("tasks.identifier", _escaped("tasks.identifier"), 1)
+    .replace("queues.queue_name", _escaped("queues.queue_name") + " as queue_name")
+    + _THOSE
+)  # as above, for those that are not UTF-8: bytes beyond ASCII as numbers, and without payload and flags
+
+
+async def read_jobs(executor: Executor, ids: Sequence[int]) -> dict[int, FoundJob]:
+    """Return the jobs with these ids, by id; those that are gone are missing."""
+
+    async def read(part: Sequence[int]) -> list[Row]:
+        return await executor.fetch(READ_JOBS, part)
+
+    rows, refused = await in_halves(read, ids)
+    for _, error in refused:
+        if not is_unreadable(error):
+            raise error
+    if refused:
+        rows += await executor.fetch(READ_ESCAPED, [id_ for id_, _ in refused])
+    return {row["id"]: _found_job(row) for row in rows}
+
+
+def _found_job(row: Row) -> FoundJob:
+    return FoundJob(
+        listed=listed_job(row),
+        payload_size=row["payload_size"],
+        has_payload=row["has_payload"],
+        has_whole_error=row["has_whole_error"],
+    )

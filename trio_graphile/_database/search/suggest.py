@@ -1,0 +1,48 @@
+"""Names that begin as somebody has begun to type."""
+
+from __future__ import annotations
+
+from trio_graphile._database.connection import Executor
+from trio_graphile._database.statement import Statement
+from trio_graphile._model.texts import check_text
+
+WINDOW = 20_000
+MOST_SUGGESTED = 20
+
+# In most collations the names with a prefix do not stand together, but none of them stands before it.
+_SUGGEST = """
+    select names.name
+    from (
+      select named.{column} as name
+      from {schema}.{table} as named
+      where named.{column} >= $1::text
+      order by named.{column}
+      limit $2::bigint
+    ) as names
+    where starts_with(names.name, $1::text)
+    limit $3::bigint
+"""
+# $1 prefix, $2 at how many names to look, $3 how many are wanted
+
+SUGGEST_TASKS = Statement(_SUGGEST.replace("{column}", "identifier").replace("{table}", "_private_tasks"))
+
+
+async def suggest_tasks(
+    executor: Executor, prefix: str, limit: int = MOST_SUGGESTED, *, window: int = WINDOW
+) -> list[str]:
+    """Return identifiers of tasks with a prefix, in their order; of `window` that are looked at."""
+    check_text("prefix", prefix)
+    return [row["name"] for row in await executor.fetch(SUGGEST_TASKS, prefix, window, limit)]
+
+
+SUGGEST_QUEUES = Statement(
+    _SUGGEST.replace("{column}", "queue_name").replace("{table}", "_private_job_queues")
+)
+
+
+async def suggest_queues(
+    executor: Executor, prefix: str, limit: int = MOST_SUGGESTED, *, window: int = WINDOW
+) -> list[str]:
+    """Return names of queues with a prefix, in their order; of `window` that are looked at."""
+    check_text("prefix", prefix)
+    return [row["name"] for row in await executor.fetch(SUGGEST_QUEUES, prefix, window, limit)]
