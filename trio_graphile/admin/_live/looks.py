@@ -1,0 +1,234 @@
+"""Looks: while somebody watches, one look every other second serves all; else there is the sample alone."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import Counter, deque
+from collections.abc import Iterator
+from datetime import timedelta
+
+import attrs
+import trio
+
+from trio_graphile._database.connection import Connection
+from trio_graphile._database.database import Database
+from trio_graphile._database.samples import (
+    count_changes,
+    locked_by,
+    look_at_workers,
+    sample_of,
+    take_sample,
+)
+from trio_graphile._database.summaries.counts import count_states
+from trio_graphile._exceptions import DatabaseError, StatementFailed
+from trio_graphile._model.listing import StateCounts
+from trio_graphile._model.recovery import ActiveWorker
+from trio_graphile._model.samples import FleetRuns, Sample, gained, runs_of
+from trio_graphile._worker.bell import Bell
+from trio_graphile._worker.listener import Listener
+
+logger = logging.getLogger("trio_graphile.admin")
+
+_READ_ONLY = "25006"
+_MOST_OF_A_CLIENT = 6
+_MOST_OF_ALL = 64
+_LINGER = 10.0
+"""Who goes from one page to the next is gone for a moment."""
+_REMEMBERED = timedelta(hours=1)
+_CANCEL_PATIENCE = 0.5
+
+
+class TooManyViewers(Exception):
+    """One more is not admitted, of all or of this client."""
+
+
+@attrs.frozen(kw_only=True)
+class Look:
+    """What was seen at one moment."""
+
+    counts: StateCounts
+    workers: tuple[ActiveWorker, ...]
+
+    def differs_from(self, other: Look | None) -> bool:
+        """Whether a page that shows one of them shows something else for the other."""
+        if other is None:
+            return True
+        at = self.counts.counted_at
+        said = [(worker.worker_id, worker.metadata, worker.is_stale) for worker in self.workers]
+        was_said = [(worker.worker_id, worker.metadata, worker.is_stale) for worker in other.workers]
+        return said != was_said or self.counts != attrs.evolve(other.counts, counted_at=at)
+
+
+@attrs.define(eq=False, kw_only=True)
+class Looks:
+    """Looks at the queue for all who watch it, and takes a sample each minute whether anybody does or not."""
+
+    _database: Database
+    _writes: bool = True
+    """Whether samples are written down; else they are kept in memory, for an hour."""
+    _interval: float = 2.0
+    """Between looks, in seconds."""
+    _point_interval: float = 10.0
+    """Between samples in memory, while somebody watches."""
+    _sample_interval: float = 60.0
+    _linger: float = _LINGER
+    latest: Look | None = attrs.field(init=False, default=None)
+    """What was seen last; None while nobody watches."""
+    looked: int = attrs.field(init=False, default=0)
+    """How often something else was seen than before."""
+    changed: int = attrs.field(init=False, default=0)
+    """How often something may have changed, seen or not: by at most one a look."""
+    news: Bell = attrs.field(init=False, factory=Bell)
+    """Rings when either has grown."""
+    _points: deque[Sample] = attrs.field(init=False, factory=deque)
+    _totals: FleetRuns | None = attrs.field(init=False, default=None)
+    """What runs had come to at the last of the points."""
+    _point_due_at: float = attrs.field(init=False, default=0.0)
+    _is_notified: bool = attrs.field(init=False, default=False)
+    _viewers: Counter[str] = attrs.field(init=False, factory=Counter)
+    _viewers_changed: Bell = attrs.field(init=False, factory=Bell)
+    _failing: set[str] = attrs.field(init=False, factory=set)
+    """What has failed the last time: that is said once."""
+
+    @property
+    def recent(self) -> tuple[Sample, ...]:
+        """What is known of the last hour beside what is written down: samples, ten seconds apart at least."""
+        return tuple(self._points)
+
+    @contextlib.contextmanager
+    def watching(self, client: str) -> Iterator[None]:
+        """Have it look as long as the body lasts. Raises `TooManyViewers`."""
+        viewers = self._viewers
+        if viewers[client] >= _MOST_OF_A_CLIENT or viewers.total() >= _MOST_OF_ALL:
+            raise TooManyViewers
+        viewers[client] += 1
+        self._viewers_changed.ring()
+        try:
+            yield
+        finally:
+            viewers[client] -= 1
+            if not viewers[client]:
+                del viewers[client]
+            self._viewers_changed.ring()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Look until cancelled. What fails is said once, and tried again."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._sample_on, name="samples")
+            task_status.started()
+            while True:
+                while not self._viewers:
+                    await self._viewers_changed.wait()
+                async with trio.open_nursery() as watching:
+                    watching.start_soon(self._look_on, name="looks")
+                    watching.start_soon(self._listen, name="listener")
+                    await self._wait_deserted()
+                    watching.cancel_scope.cancel()
+                self.latest = None
+
+    async def _wait_deserted(self) -> None:
+        """Wait until nobody has watched for a while."""
+        while True:
+            while self._viewers:
+                await self._viewers_changed.wait()
+            with trio.move_on_after(self._linger):
+                while not self._viewers:
+                    await self._viewers_changed.wait()
+            if not self._viewers:
+                return
+
+    # --- looking --------------------------------------------------------------------------------
+
+    async def _look_on(self) -> None:
+        while True:
+            began = trio.current_time()
+            with self._saying_once("looking at the queue"):
+                await self._look()
+            await trio.sleep_until(max(began, trio.current_time() - self._interval / 2) + self._interval)
+
+    async def _look(self) -> None:
+        was_notified, self._is_notified = self._is_notified, False
+        look = await self._see()
+        differs = look.differs_from(self.latest)
+        self.latest = look
+        if trio.current_time() >= self._point_due_at:
+            self._point_due_at = trio.current_time() + self._point_interval
+            await self._remember(look)
+        self.looked += differs
+        self.changed += differs or was_notified
+        if differs or was_notified:
+            self.news.ring()
+
+    async def _see(self) -> Look:
+        workers = await look_at_workers(self._database)
+        counts = await count_states(self._database, locked=locked_by(workers))
+        return Look(counts=counts, workers=tuple(workers))
+
+    async def _remember(self, look: Look) -> None:
+        inserted, deleted = await count_changes(self._database)
+        totals = {worker.worker_id: runs for worker in look.workers if (runs := runs_of(worker.metadata))}
+        tasks = None if self._totals is None else gained(self._totals, totals)
+        self._totals = totals
+        sample = attrs.evolve(sample_of(look.counts), inserted=inserted, deleted=deleted, tasks=tasks)
+        self._points.append(sample)
+        while sample.at - self._points[0].at > _REMEMBERED:
+            self._points.popleft()
+
+    # --- samples --------------------------------------------------------------------------------
+
+    async def _sample_on(self) -> None:
+        due_at = trio.current_time()
+        while True:
+            with self._saying_once("taking a sample"):
+                await self._sample()
+            due_at = max(due_at, trio.current_time() - self._sample_interval) + self._sample_interval
+            await trio.sleep_until(due_at)
+
+    async def _sample(self) -> None:
+        if self._writes:
+            try:
+                await take_sample(self._database)
+            except StatementFailed as error:
+                if error.sqlstate != _READ_ONLY:
+                    raise
+                self._writes = False  # a standby: what is seen is kept here
+        if not self._writes and trio.current_time() >= self._point_due_at:
+            self._point_due_at = trio.current_time() + self._point_interval
+            await self._remember(await self._see())
+
+    # --- hearing --------------------------------------------------------------------------------
+
+    async def _listen(self) -> None:
+        """Hear that jobs were added, where that can be heard; else the looks alone will show it."""
+        options = self._database.options
+        if not options.prepared_statements and options.direct_url is None:
+            return  # a pooler in between forgets who listens
+        listener = Listener(
+            open=self._listening_session,
+            on_jobs=self._note_jobs,
+            on_breaking_migration=lambda: None,
+            on_cancellation=lambda: None,
+            cancel_channel="trio_graphile:admin",
+            echo_channel=f"trio_graphile:echo:admin:{id(self)}",
+        )
+        with self._saying_once("listening"):
+            await listener.run()
+
+    async def _listening_session(self) -> Connection:
+        return await self._database.open_session("listen", cancel_patience=_CANCEL_PATIENCE, direct=True)
+
+    def _note_jobs(self, _count: int) -> None:
+        self._is_notified = True
+
+    @contextlib.contextmanager
+    def _saying_once(self, what: str) -> Iterator[None]:
+        """Log what fails in the body, if it did not the last time."""
+        try:
+            yield
+        except DatabaseError as error:
+            if what not in self._failing:
+                logger.warning("%s failed, to be tried again: %s", what, error)
+            self._failing.add(what)
+        else:
+            self._failing.discard(what)

@@ -1,0 +1,142 @@
+"""Server-sent events: what has changed, for a page that is open. What a reader misses it need not read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from typing import Any, TypeAlias
+
+import attrs
+import trio
+
+from trio_graphile._model.json import encode
+from trio_graphile._worker.bell import Bell
+from trio_graphile.admin._live.looks import Look, Looks, TooManyViewers
+
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+
+_SIGN_OF_LIFE = 15.0
+_STATES = ("total", "ready", "scheduled", "locked", "failed")
+_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
+
+
+async def stream_events(
+    looks: Looks,
+    scope: MutableMapping[str, Any],
+    receive: Receive,
+    send: Send,
+    *,
+    sign_of_life: float = _SIGN_OF_LIFE,
+) -> None:
+    """Tell a client of changes until it leaves, may see no more, or the server stops.
+
+    The last two are events in `scope["state"]`: `access_ended`, if access can end, and `stopping`. Its last
+    word is `bye` then. Answers 503 if too many are there.
+    """
+    try:
+        with looks.watching(_client_of(scope)):
+            await _Stream(looks=looks, send=send, sign_of_life=sign_of_life).run(scope["state"], receive)
+    except TooManyViewers:
+        await _refuse(send)
+
+
+def _client_of(scope: MutableMapping[str, Any]) -> str:
+    """Return whose streams are counted together: those of one user at one address."""
+    host, _port = scope.get("client") or ("", None)
+    return f"{host} {getattr(scope['state'].get('access'), 'user', '')}"
+
+
+async def _refuse(send: Send) -> None:
+    body = encode({"error": "too many pages are watching: close some, or try again later"}).encode()
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"retry-after", b"5"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Stream:
+    """One client that is told. Nothing waits for it: it is told what is new when it has read the last."""
+
+    _looks: Looks
+    _send: Send
+    _sign_of_life: float
+    """After how many seconds without an event there is a comment."""
+    _is_over: bool = attrs.field(init=False, default=False)
+    _news: Bell = attrs.field(init=False, factory=Bell)
+
+    async def run(self, state: MutableMapping[str, Any], receive: Receive) -> None:
+        """Tell until it is over."""
+        stopping = state.get("stopping")
+        async with trio.open_nursery() as nursery:
+            for event in (stopping, state.get("access_ended")):
+                if event is not None:
+                    nursery.start_soon(self._end_at, event)
+            nursery.start_soon(self._pass_on_news)
+            nursery.start_soon(partial(self._watch_client, receive, stopping, nursery.cancel_scope))
+            await self._tell()
+            nursery.cancel_scope.cancel()
+
+    async def _end_at(self, event: trio.Event) -> None:
+        await event.wait()
+        self._is_over = True
+        self._news.ring()
+
+    async def _pass_on_news(self) -> None:
+        while True:
+            await self._looks.news.wait()
+            self._news.ring()
+
+    async def _watch_client(
+        self,
+        receive: Receive,
+        stopping: trio.Event | None,
+        everything: trio.CancelScope,  # noqa: TID251  # only cancelled
+    ) -> None:
+        """Cancel everything when the client is gone. A server that stops says that, too: then there is `bye`."""
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if stopping is None or not stopping.is_set():
+            everything.cancel()
+
+    async def _tell(self) -> None:
+        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await self._write("retry: 2000\n\n")
+        looks, looked, changed = self._looks, -1, self._looks.changed
+        while not self._is_over:
+            if looks.latest is not None and looks.looked != looked:
+                looked = looks.looked
+                await self._write(_event("overview", overview_of(looks.latest)))
+            elif looks.changed != changed:
+                changed = looks.changed
+                await self._write(_event("changed", {}))
+            else:
+                with trio.move_on_after(self._sign_of_life) as patience:
+                    await self._news.wait()
+                if patience.cancelled_caught:
+                    await self._write(": \n\n")
+        await self._write(_event("bye", {}), more=False)
+
+    async def _write(self, text: str, *, more: bool = True) -> None:
+        await self._send({"type": "http.response.body", "body": text.encode(), "more_body": more})
+
+
+def _event(kind: str, value: object) -> str:
+    return f"event: {kind}\ndata: {encode(value)}\n\n"
+
+
+def overview_of(look: Look) -> dict[str, object]:
+    """Return what a page is told of a look, under the keys of `/api/overview`."""
+    counts = {state: getattr(look.counts, state) for state in _STATES}
+    return {
+        "stats": {state: count.value for state, count in counts.items()},
+        "estimated": [state for state, count in counts.items() if count.is_estimate],
+        "counted_at": look.counts.counted_at,
+        "oldest_ready_at": look.counts.oldest_ready_at,
+        "live_workers": sum(not worker.is_stale for worker in look.workers),
+    }
