@@ -15,11 +15,12 @@ from trio_graphile._database.connection import Connection
 from trio_graphile._exceptions import GraphileError
 from trio_graphile._model.cancellation import DEFAULT_REASON
 from trio_graphile._model.inspection import ListedJob
+from trio_graphile._model.job_json import shown_change
 from trio_graphile._model.jobs import ChangedJobs, Job
 from trio_graphile.cli._connect import open_client
 from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._flags import NOTHING_GIVEN, Common, CommonFlags
-from trio_graphile.cli._output import job_as_json, print_json
+from trio_graphile.cli._output import print_json
 from trio_graphile.cli._streams import harmless
 from trio_graphile.cli._values import NOW, Time
 
@@ -120,7 +121,7 @@ async def cancel(
     async with open_client(common) as client, _watching(client, ids) as (using, _, seen):
         cancelled = await using.cancel_jobs(ids, outcome=outcome, reason=reason)
     if common.as_json:
-        jobs = [job_as_json(job, seen.get(job.id)) for job in cancelled.jobs]
+        jobs = [shown_change(job, seen.get(job.id)) for job in cancelled.jobs]
         print_json(attrs.asdict(cancelled, recurse=False) | {"jobs": jobs})
     else:
         print(_count("told the workers of", cancelled.requested_ids))
@@ -149,7 +150,7 @@ async def _change(
     async with open_client(common) as client, _watching(client, ids) as (using, connection, seen):
         changed = await change(using, connection)
     if common.as_json:
-        print_json([job_as_json(job, seen.get(job.id)) for job in changed.jobs])
+        print_json([shown_change(job, seen.get(job.id)) for job in changed.jobs])
     else:
         print(_count(verb, [job.id for job in changed.jobs]))
     _explain_skipped(changed.skipped_ids, seen)

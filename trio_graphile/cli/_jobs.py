@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import attrs
 from cyclopts import Parameter
 
 from trio_graphile._exceptions import GraphileError
 from trio_graphile._model.inspection import JobFilter, JobState, ListedJob
+from trio_graphile._model.job_json import shown_change, shown_job
 from trio_graphile._model.jobs import JobKeyMode, JobSpec, check_identifier
 from trio_graphile._model.json import decode
 from trio_graphile.cli._connect import open_client
 from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._flags import NOTHING_GIVEN, CommonFlags
-from trio_graphile.cli._output import as_text, job_as_json, listed_as_json, print_json, print_table
+from trio_graphile.cli._output import as_text, print_json, print_table
 from trio_graphile.cli._streams import harmless
 from trio_graphile.cli._values import NOW, Time
 
@@ -77,7 +79,7 @@ async def add(
         job = await using.add_raw_job(task, value, spec)
         seen = await using.job(job.id)
     if common.as_json:
-        print_json(job_as_json(job, seen))
+        print_json(shown_change(job, seen))
     else:
         print(harmless(f"added job {job.id} of task {job.task_identifier}"))
 
@@ -151,7 +153,7 @@ async def list_jobs(
     async with open_client(common) as client:
         page = await client.jobs(which)
     if common.as_json:
-        print_json([listed_as_json(listed) for listed in page.jobs])
+        print_json([shown_job(listed) for listed in page.jobs])
     else:
         print_table(_COLUMNS, [_row(listed) for listed in page.jobs])
 
@@ -174,13 +176,13 @@ async def show(job_id: int, /, *, common: CommonFlags = NOTHING_GIVEN) -> None:
     if listed is None:
         raise GraphileError(f"there is no job {job_id}: it was completed, removed, or never added")
     if common.as_json:
-        print_json(listed_as_json(listed))
+        print_json(shown_job(listed))
     else:
         print(harmless("\n".join(_describe(listed))))
 
 
 def _describe(listed: ListedJob) -> Iterator[str]:
-    for name, value in listed_as_json(listed).items():
+    for name, value in attrs.asdict(shown_job(listed), recurse=False).items():
         if name != "payload":
             yield f"{name}: {as_text(value)}"
     yield "payload:"
