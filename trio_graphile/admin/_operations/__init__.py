@@ -1,0 +1,1 @@
+"""What the admin reads and does, without HTTP: both the API and the pages call these."""
