@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trio_graphile._model.similar import did_you_mean
 from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._settings import (
     ENVIRONMENT_PREFIX,
@@ -16,7 +17,6 @@ from trio_graphile.cli._settings import (
     Leaf,
     Settings,
     Source,
-    did_you_mean,
     flattened,
     leaves,
     settle,

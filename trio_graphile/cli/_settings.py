@@ -6,7 +6,6 @@ file (`worker.local_queue.size`), and from it the name of a flag and of a variab
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import typing
@@ -21,6 +20,7 @@ from docstring_parser.common import Docstring
 
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.options import DatabaseOptions, Flags, WorkerOptions, seconds, whole_number
+from trio_graphile._model.similar import did_you_mean
 from trio_graphile._model.strict import Mismatch, strict_converter
 from trio_graphile.cli._errors import UsageError
 
@@ -199,12 +199,6 @@ def _flatten(
             values[here] = False
         else:
             raise UsageError(f"{name}: {'.'.join(here)} is a table{' or false' if is_optional else ''}")
-
-
-def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """Return a suggestion to follow a name that is not known."""
-    close = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(known)}"
 
 
 def _put(tree: dict[str, Any], path: KeyPath, value: Any) -> None:

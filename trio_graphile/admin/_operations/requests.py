@@ -1,0 +1,240 @@
+"""What is asked of the admin, as values: their fields are the names in queries and bodies."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+import attrs
+
+from trio_graphile._model.inspection import JobState
+from trio_graphile._model.jobs import BIGINT, MAX_KEY_LENGTH, MAX_NAME_LENGTH, SMALLINT
+from trio_graphile._model.listing import JobOrder, JobSearch
+from trio_graphile.admin._operations.limits import Between, Items, Length, NotBlank, Rule
+
+MOST_JOBS = 1000
+"""So many are changed by one call."""
+_MOST_TEXT = 1000
+
+JobId: TypeAlias = Annotated[int, Between(1, BIGINT.stop - 1)]
+Name: TypeAlias = Annotated[str, Length(0, MAX_NAME_LENGTH)]
+Key: TypeAlias = Annotated[str, Length(0, MAX_KEY_LENGTH)]
+Text: TypeAlias = Annotated[str, Length(0, _MOST_TEXT)]
+Cursor: TypeAlias = Annotated[str, Length(0, 2000)]
+WorkerId: TypeAlias = Annotated[str, Length(1, _MOST_TEXT)]
+Names: TypeAlias = Annotated[list[Name], Items(100)]
+Attempts: TypeAlias = Annotated[int, Between(1, SMALLINT.stop - 1)]
+Priority: TypeAlias = Annotated[int, Between(SMALLINT.start, SMALLINT.stop - 1)]
+PageSize: TypeAlias = Annotated[int, Between(1, 500)]
+StateName: TypeAlias = Literal["all", "ready", "scheduled", "locked", "failed"]
+
+
+@attrs.frozen(kw_only=True)
+class Conditions:
+    """Which jobs; what is left out or empty is no condition."""
+
+    state: Annotated[list[StateName], Items(5)] = attrs.field(factory=list)
+    identifier: Names = attrs.field(factory=list)
+    queue: Names = attrs.field(factory=list)
+    flag: Names = attrs.field(factory=list)
+    """A job has all of these."""
+    key: Key | None = None
+    locked_by: Text | None = None
+    error: Text | None = None
+    """Its error begins so; digits count as `#`."""
+    search: Text | None = None
+    """It stands literally, in whatever case, in id, task, queue, key, `locked_by`, error or payload."""
+    until_id: JobId | None = None
+    """Its id is not above this one."""
+
+    def as_search(self, **rest: Any) -> JobSearch:
+        """Return what is to be looked for."""
+        return JobSearch(
+            states=() if "all" in self.state else tuple(dict.fromkeys(map(JobState, self.state))),
+            identifiers=_filled(self.identifier),
+            queues=_filled(self.queue),
+            flags=_filled(self.flag),
+            key=self.key or None,
+            locked_by=self.locked_by or None,
+            error=self.error or None,
+            text=(self.search or "").strip() or None,
+            until_id=self.until_id,
+            **rest,
+        )
+
+
+def _filled(texts: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for text in texts if text))
+
+
+@attrs.frozen(kw_only=True)
+class JobsRequest(Conditions):
+    """A page of jobs."""
+
+    order: JobOrder = JobOrder.OLDEST
+    after: Cursor | None = None
+    """What `next` of the page before said."""
+    limit: PageSize = 100
+    offset: Annotated[int, Between(0, 10_000)] = 0
+    """How many to leave out first; beyond that, use `after`."""
+
+
+@attrs.frozen(kw_only=True)
+class ExportRequest(Conditions):
+    """All jobs that match, as a file."""
+
+    order: JobOrder = JobOrder.OLDEST
+    format: Literal["csv", "json"] = "json"
+
+
+@attrs.frozen(kw_only=True)
+class PageRequest:
+    """A page of a list by name."""
+
+    search: Name | None = None
+    """The name begins so."""
+    after: Text | None = None
+    """What `next` of the page before said."""
+    limit: PageSize = 100
+
+
+@attrs.frozen(kw_only=True)
+class FailuresRequest:
+    """Which failures are grouped."""
+
+    identifier: Names = attrs.field(factory=list)
+    limit: PageSize = 100
+
+
+@attrs.frozen(kw_only=True)
+class HistoryRequest:
+    """How far back."""
+
+    span: Literal["hour", "day", "week"] = "hour"
+
+
+@attrs.frozen(kw_only=True)
+class AddRequest:
+    """A job to add."""
+
+    identifier: Annotated[str, Length(1, MAX_NAME_LENGTH)]
+    payload: Any = None
+    """Null stands for `{}`, as does leaving it out."""
+    queue: Name | None = None
+    run_at: datetime | None = None
+    max_attempts: Attempts | None = None
+    key: Annotated[str, Length(1, MAX_KEY_LENGTH)] | None = None
+    job_key_mode: Literal["replace", "preserve-run-at", "unsafe-dedupe"] | None = None
+    priority: Priority | None = None
+    flags: Names = attrs.field(factory=list)
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            when="job_key_mode",
+            needed=("key",),
+            text="job_key_mode says what is done to the job under a key: give key, too",
+        ),
+    )
+
+
+@attrs.frozen(kw_only=True)
+class ActionFilter(Conditions):
+    """Which jobs, of those that were there when somebody looked."""
+
+    until_id: JobId
+    """No job with an id above this one: what is added later is left alone."""
+
+
+JobVerb: TypeAlias = Literal["complete", "fail", "run-now", "reschedule", "cancel"]
+
+
+@attrs.frozen(kw_only=True)
+class ActionRequest:
+    """What is to become of jobs: of those with these ids, or of all that match."""
+
+    action: JobVerb
+    ids: Annotated[list[JobId], Items(MOST_JOBS)] = attrs.field(factory=list)
+    filter: ActionFilter | None = None
+    after: Cursor | None = None
+    """With a filter: what `next` of the call before said."""
+    limit: Annotated[int, Between(1, MOST_JOBS)] = MOST_JOBS
+    """With a filter: how many jobs at most."""
+    reason: Annotated[str, Length(0, 10_000)] | None = None
+    """Of `fail` and `cancel`: what is recorded as their error."""
+    outcome: Literal["fail", "return"] = "fail"
+    """Of `cancel`: whether a job that is interrupted has failed, or goes back to the queue."""
+    run_at: datetime | None = None
+    priority: Priority | None = None
+    attempts: Annotated[int, Between(0, SMALLINT.stop - 1)] | None = None
+    max_attempts: Attempts | None = None
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(needed=("ids", "filter"), text="no jobs: give ids or a filter"),
+        Rule(when="filter", forbidden=("ids",), text="ids and filter exclude each other"),
+        Rule(
+            when="action",
+            values=("reschedule",),
+            needed=("run_at", "priority", "attempts", "max_attempts"),
+            text="nothing to change: give at least one of run_at, priority, attempts, max_attempts",
+        ),
+    )
+
+
+@attrs.frozen(kw_only=True)
+class RemoveRequest:
+    """Under which key a job is to be removed."""
+
+    key: Annotated[str, Length(1, MAX_KEY_LENGTH), NotBlank()]
+
+
+CleanupName: TypeAlias = Literal[
+    "delete-permanently-failed-jobs",
+    "gc-task-identifiers",
+    "gc-job-queues",
+    "delete_permanently_failed_jobs",
+    "gc_task_identifiers",
+    "gc_job_queues",
+    "DeletePermanentlyFailedJobs",
+    "GcTaskIdentifiers",
+    "GcJobQueues",
+]
+"""As commands have them, as the client does, and as scripts for Graphile Worker RS may."""
+
+
+@attrs.frozen(kw_only=True)
+class MaintenanceRequest:
+    """What is to be done to the schema, or to what is left of workers."""
+
+    action: Literal["migrate", "cleanup", "force-unlock", "sweep-stale-workers"]
+    cleanup_tasks: Annotated[list[CleanupName], Items(20)] = attrs.field(factory=list)
+    keep_tasks: Names = attrs.field(factory=list)
+    """Tasks that a cleanup keeps although they have no job."""
+    worker_ids: Annotated[list[Annotated[str, Length(1, _MOST_TEXT)]], Items(1000)] = attrs.field(
+        factory=list
+    )
+    """Who is to be unlocked."""
+    dry_run: bool = False
+    """Of `migrate` and `sweep-stale-workers`: only say what would be done."""
+    sweep_threshold_secs: Annotated[float, Between(1, 14_400)] | None = None
+    recovery_delay_secs: Annotated[float, Between(0, 21_600)] | None = None
+
+    RULES: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            when="action",
+            values=("cleanup",),
+            needed=("cleanup_tasks",),
+            text="nothing to clean up: name cleanup_tasks",
+        ),
+        Rule(
+            when="action",
+            values=("force-unlock",),
+            needed=("worker_ids",),
+            text="nobody to unlock: name worker_ids",
+        ),
+        Rule(
+            when="action",
+            values=("cleanup", "force-unlock"),
+            forbidden=("dry_run",),
+            text="there is no dry run of this action",
+        ),
+    )
