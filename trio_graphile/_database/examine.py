@@ -12,8 +12,19 @@ import trio
 
 from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.database import Database
+from trio_graphile._database.schema import check_schema, own_migrations
+from trio_graphile._database.schema_plan import plan_migration
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.diagnosis import Holdback, Lock, Neglected, QueueFacts, ServerFacts
+from trio_graphile._exceptions import SchemaError
+from trio_graphile._model.diagnosis import (
+    Finding,
+    Holdback,
+    Level,
+    Lock,
+    Neglected,
+    QueueFacts,
+    ServerFacts,
+)
 from trio_graphile._model.jobs import time_of
 
 _ECHO_TIMEOUT = 5.0
@@ -191,3 +202,25 @@ async def look_at_queue(
         neglected=[Neglected(**{**row, "since": time_of(row["since"])}) for row in neglected],
         live_workers=sum(alive.values()),
     )
+
+
+_MIGRATE = "trio-graphile migrate (with --dry-run it only says what it would do)"
+
+
+async def look_at_schema(database: Database) -> tuple[Finding, bool]:
+    """Return what is to be said of the schema, and whether there is a queue in it to look at."""
+    async with database.connection() as connection:
+        state = await check_schema(connection, database.schema)
+    name = f"schema {database.schema}"
+    try:
+        plan = plan_migration(state, own_migrations())
+    except SchemaError as error:
+        return Finding("schema", Level.PROBLEM, f"{name}: {error}", "see docs/schema.md"), False
+    if state.revision is None:
+        return Finding("schema", Level.PROBLEM, f"{name} is not installed", _MIGRATE), False
+    if not plan.is_empty:
+        text = f"{name} is at revision {state.revision}, and lacks {len(plan.scripts)} of our migrations"
+        return Finding("schema", Level.PROBLEM, text, _MIGRATE), True
+    if plan.warning is not None:
+        return Finding("schema", Level.WARNING, plan.warning, "upgrade trio-graphile"), True
+    return Finding("schema", Level.OK, f"{name} is up to date, at revision {state.revision}"), True

@@ -10,15 +10,11 @@ import attrs
 from trio_graphile._client import Client
 from trio_graphile._database import examine, fleet
 from trio_graphile._database.database import Database, open_database
-from trio_graphile._database.schema import check_schema, own_migrations
-from trio_graphile._database.schema_plan import plan_migration
-from trio_graphile._exceptions import GraphileError, SchemaError, StatementFailed
+from trio_graphile._exceptions import GraphileError, StatementFailed
 from trio_graphile._model.diagnosis import Finding, Level, examine_queue, examine_server
 from trio_graphile.cli._flags import NOTHING_GIVEN, CommonFlags
 from trio_graphile.cli._output import print_json, print_table
 from trio_graphile.cli._streams import harmless
-
-_MIGRATE = "trio-graphile migrate (with --dry-run it only says what it would do)"
 
 
 async def doctor(*, common: CommonFlags = NOTHING_GIVEN) -> None:
@@ -44,7 +40,7 @@ async def _look(database: Database) -> AsyncIterator[Finding]:
     server = await examine.look_at_server(database)
     for finding in examine_server(server, await examine.list_holdbacks(database)):
         yield finding
-    schema, is_readable = await _look_at_schema(database)
+    schema, is_readable = await examine.look_at_schema(database)
     yield schema
     if not is_readable:
         return
@@ -53,25 +49,6 @@ async def _look(database: Database) -> AsyncIterator[Finding]:
             yield finding
     except StatementFailed as error:
         yield Finding("queue", Level.PROBLEM, f"it cannot be read: {error}", "grant our role what it needs")
-
-
-async def _look_at_schema(database: Database) -> tuple[Finding, bool]:
-    """Return what is to be said of the schema, and whether there is a queue in it to look at."""
-    async with database.connection() as connection:
-        state = await check_schema(connection, database.schema)
-    name = f"schema {database.schema}"
-    try:
-        plan = plan_migration(state, own_migrations())
-    except SchemaError as error:
-        return Finding("schema", Level.PROBLEM, f"{name}: {error}", "see docs/schema.md"), False
-    if state.revision is None:
-        return Finding("schema", Level.PROBLEM, f"{name} is not installed", _MIGRATE), False
-    if not plan.is_empty:
-        text = f"{name} is at revision {state.revision}, and lacks {len(plan.scripts)} of our migrations"
-        return Finding("schema", Level.PROBLEM, text, _MIGRATE), True
-    if plan.warning is not None:
-        return Finding("schema", Level.WARNING, plan.warning, "upgrade trio-graphile"), True
-    return Finding("schema", Level.OK, f"{name} is up to date, at revision {state.revision}"), True
 
 
 async def _look_at_queue(database: Database) -> Sequence[Finding]:
