@@ -8,7 +8,9 @@ from typing import Any, Literal, TypeAlias
 import attrs
 
 from trio_graphile._model.diagnosis import Finding
+from trio_graphile._model.explanation import Reason
 from trio_graphile._model.job_json import ShownChange, ShownJob
+from trio_graphile._model.timeline import TimelineEntry
 from trio_graphile._model.verbatim import Verbatim
 
 CountName: TypeAlias = Literal["total", "ready", "scheduled", "locked", "failed"]
@@ -140,8 +142,8 @@ class JobsAnswer:
 class JobAnswer(ListedJobAnswer):
     """A job, why it does not run, and what is still to come."""
 
-    explanation: list[Any]
-    timeline: list[Any]
+    explanation: list[Reason]
+    timeline: list[TimelineEntry]
 
 
 @attrs.frozen(kw_only=True)
@@ -196,15 +198,15 @@ class MaintenanceAnswer:
     """What was done, or would be."""
 
     message: str
-    deleted: list[DeletedAnswer] | None
+    deleted: list[DeletedAnswer] | None = None
     """Of a cleanup."""
-    worker_ids: list[str] | None
-    """Of a sweep: which workers are gone."""
-    recovered_jobs: int | None
+    worker_ids: list[str] | None = None
+    """Of a sweep: which workers are gone; of an unlock: whose locks were taken."""
+    recovered_jobs: int | None = None
     """Of a sweep: how many jobs were given back."""
-    revisions: list[int] | None
+    revisions: list[int] | None = None
     """Of a migration."""
-    migrations: list[str] | None
+    migrations: list[str] | None = None
 
 
 @attrs.frozen(kw_only=True)
@@ -246,6 +248,8 @@ class WorkersAnswer:
 
     workers: list[HolderAnswer]
     active_workers: list[ActiveWorkerAnswer]
+    is_complete: bool
+    """Whether all jobs were looked at that may be locked; else there may be other holders, and more locks."""
 
 
 @attrs.frozen(kw_only=True)

@@ -7,7 +7,7 @@ import functools
 import re
 import typing
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl
 
@@ -18,6 +18,7 @@ from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.annotations import core_of, is_union
 from trio_graphile._model.similar import did_you_mean
 from trio_graphile._model.strict import Mismatch, strict_converter
+from trio_graphile._model.texts import flaw_of
 from trio_graphile.admin._operations.refusals import Malformed
 
 T = TypeVar("T")
@@ -42,7 +43,7 @@ def read_query(query: bytes, wanted: type[T]) -> T:
     given: dict[str, Any] = {}
     for name, value in pairs:
         if name not in kinds:
-            raise Malformed(f"there is no {name[:40]!a} to ask for{did_you_mean(name, [*kinds])}")
+            raise Malformed(f"there is no {name[:40]!a} to ask for{did_you_mean(name[:100], [*kinds])}")
         if not value:
             continue
         if typing.get_origin(kinds[name]) is list:
@@ -119,8 +120,8 @@ def _structure_text(value: Any, wanted: Any) -> Any:
         return _structure_choice(value, wanted)
     if type(value) is not str:
         raise Mismatch("a text is needed")
-    if "\0" in value or any("\ud800" <= character <= "\udfff" for character in value):
-        raise Mismatch("PostgreSQL cannot hold a NUL character, nor half of a surrogate pair")
+    if flaw := flaw_of(value):
+        raise Mismatch(flaw)
     return value
 
 
@@ -128,14 +129,19 @@ def _structure_time(value: Any, _: Any) -> datetime:
     text = value.upper() if type(value) is str else ""
     try:
         if _TIME.fullmatch(text):
-            return datetime.fromisoformat(text)
-    except ValueError:
-        pass  # February 30, say
+            return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        pass  # February 30, say, or before year 1 in UTC
     raise Mismatch("a time such as 2030-01-31T08:00:00Z is needed")
 
 
 def _is_literal(wanted: Any) -> bool:
     return typing.get_origin(wanted) is Literal
+
+
+def is_choice(wanted: Any) -> bool:
+    """Return whether the values of a type are some texts, and no others."""
+    return _is_literal(wanted) or (isinstance(wanted, type) and issubclass(wanted, enum.StrEnum))
 
 
 def _structure_choice(value: Any, wanted: Any) -> Any:

@@ -85,17 +85,23 @@ class ExportRequest(Conditions):
 
     order: JobOrder = JobOrder.OLDEST
     format: Literal["csv", "json"] = "json"
+    after: Cursor | None = None
 
 
 @attrs.frozen(kw_only=True)
 class PageRequest:
     """A page of a list by name."""
 
-    search: Name | None = None
-    """The name begins so."""
     after: Text | None = None
     """What `next` of the page before said."""
     limit: PageSize = 100
+
+
+@attrs.frozen(kw_only=True)
+class SearchRequest(PageRequest):
+    """A page of what has a text in its name."""
+
+    search: Name | None = None
 
 
 @attrs.frozen(kw_only=True)
