@@ -39,7 +39,9 @@ def test_a_query_is_read_by_the_types_of_its_fields() -> None:
 
 
 def test_empty_and_blank_conditions_are_none() -> None:
-    asked = read_query(b"state=&identifier=&queue=&search=+%09&limit=&key=&state=all", JobsRequest)
+    asked = read_query(
+        b"identifier=&queue=&flag=&search=+%09&locked_by=&error=&key=&after=&state=all", JobsRequest
+    )
     assert asked.as_search() == JobSearch()
 
 
@@ -50,6 +52,7 @@ def test_empty_and_blank_conditions_are_none() -> None:
         (b"limit=501", "limit: a number from 1 to 500 is needed"),
         (b"limit=-1", "limit: a number from 1 to 500 is needed"),
         (b"limit=0", "limit: a number from 1 to 500 is needed"),
+        (b"limit=", "limit: a whole number is needed"),
         (b"limit=1e2", "limit: a whole number is needed"),
         (b"limit=" + b"9" * 5000, "limit: a whole number is needed"),
         (b"limit=%D9%A3", "limit: a whole number is needed"),

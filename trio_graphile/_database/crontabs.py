@@ -40,7 +40,10 @@ async def register_crontabs(
     executor: Executor, identifiers: Sequence[str], known_since: datetime
 ) -> dict[str, Known]:
     """Make entries known that are not; return what stood there of the others."""
-    rows = await executor.fetch(REGISTER_CRONTABS, identifiers, known_since)
+    return _known(await executor.fetch(REGISTER_CRONTABS, identifiers, known_since))
+
+
+def _known(rows: Sequence[Row]) -> dict[str, Known]:
     return {
         row["identifier"]: Known(time_of(row["known_since"]), time_of(row["last_execution"])) for row in rows
     }
@@ -156,3 +159,17 @@ async def schedule_cron_jobs(
     # No id: functions that are not ours may add nothing, when a worker takes the keyed job at this moment.
     added = {row["entry"]: row["id"] for row in rows if row["id"] is not None}
     return Scheduled(added, rows[0]["now"])
+
+
+LIST_KNOWN_CRONTABS = Statement("""
+    select crontabs.identifier, date_part('epoch', crontabs.known_since) as known_since,
+      date_part('epoch', crontabs.last_execution) as last_execution
+    from {schema}._private_known_crontabs as crontabs
+    order by crontabs.identifier
+    limit $1::bigint
+""")  # $1 how many
+
+
+async def list_known_crontabs(executor: Executor, limit: int = 1000) -> dict[str, Known]:
+    """Return what stands there of all entries, whoever has them."""
+    return _known(await executor.fetch(LIST_KNOWN_CRONTABS, limit))

@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 
+from trio_graphile._cron.recurring import RecurringStatus
 from trio_graphile._model.diagnosis import Finding
 from trio_graphile._model.explanation import Reason
 from trio_graphile._model.job_json import ShownChange, ShownJob
@@ -14,6 +15,7 @@ from trio_graphile._model.timeline import TimelineEntry
 from trio_graphile._model.verbatim import Verbatim
 
 CountName: TypeAlias = Literal["total", "ready", "scheduled", "locked", "failed"]
+ModeName: TypeAlias = Literal["Basic", "Bearer", "Header", "None", "Authorize"]
 QueueCount: TypeAlias = Literal["job_count", "ready_count"]
 
 
@@ -28,7 +30,7 @@ class Problem:
 class AuthAnswer:
     """How one shows who one is."""
 
-    mode: Literal["Basic", "Bearer", "Header", "None", "Authorize"]
+    mode: ModeName
     username: str | None
     header_name: str | None
     generated_secret: bool
@@ -250,6 +252,13 @@ class WorkersAnswer:
     active_workers: list[ActiveWorkerAnswer]
     is_complete: bool
     """Whether all jobs were looked at that may be locked; else there may be other holders, and more locks."""
+
+
+@attrs.frozen(kw_only=True)
+class CrontabsAnswer:
+    """The entries of crontabs that the database knows, or that the admin was given."""
+
+    crontabs: list[RecurringStatus]
 
 
 @attrs.frozen(kw_only=True)

@@ -70,11 +70,14 @@ class NotBlank:
 
     def complaint(self, value: str) -> str | None:
         """Return what is wrong with a value, if something is."""
-        return None if value.strip() else "it is blank"
+        return None if value.strip(_BLANK) else "it is blank"
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON schema of it."""
-        return {"pattern": r"\S"}
+        return {"pattern": rf"^[^\x00]*[^\x00{_BLANK}][^\x00]*$"}
+
+
+_BLANK = " \t\r\n"
 
 
 Limit = Between | Length | Items | NotBlank

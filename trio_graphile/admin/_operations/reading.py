@@ -15,7 +15,7 @@ import attrs
 from cattrs import ForbiddenExtraKeysError, transform_error
 
 from trio_graphile._exceptions import OptionInvalid
-from trio_graphile._model.annotations import core_of, is_union
+from trio_graphile._model.annotations import core_of, expected, is_union
 from trio_graphile._model.similar import did_you_mean
 from trio_graphile._model.strict import Mismatch, strict_converter
 from trio_graphile._model.texts import flaw_of
@@ -30,7 +30,7 @@ _MOST_FIELDS = 1000
 
 
 def read_query(query: bytes, wanted: type[T]) -> T:
-    """Return what the query of a URL asks for; empty values count as left out. Raises `Malformed`."""
+    """Return what the query of a URL asks for. Raises `Malformed`."""
     try:
         pairs = parse_qsl(
             query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS
@@ -44,8 +44,6 @@ def read_query(query: bytes, wanted: type[T]) -> T:
     for name, value in pairs:
         if name not in kinds:
             raise Malformed(f"there is no {name[:40]!a} to ask for{did_you_mean(name[:100], [*kinds])}")
-        if not value:
-            continue
         if typing.get_origin(kinds[name]) is list:
             given.setdefault(name, []).append(value)
         elif name in given:
@@ -91,6 +89,7 @@ def _without_none(kind: Any) -> Any:
 def _converter() -> Any:
     converter = strict_converter()
     converter.register_structure_hook(str, _structure_text)
+    converter.register_structure_hook(int, _structure_integer)
     converter.register_structure_hook(datetime, _structure_time)
     converter.register_structure_hook_func(_is_literal, _structure_choice)
 
@@ -122,6 +121,15 @@ def _structure_text(value: Any, wanted: Any) -> Any:
         raise Mismatch("a text is needed")
     if flaw := flaw_of(value):
         raise Mismatch(flaw)
+    return value
+
+
+def _structure_integer(value: Any, _: Any) -> int:
+    """Return a whole number, of which JSON has but one kind: `5.0` is one."""
+    if type(value) is float and value.is_integer():
+        return int(value)
+    if type(value) is not int:
+        raise Mismatch(expected(int, value))
     return value
 
 

@@ -177,6 +177,7 @@ class ActionRequest:
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(needed=("ids", "filter"), text="no jobs: give ids or a filter"),
         Rule(when="filter", forbidden=("ids",), text="ids and filter exclude each other"),
+        Rule(when="after", needed=("filter",), text="after goes on with a filter: give that, too"),
         Rule(
             when="action",
             values=("reschedule",),
