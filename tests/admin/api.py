@@ -1,0 +1,79 @@
+"""The API as a client sees it, without a server, and with whatever access a test wants."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import attrs
+import httpx
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from trio_graphile._client import Client
+from trio_graphile.admin._api.routes import routes
+from trio_graphile.admin._context import Context
+from trio_graphile.admin._options import EVERYTHING, Access, AdminOptions
+from trio_graphile.admin._safety.audit import Audit
+
+ADA = Access("ada", EVERYTHING)
+
+
+@attrs.frozen
+class Ledger(Audit):
+    """Keeps what is audited."""
+
+    entries: list[tuple[str, str, list[int], Mapping[str, Any]]] = attrs.field(factory=list)
+
+    def record(self, user: str, action: str, ids: Sequence[int], outcome: Mapping[str, Any]) -> None:
+        self.entries.append((user, str(action), [*ids], outcome))
+
+
+@attrs.frozen
+class As:
+    """Lets requests through as if somebody had shown who they are."""
+
+    app: ASGIApp
+    access: Access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        state = scope.setdefault("state", {})
+        state["access"] = self.access
+        state["csrf_token"] = "token"
+        await self.app(scope, receive, send)
+
+
+@attrs.frozen
+class Api:
+    """A client of the API."""
+
+    http: httpx.AsyncClient
+    ledger: Ledger
+
+    async def get(self, path: str, **query: Any) -> Any:
+        """Return what a path answers."""
+        response = await self.http.get(path, params=query)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    async def post(self, path: str, **body: Any) -> Any:
+        """Return what a path answers to a body."""
+        response = await self.http.post(path, json=body)
+        assert response.status_code == 200, response.text
+        return response.json()
+
+
+@asynccontextmanager
+async def open_api(
+    client: Client, access: Access = ADA, options: AdminOptions | None = None
+) -> AsyncIterator[Api]:
+    """Lend a client of the API."""
+    ledger = Ledger()
+    context = Context(
+        client=client, database=client.database, options=options or AdminOptions(), audit=ledger
+    )
+    app = As(Starlette(routes=routes(context)), access)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=True)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        yield Api(http, ledger)

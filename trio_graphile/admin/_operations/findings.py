@@ -1,0 +1,65 @@
+"""What `trio-graphile doctor` says, from what can be seen without reading the whole queue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from trio_graphile._database import examine
+from trio_graphile._database.inspect import now
+from trio_graphile._database.summaries.health import look_at_health
+from trio_graphile._exceptions import StatementFailed
+from trio_graphile._model.diagnosis import Finding, Level, Lock, examine_queue, examine_server
+from trio_graphile._model.listing import FoundJob
+from trio_graphile.admin._context import Context
+from trio_graphile.admin._operations.answers import FindingsAnswer
+from trio_graphile.admin._operations.workers import find_locked, list_registered, tasks_of
+
+
+async def look_for_findings(context: Context) -> FindingsAnswer:
+    """Look at the server, the schema and the queue, and say what is wrong and what to do about it.
+
+    Takes up to five seconds where the server does not notify.
+    """
+    server = await examine.look_at_server(context.database)
+    findings = [*examine_server(server, await examine.list_holdbacks(context.database))]
+    schema, is_readable = await examine.look_at_schema(context.database)
+    findings.append(schema)
+    if is_readable:
+        try:
+            findings += await _look_at_queue(context)
+        except StatementFailed as error:
+            advice = "grant our role what it needs"
+            findings.append(Finding("queue", Level.PROBLEM, f"it cannot be read: {error}", advice))
+    return FindingsAnswer(findings=findings)
+
+
+async def _look_at_queue(context: Context) -> list[Finding]:
+    workers = await list_registered(context)
+    alive = {worker.worker_id: not worker.is_stale for worker in workers}
+    locked = await find_locked(context)
+    facts = await look_at_health(
+        context.database,
+        alive=alive,
+        tasks=[task for worker in workers if not worker.is_stale for task in tasks_of(worker)],
+        locks=locks_of(locked.jobs, alive, await now(context.database)),
+    )
+    return [*examine_queue(facts)]
+
+
+def locks_of(locked: Iterable[FoundJob], alive: Mapping[str, bool], now_: datetime) -> list[Lock]:
+    """Return the locks of some jobs by holder. How many jobs wait behind a queue is not known here."""
+    by_holder: dict[str, list[FoundJob]] = {}
+    for found in locked:
+        by_holder.setdefault(found.listed.job.locked_by or "", []).append(found)
+    return [
+        Lock(
+            worker_id=holder,
+            jobs=len(jobs),
+            queues=sum(found.listed.job.queue_name is not None for found in jobs),
+            waiting=0,
+            seconds=min((now_ - (found.listed.job.locked_at or now_)).total_seconds() for found in jobs),
+            is_alive=alive.get(holder),
+        )
+        for holder, jobs in sorted(by_holder.items())
+    ]

@@ -1,0 +1,94 @@
+"""Lists of jobs, one job, and files of many."""
+
+from __future__ import annotations
+
+import attrs
+
+from trio_graphile._database.search.find import find_jobs
+from trio_graphile._database.search.payload import stored_payload
+from trio_graphile._database.summaries.facts import facts_of_job
+from trio_graphile._model.explanation import explain
+from trio_graphile._model.listing import FoundJob, JobSearch
+from trio_graphile._model.timeline import timeline
+from trio_graphile._model.verbatim import Verbatim
+from trio_graphile.admin._context import Context
+from trio_graphile.admin._operations.answers import JobAnswer, JobsAnswer, ListedJobAnswer
+from trio_graphile.admin._operations.payloads import found_for, listed_for, payload_for
+from trio_graphile.admin._operations.refusals import Malformed, Missing
+from trio_graphile.admin._operations.requests import ExportRequest, JobsRequest
+
+MOST_EXPORTED = 10_000
+_PAGE = 500
+_MISSING = "there is no job {}: it was completed, removed, or never added"
+_MOST_PAGES = 200
+
+
+async def list_jobs(context: Context, request: JobsRequest) -> JobsAnswer:
+    """Return a page of the jobs that match."""
+    if request.after and request.offset:
+        raise Malformed("after and offset exclude each other")
+    search = request.as_search(order=request.order, limit=request.limit, offset=request.offset)
+    page = await find_jobs(context.database, search, request.after or None)
+    return JobsAnswer(
+        jobs=[listed_for(context, found) for found in page.jobs],
+        next=page.next,
+        scanned=page.scanned,
+        unsearched=page.unsearched,
+    )
+
+
+async def show_job(context: Context, job_id: int) -> JobAnswer:
+    """Return a job, why it does not run, and what is still to come. Raises `Missing`."""
+    found = await _find(context, job_id)
+    facts = await facts_of_job(context.database, job_id)
+    if facts is None:
+        raise Missing(_MISSING.format(job_id))
+    whole = FoundJob(listed=facts.listed, payload_size=found.payload_size)
+    return JobAnswer(
+        **found_for(context, whole),
+        explanation=[*explain(facts)],
+        timeline=[*timeline(facts.listed, facts.now)],
+    )
+
+
+async def show_payload(context: Context, job_id: int) -> Verbatim:
+    """Return a job's payload, whatever its size, as stored but for what is redacted. Raises `Missing`."""
+    found = await _find(context, job_id)
+    text = await stored_payload(context.database, job_id)
+    if text is None:
+        raise Missing(_MISSING.format(job_id))
+    return payload_for(context, found.listed.job.task_identifier, text)
+
+
+async def _find(context: Context, job_id: int) -> FoundJob:
+    page = await find_jobs(context.database, JobSearch(ids=(job_id,), limit=1), None)
+    if not page.jobs:
+        raise Missing(_MISSING.format(job_id))
+    return page.jobs[0]
+
+
+@attrs.define
+class Export:
+    """The first jobs that match, a page after the other."""
+
+    _context: Context
+    _request: ExportRequest
+    _count: int = 0
+    _pages: int = 0
+    next: str | None = None
+    """What `after` goes on with."""
+
+    async def read_page(self) -> list[ListedJobAnswer] | None:
+        """Return the jobs of the page that follows, which may be none; None at the end.
+
+        The end is that of the jobs, of 10,000 of them, or of the rows that are looked at for one export.
+        """
+        left = MOST_EXPORTED - self._count
+        if left <= 0 or self._pages == _MOST_PAGES or (self._pages and self.next is None):
+            return None
+        search = self._request.as_search(order=self._request.order, limit=min(_PAGE, left))
+        page = await find_jobs(self._context.database, search, self.next or self._request.after or None)
+        self.next = page.next
+        self._pages += 1
+        self._count += len(page.jobs)
+        return [listed_for(self._context, found) for found in page.jobs]

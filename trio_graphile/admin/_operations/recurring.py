@@ -1,0 +1,16 @@
+"""Recurring jobs: what the database knows of crontabs, and the crontab that the admin was given."""
+
+from __future__ import annotations
+
+from trio_graphile._cron.recurring import recurring
+from trio_graphile._database.crontabs import list_known_crontabs
+from trio_graphile._database.inspect import now
+from trio_graphile.admin._context import Context
+from trio_graphile.admin._operations.answers import CrontabsAnswer
+
+
+async def list_crontabs(context: Context) -> CrontabsAnswer:
+    """Return each entry once: those of the crontab in its order, then those that the database alone knows."""
+    known = await list_known_crontabs(context.database)
+    at = await now(context.database)
+    return CrontabsAnswer(crontabs=[*recurring(known, context.options.crontab, at)])

@@ -1,0 +1,37 @@
+"""Who asks, and what they may do."""
+
+from __future__ import annotations
+
+from trio_graphile.admin._context import Context
+from trio_graphile.admin._operations.answers import AuthAnswer, ModeName, SessionAnswer
+from trio_graphile.admin._options import Access, Action, AdminOptions, Mode
+
+CSRF_HEADER = "x-graphile-worker-admin-csrf"
+_MODES: dict[Mode, ModeName] = {"basic": "Basic", "bearer": "Bearer", "header": "Header", "none": "None"}
+"""As scripts for Graphile Worker RS know them."""
+
+
+def describe_session(context: Context, access: Access, csrf_token: str | None) -> SessionAnswer:
+    """Return who asks, and what they may do. No secret is among it."""
+    may = [action.value for action in Action if access.allows(action)]
+    return SessionAnswer(
+        schema=context.database.schema,
+        read_only=not may,
+        csrf_header=CSRF_HEADER,
+        auth=_auth(context.options),
+        csrf_token=csrf_token,
+        user=access.user,
+        may=may,
+    )
+
+
+def _auth(options: AdminOptions) -> AuthAnswer:
+    login = options.login
+    if options.authorize is not None:
+        return AuthAnswer(mode="Authorize", username=None, header_name=None, generated_secret=False)
+    return AuthAnswer(
+        mode=_MODES[login.mode],
+        username=login.username if login.mode == "basic" else None,
+        header_name=login.header_name if login.mode == "header" else None,
+        generated_secret=login.secret is None and login.mode != "none",
+    )

@@ -1,0 +1,70 @@
+"""Who works, and who has something locked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import attrs
+
+from trio_graphile._client_reading import STALE_THRESHOLD
+from trio_graphile._database import fleet
+from trio_graphile._database.search.find import find_jobs
+from trio_graphile._model.inspection import JobState
+from trio_graphile._model.json import encode
+from trio_graphile._model.listing import FoundJob, FoundJobs, JobOrder, JobSearch
+from trio_graphile._model.recovery import ActiveWorker
+from trio_graphile.admin._context import Context
+from trio_graphile.admin._operations.answers import ActiveWorkerAnswer, HolderAnswer, WorkersAnswer
+
+_MOST_LOCKED = 500
+
+
+def tasks_of(worker: ActiveWorker) -> Sequence[str]:
+    """Return which tasks a worker says it has."""
+    tasks = worker.metadata.get("tasks") if isinstance(worker.metadata, dict) else None
+    return [task for task in tasks if isinstance(task, str)] if isinstance(tasks, list) else []
+
+
+async def list_workers(context: Context) -> WorkersAnswer:
+    """Return the workers that are registered, and whoever has some of the jobs locked that were looked at."""
+    locked = await find_locked(context)
+    return WorkersAnswer(
+        workers=_holders(locked.jobs),
+        active_workers=[_active(worker) for worker in await list_registered(context)],
+        is_complete=locked.next is None,
+    )
+
+
+def _holders(locked: Iterable[FoundJob]) -> list[HolderAnswer]:
+    jobs: Counter[str] = Counter()
+    queues: Counter[str] = Counter()
+    for found in locked:
+        holder = found.listed.job.locked_by or ""
+        jobs[holder] += 1
+        queues[holder] += found.listed.job.queue_name is not None  # it is locked while its job is
+    return [
+        HolderAnswer(worker_id=holder, locked_jobs=count, locked_queues=queues[holder])
+        for holder, count in sorted(jobs.items())
+    ]
+
+
+async def find_locked(context: Context) -> FoundJobs:
+    """Return jobs that are locked, among the newest: there is no index of them."""
+    search = JobSearch(states=(JobState.LOCKED,), order=JobOrder.NEWEST, limit=_MOST_LOCKED)
+    return await find_jobs(context.database, search, None)
+
+
+async def list_registered(context: Context) -> list[ActiveWorker]:
+    """Return the workers that send heartbeats, be they stale."""
+    if not await fleet.has_registry(context.database):
+        return []
+    return await fleet.list_active_workers(context.database, STALE_THRESHOLD)
+
+
+def _active(worker: ActiveWorker) -> ActiveWorkerAnswer:
+    try:
+        encode(worker.metadata)
+    except ValueError:  # a number that no double holds, which other programs may write
+        worker = attrs.evolve(worker, metadata=None)
+    return ActiveWorkerAnswer(**attrs.asdict(worker, recurse=False))
