@@ -12,6 +12,7 @@ from trio_graphile.admin._operations import (
     answers,
     changing,
     findings,
+    history,
     jobs,
     looking,
     maintenance,
@@ -105,6 +106,11 @@ async def list_failures(asked: Asked) -> answers.FailuresAnswer:
     return await looking.list_failures(asked.context, asked.given)
 
 
+async def get_history(asked: Asked) -> answers.HistoryAnswer:
+    """Show what the queue was like in the last hour or day."""
+    return await history.read_history(asked.context, asked.given)
+
+
 async def get_openapi(asked: Asked) -> Response:
     """Return this document."""
     prefix = asked.request.scope.get("root_path", "")
@@ -169,5 +175,6 @@ ENDPOINTS = (
     ),
     Endpoint("GET", "/api/crontabs", list_crontabs, answer=answers.CrontabsAnswer),
     Endpoint("GET", "/api/findings", list_findings, answer=answers.FindingsAnswer),
+    Endpoint("GET", "/api/history", get_history, query=requests.HistoryRequest, answer=answers.HistoryAnswer),
     Endpoint("GET", "/api/openapi.json", get_openapi, answer=("application/json",)),
 )

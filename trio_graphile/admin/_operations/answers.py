@@ -11,8 +11,8 @@ from trio_graphile._cron.recurring import RecurringStatus
 from trio_graphile._model.diagnosis import Finding
 from trio_graphile._model.explanation import Reason
 from trio_graphile._model.job_json import ShownChange, ShownJob
+from trio_graphile._model.samples import HistoryPoint, SlowTask
 from trio_graphile._model.timeline import TimelineEntry
-from trio_graphile._model.verbatim import Verbatim
 
 CountName: TypeAlias = Literal["total", "ready", "scheduled", "locked", "failed"]
 ModeName: TypeAlias = Literal["Basic", "Bearer", "Header", "None", "Authorize"]
@@ -288,7 +288,12 @@ class FailuresAnswer:
 
 
 @attrs.frozen(kw_only=True)
-class PayloadText:
-    """A payload as it is stored."""
+class HistoryAnswer:
+    """What the queue was like."""
 
-    text: Verbatim
+    step: float
+    """How many seconds a point stands for."""
+    points: list[HistoryPoint]
+    """The oldest first; what is not known is null."""
+    slowest: list[SlowTask]
+    """The tasks whose runs took longest in all this time, of workers that tell."""

@@ -10,6 +10,7 @@ import attrs
 from trio_graphile._model.inspection import JobState
 from trio_graphile._model.jobs import BIGINT, MAX_KEY_LENGTH, MAX_NAME_LENGTH, SMALLINT
 from trio_graphile._model.listing import JobOrder, JobSearch
+from trio_graphile._model.samples import Span
 from trio_graphile.admin._operations.limits import Between, Items, Length, NotBlank, Rule
 
 MOST_JOBS = 1000
@@ -116,7 +117,7 @@ class FailuresRequest:
 class HistoryRequest:
     """How far back."""
 
-    span: Literal["hour", "day", "week"] = "hour"
+    span: Span = Span.HOUR
 
 
 @attrs.frozen(kw_only=True)

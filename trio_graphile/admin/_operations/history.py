@@ -1,0 +1,23 @@
+"""What the queue was like: points of charts, made of samples that were taken while nobody watched, too."""
+
+from __future__ import annotations
+
+from trio_graphile._database.inspect import now
+from trio_graphile._database.samples import read_samples
+from trio_graphile._model.samples import history, slowest
+from trio_graphile.admin._context import Context
+from trio_graphile.admin._operations.answers import HistoryAnswer
+from trio_graphile.admin._operations.requests import HistoryRequest
+
+
+async def read_history(context: Context, request: HistoryRequest) -> HistoryAnswer:
+    """Return the last hour or day, step by step."""
+    at = await now(context.database)
+    step = request.span.step
+    # One step more: the first is complete only if the sample before it is known.
+    samples = await read_samples(context.database, at - request.span.length - step)
+    return HistoryAnswer(
+        step=step.total_seconds(),
+        points=[*history(samples, request.span, at)],
+        slowest=[*slowest(samples)],
+    )
