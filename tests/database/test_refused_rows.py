@@ -11,6 +11,8 @@ import pytest
 from trio_graphile import Client, Database, StatementFailed, open_database
 from trio_graphile._database import claims, fleet, queue, sweeps, unreadable
 from trio_graphile._database.halves import in_halves
+from trio_graphile._database.search.find import find_jobs
+from trio_graphile._model.listing import JobSearch
 from trio_graphile._model.options import SweepOptions
 from trio_graphile.embedded import PostgresServer
 
@@ -175,3 +177,28 @@ async def test_a_job_whose_last_error_alone_nobody_can_read_is_run(careless: Dat
     """)
     assert await unreadable.fail_unreadable(careless, ["a"])
     assert [job.id for job in await claims.get_jobs(careless, ME, ["a"], 10)] == [job_id]
+
+
+async def test_a_job_that_nobody_can_read_ends_no_list(careless: Database) -> None:
+    """Bytes that are no text are shown as numbers, the payload not at all."""
+    latin = r"convert_from('\x636166e9'::bytea, 'SQL_ASCII')"
+    await careless.execute("select from graphile_worker.add_job('a', job_key => 'before')")
+    await careless.execute(f"""
+        select from graphile_worker.add_job(
+          {latin}, payload => ('"' || {latin} || '"')::json, queue_name => {latin}, job_key => {latin},
+          flags => array[{latin}]
+        )
+    """)
+    await careless.execute(f"""
+        update graphile_worker._private_jobs
+        set last_error = {latin}, locked_by = {latin}, locked_at = now()
+        where key <> 'before'
+    """)
+    await careless.execute("select from graphile_worker.add_job('a', job_key => 'after')")
+    before, unreadable_one, after = (await find_jobs(careless, JobSearch())).jobs
+    assert (before.listed.job.key, after.listed.job.key) == ("before", "after")
+    assert not unreadable_one.has_payload
+    job = unreadable_one.listed.job
+    shown = {job.task_identifier, job.queue_name, job.key, job.last_error, job.locked_by}
+    assert shown == {r"caf\351"}
+    assert len((await find_jobs(careless, JobSearch(text="caf"))).jobs) == 1
