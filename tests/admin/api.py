@@ -8,12 +8,14 @@ from typing import Any
 
 import attrs
 import httpx
+import trio
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trio_graphile._client import Client
 from trio_graphile.admin._api.routes import routes
 from trio_graphile.admin._context import Context
+from trio_graphile.admin._live.looks import Looks
 from trio_graphile.admin._options import EVERYTHING, Access, AdminOptions
 from trio_graphile.admin._safety.audit import Audit
 
@@ -36,11 +38,13 @@ class As:
 
     app: ASGIApp
     access: Access
+    stopping: trio.Event | None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope.setdefault("state", {})
         state["access"] = self.access
         state["csrf_token"] = "token"
+        state["stopping"] = self.stopping
         await self.app(scope, receive, send)
 
 
@@ -66,14 +70,19 @@ class Api:
 
 @asynccontextmanager
 async def open_api(
-    client: Client, access: Access = ADA, options: AdminOptions | None = None
+    client: Client,
+    access: Access = ADA,
+    *,
+    options: AdminOptions | None = None,
+    looks: Looks | None = None,
+    stopping: trio.Event | None = None,
 ) -> AsyncIterator[Api]:
     """Lend a client of the API."""
     ledger = Ledger()
     context = Context(
-        client=client, database=client.database, options=options or AdminOptions(), audit=ledger
+        looks=looks, client=client, database=client.database, options=options or AdminOptions(), audit=ledger
     )
-    app = As(Starlette(routes=routes(context)), access)
+    app = As(Starlette(routes=routes(context)), access, stopping)
     transport = httpx.ASGITransport(app, raise_app_exceptions=True)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
         yield Api(http, ledger)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import trio
 
 from tests.admin.api import ADA, Api, open_api
 from trio_graphile._client import Client
@@ -14,6 +15,7 @@ from trio_graphile._database import fleet
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._model.jobs import JobSpec
 from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile.admin._live.looks import Looks
 from trio_graphile.admin._options import AdminOptions, LoginOptions
 
 
@@ -222,3 +224,17 @@ async def test_unlocking_and_sweeping_give_jobs_back(api: Api, client: Client) -
     assert (swept["worker_ids"], swept["recovered_jobs"]) == (["silent"], 1)
     assert swept["message"] == "recovered 1 job from 1 worker"
     assert (await api.get("/api/workers"))["workers"] == []
+
+
+async def test_events_end_with_the_server_and_are_refused_where_nobody_looks(client: Client) -> None:
+    stopping = trio.Event()
+    stopping.set()
+    async with open_api(client, looks=Looks(database=client.database), stopping=stopping) as api:
+        with trio.fail_after(5):
+            response = await api.http.get("/api/events")
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert response.text.endswith("event: bye\ndata: {}\n\n")
+        assert (await api.http.head("/api/events")).status_code == 200
+    async with open_api(client) as api:
+        refused = await api.http.get("/api/events")
+        assert (refused.status_code, refused.json()) == (503, {"error": "nothing is watched here"})

@@ -6,6 +6,7 @@ import attrs
 
 from trio_graphile._client import Client
 from trio_graphile._database.database import Database
+from trio_graphile.admin._live.looks import Looks
 from trio_graphile.admin._options import AdminOptions
 from trio_graphile.admin._safety.audit import Audit
 
@@ -20,3 +21,5 @@ class Context:
     """The admin's own sessions."""
     options: AdminOptions
     audit: Audit = attrs.field(factory=Audit)
+    looks: Looks | None = None
+    """Looks at the queue for all who watch; None where nobody can."""

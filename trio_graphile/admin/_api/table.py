@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.responses import JSONResponse, Response
 
 from trio_graphile.admin._api.endpoint import Asked, Endpoint
+from trio_graphile.admin._api.events import EventsResponse
 from trio_graphile.admin._api.exporting import respond_with_file
 from trio_graphile.admin._api.openapi import document_of, security_of
 from trio_graphile.admin._operations import (
@@ -20,6 +21,7 @@ from trio_graphile.admin._operations import (
     requests,
     workers,
 )
+from trio_graphile.admin._operations.refusals import Unavailable
 from trio_graphile.admin._operations.session import describe_session
 from trio_graphile.admin._options import Action
 
@@ -106,6 +108,13 @@ async def list_failures(asked: Asked) -> answers.FailuresAnswer:
     return await looking.list_failures(asked.context, asked.given)
 
 
+async def watch(asked: Asked) -> Response:
+    """Tell of changes as server-sent events: `overview`, `changed` and, at the end, `bye`."""
+    if asked.context.looks is None:
+        raise Unavailable("nothing is watched here")
+    return EventsResponse(asked.context.looks)
+
+
 async def get_history(asked: Asked) -> answers.HistoryAnswer:
     """Show what the queue was like in the last hour or day."""
     return await history.read_history(asked.context, asked.given)
@@ -176,5 +185,6 @@ ENDPOINTS = (
     Endpoint("GET", "/api/crontabs", list_crontabs, answer=answers.CrontabsAnswer),
     Endpoint("GET", "/api/findings", list_findings, answer=answers.FindingsAnswer),
     Endpoint("GET", "/api/history", get_history, query=requests.HistoryRequest, answer=answers.HistoryAnswer),
+    Endpoint("GET", "/api/events", watch, answer=("text/event-stream",)),
     Endpoint("GET", "/api/openapi.json", get_openapi, answer=("application/json",)),
 )

@@ -125,6 +125,8 @@ class ListedJobAnswer(ShownJob):
 
     payload_size: int
     """In bytes, as stored."""
+    has_whole_error: bool
+    """Whether all of `last_error` is here: of a large one it is the beginning."""
 
 
 @attrs.frozen(kw_only=True)
@@ -134,6 +136,8 @@ class JobsAnswer:
     jobs: list[ListedJobAnswer]
     next: str | None
     """What `after` goes on with, even where no job was found yet; null at the end."""
+    previous: str | None
+    """What `after` goes back with; null at the beginning."""
     scanned: int
     """How many rows were looked at."""
     unsearched: int

@@ -32,6 +32,7 @@ async def list_jobs(context: Context, request: JobsRequest) -> JobsAnswer:
     return JobsAnswer(
         jobs=[listed_for(context, found) for found in page.jobs],
         next=page.next,
+        previous=page.previous,
         scanned=page.scanned,
         unsearched=page.unsearched,
     )

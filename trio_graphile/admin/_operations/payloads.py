@@ -35,7 +35,11 @@ def found_for(context: Context, found: FoundJob) -> dict[str, Any]:
     job = found.listed.job
     payload = payload_for(context, job.task_identifier, job.payload_json) if found.has_payload else None
     shown = attrs.asdict(shown_job(found.listed), recurse=False)
-    return shown | {"payload": payload, "payload_size": found.payload_size}
+    return shown | {
+        "payload": payload,
+        "payload_size": found.payload_size,
+        "has_whole_error": found.has_whole_error,
+    }
 
 
 def listed_for(context: Context, found: FoundJob) -> ListedJobAnswer:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 import attrs
 
+from trio_graphile._model.failure_groups import error_group
 from trio_graphile._model.inspection import JobState
 from trio_graphile._model.jobs import BIGINT, MAX_KEY_LENGTH, MAX_NAME_LENGTH, SMALLINT
 from trio_graphile._model.listing import JobOrder, JobSearch
@@ -42,7 +43,7 @@ class Conditions:
     key: Key | None = None
     locked_by: Text | None = None
     error: Text | None = None
-    """Its error begins so; digits count as `#`."""
+    """Its error is of the same group as this one: the first lines are alike but for their digits."""
     search: Text | None = None
     """It stands literally, in whatever case, in id, task, queue, key, `locked_by`, error or payload."""
     until_id: JobId | None = None
@@ -57,7 +58,7 @@ class Conditions:
             flags=_filled(self.flag),
             key=self.key or None,
             locked_by=self.locked_by or None,
-            error=self.error or None,
+            error=error_group(self.error) if self.error else None,
             text=(self.search or "").strip() or None,
             until_id=self.until_id,
             **rest,
