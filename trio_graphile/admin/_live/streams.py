@@ -98,16 +98,16 @@ class _Stream:
         stopping: trio.Event | None,
         everything: trio.CancelScope,  # noqa: TID251  # only cancelled
     ) -> None:
-        """Cancel everything when the client is gone. A server that stops says that, too: then there is `bye`."""
+        """Cancel everything when the client is gone. A server that stops says so, too: then `bye` is sent."""
         while (await receive())["type"] != "http.disconnect":
             pass
         if stopping is None or not stopping.is_set():
             everything.cancel()
 
     async def _tell(self) -> None:
+        looks, looked, changed = self._looks, -1, self._looks.changed
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         await self._write("retry: 2000\n\n")
-        looks, looked, changed = self._looks, -1, self._looks.changed
         while not self._is_over:
             if looks.latest is not None and looks.looked != looked:
                 looked = looks.looked
