@@ -81,7 +81,7 @@ async def streaming(
         await nursery.start(looks.run)
         for reader in readers:
             nursery.start_soon(lambda reader: reader.run(looks, sign_of_life=sign_of_life), reader)
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(PATIENCE):  # noqa: ASYNC100  # the body has some
             yield looks
         nursery.cancel_scope.cancel()
 

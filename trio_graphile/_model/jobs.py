@@ -241,10 +241,11 @@ class Job(_TimesLater):
     def waited(self) -> float:
         """For how long it had been due when it was locked, in seconds: infinite if since ever."""
         try:
-            run_at, _, _, locked_at = self._values[-len(_TIMES) :]
+            values = self._values
         except AttributeError:  # its times came as such
             return 0.0 if self.locked_at is None else (self.locked_at - self.run_at).total_seconds()
-        return 0.0 if locked_at is None else float(locked_at - run_at)
+        # Asked of each job that is run: no loop over `_TIMES`, of which these are the last and the first.
+        return 0.0 if (locked_at := values[-1]) is None else locked_at - values[-4]
 
 
 _Draft: Any = attrs.make_class(

@@ -48,8 +48,9 @@ class TaskTotals:
         kind = type(outcome)
         if kind is not Completed and kind is not Failed and kind is not Settled:
             return
-        total = self._by_task.get(job.task_identifier)
-        if total is None:
+        try:
+            total = self._by_task[job.task_identifier]
+        except KeyError:
             total = self._by_task[job.task_identifier] = TaskTotal()
         total.runs += 1
         total.run += seconds
