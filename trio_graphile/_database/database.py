@@ -46,6 +46,8 @@ _ISOLATION = {
     "default_transaction_isolation": "read committed",
 }
 
+_READ_ONLY = {"default_transaction_read_only": "on"}
+
 _STEADY_PLANS = {
     # Our own statements look rows up by index, however large the tables are said to be. Whoever plans them
     # while the queue is empty, or before it was analyzed, would rather read all of it, each time, later on.
@@ -75,6 +77,9 @@ class Database:
     """The asyncio loop of users' code. Our sessions have another, for themselves."""
     cancel_patience: float = attrs.field(default=1.0, repr=False)
     """How long a statement may still take after a cancellation, in seconds. A worker may shorten it."""
+    _purpose: str = attrs.field(default="", repr=False)
+    """What the sessions of the pool are for, where that is something of its own."""
+    _is_read_only: bool = attrs.field(default=False, repr=False)
     _pool: Pool = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -174,6 +179,31 @@ class Database:
             finally:
                 await database.aclose()
 
+    @contextlib.asynccontextmanager
+    async def beside(
+        self, purpose: str, *, pool_size: int, statement_timeout: float, read_only: bool
+    ) -> AsyncIterator[Database]:
+        """Open another pool on the same database, so that what borrows from it takes nothing from others.
+
+        None of its sessions is opened before it is needed. Read-only ones refuse what would write, unless
+        a pooler stands between us and the server. Raises `DatabaseClosed`.
+        """
+        self._pool.check_open()
+        options = attrs.evolve(self.options, pool_size=pool_size, statement_timeout=statement_timeout)
+        database = Database(
+            options,
+            self._access,
+            self._direct_access,
+            self._bridge,
+            self._users_loop,
+            purpose=purpose,
+            is_read_only=read_only,
+        )
+        try:
+            yield database
+        finally:
+            await database.aclose()
+
     def adopt(self, connection: object) -> Connection:
         """Wrap a caller's asyncpg connection, so that our statements run in the caller's transaction."""
         return adopt(connection, self._users_loop, self._session_settings())
@@ -193,6 +223,7 @@ class Database:
     def _session_settings(self, purpose: str = "") -> SessionSettings:
         options = self.options
         name = self._access.address.application_name
+        purpose = " ".join(filter(None, [self._purpose, purpose]))
         return SessionSettings(
             quoted_schema=quote_identifier(options.schema),
             connect_timeout=options.connect_timeout,
@@ -204,6 +235,7 @@ class Database:
                 # Our statements touch few rows; compiling one costs more than running it.
                 "jit": "off",
                 **_KEEP_ALIVE,
+                **(_READ_ONLY if self._is_read_only else {}),
             },
         )
 
