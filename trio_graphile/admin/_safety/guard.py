@@ -1,0 +1,209 @@
+"""The way in: each request passes one check after the other, and the application sees who asks.
+
+Host 421, attempts 429, credentials 401, other sites 403, access 403; only then what is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import secrets
+from typing import TypeAlias
+from urllib.parse import quote, urlsplit
+
+import attrs
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from trio_graphile.admin._options import EVERYTHING, READING, Access, AdminOptions
+from trio_graphile.admin._safety import checks
+from trio_graphile.admin._safety.answers import hop, redirect, refuse, refuse_for_now
+from trio_graphile.admin._safety.audit import Audit
+from trio_graphile.admin._safety.authentication import CHALLENGE, Lock
+from trio_graphile.admin._safety.incoming import Incoming
+from trio_graphile.admin._safety.limiter import AttemptLimiter
+from trio_graphile.admin._safety.login import PATH as LOGIN
+from trio_graphile.admin._safety.login import Desk
+from trio_graphile.admin._safety.sessions import BrowserSessions
+
+LOGOUT = "/logout"
+
+
+@attrs.frozen(kw_only=True)
+class Visitor:
+    """Who asks, and how we know."""
+
+    access: Access
+    bond: str
+    """What the CSRF token is bound to: the session, or the user."""
+    is_sent_by_browsers: bool = True
+    """Whether a browser would have shown the same for another site."""
+    may_log_out: bool = False
+
+
+_Verdict: TypeAlias = Visitor | Response
+
+
+@attrs.frozen(kw_only=True)
+class Guard:
+    """Lets requests in to an application, whose scope's state says who asks."""
+
+    app: ASGIApp
+    options: AdminOptions
+    lock: Lock
+    audit: Audit
+    limiter: AttemptLimiter = attrs.field(factory=AttemptLimiter)
+    sessions: BrowserSessions = attrs.field()
+    desk: Desk = attrs.field(init=False)
+    _hosts: frozenset[str] = attrs.field(init=False)
+    _key: bytes = attrs.field(init=False, repr=False, factory=lambda: secrets.token_bytes(32))
+
+    @sessions.default
+    def _make_sessions(self) -> BrowserSessions:
+        login = self.options.login
+        return BrowserSessions(length=login.session_length, idle=login.session_idle)
+
+    @desk.default
+    def _make_desk(self) -> Desk:
+        return Desk(
+            app=self.app, lock=self.lock, sessions=self.sessions, limiter=self.limiter, audit=self.audit
+        )
+
+    @_hosts.default
+    def _list_hosts(self) -> frozenset[str]:
+        public = urlsplit(self.options.public_url or "").hostname
+        return frozenset({*self.options.allowed_hosts, *([public] if public else [])})
+
+    @property
+    def _has_login(self) -> bool:
+        return self.options.authorize is None and self.lock.mode != "none"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        incoming = Incoming.read(scope, self.options)
+        refusal = checks.refuse_host(incoming.headers.getlist("host"), self._hosts)
+        if refusal is not None:
+            await refuse(incoming, 421, refusal)(incoming.scope, receive, send)
+        elif incoming.is_for_everybody:
+            await self.app(incoming.scope, receive, send)
+        elif incoming.path == LOGIN and self._has_login:
+            await self.desk.serve(incoming, receive, send)
+        else:
+            verdict = await self._judge(incoming)
+            if isinstance(verdict, Response):
+                await verdict(incoming.scope, receive, send)
+            else:
+                await self.app(self._scope_for(verdict, incoming), receive, send)
+
+    def _scope_for(self, visitor: Visitor, incoming: Incoming) -> Scope:
+        state = {
+            **incoming.scope.get("state", {}),
+            "access": visitor.access,
+            "csrf_token": self._token_of(visitor),
+            "may_log_out": visitor.may_log_out,
+        }
+        return {**incoming.scope, "state": state}
+
+    def _token_of(self, visitor: Visitor) -> str:
+        return hmac.new(self._key, visitor.bond.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
+
+    async def _judge(self, incoming: Incoming) -> _Verdict:
+        visitor = await self._recognize(incoming)
+        if isinstance(visitor, Response):
+            return visitor
+        refusal = self._refuse_forgery(visitor, incoming)
+        if refusal is not None:
+            return refuse(incoming, 403, refusal)
+        if incoming.path == LOGOUT and visitor.may_log_out and incoming.method == "POST":
+            return self.desk.leave(incoming)
+        if not incoming.is_safe and not visitor.access.may:
+            return refuse(incoming, 403, "this is read-only: nothing can be changed here")
+        if incoming.path == LOGIN:  # there is none, or somebody was sent here in vain
+            return redirect(f"{incoming.prefix}/")
+        return visitor
+
+    def _refuse_forgery(self, visitor: Visitor, incoming: Incoming) -> str | None:
+        if incoming.is_safe:
+            return checks.refuse_reader(incoming.headers) if incoming.is_for_api else None
+        refusal = checks.refuse_source(incoming.headers, incoming.origins)
+        refusal = refusal or checks.refuse_content_type(incoming.headers)
+        if refusal is None and visitor.is_sent_by_browsers:
+            refusal = checks.refuse_token(incoming.headers, self._token_of(visitor))
+        return refusal
+
+    # --- who asks ---------------------------------------------------------------------------------
+
+    async def _recognize(self, incoming: Incoming) -> _Verdict:
+        if self.options.authorize is not None:
+            access = await self.options.authorize(Request(incoming.scope))
+            if access is None:
+                return self._turn_away(incoming)
+            return Visitor(access=self._limited(access), bond=f"user {access.user}")
+        if self.lock.mode == "none":
+            return self._anybody(incoming)
+        return self._by_credentials(incoming) or self._by_session(incoming) or self._turn_away(incoming)
+
+    def _limited(self, access: Access) -> Access:
+        return attrs.evolve(access, may=READING) if self.options.read_only else access
+
+    def _own(self) -> Access:
+        return self._limited(Access(self.lock.username, EVERYTHING))
+
+    def _anybody(self, incoming: Incoming) -> _Verdict:
+        if not is_local(incoming.scope):
+            return refuse(incoming, 403, "--auth: none is for loopback addresses and unix sockets alone")
+        return Visitor(access=self._own(), bond="anybody")
+
+    def _by_credentials(self, incoming: Incoming) -> _Verdict | None:
+        """Return who shows a name and a secret. How often that was wrong comes before whether it is right."""
+        shown = self.lock.shown_in(incoming.headers)
+        if shown is None:
+            return None
+        now = trio.current_time()
+        if (wait := self.limiter.wait_of(incoming.client, now)) > 0:
+            return refuse_for_now(incoming, wait)
+        if not self.lock.opens(shown):
+            self.limiter.failed(incoming.client, now)
+            self.audit.record(
+                self.lock.username, "login", (), {"client": incoming.client, "succeeded": False}
+            )
+            return self._unauthorized(incoming)
+        return Visitor(
+            access=self._own(),
+            bond=f"user {self.lock.username}",
+            is_sent_by_browsers=shown.is_sent_by_browsers,
+        )
+
+    def _by_session(self, incoming: Incoming) -> Visitor | None:
+        identifier = incoming.session
+        user = None if identifier is None else self.sessions.user_of(identifier, trio.current_time())
+        if user is None:
+            return None
+        return Visitor(
+            access=self._limited(Access(user, EVERYTHING)), bond=f"session {identifier}", may_log_out=True
+        )
+
+    def _turn_away(self, incoming: Incoming) -> Response:
+        if incoming.is_visit and incoming.comes_from_elsewhere:
+            return hop()
+        if incoming.is_visit and self._has_login:
+            return redirect(f"{incoming.prefix}{LOGIN}?next={quote(incoming.target, safe='')}")
+        return self._unauthorized(incoming)
+
+    def _unauthorized(self, incoming: Incoming) -> Response:
+        has_challenge = self._has_login and self.lock.mode == "basic" and incoming.is_for_api
+        headers = {"www-authenticate": CHALLENGE} if has_challenge else None
+        return refuse(incoming, 401, "unauthorized", headers)
+
+
+def is_local(scope: Scope) -> bool:
+    """Return whether a request came to an address that only this machine has, or by a socket file."""
+    server = scope.get("server")
+    if not server or server[1] is None:
+        return True
+    try:
+        return ipaddress.ip_address(str(server[0]).partition("%")[0]).is_loopback
+    except ValueError:
+        return str(server[0]) == "localhost"

@@ -1,0 +1,65 @@
+"""Sessions of browsers: somebody who has logged in, known by an identifier that tells nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import OrderedDict
+
+import attrs
+
+_MOST_SESSIONS = 1000
+_BYTES = 32
+
+
+@attrs.define(eq=False)
+class _Visit:
+    user: str
+    began_at: float
+    seen_at: float
+
+
+@attrs.define(eq=False, kw_only=True)
+class BrowserSessions:
+    """Who has logged in, in memory alone: a restart ends all sessions. Times are seconds of any one clock.
+
+    Identifiers are kept as digests, so that looking one up tells nothing about others.
+    """
+
+    _length: float
+    _idle: float
+    _visits: OrderedDict[bytes, _Visit] = attrs.field(init=False, factory=OrderedDict, repr=False)
+
+    def begin(self, user: str, now: float, *, instead_of: str | None = None) -> str:
+        """Return the identifier of a new session; the one that the browser had before is void.
+
+        So whoever planted an identifier there before the login has nothing.
+        """
+        if instead_of is not None:
+            self.end(instead_of)
+        identifier = secrets.token_urlsafe(_BYTES)
+        self._visits[_digest(identifier)] = _Visit(user=user, began_at=now, seen_at=now)
+        if len(self._visits) > _MOST_SESSIONS:
+            self._visits.popitem(last=False)
+        return identifier
+
+    def user_of(self, identifier: str, now: float) -> str | None:
+        """Return who has a session, if it has not ended; it has been used now."""
+        digest = _digest(identifier)
+        visit = self._visits.get(digest)
+        if visit is None:
+            return None
+        if now >= visit.began_at + self._length or now >= visit.seen_at + self._idle:
+            del self._visits[digest]
+            return None
+        visit.seen_at = now
+        self._visits.move_to_end(digest)
+        return visit.user
+
+    def end(self, identifier: str) -> None:
+        """End a session, if there is one."""
+        self._visits.pop(_digest(identifier), None)
+
+
+def _digest(identifier: str) -> bytes:
+    return hashlib.sha256(identifier.encode(errors="surrogatepass")).digest()
