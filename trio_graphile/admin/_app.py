@@ -1,0 +1,81 @@
+"""`Admin`: the ASGI application, and its one service."""
+
+from __future__ import annotations
+
+import attrs
+import trio
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from trio_graphile._client import Client
+from trio_graphile.admin._context import Context
+from trio_graphile.admin._options import AdminOptions
+from trio_graphile.admin._routes import make_router
+from trio_graphile.admin._safety.answering import StrictAnswers, error_answer
+from trio_graphile.admin._safety.audit import Audit
+from trio_graphile.admin._safety.authentication import Lock, generate_secret
+from trio_graphile.admin._safety.guard import Guard
+
+_PURPOSE = "admin"
+
+
+@attrs.define(eq=False)
+class Admin:
+    """Pages and a JSON API to see, understand and repair the queue; an ASGI application on Trio.
+
+    It can be mounted below any prefix, and served by `serve_admin` or whatever serves the program. `run` has
+    to run beside it: it lends the database sessions. `client.tasks` validates the payloads of jobs that are
+    added, `client.plugins` intercept that.
+    """
+
+    client: Client
+    options: AdminOptions = attrs.field(factory=AdminOptions)
+    generated_secret: str | None = attrs.field(init=False, repr=False)
+    """The secret that was made up, where one is needed and none was given."""
+    _app: ASGIApp = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        login = self.options.login
+        is_needed = login.mode != "none" and self.options.authorize is None and login.secret is None
+        self.generated_secret = generate_secret() if is_needed else None
+        self._app = StrictAnswers(_refuse_until_run)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000, "reason": ""})
+            return
+        if scope["type"] != "http":  # a server goes on without what an application does not know
+            raise NotImplementedError(f"there is no {scope['type']} here")
+        await self._app(scope, receive, send)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Lend the database sessions that pages need, until cancelled; one at a time.
+
+        What is asked before or after is answered with 503.
+        """
+        options = self.options
+        async with self.client.database.beside(
+            _PURPOSE,
+            pool_size=options.pool_size,
+            statement_timeout=options.statement_timeout,
+            read_only=options.read_only,
+        ) as database:
+            audit = Audit()
+            client = attrs.evolve(self.client, database=database)
+            context = Context(client=client, database=database, options=options, audit=audit)
+            before = self._app
+            self._app = StrictAnswers(
+                Guard(app=make_router(context), options=options, lock=self._lock(), audit=audit)
+            )
+            try:
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._app = before
+
+    def _lock(self) -> Lock:
+        return Lock.of(self.options.login, self.options.login.secret or self.generated_secret or "")
+
+
+async def _refuse_until_run(scope: Scope, receive: Receive, send: Send) -> None:
+    await error_answer(scope, 503, "the admin does not run")(scope, receive, send)
