@@ -283,7 +283,8 @@ async def test_an_urgent_job_that_is_announced_is_next_although_much_is_held(nur
     taken: list[int] = []
 
     async def take() -> None:
-        assert (job := await queue.take()) is not None
+        job = await queue.take()
+        assert job is not None
         taken.append(job.id)
 
     nursery.start_soon(take)
