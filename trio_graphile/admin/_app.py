@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import attrs
 import trio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trio_graphile._client import Client
 from trio_graphile.admin._context import Context
+from trio_graphile.admin._live.looks import Looks
 from trio_graphile.admin._options import AdminOptions
 from trio_graphile.admin._routes import make_router
 from trio_graphile.admin._safety.answering import StrictAnswers, error_answer
-from trio_graphile.admin._safety.audit import Audit
 from trio_graphile.admin._safety.authentication import Lock, generate_secret
 from trio_graphile.admin._safety.guard import Guard
 
-_PURPOSE = "admin"
+_MOST_CHANGES = 2
+"""How many sessions there are to change something."""
 
 
 @attrs.define(eq=False)
@@ -49,29 +53,39 @@ class Admin:
         await self._app(scope, receive, send)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Lend the database sessions that pages need, until cancelled; one at a time.
+        """Lend the database sessions that pages need, and look at the queue for them, until cancelled.
 
         What is asked before or after is answered with 503.
         """
-        options = self.options
-        async with self.client.database.beside(
-            _PURPOSE,
+        options, of_program = self.options, self.client.database
+        reading = of_program.beside(
+            "admin",
             pool_size=options.pool_size,
             statement_timeout=options.statement_timeout,
             read_only=options.read_only,
-        ) as database:
-            audit = Audit()
-            client = attrs.evolve(self.client, database=database)
-            context = Context(client=client, database=database, options=options, audit=audit)
-            before = self._app
-            self._app = StrictAnswers(
-                Guard(app=make_router(context), options=options, lock=self._lock(), audit=audit)
-            )
-            try:
-                task_status.started()
-                await trio.sleep_forever()
-            finally:
-                self._app = before
+        )
+        # What changes something may take its time, as it may in the program: to clean up, say.
+        changing = of_program.beside(
+            "admin changes",
+            pool_size=_MOST_CHANGES,
+            statement_timeout=of_program.options.statement_timeout,
+            read_only=options.read_only,
+        )
+        async with reading as database, changing as patient:
+            looks = Looks(database=database, writes=not options.read_only)
+            client = attrs.evolve(self.client, database=patient)
+            context = Context(client=client, database=database, options=options, looks=looks)
+            with self._serving(context):
+                await looks.run(task_status=task_status)
+
+    @contextlib.contextmanager
+    def _serving(self, context: Context) -> Iterator[None]:
+        guard = Guard(app=make_router(context), options=self.options, lock=self._lock(), audit=context.audit)
+        before, self._app = self._app, StrictAnswers(guard)
+        try:
+            yield
+        finally:
+            self._app = before
 
     def _lock(self) -> Lock:
         return Lock.of(self.options.login, self.options.login.secret or self.generated_secret or "")

@@ -16,9 +16,10 @@ class Context:
     """What the parts of the admin share."""
 
     client: Client
-    """Adds and changes jobs, with the program's tasks and plugins, on the admin's own sessions."""
+    """Adds and changes jobs, with the program's tasks and plugins. It has sessions of its own, which may take
+    as long as the program's."""
     database: Database
-    """The admin's own sessions."""
+    """Sessions for whatever is only looked at, which give up soon."""
     options: AdminOptions
     audit: Audit = attrs.field(factory=Audit)
     looks: Looks | None = None

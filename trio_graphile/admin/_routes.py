@@ -9,6 +9,8 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from trio_graphile.admin import _pages
+from trio_graphile.admin._api import routes as _api
 from trio_graphile.admin._context import Context
 
 
@@ -24,9 +26,10 @@ def make_router(context: Context) -> ASGIApp:
     return route
 
 
-def _routes(_: Context) -> list[BaseRoute]:
+def _routes(context: Context) -> list[BaseRoute]:
     # Whether we serve. Nobody else is asked: an outage of the database is no reason to restart us.
-    return [Route("/healthz", JSONResponse({"status": "ok"}), methods=["GET"])]
+    health = Route("/healthz", JSONResponse({"status": "ok"}), methods=["GET"])
+    return [health, *_api.routes(context), *_pages.routes(context)]
 
 
 def _find_nothing(_scope: Scope, _receive: Receive, _send: Send) -> Awaitable[None]:

@@ -32,8 +32,8 @@ async def stream_events(
 ) -> None:
     """Tell a client of changes until it leaves, may see no more, or the server stops.
 
-    The last two are events in `scope["state"]`: `access_ended`, if access can end, and `stopping`. Its last
-    word is `bye` then. Answers 503 if too many are there.
+    The last two are in `scope["state"]`: the events `access_ended` and `stopping`, and `access_ends_at` by
+    Trio's clock, if access can end. Its last word is `bye` then. Answers 503 if too many are there.
     """
     try:
         with looks.watching(_client_of(scope)):
@@ -76,14 +76,23 @@ class _Stream:
         async with trio.open_nursery() as nursery:
             for event in (stopping, state.get("access_ended")):
                 if event is not None:
-                    nursery.start_soon(self._end_at, event)
+                    nursery.start_soon(self._end_with, event)
+            if (ends_at := state.get("access_ends_at")) is not None:
+                nursery.start_soon(self._end_at, ends_at)
             nursery.start_soon(self._pass_on_news)
             nursery.start_soon(partial(self._watch_client, receive, stopping, nursery.cancel_scope))
             await self._tell()
             nursery.cancel_scope.cancel()
 
-    async def _end_at(self, event: trio.Event) -> None:
+    async def _end_with(self, event: trio.Event) -> None:
         await event.wait()
+        self._end()
+
+    async def _end_at(self, time: float) -> None:
+        await trio.sleep_until(time)
+        self._end()
+
+    def _end(self) -> None:
         self._is_over = True
         self._news.ring()
 

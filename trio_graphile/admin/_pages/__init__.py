@@ -43,7 +43,7 @@ def routes(context: Context) -> list[BaseRoute]:
         environment=make_environment(),
         files=files,
         findings=Recent(partial(look_for_findings, context), _AGE),
-        exact_counts=Recent(partial(count_exactly, context.database), _AGE),
+        exact_counts=Recent(partial(count_exactly, context.client.database), _AGE),
     )
 
     async def static(request: Request) -> Response:  # noqa: ASYNC124  # a function that is not runs in a thread

@@ -42,6 +42,10 @@ class Visitor:
     is_sent_by_browsers: bool = True
     """Whether a browser would have shown the same for another site."""
     may_log_out: bool = False
+    access_ended: trio.Event | None = None
+    """Set when the session ends early: for answers that go on. None where nothing can end it."""
+    access_ends_at: float | None = None
+    """When it ends at the latest, by Trio's clock."""
 
 
 _Verdict: TypeAlias = Visitor | Response
@@ -103,6 +107,8 @@ class Guard:
             "access": visitor.access,
             "csrf_token": self._token_of(visitor),
             "may_log_out": visitor.may_log_out,
+            "access_ended": visitor.access_ended,
+            "access_ends_at": visitor.access_ends_at,
         }
         return {**incoming.scope, "state": state}
 
@@ -179,10 +185,15 @@ class Guard:
     def _by_session(self, incoming: Incoming) -> Visitor | None:
         identifier = incoming.session
         user = None if identifier is None else self.sessions.user_of(identifier, trio.current_time())
-        if user is None:
+        if user is None or identifier is None:
             return None
+        ended, ends_at = self.sessions.end_of(identifier)
         return Visitor(
-            access=self._limited(Access(user, EVERYTHING)), bond=f"session {identifier}", may_log_out=True
+            access=self._limited(Access(user, EVERYTHING)),
+            bond=f"session {identifier}",
+            may_log_out=True,
+            access_ended=ended,
+            access_ends_at=ends_at,
         )
 
     def _turn_away(self, incoming: Incoming) -> Response:

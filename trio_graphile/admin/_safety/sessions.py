@@ -7,6 +7,7 @@ import secrets
 from collections import OrderedDict
 
 import attrs
+import trio
 
 _MOST_SESSIONS = 1000
 _BYTES = 32
@@ -17,6 +18,7 @@ class _Visit:
     user: str
     began_at: float
     seen_at: float
+    ended: trio.Event = attrs.field(factory=trio.Event)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -40,7 +42,8 @@ class BrowserSessions:
         identifier = secrets.token_urlsafe(_BYTES)
         self._visits[_digest(identifier)] = _Visit(user=user, began_at=now, seen_at=now)
         if len(self._visits) > _MOST_SESSIONS:
-            self._visits.popitem(last=False)
+            _, oldest = self._visits.popitem(last=False)
+            oldest.ended.set()
         return identifier
 
     def user_of(self, identifier: str, now: float) -> str | None:
@@ -50,7 +53,7 @@ class BrowserSessions:
         if visit is None:
             return None
         if now >= visit.began_at + self._length or now >= visit.seen_at + self._idle:
-            del self._visits[digest]
+            self.end(identifier)
             return None
         visit.seen_at = now
         self._visits.move_to_end(digest)
@@ -58,7 +61,14 @@ class BrowserSessions:
 
     def end(self, identifier: str) -> None:
         """End a session, if there is one."""
-        self._visits.pop(_digest(identifier), None)
+        visit = self._visits.pop(_digest(identifier), None)
+        if visit is not None:
+            visit.ended.set()
+
+    def end_of(self, identifier: str) -> tuple[trio.Event, float]:
+        """Return what is set when a session ends early, and when it ends at the latest. It must be there."""
+        visit = self._visits[_digest(identifier)]
+        return visit.ended, visit.began_at + self._length
 
 
 def _digest(identifier: str) -> bytes:
