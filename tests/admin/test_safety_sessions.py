@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from trio_graphile.admin._safety.sessions import BrowserSessions
 
 
@@ -66,3 +68,28 @@ def test_beyond_a_thousand_the_one_least_used_ends() -> None:
         known.begin("other", 0.0)
     assert known.user_of(first, 0.0) == "first"
     assert known.user_of(second, 0.0) is None
+
+
+def test_what_goes_on_hears_of_the_end_of_its_session() -> None:
+    known = sessions(length=100.0, idle=10.0)
+    ways: dict[str, Callable[[str], object]] = {
+        "logout": known.end,
+        "another login": lambda identifier: known.begin("ada", 1.0, instead_of=identifier),
+        "too long unused": lambda identifier: known.user_of(identifier, 50.0),
+    }
+    for way, end in ways.items():
+        identifier = known.begin("ada", 0.0)
+        ended, ends_at = known.end_of(identifier)
+        assert ends_at == 100.0
+        assert not ended.is_set()
+        end(identifier)
+        assert ended.is_set(), way
+
+
+def test_the_session_that_makes_room_for_another_hears_of_it() -> None:
+    known = sessions()
+    ended, _ = known.end_of(known.begin("ada", 0.0))
+    for _ in range(1000):
+        assert not ended.is_set()
+        known.begin("others", 1.0)
+    assert ended.is_set()

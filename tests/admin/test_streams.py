@@ -30,13 +30,18 @@ class Reader:
     gone: trio.Event = attrs.field(factory=trio.Event)
     may_read: trio.Event = attrs.field(factory=trio.Event)
     ended: trio.Event = attrs.field(factory=trio.Event)
+    access_ends_at: float | None = None
     head: dict[str, Any] = attrs.field(factory=dict)
     text: str = ""
     is_complete: bool = False
     got_more: Bell = attrs.field(factory=Bell)
 
     async def run(self, looks: Looks, *, sign_of_life: float = NEVER) -> None:
-        state = {"stopping": self.stopping, "access_ended": self.access_ended}
+        state = {
+            "stopping": self.stopping,
+            "access_ended": self.access_ended,
+            "access_ends_at": self.access_ends_at,
+        }
         scope = {"type": "http", "client": (self.host, 1), "state": state}
         await stream_events(looks, scope, self.receive, self.send, sign_of_life=sign_of_life)
         self.ended.set()
@@ -122,6 +127,15 @@ async def test_the_end_is_said(database: Database, ending: str) -> None:
     async with streaming(database, one):
         await one.wait_for("overview")
         getattr(one, ending).set()
+        await one.ended.wait()
+    assert one.events[-1] == ("bye", {})
+    assert one.is_complete
+
+
+async def test_a_stream_ends_no_later_than_its_session(database: Database) -> None:
+    one = reader()
+    one.access_ends_at = trio.current_time()
+    async with streaming(database, one):
         await one.ended.wait()
     assert one.events[-1] == ("bye", {})
     assert one.is_complete

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+
 from trio_graphile._database.inspect import now
 from trio_graphile._database.samples import read_samples
-from trio_graphile._model.samples import history, slowest
+from trio_graphile._model.samples import Sample, history, slowest
 from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import HistoryAnswer
 from trio_graphile.admin._operations.requests import HistoryRequest
@@ -15,9 +18,16 @@ async def read_history(context: Context, request: HistoryRequest) -> HistoryAnsw
     at = await now(context.database)
     step = request.span.step
     # One step more: the first is complete only if the sample before it is known.
-    samples = await read_samples(context.database, at - request.span.length - step)
+    samples = await _samples(context, at - request.span.length - step)
     return HistoryAnswer(
         step=step.total_seconds(),
         points=[*history(samples, request.span, at)],
         slowest=[*slowest(samples)],
     )
+
+
+async def _samples(context: Context, since: datetime) -> Sequence[Sample]:
+    """Return what was written down, or what is in memory where nobody writes: on a standby, say."""
+    written = await read_samples(context.database, since)
+    remembered = () if context.looks is None else context.looks.recent
+    return written or [sample for sample in remembered if sample.at >= since]
