@@ -20,7 +20,7 @@ from trio_graphile.cli._settings import Leaf, leaves
 
 PAGE = Path(__file__).with_name("cli.md")
 WIDTH = 100
-SAID_ELSEWHERE = ("Settings", "Everywhere", "Database", "Worker")
+SAID_ELSEWHERE = ("Settings", "Everywhere", "Database", "Worker", "Admin")
 """Panels of flags that many commands have: the page has tables of them."""
 
 
@@ -88,6 +88,7 @@ PARTS = {
     "settings": settings_of(),
     "settings of the database": settings_of("database"),
     "settings of the worker": settings_of("worker"),
+    "settings of the admin": settings_of("admin"),
 }
 
 

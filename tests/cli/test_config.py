@@ -82,13 +82,15 @@ def test_a_part_is_turned_off_and_on_again(folder: Path, monkeypatch: pytest.Mon
 
 LONGER = {"catch_up_window": "61", "sweep_threshold": "301", "orphan_threshold": "14401"}
 """What has to be longer than others."""
+OTHERS = {"auth": "bearer", "read_only": "on"}
+"""What is one of a few."""
 
 
 @pytest.mark.parametrize("leaf", leaves(), ids=lambda leaf: leaf.key)
 def test_everything_can_be_set_by_a_variable(leaf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that an option can be, its text included: whatever is added to the options can be set at once."""
     texts = {bool: "off", int: "59", float: "59", None: "false", tuple[str, ...]: "one, two"}
-    monkeypatch.setenv(leaf.variable, LONGER.get(leaf.path[-1]) or texts.get(leaf.kind, "text"))
+    monkeypatch.setenv(leaf.variable, (LONGER | OTHERS).get(leaf.path[-1]) or texts.get(leaf.kind, "text"))
     if leaf.path[-2:-1] == ("refetch_delay",):  # which cannot be without this, and is at most the interval
         monkeypatch.setenv("TRIO_GRAPHILE_LOCAL_QUEUE_REFETCH_DELAY_DURATION", "60")
         monkeypatch.setenv("TRIO_GRAPHILE_POLL_INTERVAL", "60")

@@ -169,6 +169,10 @@ def _names(value: Iterable[str]) -> tuple[str, ...]:
     return _several("redacted_names", value)
 
 
+def _items(value: Iterable[CronItem]) -> tuple[CronItem, ...]:
+    return tuple(value)
+
+
 @attrs.frozen(kw_only=True)
 class AdminOptions:
     """How the admin serves. Raises `OptionInvalid`. Durations are seconds."""
@@ -191,7 +195,7 @@ class AdminOptions:
     """Takes the identifier of a task and a payload, and returns what may be seen of it."""
     redacted_names: tuple[str, ...] = attrs.field(default=SECRET_NAMES, converter=_names)
     """Under which names values in payloads are hidden."""
-    crontab: tuple[CronItem, ...] = attrs.field(default=(), converter=tuple)
+    crontab: tuple[CronItem, ...] = attrs.field(default=(), converter=_items)
     """The recurring jobs, to be shown beside what the database knows of them."""
     pool_size: int = attrs.field(default=4, validator=whole_number(1, 1000))
     """How many sessions of the database the admin has for itself."""

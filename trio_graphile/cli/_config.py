@@ -37,6 +37,9 @@ _WORDS = {
 _SHARED_VARIABLES = {
     "DATABASE_URL": ("database", "url"),
     "GRAPHILE_WORKER_SCHEMA": ("database", "schema"),
+    "GRAPHILE_WORKER_ADMIN_PASSWORD": ("admin", "password"),
+    "GRAPHILE_WORKER_ADMIN_BEARER_TOKEN": ("admin", "bearer_token"),
+    "GRAPHILE_WORKER_ADMIN_HEADER_TOKEN": ("admin", "header_token"),
 }
 """What other programs read, too. Ours of the same meaning come before."""
 _OTHER_VARIABLES = frozenset({"TRIO_GRAPHILE_PG_BIN"})

@@ -52,6 +52,14 @@ def check(
         raise CrontabInvalid(mistakes)
 
 
+def load_items(file: Path) -> Sequence[CronItem]:
+    """Return the entries of a crontab. Raises `UsageError`, and `CrontabInvalid` for any mistake in it."""
+    reading = load_crontab(file)
+    if reading.mistakes:
+        raise CrontabInvalid(reading.mistakes)
+    return reading.items
+
+
 def load_crontab(file: Path) -> Reading:
     """Read a file as far as it is right. Raises `UsageError` if it cannot be read at all."""
     try:

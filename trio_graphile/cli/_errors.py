@@ -13,7 +13,10 @@ WRONG_USAGE = 2
 SUPERSEDED = 57  # as Graphile Worker's own program ends then
 INTERRUPTED = 130  # as shells count: 128 and the number of SIGINT
 
-_PLACES = {"identifier": "TASK", "queue_name": "--queue", "job_key": "--key", "flags": "--flag"}
+_PLACES = {"identifier": "TASK", "queue_name": "--queue", "job_key": "--key", "flags": "--flag"} | {
+    "allowed_hosts": "--allowed-host",
+    "trusted_proxies": "--trusted-proxy",
+}
 """What a field is called here, if not by its own name."""
 
 

@@ -18,6 +18,7 @@ _RUN = Group("Settings", sort_key=0)
 _COMMON = Group("Everywhere", sort_key=1)
 _DATABASE = Group("Database", sort_key=2)
 _WORKER = Group("Worker", sort_key=3)
+_ADMIN = Group("Admin", sort_key=0)
 
 Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 
@@ -52,9 +53,15 @@ if TYPE_CHECKING:
     DatabaseFlags: TypeAlias = Any  # classes made at run time, of which a type checker knows nothing
     WorkerFlags: TypeAlias = Any
     RunFlags: TypeAlias = Any
+    AdminFlags: TypeAlias = Any
 else:
     DatabaseFlags = _flags_class("DatabaseFlags", lambda path: path[0] == "database", _DATABASE)
     WorkerFlags = _flags_class("WorkerFlags", lambda path: path[0] == "worker", _WORKER)
+    AdminFlags = _flags_class(
+        "AdminFlags",
+        lambda path: path[0] == "admin" or path in (("tasks",), ("crontab",), ("plugins",)),
+        _ADMIN,
+    )
     RunFlags = _flags_class("RunFlags", lambda path: len(path) == 1 and path != ("tasks",), _RUN)
 
 
@@ -123,5 +130,6 @@ def configure_logging(*, verbose: bool) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         handlers=[_StandardError()],
     )
-    # What handlers and executables say was written to be read, unlike the progress of libraries.
+    # Who changed what is to be known afterwards. What handlers and executables say was written to be read, unlike the progress of libraries.
     logging.getLogger("trio_graphile.job").setLevel(logging.INFO)
+    logging.getLogger("trio_graphile.admin.audit").setLevel(logging.INFO)

@@ -52,6 +52,14 @@ _COMMANDS = {
             Either way the exit code is 0 if all is recorded.
             """,
         ),
+        "admin": (
+            "_admin:admin",
+            """Serve pages and a JSON API to see, understand and repair the queue, until a signal ends it.
+
+            The tasks, if named, say what payloads must be that are added there; no job is run here.
+            Needs the extra admin.
+            """,
+        ),
         "migrate": (
             "_migrate:migrate",
             "Install the schema, or bring it up to date. Workers may be running meanwhile.",

@@ -18,11 +18,10 @@ from trio_graphile._client import Client
 from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import open_database
 from trio_graphile._database.sweeps import bury
-from trio_graphile._exceptions import CrontabInvalid
 from trio_graphile._model.statistics import Backlog
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile.cli._config import FILE_NAME
-from trio_graphile.cli._crontab import load_crontab
+from trio_graphile.cli._crontab import load_items
 from trio_graphile.cli._errors import UsageError, WorkersFailed
 from trio_graphile.cli._executables import with_executables
 from trio_graphile.cli._flags import (
@@ -146,10 +145,7 @@ def _load_items(crontab: Path | None, *, once: bool) -> Sequence[CronItem]:
         return ()
     if once:
         raise UsageError("--once ends before recurring jobs are due: leave out --crontab")
-    reading = load_crontab(crontab)
-    if reading.mistakes:
-        raise CrontabInvalid(reading.mistakes)
-    return reading.items
+    return load_items(crontab)
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import attrs
 from cattrs import ForbiddenExtraKeysError, transform_error
@@ -25,13 +25,18 @@ from trio_graphile._model.strict import Mismatch, strict_converter
 from trio_graphile.cli._errors import UsageError
 
 ENVIRONMENT_PREFIX = "TRIO_GRAPHILE_"
-_FLATTENED = ("database", "worker", "shutdown")
+_FLATTENED = ("admin", "database", "worker", "shutdown")
 """Parts whose fields are flags without a prefix."""
 
 KeyPath: TypeAlias = tuple[str, ...]
 _FLAGS: tuple[Any, ...] = (Flags, Flags | None)
 """Where a setting stands, such as `("worker", "poll_interval")`."""
-_FLAG_NAMES: Mapping[KeyPath, str] = {("database", "url"): "database-url", ("plugins",): "plugin"}
+_FLAG_NAMES: Mapping[KeyPath, str] = {
+    ("admin", "allowed_hosts"): "allowed-host",
+    ("admin", "trusted_proxies"): "trusted-proxy",
+    ("database", "url"): "database-url",
+    ("plugins",): "plugin",
+}
 """Of flags that are not called as their field is."""
 
 
@@ -42,6 +47,46 @@ class DatabaseSettings(DatabaseOptions):
     url: str | None = attrs.field(default=None, repr=False)  # it may hold a password
     """Such as postgresql://user@host:5432/database. Defaults to $DATABASE_URL, else to the PG* variables. A
     password is safer there than here, where every user of the machine sees it."""
+
+
+@attrs.frozen(kw_only=True)
+class AdminSettings:
+    """How the admin is served."""
+
+    listen: str = "127.0.0.1:5678"
+    """Where: HOST:PORT, [IPV6]:PORT, :PORT for all addresses of the machine, or unix:PATH."""
+    auth: Literal["basic", "bearer", "header", "none"] = "basic"
+    """What requests show: a user name and a password, a token, a token in a header of your own, or nothing,
+    which is for loopback addresses and unix sockets alone. Browsers log in once."""
+    username: str = "admin"
+    """The user name, and the one in the audit log."""
+    password: str | None = attrs.field(default=None, repr=False)
+    """The password for basic. Every user of the machine sees flags: better $GRAPHILE_WORKER_ADMIN_PASSWORD.
+    Without one, one is made up and printed."""
+    bearer_token: str | None = attrs.field(default=None, repr=False)
+    """The token for bearer, likewise: better $GRAPHILE_WORKER_ADMIN_BEARER_TOKEN."""
+    header_token: str | None = attrs.field(default=None, repr=False)
+    """The token for header, likewise: better $GRAPHILE_WORKER_ADMIN_HEADER_TOKEN."""
+    secret_file: Path | None = None
+    """A file with the password or token."""
+    header_name: str = "x-graphile-worker-admin-token"
+    """The header for header."""
+    read_only: bool = False
+    """Let nobody change anything."""
+    allowed_hosts: tuple[str, ...] = ()
+    """A name by which the admin may be called, beside addresses, localhost and that of the public URL."""
+    public_url: str | None = None
+    """What browsers see, if a proxy stands before the admin, such as https://example.org/queue."""
+    trusted_proxies: tuple[str, ...] = ()
+    """An address or a network of proxies whose X-Forwarded-For is believed; unix for those that connect by a
+    socket."""
+    certificate: Path | None = None
+    """A file with the certificate for https, and those that lead to its issuer."""
+    key: Path | None = None
+    """A file with the key of the certificate, if it is not in the same."""
+    redact: str | None = None
+    """What hides parts of payloads, as MODULE:FUNCTION: it gets the identifier of a task and a payload, and
+    returns what may be seen. What stands under names of secrets is hidden anyway."""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,6 +116,7 @@ class Settings:
     """How often to say how the workers are doing where there is no terminal, in seconds; 0 for never."""
     database: DatabaseSettings = attrs.field(factory=DatabaseSettings)
     worker: WorkerOptions = attrs.field(factory=WorkerOptions)
+    admin: AdminSettings = attrs.field(factory=AdminSettings)
 
 
 @attrs.frozen(kw_only=True)
@@ -94,7 +140,8 @@ class Leaf:
     @property
     def variable(self) -> str:
         """The name of its environment variable."""
-        return ENVIRONMENT_PREFIX + self.flag.replace("-", "_").replace(".", "_").upper()
+        part = "ADMIN_" if self.path[0] == "admin" else ""
+        return ENVIRONMENT_PREFIX + part + self.flag.replace("-", "_").replace(".", "_").upper()
 
     @property
     def key(self) -> str:
