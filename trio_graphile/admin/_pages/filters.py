@@ -29,6 +29,11 @@ def number(value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
+def counted(value: int, noun: str, nouns: str | None = None) -> str:
+    """Return a number of things."""
+    return f"{number(value)} {noun if value == 1 else nouns or f'{noun}s'}"
+
+
 def rounded(value: int) -> str:
     """Return an estimate: more than three digits of it would be a pretence."""
     if abs(value) < _THOUSAND:
@@ -114,6 +119,7 @@ FILTERS = {
     function.__name__: function
     for function in (
         number,
+        counted,
         rounded,
         size,
         duration,

@@ -28,14 +28,9 @@ const full = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle
 function localise(within) {
   for (const time of $$("time[datetime]", within)) {
     const at = new Date(time.dateTime);
-    if (time.dataset.zone === "utc" || Number.isNaN(at.valueOf())) continue;
+    if (Number.isNaN(at.valueOf())) continue;
     if (!time.title) time.title = time.textContent;
     time.textContent = full.format(at);
-  }
-  for (const input of $$('input[type="datetime-local"][data-at]', within)) {
-    const at = new Date(input.dataset.at);
-    const local = new Date(at.valueOf() - at.getTimezoneOffset() * 60000);
-    if (!input.value && !Number.isNaN(at.valueOf())) input.value = local.toISOString().slice(0, 19);
   }
 }
 
@@ -88,7 +83,8 @@ function swap(fresh) {
 }
 
 let stale = false;
-let last = 0;
+let last = Date.now();
+let looked = "";
 let timer = null;
 
 function pausedBy() {
@@ -149,7 +145,13 @@ function listen() {
   if (stream || document.hidden || !regions(document).length || $("#live-switch")?.checked === false) return;
   stream = new EventSource(`${base}/api/events`);
   stream.onopen = showStream;
-  for (const kind of ["overview", "changed"]) stream.addEventListener(kind, changed);
+  stream.addEventListener("changed", changed);
+  stream.addEventListener("overview", (event) => { // each look is told of; those that saw nothing new change nothing
+    const { counted_at: _, ...counts } = JSON.parse(event.data);
+    const text = JSON.stringify(counts);
+    if ((looked && looked !== text) || Date.now() - last > 60000) changed();
+    looked = text;
+  });
   const gone = () => {
     if (stream?.readyState !== EventSource.CLOSED) return showStream();
     hush();
@@ -274,8 +276,6 @@ function open(opener) {
     $("b", confirm).textContent = word;
     $("input", confirm).required = Boolean(word);
   }
-  for (const field of $$("[data-at]", form)) field.value = "";
-  localise(form);
   report(form, null);
   dialog.showModal();
 }
