@@ -332,6 +332,8 @@ async def test_the_form_to_log_in_is_what_the_state_says(database: Database) -> 
     names = [attributes.get("name") for tag, attributes, _ in Page(text).elements if tag == "input"]
     assert names == ["token", "next", "username", "secret"]
     assert "<script" not in text
+    # Else browsers send it with the origin "null", which is nobody's.
+    assert '<meta name="referrer" content="same-origin">' in text
     async with client_of(database) as http:
         assert (await http.get("/login")).status_code == 404
 
