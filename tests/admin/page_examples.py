@@ -160,8 +160,8 @@ def overview_page(text: str) -> dict[str, Any]:
         "findings": findings(text),
         "charts": charts_of(history_points(), Span.HOUR),
         "slowest": [SlowTask(task_identifier=text, runs=90, failures=3, mean_run=0.34, max_run=4.0)],
-        "counters": overview._COUNTERS,
-        "spans": overview._SPANS,
+        "counters": overview.COUNTERS,
+        "spans": overview.SPANS,
     }
 
 
@@ -189,12 +189,12 @@ def jobs_page(text: str) -> dict[str, Any]:
         "is_whole": False,
         "conditions": jobs.list_conditions("/queue", asked),
         "several": [("identifier", [text, "b"])],
-        "orders": jobs._ORDERS,
+        "orders": jobs.ORDERS,
         "caption": "the newest first",
-        "bulk": jobs._ACTIONS,
+        "bulk": jobs.ACTIONS,
         "tasks": [text],
         "queues": [text],
-        **jobs._addresses("/queue", asked, found),
+        **jobs.addresses_of("/queue", asked, found),
     }
 
 
@@ -221,7 +221,7 @@ def job_page(text: str) -> dict[str, Any]:
         "job": job,
         "payload": f'{{"to":"{text}","big":12345678901234567890.10,"empty":[],"list":[1,{{"a":null}}]}}',
         "progress": text,
-        "actions": jobs._ACTIONS,
+        "actions": jobs.ACTIONS,
         "most_shown": 262_144,
     }
 
@@ -278,7 +278,7 @@ def failures_page(text: str) -> dict[str, Any]:
 
 
 def maintenance_page(text: str) -> dict[str, Any]:
-    return {"actions": maintenance._ACTIONS, "findings": findings(text)}
+    return {"actions": maintenance.ACTIONS, "findings": findings(text)}
 
 
 def recurring_page(text: str) -> dict[str, Any]:

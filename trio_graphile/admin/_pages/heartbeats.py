@@ -54,7 +54,7 @@ def worker_row(worker: ActiveWorkerAnswer) -> WorkerRow:
         for part in (
             f"pid {said['pid']}" if _count(said.get("pid")) is not None else "",
             _text(said.get("host")),
-            f"version {said['version']}" if _text(said.get("version")) else "",
+            _text(said.get("version")),
         )
         if part
     ]

@@ -31,7 +31,7 @@ from trio_graphile.admin._pages.links import link
 from trio_graphile.admin._pages.parts import read_parts
 from trio_graphile.admin._pages.serving import Pages, root_of
 
-_ORDERS = (
+ORDERS = (
     (JobOrder.NEWEST, "Newest first"),
     (JobOrder.OLDEST, "Oldest first"),
     (JobOrder.NEXT_RUN, "Next to run"),
@@ -48,7 +48,7 @@ _STATES_OF = {
     JobOrder.LATEST_FAILURE: (JobState.FAILED,),
 }
 """What an order shows alone: what is done to all that match must keep to it."""
-_ACTIONS = (
+ACTIONS = (
     ("run-now", "Run now", False),
     ("reschedule", "Reschedule", False),
     ("cancel", "Cancel", True),
@@ -126,11 +126,11 @@ async def jobs(pages: Pages, request: Request) -> Response:
     context = pages.context
     parts = await read_parts(
         jobs=partial(list_jobs, context, asked),
-        newest=partial(_newest_id, context),
+        newest_job=partial(_newest_id, context),
         suggestions=partial(_suggestions, context),
     )
     found: JobsAnswer | None = parts.values["jobs"]
-    until_id: int | None = parts.values["newest"]
+    until_id: int | None = parts.values["newest_job"]
     tasks, queues = parts.values["suggestions"] or ((), ())
     root = root_of(request)
     return pages.respond(
@@ -149,16 +149,17 @@ async def jobs(pages: Pages, request: Request) -> Response:
             for name in ("identifier", "queue", "flag")
             if len(values := getattr(asked, name)) > 1
         ],
-        orders=_ORDERS,
+        orders=ORDERS,
         caption=_CAPTIONS[asked.order],
-        bulk=_ACTIONS,
+        bulk=ACTIONS,
         tasks=tasks,
         queues=queues,
-        **_addresses(root, asked, found),
+        **addresses_of(root, asked, found),
     )
 
 
-def _addresses(root: str, asked: JobsPageRequest, found: JobsAnswer | None) -> dict[str, Any]:
+def addresses_of(root: str, asked: JobsPageRequest, found: JobsAnswer | None) -> dict[str, Any]:
+    """Return where the pages before and after are, and the file of all that match."""
     base = conditions_of(asked) | {"order": asked.order, "limit": asked.limit}
     onward, backward = (None, None) if found is None else (found.next, found.previous)
     return {
@@ -224,7 +225,7 @@ async def job(pages: Pages, request: Request) -> Response:
         job=shown,
         payload=None if payload is None else payload.text,
         progress=_progress(job_id, parts.values["workers"]),
-        actions=_ACTIONS,
+        actions=ACTIONS,
         most_shown=_MOST_SHOWN,
     )
 

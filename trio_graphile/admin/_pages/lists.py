@@ -44,9 +44,9 @@ async def failures(pages: Pages, request: Request) -> Response:
     context = pages.context
     newest = JobsRequest(order=JobOrder.NEWEST, limit=1)
     parts = await read_parts(
-        failures=partial(list_failures, context, asked), newest=partial(list_jobs, context, newest)
+        failures=partial(list_failures, context, asked), newest_job=partial(list_jobs, context, newest)
     )
-    jobs = parts.values["newest"].jobs if parts.values["newest"] else ()
+    jobs = parts.values["newest_job"].jobs if parts.values["newest_job"] else ()
     return pages.respond(
         request,
         "failures",
@@ -71,7 +71,7 @@ async def tasks(pages: Pages, request: Request) -> Response:
         asked=asked,
         found=found,
         knows_tasks=pages.context.client.tasks is not None,
-        **_addresses(root_of(request), "tasks", asked, found),
+        **addresses_of(root_of(request), "tasks", asked, found),
     )
 
 
@@ -90,11 +90,12 @@ async def queues(pages: Pages, request: Request) -> Response:
         asked=asked,
         found=found,
         liveness=liveness_of(parts.values["workers"]),
-        **_addresses(root_of(request), "queues", asked, found),
+        **addresses_of(root_of(request), "queues", asked, found),
     )
 
 
-def _addresses(root: str, path: str, asked: ListPageRequest, found: Any) -> dict[str, str | None]:
+def addresses_of(root: str, path: str, asked: ListPageRequest, found: Any) -> dict[str, str | None]:
+    """Return where the pages before and after are."""
     base = {"search": asked.search, "limit": asked.limit}
     place = Place(after=asked.after, back=asked.back, next=None if found is None else found.next)
     onward, backward = place.onward(), place.backward()

@@ -24,7 +24,7 @@ class MaintenanceAction:
     is_destructive: bool = True
 
 
-_ACTIONS = (
+ACTIONS = (
     MaintenanceAction(
         id="migrate",
         needs="migrate",
@@ -72,6 +72,6 @@ async def maintenance(pages: Pages, request: Request) -> Response:
         "maintenance",
         "maintenance.html",
         missing=parts.missing,
-        actions=_ACTIONS,
+        actions=ACTIONS,
         findings=parts.values["findings"],
     )

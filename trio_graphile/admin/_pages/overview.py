@@ -20,14 +20,14 @@ from trio_graphile.admin._pages.history import charts_of
 from trio_graphile.admin._pages.parts import read_parts
 from trio_graphile.admin._pages.serving import Pages
 
-_COUNTERS = (
+COUNTERS = (
     ("total", "All jobs", "newest"),
     ("ready", "Ready", "next-run"),
     ("scheduled", "Scheduled", "next-run"),
     ("locked", "Running", "newest"),
     ("failed", "Failed", "latest-failure"),
 )
-_SPANS = ((Span.HOUR, "Last hour"), (Span.DAY, "Last day"))
+SPANS = ((Span.HOUR, "Last hour"), (Span.DAY, "Last day"))
 _FIRST_FAILURES = 5
 
 
@@ -47,7 +47,7 @@ async def overview(pages: Pages, request: Request) -> Response:
         failures=partial(list_failures, context, FailuresRequest(limit=_FIRST_FAILURES)),
         findings=pages.findings.get,
         history=partial(read_history, context, HistoryRequest(span=asked.span)),
-        **({"exact counts": pages.exact_counts.get} if asked.exact else {}),
+        **({"exact_counts": pages.exact_counts.get} if asked.exact else {}),
     )
     seen: OverviewAnswer | None = parts.values["overview"]
     history: HistoryAnswer | None = parts.values["history"]
@@ -63,14 +63,14 @@ async def overview(pages: Pages, request: Request) -> Response:
         findings=parts.values["findings"],
         charts=() if history is None else charts_of(history.points, asked.span),
         slowest=() if history is None else history.slowest,
-        counters=_COUNTERS,
-        spans=_SPANS,
+        counters=COUNTERS,
+        spans=SPANS,
     )
 
 
 def with_counts(seen: OverviewAnswer, exact: StateCounts) -> OverviewAnswer:
     """Return the queue at a glance, with counts that were taken exactly a while ago."""
-    counts = {name: getattr(exact, name).value for name, _, _ in _COUNTERS}
+    counts = {name: getattr(exact, name).value for name, _, _ in COUNTERS}
     return attrs.evolve(
         seen,
         stats=StatsAnswer(**counts),

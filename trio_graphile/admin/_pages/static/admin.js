@@ -1,4 +1,4 @@
-// The pages can be read without this. It keeps them fresh, sends what is asked for to the API, and hears keys.
+// The pages can be read without this. It keeps them fresh, sends what is asked for, and hears keys.
 // HTML comes from the server alone: the page's own URL is fetched as a document, and its live regions are swapped.
 
 const $ = (selector, within = document) => within.querySelector(selector);
@@ -6,7 +6,7 @@ const $$ = (selector, within = document) => [...within.querySelectorAll(selector
 const base = document.body.dataset.root;
 const meta = (name) => $(`meta[name="${name}"]`)?.content ?? "";
 const LIMIT_WITHOUT_COUNT = 100; // more jobs than these are confirmed by typing their number
-const STEP = 500; // ids in one request
+const STEP = 500; // jobs in one request
 const QUIET = 2000; // at most one refresh in so many milliseconds
 
 function element(tag, text = "", attributes = {}) {
@@ -48,7 +48,7 @@ function fetchDocument(url) {
     request.onload = () => {
       if (request.responseURL.split("?")[0].endsWith("/login")) return location.reload();
       if (request.status < 400 && request.response) resolve(request.response);
-      else reject(new Error(`the server answered ${request.status}`));
+      else reject(new Error(request.status === 404 ? "it is gone" : `the server answered ${request.status}`));
     };
     request.onerror = request.ontimeout = () => reject(new Error("the server cannot be reached"));
     request.send();
@@ -291,7 +291,7 @@ function report(form, error, notes = []) {
 }
 
 function bodies(members, { rest, ids, steps }) {
-  const fixed = [...members, ...(rest ? [rest] : [])];
+  const fixed = [...members, ...(rest ? [rest] : []), ...(steps ? [`"limit":${STEP}`] : [])];
   if (ids) {
     const parts = [];
     for (let from = 0; from < ids.length; from += STEP) {
