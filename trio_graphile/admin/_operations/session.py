@@ -5,8 +5,10 @@ from __future__ import annotations
 from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import AuthAnswer, ModeName, SessionAnswer
 from trio_graphile.admin._options import Access, Action, AdminOptions, Mode
+from trio_graphile.admin._safety.checks import CSRF_HEADER
 
-CSRF_HEADER = "x-graphile-worker-admin-csrf"
+__all__ = ["CSRF_HEADER", "describe_session"]
+
 _MODES: dict[Mode, ModeName] = {"basic": "Basic", "bearer": "Bearer", "header": "Header", "none": "None"}
 """As scripts for Graphile Worker RS know them."""
 
