@@ -130,6 +130,21 @@ async def test_what_other_workers_say_of_themselves_may_be_anything(
     await api.get("/api/findings")
 
 
+async def test_whoever_has_locks_is_found_among_the_oldest_and_newest_and_where_workers_tell(
+    api: Api, client: Client
+) -> None:
+    await client.add_raw_jobs([("print", {})] * 41_000)
+    oldest, middle, untold, newest = (1, 20_500, 20_600, 41_000)
+    for number, id_ in enumerate((oldest, middle, untold, newest)):
+        await _lock(client.database, id_, f"w{number}")
+    await fleet.heartbeat(
+        client.database, "w1", {"statistics": {"running": [{"id": middle}, {"id": "x"}, 5]}}
+    )
+    answer = await api.get("/api/workers")
+    assert [one["worker_id"] for one in answer["workers"]] == ["w0", "w1", "w3"]
+    assert not answer["is_complete"]
+
+
 async def test_failures_are_grouped_by_their_errors(api: Api, client: Client) -> None:
     jobs = [await client.add_raw_job("print", {}) for _ in range(3)]
     for job, reason in zip(jobs, ("page 1 is torn\nmore", "page 22 is torn", "no ink"), strict=True):

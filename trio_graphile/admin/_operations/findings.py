@@ -37,7 +37,7 @@ async def look_for_findings(context: Context) -> FindingsAnswer:
 async def _look_at_queue(context: Context) -> list[Finding]:
     workers = await list_registered(context)
     alive = {worker.worker_id: not worker.is_stale for worker in workers}
-    locked = await find_locked(context)
+    locked = await find_locked(context, workers)
     facts = await look_at_health(
         context.database,
         alive=alive,

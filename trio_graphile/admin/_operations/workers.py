@@ -11,6 +11,7 @@ from trio_graphile._client_reading import STALE_THRESHOLD
 from trio_graphile._database import fleet
 from trio_graphile._database.search.find import find_jobs
 from trio_graphile._model.inspection import JobState
+from trio_graphile._model.jobs import BIGINT
 from trio_graphile._model.json import encode
 from trio_graphile._model.listing import FoundJob, FoundJobs, JobOrder, JobSearch
 from trio_graphile._model.recovery import ActiveWorker
@@ -28,10 +29,11 @@ def tasks_of(worker: ActiveWorker) -> Sequence[str]:
 
 async def list_workers(context: Context) -> WorkersAnswer:
     """Return the workers that are registered, and whoever has some of the jobs locked that were looked at."""
-    locked = await find_locked(context)
+    registered = await list_registered(context)
+    locked = await find_locked(context, registered)
     return WorkersAnswer(
         workers=_holders(locked.jobs),
-        active_workers=[_active(worker) for worker in await list_registered(context)],
+        active_workers=[_active(worker) for worker in registered],
         is_complete=locked.next is None,
     )
 
@@ -49,10 +51,31 @@ def _holders(locked: Iterable[FoundJob]) -> list[HolderAnswer]:
     ]
 
 
-async def find_locked(context: Context) -> FoundJobs:
-    """Return jobs that are locked, among the newest: there is no index of them."""
-    search = JobSearch(states=(JobState.LOCKED,), order=JobOrder.NEWEST, limit=_MOST_LOCKED)
-    return await find_jobs(context.database, search, None)
+async def find_locked(context: Context, registered: Iterable[ActiveWorker]) -> FoundJobs:
+    """Return jobs that are locked: those of which workers tell, and of the others the oldest and the newest.
+
+    There is no index of them. Without a `next`, these are all.
+    """
+    told = [id_ for worker in registered for id_ in running_ids(worker)][:_MOST_LOCKED]
+    locked = JobSearch(states=(JobState.LOCKED,), limit=_MOST_LOCKED)
+    searches = [attrs.evolve(locked, order=order) for order in (JobOrder.OLDEST, JobOrder.NEWEST)]
+    searches += [attrs.evolve(locked, ids=tuple(told))] if told else []
+    found: dict[int, FoundJob] = {}
+    for search in searches:
+        page = await find_jobs(context.database, search, None)
+        found |= {one.listed.job.id: one for one in page.jobs}
+        if page.next is None and not search.ids:
+            return FoundJobs(jobs=tuple(found.values()))
+    return FoundJobs(jobs=tuple(found.values()), next="")
+
+
+def running_ids(worker: ActiveWorker) -> list[int]:
+    """Return the jobs that a worker says it runs."""
+    said = worker.metadata
+    for name in ("statistics", "running"):
+        said = said.get(name) if isinstance(said, dict) else None
+    ids = [one.get("id") for one in said if isinstance(one, dict)] if isinstance(said, list) else []
+    return [id_ for id_ in ids if type(id_) is int and id_ in BIGINT]
 
 
 async def list_registered(context: Context) -> list[ActiveWorker]:
