@@ -46,6 +46,9 @@ def client(database: Database) -> Client:
     @tasks.task("mail", priority=3)
     async def mail(payload: Mail) -> None: ...
 
+    @tasks.task("tidy")
+    async def tidy() -> None: ...
+
     return Client(database, tasks)
 
 
@@ -89,6 +92,9 @@ async def test_a_payload_is_checked_against_the_type_of_its_task(api: Api) -> No
     refused = await api.http.post("/api/jobs", json={"identifier": "mail", "payload": {"to": 5}})
     assert refused.status_code == 400
     assert "$.to" in refused.json()["error"]
+    refused = await api.http.post("/api/jobs", json={"identifier": "tidy", "payload": {"to": "ada"}})
+    assert (refused.status_code, "takes no payload" in refused.json()["error"]) == (400, True)
+    await api.post("/api/jobs", identifier="tidy", payload={})
     [job] = (await api.post("/api/jobs", identifier="mail", payload={"to": "ada"}))["jobs"]
     assert job["payload"] == {"to": "ada", "copies": 1}
     assert job["priority"] == 3, "the task's own default"

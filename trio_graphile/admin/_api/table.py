@@ -26,7 +26,7 @@ from trio_graphile.admin._operations.session import describe_session
 from trio_graphile.admin._options import Action
 
 
-async def get_session(asked: Asked) -> answers.SessionAnswer:
+async def get_session(asked: Asked) -> answers.SessionAnswer:  # noqa: ASYNC124  # as all are
     """Tell who asks, and what they may do."""
     return describe_session(asked.context, asked.access, asked.request.scope["state"].get("csrf_token"))
 
@@ -108,7 +108,7 @@ async def list_failures(asked: Asked) -> answers.FailuresAnswer:
     return await looking.list_failures(asked.context, asked.given)
 
 
-async def watch(asked: Asked) -> Response:
+async def watch(asked: Asked) -> Response:  # noqa: ASYNC124  # as all are
     """Tell of changes as server-sent events: `overview`, `changed` and, at the end, `bye`."""
     if asked.context.looks is None:
         raise Unavailable("nothing is watched here")
@@ -120,7 +120,7 @@ async def get_history(asked: Asked) -> answers.HistoryAnswer:
     return await history.read_history(asked.context, asked.given)
 
 
-async def get_openapi(asked: Asked) -> Response:
+async def get_openapi(asked: Asked) -> Response:  # noqa: ASYNC124  # as all are
     """Return this document."""
     prefix = asked.request.scope.get("root_path", "")
     security = security_of(asked.context.options)

@@ -43,6 +43,8 @@ async def _add(client: JobClient, tasks: object, request: AddRequest) -> Job:
     if not isinstance(tasks, TaskRegistry) or request.identifier not in tasks:
         return await client.add_raw_job(request.identifier, payload, spec)
     task = tasks[request.identifier]
+    if not task.wants_payload and payload != {}:
+        raise PayloadInvalid(request.identifier, ["the task takes no payload @ $"])
     return await client.add_job(task, task.from_json(_text(request.identifier, payload)), spec)
 
 
