@@ -157,6 +157,16 @@ def test_whoever_may_only_read_has_no_button_that_does_anything(template: str) -
         assert "data-api" not in attributes
 
 
+def test_a_group_that_no_filter_tells_apart_is_only_listed() -> None:
+    bodies = [
+        json.loads(attributes["data-body"])["filter"]
+        for _, attributes, _ in Page(page_of("failures.html")).elements
+        if "data-body" in attributes
+    ]
+    assert len(bodies) == 2  # to run again and to complete the group that has an error
+    assert all(body["error"] and body["identifier"] == [HOSTILE] and body["until_id"] for body in bodies)
+
+
 def test_a_part_that_took_too_long_is_named() -> None:
     section, values = PAGES["overview.html"]
     text = render(
