@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+import trio_graphile.admin
 import trio_graphile.embedded
 import trio_graphile.hooks
 import trio_graphile.testing
@@ -54,7 +55,13 @@ def test_the_reference_has_every_public_name() -> None:
     reference = (ROOT / "docs" / "reference.md").read_text()
     directives = r"^\.\. auto(?:class|data|function|exception):: (?:trio_graphile\.plugins\.\w+\.)?(\w+)"
     documented = set(re.findall(directives, reference, re.MULTILINE))
-    packages = (trio_graphile, trio_graphile.embedded, trio_graphile.hooks, trio_graphile.testing)
+    packages = (
+        trio_graphile,
+        trio_graphile.admin,
+        trio_graphile.embedded,
+        trio_graphile.hooks,
+        trio_graphile.testing,
+    )
     modules = (*packages, logging, opentelemetry, pages, prometheus)
     public = {name for module in modules for name in module.__all__}
     assert documented == public

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import attrs
-import httpx
+import httpx2
 import trio
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -52,7 +52,7 @@ class As:
 class Api:
     """A client of the API."""
 
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     ledger: Ledger
 
     async def get(self, path: str, **query: Any) -> Any:
@@ -83,6 +83,6 @@ async def open_api(
         looks=looks, client=client, database=client.database, options=options or AdminOptions(), audit=ledger
     )
     app = As(Starlette(routes=routes(context)), access, stopping)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=True)
-    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+    transport = httpx2.ASGITransport(app, raise_app_exceptions=True)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as http:
         yield Api(http, ledger)

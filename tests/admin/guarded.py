@@ -6,7 +6,7 @@ import base64
 import re
 from typing import Any
 
-import httpx
+import httpx2
 import trio
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -68,12 +68,12 @@ def guarded(mode: Mode = "basic", **changes: Any) -> ASGIApp:
 
 def browser(
     app: ASGIApp, *, client: str = "127.0.0.1", base_url: str = HOST, root_path: str = ""
-) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app=app, client=(client, 50_000), root_path=root_path)
-    return httpx.AsyncClient(transport=transport, base_url=base_url)
+) -> httpx2.AsyncClient:
+    transport = httpx2.ASGITransport(app=app, client=(client, 50_000), root_path=root_path)
+    return httpx2.AsyncClient(transport=transport, base_url=base_url)
 
 
-async def log_in(visitor: httpx.AsyncClient, *, secret: str = SECRET, **fields: str) -> httpx.Response:
+async def log_in(visitor: httpx2.AsyncClient, *, secret: str = SECRET, **fields: str) -> httpx2.Response:
     """Fill in the form."""
     form = await visitor.get("/login")
     token = form.text.partition("|")[0]
@@ -81,12 +81,12 @@ async def log_in(visitor: httpx.AsyncClient, *, secret: str = SECRET, **fields: 
     return await visitor.post("/login", data=filled)
 
 
-async def csrf_token(visitor: httpx.AsyncClient, headers: dict[str, str] | None = None) -> str:
+async def csrf_token(visitor: httpx2.AsyncClient, headers: dict[str, str] | None = None) -> str:
     answer = await visitor.get("/api/session", headers=headers)
     return str(answer.json()["csrf_token"])
 
 
-async def writing(visitor: httpx.AsyncClient, headers: dict[str, str] | None = None) -> dict[str, str]:
+async def writing(visitor: httpx2.AsyncClient, headers: dict[str, str] | None = None) -> dict[str, str]:
     """Headers with which a page's script would change something."""
     own = headers or {}
     return {
@@ -98,7 +98,7 @@ async def writing(visitor: httpx.AsyncClient, headers: dict[str, str] | None = N
     }
 
 
-def set_cookies(answer: httpx.Response) -> dict[str, str]:
+def set_cookies(answer: httpx2.Response) -> dict[str, str]:
     """The Set-Cookie headers by name."""
     return {re.split("=", line, maxsplit=1)[0]: line for line in answer.headers.get_list("set-cookie")}
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 import trio
 
@@ -103,7 +103,7 @@ async def test_any_request_is_answered_as_the_document_says(
     with trio.fail_after(110):
         async with trio.open_nursery() as nursery:
             [url] = await nursery.start(partial(serve_admin, StrictAnswers(guard), "127.0.0.1:0"))
-            async with httpx.AsyncClient(base_url=url, headers=CREDENTIALS[mode]) as http:
+            async with httpx2.AsyncClient(base_url=url, headers=CREDENTIALS[mode]) as http:
                 token = (await http.get("/api/session")).json()["csrf_token"]
             # By this name it is left out where the check wants to come in without it.
             named = {name.replace("auth", "Auth"): text for name, text in CREDENTIALS[mode].items()}

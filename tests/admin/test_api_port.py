@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import attrs
-import httpx
+import httpx2
 import pytest
 import trio
 
@@ -33,7 +33,7 @@ JOB = {
 class Script:
     """A script for the port: it shows its secret, and the CSRF token with whatever changes something."""
 
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     headers: Mapping[str, str]
 
     async def get(self, path: str) -> Any:
@@ -48,7 +48,7 @@ class Script:
 
 
 @contextlib.asynccontextmanager
-async def _admin(database: Database, mode: Any, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def _admin(database: Database, mode: Any, **options: Any) -> AsyncIterator[httpx2.AsyncClient]:
     admin = Admin(Client(database), options_of(mode, **options))
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery, browser(admin) as http:

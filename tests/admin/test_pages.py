@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import attrs
-import httpx
+import httpx2
 import pytest
 import trio
 from starlette.applications import Starlette
@@ -268,7 +268,7 @@ CRONTAB = """
 """
 
 
-def client_of(database: Database, root: str = "", access: Access = ADA) -> httpx.AsyncClient:
+def client_of(database: Database, root: str = "", access: Access = ADA) -> httpx2.AsyncClient:
     client = Client(database)
     crontab: Any = parse_crontab(CRONTAB)
     context = Context(client=client, database=database, options=AdminOptions(crontab=crontab))
@@ -277,7 +277,7 @@ def client_of(database: Database, root: str = "", access: Access = ADA) -> httpx
         access,
         trio.Event(),
     )
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost")
+    return httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost")
 
 
 PATHS = (

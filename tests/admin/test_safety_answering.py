@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-import httpx
+import httpx2
 import pytest
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
@@ -29,7 +29,7 @@ class Raising:
         raise self._error
 
 
-async def answer_to(error: Exception, path: str = "/api/jobs") -> httpx.Response:
+async def answer_to(error: Exception, path: str = "/api/jobs") -> httpx2.Response:
     async with browser(StrictAnswers(Raising(error))) as visitor:
         return await visitor.get(path)
 

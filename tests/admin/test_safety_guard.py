@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-import httpx
+import httpx2
 import pytest
 import trio.testing
 from starlette.requests import Request
@@ -303,7 +303,7 @@ async def test_the_prefix_is_the_one_that_browsers_see(
 # --- answers --------------------------------------------------------------------------------------
 
 
-def assert_strict(answer: httpx.Response) -> None:
+def assert_strict(answer: httpx2.Response) -> None:
     assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["x-frame-options"] == "DENY"

@@ -7,7 +7,7 @@ import shutil
 import signal
 import ssl
 
-import httpx
+import httpx2
 import pytest
 import trio
 
@@ -28,7 +28,7 @@ async def url_of(running: Running) -> str:
 
 async def status_of(url: str, **arguments: object) -> int:
     with trio.fail_after(BOUND):
-        async with httpx.AsyncClient() as client:
+        async with httpx2.AsyncClient() as client:
             return (await client.get(f"{url}/api/nothing", **arguments)).status_code  # type: ignore[arg-type]
 
 
@@ -96,9 +96,9 @@ async def test_without_a_login_on_loopback_and_sockets(shop: Program) -> None:
         assert await status_of(await url_of(running)) == 404
     async with shop.running("admin", "--listen", "unix:admin.sock", "--auth", "none") as running:
         await running.wait_for("nobody has to log in")
-        transport = httpx.AsyncHTTPTransport(uds=str(shop.folder / "admin.sock"))
+        transport = httpx2.AsyncHTTPTransport(uds=str(shop.folder / "admin.sock"))
         with trio.fail_after(BOUND):
-            async with httpx.AsyncClient(transport=transport) as client:
+            async with httpx2.AsyncClient(transport=transport) as client:
                 assert (await client.get("http://localhost/api/nothing")).status_code == 404
         running.send(signal.SIGTERM)
         assert await running.wait_ended() == 0
@@ -151,7 +151,7 @@ async def test_it_serves_https(shop: Program) -> None:
         url = await url_of(running)
         assert url.startswith("https://")
         with trio.fail_after(BOUND):
-            async with httpx.AsyncClient(verify=context) as client:
+            async with httpx2.AsyncClient(verify=context) as client:
                 assert (await client.get(f"{url}/healthz")).status_code == 200
 
 

@@ -130,6 +130,7 @@ def configure_logging(*, verbose: bool) -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         handlers=[_StandardError()],
     )
-    # Who changed what is to be known afterwards. What handlers and executables say was written to be read, unlike the progress of libraries.
+    # Who changed what is to be known afterwards. What handlers and executables say was written to be read,
+    # unlike the progress of libraries.
     logging.getLogger("trio_graphile.job").setLevel(logging.INFO)
     logging.getLogger("trio_graphile.admin.audit").setLevel(logging.INFO)
