@@ -195,6 +195,18 @@ async def test_history_is_null_where_nobody_knows(api: Api) -> None:
     assert len((await api.get("/api/history"))["points"]) == 60
 
 
+async def test_history_has_what_was_seen_and_not_written(client: Client) -> None:
+    await client.add_raw_job("print", {})
+    looks = Looks(database=client.database, writes=False)
+    async with open_api(client, looks=looks) as api, trio.open_nursery() as nursery:
+        await nursery.start(looks.run)
+        with trio.fail_after(10):
+            while (last := (await api.get("/api/history"))["points"][-1])["ready"] is None:
+                pass  # until it has looked
+        assert last["ready"] == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_migrating_is_foreseen_and_done(empty_database_url: str) -> None:
     async with open_database(empty_database_url) as database, open_api(Client(database)) as api:
         foreseen = await api.post("/api/maintenance", action="migrate", dry_run=True)
