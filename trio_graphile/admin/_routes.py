@@ -16,7 +16,7 @@ from trio_graphile.admin._context import Context
 
 def make_router(context: Context) -> ASGIApp:
     """Return what finds the function for a path, and raises `HTTPException` where there is none."""
-    router = Router(_routes(context), redirect_slashes=False, default=_find_nothing)
+    router = Router(list_routes(context), redirect_slashes=False, default=_find_nothing)
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
         # If we are mounted, the program's own application and its error pages stand in the scope.
@@ -26,7 +26,8 @@ def make_router(context: Context) -> ASGIApp:
     return route
 
 
-def _routes(context: Context) -> list[BaseRoute]:
+def list_routes(context: Context) -> list[BaseRoute]:
+    """Return what is served, path by path."""
     # Whether we serve. Nobody else is asked: an outage of the database is no reason to restart us.
     health = Route("/healthz", JSONResponse({"status": "ok"}), methods=["GET"])
     return [health, *_api.routes(context), *_pages.routes(context)]
