@@ -46,6 +46,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
         seen: dict[str, Any] = {
             "user": None if access is None else access.user,
             "may": [] if access is None else sorted(access.may),
+            "client": getattr(request.state, "client", None),
             "csrf_token": getattr(request.state, "csrf_token", None),
             "may_log_out": getattr(request.state, "may_log_out", False),
             "path": scope["path"],

@@ -62,6 +62,12 @@ async def test_errors_are_json_for_the_api_and_tell_nothing(error: Exception, st
     assert answer.headers.get("allow") == ("GET" if status == 405 else None)
 
 
+@pytest.mark.parametrize("path", ["/api/x", "/api", "/ops/queue/api/x"])
+async def test_errors_are_json_for_the_api_whatever_a_proxy_leaves_before_it(path: str) -> None:
+    answer = await answer_to(HTTPException(404), path)
+    assert answer.json() == {"error": "not found"}
+
+
 async def test_what_is_our_fault_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "trio_graphile"):
         await answer_to(KeyError("the reason"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+from urllib.parse import quote
 
 import httpx2
 import pytest
 import trio.testing
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from tests.admin.guarded import (
     BASIC,
@@ -115,6 +117,14 @@ async def test_without_a_login_everybody_on_this_machine_may_do_everything() -> 
         answer = await visitor.get("/api/jobs")
         assert answer.status_code == 403
         assert "--auth" in answer.text
+
+
+async def test_without_a_login_nobody_comes_in_where_it_is_not_known_how() -> None:
+    async def unsaid(scope: Scope, receive: Receive, send: Send) -> None:
+        await guarded("none")({**scope, "server": None}, receive, send)
+
+    async with browser(unsaid) as visitor:
+        assert (await visitor.get("/api/jobs")).status_code == 403
 
 
 async def test_what_is_public_needs_no_credentials_but_only_to_be_read() -> None:
@@ -273,6 +283,13 @@ async def test_the_checks_come_in_their_order() -> None:
         assert "read-only" in (await visitor.post("/api/jobs", headers=headers)).text
 
 
+async def test_what_is_served_knows_clients_as_the_limit_does() -> None:
+    app = guarded(trusted_proxies=["10.0.0.1"])
+    async with browser(app, client="10.0.0.1") as visitor:
+        answer = await visitor.get("/api/x", headers={**BASIC, "x-forwarded-for": "1.1.1.1, 192.0.2.7"})
+        assert answer.json()["client"] == "192.0.2.7"
+
+
 # --- where we are ---------------------------------------------------------------------------------
 
 
@@ -285,6 +302,9 @@ async def test_the_checks_come_in_their_order() -> None:
         ("", "https://pub.example/ops/queue", "/ops/queue/jobs", "/ops/queue/jobs", "/ops/queue"),
         ("", "https://pub.example/ops/queue", "/ops/queue", "/ops/queue/", "/ops/queue"),
         ("/queue", "https://pub.example/ops", "/queue/jobs", "/ops/jobs", "/ops"),
+        ("", "https://pub.example/%C3%A4%20b", "/ä b/jobs", "/ä b/jobs", "/ä b"),
+        ("/очередь", None, "/очередь/jobs", "/очередь/jobs", "/очередь"),
+        ("/\\evil.example", None, "/%5Cevil.example/jobs", "/\\evil.example/jobs", "/\\evil.example"),
         ("", "https://pub.example/ops", "/opsen", "/ops/opsen", "/ops"),
     ],
 )
@@ -297,7 +317,8 @@ async def test_the_prefix_is_the_one_that_browsers_see(
         assert (seen["path"], seen["root_path"]) == (path, root)
         assert seen["scheme"] == ("http" if public is None else "https")
         answer = await visitor.get(asked)
-        assert answer.headers["location"].startswith(f"{root}/login?next={root.replace('/', '%2F')}")
+        base = quote(root)
+        assert answer.headers["location"].startswith(f"{base}/login?next={quote(base, safe='')}%2F")
 
 
 # --- answers --------------------------------------------------------------------------------------

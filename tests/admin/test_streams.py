@@ -31,17 +31,21 @@ class Reader:
     may_read: trio.Event = attrs.field(factory=trio.Event)
     ended: trio.Event = attrs.field(factory=trio.Event)
     access_ends_at: float | None = None
+    behind: str | None = None
+    """The client whose proxy this is."""
     head: dict[str, Any] = attrs.field(factory=dict)
     text: str = ""
     is_complete: bool = False
     got_more: Bell = attrs.field(factory=Bell)
 
     async def run(self, looks: Looks, *, sign_of_life: float = NEVER) -> None:
-        state = {
+        state: dict[str, Any] = {
             "stopping": self.stopping,
             "access_ended": self.access_ended,
             "access_ends_at": self.access_ends_at,
         }
+        if self.behind is not None:
+            state["client"] = self.behind
         scope = {"type": "http", "client": (self.host, 1), "state": state}
         await stream_events(looks, scope, self.receive, self.send, sign_of_life=sign_of_life)
         self.ended.set()
@@ -196,6 +200,15 @@ async def test_the_seventh_stream_of_a_client_is_refused_and_others_are_not(data
             nursery.start_soon(admitted.run, looks)
             await admitted.wait_for("overview")
             nursery.cancel_scope.cancel()
+
+
+async def test_clients_behind_one_proxy_are_told_apart(database: Database) -> None:
+    readers = [reader("proxy") for _ in range(7)]
+    for number, one in enumerate(readers):
+        one.behind = f"192.0.2.{number}"
+    async with streaming(database, *readers):
+        for one in readers:
+            await one.wait_for("overview")
 
 
 async def test_a_cancellation_ends_it_though_nobody_reads(database: Database) -> None:

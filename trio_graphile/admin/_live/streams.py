@@ -44,8 +44,10 @@ async def stream_events(
 
 def _client_of(scope: MutableMapping[str, Any]) -> str:
     """Return whose streams are counted together: those of one user at one address."""
+    state = scope["state"]
     host, _port = scope.get("client") or ("", None)
-    return f"{host} {getattr(scope['state'].get('access'), 'user', '')}"
+    # Behind a trusted proxy all come from its address.
+    return f"{state.get('client', host)} {getattr(state.get('access'), 'user', '')}"
 
 
 async def _refuse(send: Send) -> None:

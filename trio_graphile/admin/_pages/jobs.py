@@ -17,7 +17,7 @@ from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import JobAnswer, JobsAnswer, WorkersAnswer
 from trio_graphile.admin._operations.jobs import list_jobs, show_job, show_payload
 from trio_graphile.admin._operations.reading import read_query, read_value
-from trio_graphile.admin._operations.refusals import Missing
+from trio_graphile.admin._operations.refusals import Missing, Unavailable
 from trio_graphile.admin._operations.requests import (
     Conditions,
     JobId,
@@ -215,7 +215,7 @@ async def job(pages: Pages, request: Request) -> Response:
     )
     shown: JobAnswer | None = parts.values["job"]
     if shown is None:
-        raise Missing("The job could not be read in time: try again.")
+        raise Unavailable("The job could not be read in time: try again.")
     payload = parts.values["payload"]
     return pages.respond(
         request,

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import attrs
 from jinja2 import Environment
@@ -105,7 +106,7 @@ def frame_of(context: Context, request: Request, section: str) -> Frame:
 def root_of(request: Request) -> str:
     """Return what stands before each path of ours."""
     root: str = request.scope.get("root_path", "")
-    return root.rstrip("/")
+    return quote(root.rstrip("/"))
 
 
 def theme_of(request: Request) -> str:

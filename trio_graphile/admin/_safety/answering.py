@@ -83,7 +83,7 @@ def _judge(error: Exception) -> tuple[int, str]:
 
 def error_answer(scope: Scope, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
     """Return an error as JSON where that is expected, else as a text."""
-    path = str(scope["path"]).removeprefix(str(scope.get("root_path", "")).rstrip("/"))
-    if path.startswith("/api") or scope["method"] not in ("GET", "HEAD"):
+    # Whatever comes before it: a proxy may have left its prefix, of which nothing is known here.
+    if "/api/" in f"{scope['path']}/" or scope["method"] not in ("GET", "HEAD"):
         return JSONResponse({"error": text}, status, headers)
     return PlainTextResponse(f"{text}\n", status, headers)

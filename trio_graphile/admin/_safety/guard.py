@@ -105,6 +105,7 @@ class Guard:
         state = {
             **incoming.scope.get("state", {}),
             "access": visitor.access,
+            "client": incoming.client,
             "csrf_token": self._token_of(visitor),
             "may_log_out": visitor.may_log_out,
             "access_ended": visitor.access_ended,
@@ -127,7 +128,7 @@ class Guard:
         if not incoming.is_safe and not visitor.access.may:
             return refuse(incoming, 403, "this is read-only: nothing can be changed here")
         if incoming.path == LOGIN:  # there is none, or somebody was sent here in vain
-            return redirect(f"{incoming.prefix}/")
+            return redirect(f"{incoming.base}/")
         return visitor
 
     def _refuse_forgery(self, visitor: Visitor, incoming: Incoming) -> str | None:
@@ -200,7 +201,7 @@ class Guard:
         if incoming.is_visit and incoming.comes_from_elsewhere:
             return hop()
         if incoming.is_visit and self._has_login:
-            return redirect(f"{incoming.prefix}{LOGIN}?next={quote(incoming.target, safe='')}")
+            return redirect(f"{incoming.base}{LOGIN}?next={quote(incoming.target, safe='')}")
         return self._unauthorized(incoming)
 
     def _unauthorized(self, incoming: Incoming) -> Response:
@@ -210,9 +211,14 @@ class Guard:
 
 
 def is_local(scope: Scope) -> bool:
-    """Return whether a request came to an address that only this machine has, or by a socket file."""
+    """Return whether a request came to an address that only this machine has, or by a socket file.
+
+    If whoever serves us does not say to which, it did not.
+    """
     server = scope.get("server")
-    if not server or server[1] is None:
+    if not server:
+        return False
+    if server[1] is None:
         return True
     try:
         return ipaddress.ip_address(str(server[0]).partition("%")[0]).is_loopback

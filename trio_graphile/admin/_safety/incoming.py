@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import attrs
 from starlette.datastructures import Headers
@@ -35,7 +35,7 @@ class Incoming:
         """Return what is seen of a request."""
         public = urlsplit(options.public_url or "")
         headers = Headers(scope=scope)
-        path, prefix = _below(scope, public.path)
+        path, prefix = _below(scope, unquote(public.path))
         scheme = public.scheme or scope.get("scheme", "http")
         host = headers.get("host", "")
         return cls(
@@ -80,6 +80,11 @@ class Incoming:
         """Whether a browser says that it follows a link of another site, and so leaves our cookie out."""
         is_other_site = self.headers.get("sec-fetch-site") in ("cross-site", "same-site")
         return is_other_site and self.headers.get("sec-fetch-mode", "navigate") == "navigate"
+
+    @property
+    def base(self) -> str:
+        """Our prefix, as it stands in a link: what a program mounts us at may be a part of the request."""
+        return quote(self.prefix)
 
     @property
     def session(self) -> str | None:

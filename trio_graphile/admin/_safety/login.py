@@ -7,7 +7,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
-from urllib.parse import parse_qs, parse_qsl
+from urllib.parse import parse_qs, parse_qsl, unquote
 
 import attrs
 import trio
@@ -118,7 +118,7 @@ class Desk:
             self.limiter.failed(incoming.client, now)
             return None if is_form else refuse(incoming, 401, _WRONG)
         identifier = self.sessions.begin(self.lock.username, now, instead_of=incoming.session)
-        place = place_after(fields.get("next", ""), incoming.prefix)
+        place = place_after(fields.get("next", ""), incoming.base)
         answer = redirect(place) if is_form else JSONResponse({"message": "logged in", "next": place})
         answer.raw_headers.append(incoming.jar.set(incoming.jar.session, identifier))
         answer.raw_headers.append(incoming.jar.clear(incoming.jar.login))
@@ -138,9 +138,9 @@ class Desk:
         token = secrets.token_urlsafe(32)
         form = LoginForm(
             status=200 if error is None else 401,
-            action=incoming.prefix + PATH,
+            action=incoming.base + PATH,
             token=token,
-            next=place_after(next_place, incoming.prefix),
+            next=place_after(next_place, incoming.base),
             asks_for_name=self.lock.mode == "basic",
             secret_name=_SECRET_NAMES[self.lock.mode],
             username=username,
@@ -158,7 +158,9 @@ class Desk:
 def place_after(place: str, prefix: str) -> str:
     """Return where to go after the login: a path of ours, whatever was asked for."""
     is_ours = _PLACE.fullmatch(place) and (not prefix or place == prefix or place.startswith(f"{prefix}/"))
-    return place if is_ours and "/../" not in f"{place}/" else f"{prefix}/"
+    # Browsers climb by dots that are encoded, too.
+    path = re.split(r"[?#]", place, maxsplit=1)[0]
+    return place if is_ours and ".." not in unquote(path).split("/") else f"{prefix}/"
 
 
 def _is_from(incoming: Incoming, token: str) -> bool:
