@@ -66,6 +66,10 @@ class DatabaseUnavailable(DatabaseError):
     transient = True
 
 
+class SessionsBusy(DatabaseUnavailable):
+    """All sessions of a pool were lent, for longer than one may wait for one of them."""
+
+
 class DatabaseRefused(DatabaseError):
     """The server answered and turned us away: a wrong password, role or database name.
 

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from tests.admin.guarded import browser
-from trio_graphile._exceptions import ConnectionLost, StatementFailed
+from trio_graphile._exceptions import ConnectionLost, DatabaseClosed, StatementFailed
 from trio_graphile.admin._headers import SECURITY_HEADERS
 from trio_graphile.admin._safety.answering import StrictAnswers
 
@@ -46,6 +46,7 @@ async def answer_to(error: Exception, path: str = "/api/jobs") -> httpx2.Respons
             "the database took too long: ask for less, or try again later",
         ),
         (ConnectionLost("hidden"), 503, "the database does not answer"),
+        (DatabaseClosed(), 503, "the admin stops"),
         (HTTPException(404), 404, "not found"),
         (HTTPException(405, headers={"allow": "GET"}), 405, "method not allowed"),
     ],

@@ -23,6 +23,7 @@ from trio_graphile import (
     open_database,
 )
 from trio_graphile._database.statement import may_change_session
+from trio_graphile._exceptions import SessionsBusy
 from trio_graphile.embedded import embedded_postgres
 
 CHANGES = [
@@ -141,6 +142,38 @@ async def test_a_statement_that_outlives_its_database_ends(
             await wait_until_active(database, "%pg_sleep%")
     [end] = ends
     assert isinstance(end, ConnectionLost) if seconds == 60 else end == 1
+
+
+async def test_a_statement_elsewhere_ends_at_once_when_its_database_is_cancelled(database: Database) -> None:
+    ends: list[BaseException] = []
+
+    async def use(short: Database) -> None:
+        try:
+            await short.fetch_value("select 1 from pg_sleep(60)")
+        except ConnectionLost as error:
+            ends.append(error)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as outer, trio.open_nursery() as inner:
+
+            async def lend() -> None:
+                async with database.beside("a", pool_size=1, statement_timeout=60, read_only=False) as short:
+                    outer.start_soon(use, short)  # noqa: ASYNC111  # that is what is tested
+                    await trio.sleep_forever()
+
+            inner.start_soon(lend)
+            await wait_until_active(database, "%pg_sleep%")
+            inner.cancel_scope.cancel()
+    assert len(ends) == 1
+
+
+async def test_who_waits_for_a_session_beside_is_told_that_all_are_busy(database: Database) -> None:
+    async with database.beside("one", pool_size=1, statement_timeout=0.01, read_only=False) as one:
+        with trio.fail_after(20):
+            async with one.connection():
+                with pytest.raises(SessionsBusy, match="no session was free"):
+                    await one.fetch_value("select 1")
+            assert await one.fetch_value("select 1") == 1
 
 
 async def test_a_database_that_is_closed_says_so(database_url: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -80,10 +81,12 @@ class Database:
     _purpose: str = attrs.field(default="", repr=False)
     """What the sessions of the pool are for, where that is something of its own."""
     _is_read_only: bool = attrs.field(default=False, repr=False)
+    _pool_patience: float = attrs.field(default=math.inf, repr=False)
+    """How long a statement waits for a session while all are lent."""
     _pool: Pool = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._pool = Pool(self._begin_shared_session, self.options.pool_size)
+        self._pool = Pool(self._begin_shared_session, self.options.pool_size, self._pool_patience)
 
     @property
     def address(self) -> str:
@@ -186,7 +189,8 @@ class Database:
         """Open another pool on the same database, so that what borrows from it takes nothing from others.
 
         None of its sessions is opened before it is needed. Read-only ones refuse what would write, unless
-        a pooler stands between us and the server. Raises `DatabaseClosed`.
+        a pooler stands between us and the server. Whoever finds all lent waits as long as a statement may
+        take, then `SessionsBusy` is raised. Raises `DatabaseClosed`.
         """
         self._pool.check_open()
         options = attrs.evolve(self.options, pool_size=pool_size, statement_timeout=statement_timeout)
@@ -198,6 +202,7 @@ class Database:
             self._users_loop,
             purpose=purpose,
             is_read_only=read_only,
+            pool_patience=statement_timeout,
         )
         try:
             yield database

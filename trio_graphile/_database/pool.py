@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 
 import attrs
@@ -10,7 +11,7 @@ import trio
 
 from trio_graphile._database.connecting import Attempt
 from trio_graphile._database.connection import CLOSE_TIMEOUT, Connection
-from trio_graphile._exceptions import DatabaseClosed, DatabaseError, DatabaseUnavailable
+from trio_graphile._exceptions import DatabaseClosed, DatabaseError, DatabaseUnavailable, SessionsBusy
 from trio_graphile._model.backoff import backoff_delays
 
 
@@ -21,6 +22,8 @@ class Pool:
     _begin: Callable[[], Attempt]
     """Begins to open a session."""
     _size: int
+    _patience: float = math.inf
+    """How long a borrower waits while all are lent, in seconds."""
     _room: trio.Semaphore = attrs.field(init=False)
     _idle: list[Connection] = attrs.field(init=False, factory=list)
     _attempts: list[Attempt] = attrs.field(init=False, factory=list)
@@ -38,12 +41,12 @@ class Pool:
     async def borrow(self) -> Connection:
         """Lend a session, for whoever asks to give back; waits while all are lent.
 
-        Raises `DatabaseClosed`, and what `Attempt.wait` raises.
+        Raises `DatabaseClosed`, `SessionsBusy`, and what `Attempt.wait` raises.
         """
         try:
             self._room.acquire_nowait()  # else it would take a turn of the event loop, even if nobody waits
         except trio.WouldBlock:
-            await self._room.acquire()
+            await self._wait_for_room()
         try:
             connection = await self._idle_or_new()
         except BaseException:
@@ -51,6 +54,12 @@ class Pool:
             raise
         self._lent.add(connection)
         return connection
+
+    async def _wait_for_room(self) -> None:
+        with trio.move_on_after(self._patience) as waiting:
+            await self._room.acquire()
+        if waiting.cancelled_caught:
+            raise SessionsBusy(f"no session was free within {self._patience:g} s")
 
     async def _idle_or_new(self) -> Connection:
         self.check_open()
@@ -126,11 +135,13 @@ class Pool:
         self._is_closed = True
         for attempt in self._attempts:
             attempt.abandon()
-        with trio.move_on_after(CLOSE_TIMEOUT):
-            async with trio.open_nursery() as nursery:
-                for connection in self._idle:
-                    nursery.start_soon(connection.aclose)
-                if self._lent:
-                    await self._all_back.wait()
-        for connection in self._lent:
-            connection.terminate()
+        try:
+            with trio.move_on_after(CLOSE_TIMEOUT):
+                async with trio.open_nursery() as nursery:
+                    for connection in self._idle:
+                        nursery.start_soon(connection.aclose)
+                    if self._lent:
+                        await self._all_back.wait()
+        finally:  # if cancelled, too: borrowers elsewhere may not be
+            for connection in self._lent:
+                connection.terminate()

@@ -20,6 +20,7 @@ from trio_graphile._exceptions import (
     OptionInvalid,
     PayloadInvalid,
     SchemaError,
+    SessionsBusy,
     StatementFailed,
 )
 from trio_graphile._model.verbatim import encode_shown
@@ -150,6 +151,8 @@ def _refusal_of(error: Exception) -> Refusal:
             return Forbidden("the database takes no writes here")
         case StatementFailed(sqlstate=state) if (state or "").startswith("22"):
             return Malformed("the database cannot hold one of the values")
+        case SessionsBusy():
+            return Unavailable("too much is asked of the database at once: try again later")
         case DatabaseError() if error.transient:
             logger.warning("the database did not answer: %s", error)
             return Unavailable("the database does not answer")

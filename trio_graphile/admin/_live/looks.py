@@ -81,6 +81,8 @@ class Looks:
     """How often something may have changed, seen or not: by at most one a look."""
     news: Bell = attrs.field(init=False, factory=Bell)
     """Rings when either has grown."""
+    ended: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """Set when it looks no more."""
     _points: deque[Sample] = attrs.field(init=False, factory=deque)
     _totals: FleetRuns | None = attrs.field(init=False, default=None)
     """What runs had come to at the last of the points."""
@@ -114,6 +116,12 @@ class Looks:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Look until cancelled. What fails is said once, and tried again."""
+        try:
+            await self._look_until_cancelled(task_status)
+        finally:
+            self.ended.set()
+
+    async def _look_until_cancelled(self, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._sample_on, name="samples")
             task_status.started()

@@ -30,10 +30,11 @@ async def stream_events(
     *,
     sign_of_life: float = _SIGN_OF_LIFE,
 ) -> None:
-    """Tell a client of changes until it leaves, may see no more, or the server stops.
+    """Tell a client of changes until it leaves, may see no more, or the server or the looking stops.
 
-    The last two are in `scope["state"]`: the events `access_ended` and `stopping`, and `access_ends_at` by
-    Trio's clock, if access can end. Its last word is `bye` then. Answers 503 if too many are there.
+    Of access and server `scope["state"]` tells: the events `access_ended` and `stopping`, and
+    `access_ends_at` by Trio's clock, if access can end. Its last word is `bye` then. Answers 503 if too many
+    are there.
     """
     try:
         with looks.watching(_client_of(scope)):
@@ -76,7 +77,7 @@ class _Stream:
         """Tell until it is over."""
         stopping = state.get("stopping")
         async with trio.open_nursery() as nursery:
-            for event in (stopping, state.get("access_ended")):
+            for event in (stopping, state.get("access_ended"), self._looks.ended):
                 if event is not None:
                     nursery.start_soon(self._end_with, event)
             if (ends_at := state.get("access_ends_at")) is not None:

@@ -8,7 +8,7 @@ from typing import Any
 import attrs
 import trio
 
-from trio_graphile._exceptions import StatementFailed
+from trio_graphile._exceptions import SessionsBusy, StatementFailed
 
 _OUT_OF_TIME = "57014"
 
@@ -24,7 +24,10 @@ class Parts:
 
 
 async def read_parts(**reads: Callable[[], Awaitable[object]]) -> Parts:
-    """Read each part. Raises what reading one raises, but for a statement that was out of time."""
+    """Read each part.
+
+    Raises what reading one raises, but for a statement that was out of time, or found no session in time.
+    """
     values: dict[str, Any] = dict.fromkeys(reads)
     missing: list[str] = []
     failed: list[Exception] = []
@@ -35,6 +38,8 @@ async def read_parts(**reads: Callable[[], Awaitable[object]]) -> Parts:
         except StatementFailed as error:
             if error.sqlstate != _OUT_OF_TIME:
                 failed.append(error)
+            missing.append(name)
+        except SessionsBusy:
             missing.append(name)
         except Exception as error:  # noqa: BLE001  # raised below, alone: a group would say no more
             failed.append(error)

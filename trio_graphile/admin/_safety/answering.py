@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from trio_graphile._exceptions import DatabaseError, StatementFailed
+from trio_graphile._exceptions import DatabaseClosed, DatabaseError, StatementFailed
 from trio_graphile.admin._headers import NO_STORE, SECURITY_HEADERS
 
 logger = logging.getLogger("trio_graphile.admin")
@@ -17,6 +17,7 @@ logger = logging.getLogger("trio_graphile.admin")
 _QUERY_CANCELED = "57014"
 _TOO_LONG = "the database took too long: ask for less, or try again later"
 _UNAVAILABLE = "the database does not answer"
+_STOPPING = "the admin stops"
 _BROKEN = "internal server error"
 
 
@@ -75,6 +76,8 @@ def _judge(error: Exception) -> tuple[int, str]:
             return error.status_code, str(error.detail).lower()
         case StatementFailed(sqlstate=state) if state == _QUERY_CANCELED:
             return 503, _TOO_LONG
+        case DatabaseClosed():
+            return 503, _STOPPING
         case DatabaseError() if error.transient:
             return 503, _UNAVAILABLE
         case _:
