@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.database.random_jobs import add_random_jobs, buffers_of, plan_of, scanned_tables
-from trio_graphile import Connection
+from trio_graphile import Connection, Database
 from trio_graphile._database.statement import Statement
-from trio_graphile._database.summaries import counts, facts, failures, queues, tasks
+from trio_graphile._database.summaries import counts, facts, failures, levels, queues, tasks
 
 N = 200_000  # beyond which their indexes are as deep as those of twice as many
 CAP = 50
@@ -54,3 +54,32 @@ async def test_twice_as_many_jobs_cost_no_more(connection: Connection) -> None:
     allowed = {name: 1.2 * buffers_of(plan) for name, plan in before.items()}
     assert {name: buffers_of(plan) for name, plan in after.items() if buffers_of(plan) > allowed[name]} == {}
     assert {name for name, plan in after.items() if "_private_jobs" in scanned_tables(plan)} == set()
+
+
+ADD_TIE = """
+    insert into graphile_worker._private_jobs (task_id, job_queue_id, priority, run_at)
+    select 1, case when number % 20 = 0 then 1 end, -10, timestamptz '2020-01-01'
+    from generate_series(1, 200000) as number
+"""
+
+
+async def test_sessions_of_the_admin_do_not_sort_what_is_due_at_one_time(database: Database) -> None:
+    """However the planner reckons: it would read all of it, to sort the few that have a queue by id."""
+    await add_random_jobs(database, 20_000)
+    await database.execute(ADD_TIE)
+    await database.execute("vacuum analyze graphile_worker._private_jobs")
+    beside = database.beside("admin", pool_size=1, statement_timeout=5.0, read_only=False)
+    async with beside as own, own.connection() as connection:
+        plan = await plan_of(connection, tasks.COUNT_QUEUED, TASKS, 200)
+    assert buffers_of(plan) < 500
+
+
+def test_many_sources_share_what_is_counted() -> None:
+    """Up to so many of each are a great many in all."""
+    assert [levels.cap_of_each(10_000, sources) for sources in (0, 1, 50, 500)] == [
+        10_000,
+        10_000,
+        10_000,
+        1000,
+    ]
+    assert levels.cap_of_each(10, 50_000_000) == 1

@@ -46,6 +46,14 @@ async def test_beyond_the_cap_there_are_at_least_so_many(connection: Connection)
     assert {idle.ready, idle.scheduled, idle.failed} == {Count(value=0)}
 
 
+async def test_a_page_of_many_tasks_counts_fewer_of_each(connection: Connection) -> None:
+    await connection.execute(ADD_TASKS, [f"task {number}" for number in range(500)])
+    await connection.execute(ADD_JOBS, "task 7", "1 hour", None, 1001)
+    found = await summarize_tasks(connection, limit=500)
+    [busy] = [task for task in found.tasks if task.identifier == "task 7"]
+    assert busy.ready == Count(value=1000, is_estimate=True)
+
+
 async def test_more_jobs_in_queues_than_are_looked_at_make_estimates(connection: Connection) -> None:
     await add_random_jobs(connection, 200)
     found = await summarize_tasks(connection, window=20)

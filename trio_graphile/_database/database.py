@@ -240,6 +240,8 @@ class Database:
                 # Our statements touch few rows; compiling one costs more than running it.
                 "jit": "off",
                 **_KEEP_ALIVE,
+                # With a purpose they run our statements alone.
+                **({**_ISOLATION, **_STEADY_PLANS} if self._purpose else {}),
                 **(_READ_ONLY if self._is_read_only else {}),
             },
         )

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 CAP = 10_000
 """Up to how many jobs are counted of each kind."""
+_MOST_COUNTED = 500_000
+
+
+def cap_of_each(cap: int, sources: int) -> int:
+    """Return up to how many jobs are counted of each of so many tasks or queues, for all together to end."""
+    return max(1, min(cap, _MOST_COUNTED // max(1, sources)))
+
 
 _LEVELS = """levels as (
       {start}

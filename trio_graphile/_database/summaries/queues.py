@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.summaries.estimates import QUEUE_INDEX, usable_indexes
-from trio_graphile._database.summaries.levels import CAP
+from trio_graphile._database.summaries.levels import CAP, cap_of_each
 from trio_graphile._model.jobs import time_of
 from trio_graphile._model.listing import Count, FoundQueues, QueueSummary
 
@@ -53,13 +53,15 @@ async def summarize_queues(
 ) -> FoundQueues:
     """Return the named queues that come after a name, by name; with `search` those in whose name it stands.
 
-    Up to `cap` jobs of each are counted, and up to `window` names searched.
+    Up to `cap` jobs of each are counted, fewer where there are many queues, and up to `window` names are
+    searched.
     """
     looked_at = window if search else limit + 1
     rows = await executor.fetch(FIND_QUEUES, after, search or None, looked_at, limit)
     scanned, last_name = rows[0]["scanned"], rows[0]["last_name"]
     found = [row for row in rows if row["id"] is not None]
     queues, has_more = found[:limit], len(found) > limit
+    cap = cap_of_each(cap, len(queues))
     waiting = await _count_waiting(executor, [row["id"] for row in queues], cap, window)
     next_ = queues[-1]["queue_name"] if has_more else last_name if scanned == looked_at else None
     return FoundQueues(

@@ -14,7 +14,7 @@ from trio_graphile._database.summaries.estimates import (
     TASK_INDEX,
     usable_indexes,
 )
-from trio_graphile._database.summaries.levels import CAP, COUNTED, LEVELS_OF_TASKS
+from trio_graphile._database.summaries.levels import CAP, COUNTED, LEVELS_OF_TASKS, cap_of_each
 from trio_graphile._model.diagnosis import Neglected
 from trio_graphile._model.jobs import time_of
 from trio_graphile._model.listing import Count, FoundTasks, TaskSummary
@@ -39,12 +39,14 @@ async def summarize_tasks(
 ) -> FoundTasks:
     """Return the tasks that come after an identifier, by identifier, whoever has them.
 
-    Up to `cap` jobs of each task and state are counted. Of jobs in named queues, which no index has by task,
-    the `window` that run first are looked at; if there are more, all counts are estimates.
+    Up to `cap` jobs of each task and state are counted, fewer where there are many tasks. Of jobs in named
+    queues, which no index has by task, the `window` that run first are looked at; if there are more, all
+    counts are estimates.
     """
     found = await executor.fetch(FIND_TASKS, after, limit + 1)
     tasks = {row["id"]: row["identifier"] for row in found[:limit]}
     ids = list(tasks)
+    cap = cap_of_each(cap, len(ids))
     waiting = await _count_waiting(executor, ids, cap, _PRIORITIES, window)
     failed = await _count_failed(executor, ids, cap, window)
     return FoundTasks(
@@ -68,15 +70,23 @@ COUNT_QUEUED = Statement("""
         and jobs.job_queue_id is not null
       order by jobs.priority, jobs.run_at, jobs.id
       limit $2::bigint + 1
+    ),
+    counted as materialized (
+      select entries.task_id,
+        count(*) filter (where entries.run_at <= now()) as ready,
+        count(*) filter (where entries.run_at > now()) as scheduled,
+        min(entries.run_at) filter (where entries.run_at <= now()) as oldest_ready_at
+      from entries
+      where entries.task_id = any($1::integer[])
+      group by entries.task_id
     )
     select wanted.id as task_id,
-      count(*) filter (where entries.run_at <= now()) as ready,
-      count(*) filter (where entries.run_at > now()) as scheduled,
+      coalesce(counted.ready, 0) as ready,
+      coalesce(counted.scheduled, 0) as scheduled,
       (select count(*) <= $2::bigint from entries) as is_complete,
-      date_part('epoch', min(entries.run_at) filter (where entries.run_at <= now())) as oldest_ready_at
+      date_part('epoch', counted.oldest_ready_at) as oldest_ready_at
     from unnest($1::integer[]) as wanted(id)
-    left join entries on entries.task_id = wanted.id
-    group by wanted.id
+    left join counted on counted.task_id = wanted.id
 """)  # $1 task ids, $2 how many jobs are looked at
 
 COUNT_FAILED_OF_TASKS = Statement("""
@@ -201,11 +211,13 @@ async def find_neglected(
 ) -> list[Neglected]:
     """Return tasks that nobody advertises although jobs of theirs have been due for `patience` seconds.
 
-    Looks at 1,000 tasks, counts 1,000 due jobs of each, and returns 100: there may be more of everything.
+    Looks at 1,000 tasks, counts 500 due jobs of each and more of fewer, and returns 100: there may be more of
+    everything.
     """
     tasks = await executor.fetch(FIND_OTHER_TASKS, advertised, _MOST_TASKS, patience)
     ids = [row["id"] for row in tasks]
-    waiting = await _count_waiting(executor, ids, _MOST_NEGLECTED_JOBS, _NEGLECTED_PRIORITIES, WINDOW)
+    cap = cap_of_each(_MOST_NEGLECTED_JOBS, len(ids))
+    waiting = await _count_waiting(executor, ids, cap, _NEGLECTED_PRIORITIES, WINDOW)
     found = [
         Neglected(identifier=task["identifier"], jobs=sum(row["ready"] for row in rows), since=since)
         for task in tasks
