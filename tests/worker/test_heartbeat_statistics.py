@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Never
 
 import attrs
 import pytest
@@ -13,9 +14,15 @@ from tests.worker.runs import make_worker, running
 from trio_graphile import Client, Database, JobContext, JobSpec, LeaseOptions, RecoveryOptions, Worker
 from trio_graphile._model.jobs import Job, job_of_seconds
 from trio_graphile._model.outcomes import Completed, Failed, Returned, Settled
-from trio_graphile._worker.task_totals import TaskTotals
+from trio_graphile._worker.heartbeat import progress_text
+from trio_graphile._worker.task_totals import OTHER_TASKS, TaskTotals
 
 EAGER = LeaseOptions(length=2.0, margin=0.5, renew_interval=0.02)
+BEAT = """
+    select date_part('epoch', last_heartbeat_at)
+    from graphile_worker._private_workers
+    where id = $1::text
+"""
 SAID = "select metadata::text from graphile_worker._private_workers where id = $1::text"
 
 
@@ -81,16 +88,28 @@ async def test_running_jobs_are_told_with_their_progress(
     assert len(one["progress"]) == 200
 
 
+def nested(depth: int) -> list[object]:
+    value: list[object] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 def cycle() -> list[object]:
     itself: list[object] = []
     itself.append(itself)
     return itself
 
 
+class Hostile(dict[str, object]):
+    def items(self) -> Never:
+        raise KeyError("items")
+
+
 @pytest.mark.parametrize(
     "progress",
-    [object(), float("nan"), {1: 2}, "\ud800", cycle(), b"bytes", 10**5000],
-    ids=["object", "nan", "key", "surrogate", "cycle", "bytes", "number"],
+    [object(), float("nan"), {(1,): 2}, "\ud800", cycle(), b"bytes", 10**5000, Hostile(a=float("nan"))],
+    ids=["object", "nan", "key", "surrogate", "cycle", "bytes", "number", "hostile"],
 )
 async def test_no_report_ends_the_heartbeat(
     database: Database, client: Client, handlers: Handlers, table: Table, progress: object
@@ -105,6 +124,43 @@ async def test_no_report_ends_the_heartbeat(
         said = await said_when(table, run.worker, "(statistics ->> 'busy')::integer = 1")
         handlers.release.set()
     assert [one["progress"] for one in said["statistics"]["running"]] == [None]
+
+
+@pytest.mark.parametrize(
+    ("progress", "told"),
+    [
+        (datetime(2026, 1, 2, tzinfo=UTC), '"2026-01-02T00:00:00+00:00"'),
+        ([0] * 10_000_000 + [float("nan")], "[" + "0," * 99 + "0"),
+        ("x" * 10_000_000, '"' + "x" * 199),
+        ({"é": [None, True, 1.5]}, '{"é":[null,true,1.5]}'),
+        (nested(100_000), "[" * 200),
+    ],
+    ids=["time", "long list", "long text", "values", "nested"],
+)
+def test_no_more_of_a_report_is_looked_at_than_is_told(progress: object, told: str) -> None:
+    """The lease waits for it, however large reports are."""
+    assert progress_text(progress) == told
+
+
+async def test_a_worker_lives_whatever_it_says_of_itself(
+    database: Database, client: Client, handlers: Handlers, table: Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server refuses it, as one that is not UTF-8 does with a report that it has no letters for."""
+    await database.execute("""
+        alter table graphile_worker._private_workers
+        add check (metadata is null or metadata #>> '{statistics,running}' = '[]')
+    """)
+    await client.add_raw_jobs([("held", None)])
+    async with running(eager_worker(database, handlers)) as run:
+        await handlers.wait_started(1)
+        for _ in range(2):
+            before = await database.fetch_value(BEAT, run.worker.worker_id)
+            await table.wait_until(f"select ({BEAT}) > $2::float8", run.worker.worker_id, before)
+        handlers.release.set()
+        await said_when(table, run.worker, "(statistics ->> 'completed')::integer = 1")
+    assert await table.jobs() == []
+    refusals = [record for record in caplog.records if "refuses what the worker says" in record.message]
+    assert len(refusals) == 1
 
 
 async def test_a_report_may_hold_what_the_tables_of_the_server_cannot(
@@ -194,3 +250,15 @@ def test_only_runs_that_came_to_an_end_are_counted() -> None:
 def test_a_job_knows_how_long_it_waited_whatever_its_times_came_as() -> None:
     assert job(3.0).waited == 3.0
     assert attrs.evolve(job(3.0)).waited == 3.0
+
+
+def test_of_very_many_tasks_the_rest_is_told_together() -> None:
+    """Each is told with every heartbeat, and with every sample."""
+    totals = TaskTotals()
+    for number in range(100_000):
+        one = attrs.evolve(job(), task_identifier=f"task {number}")
+        totals.add(one, 0.5, Completed(one))
+    told = totals.as_dict()
+    assert len(told) == 1001
+    assert sum(total["runs"] for total in told.values()) == 100_000
+    assert told[OTHER_TASKS]["runs"] == 99_000

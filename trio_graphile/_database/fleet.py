@@ -137,12 +137,20 @@ async def has_registry(executor: Executor) -> bool:
 HEARTBEAT = Statement("select {schema}.worker_heartbeat($1::text, $2::text::json)")  # $1 id, $2 metadata
 
 
-async def heartbeat(executor: Executor, worker_id: str, metadata: object = None) -> None:
+async def heartbeat(executor: Executor, worker_id: str, metadata: object = None) -> StatementFailed | None:
     """Say that a worker lives, registering it if need be.
 
-    `metadata` is what it says of itself, any JSON value; None leaves what it said before.
+    `metadata` is what it says of itself, any JSON value; None leaves what it said before. So does what the
+    server refuses, which is returned: that the worker lives is said all the same.
     """
-    await executor.execute(HEARTBEAT, worker_id, None if metadata is None else encode(metadata))
+    try:
+        await executor.execute(HEARTBEAT, worker_id, None if metadata is None else encode(metadata))
+    except StatementFailed as error:
+        if error.transient or metadata is None:
+            raise
+        await executor.execute(HEARTBEAT, worker_id, None)
+        return error
+    return None
 
 
 DEREGISTER = Statement("select {schema}.worker_deregister($1::text)")  # $1 worker id

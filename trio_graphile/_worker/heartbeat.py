@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import socket
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 
-from trio_graphile._model.json import encode
+from trio_graphile._model.json import decode, encode
 from trio_graphile._model.options import Flags, WorkerOptions
 from trio_graphile._worker.running import RunningJob
 
@@ -48,23 +49,39 @@ def describe_running(running: Iterable[RunningJob], now: float) -> list[dict[str
             "id": one.job.id,
             "task_identifier": one.job.task_identifier,
             "seconds": round(now - one.started_at, 3),
-            "progress": _progress_text(one.progress),
+            "progress": progress_text(one.progress),
         }
         for one in islice(running, _MOST_RUNNING)
     ]
 
 
-def _progress_text(progress: object) -> str | None:
+def progress_text(progress: object) -> str | None:
     """Return the beginning of a report as JSON; None for what JSON cannot hold, and if there is none.
 
-    A handler reports anything, and may change it while we look, from another thread.
+    A handler reports anything, however large, and may change it while we look, from another thread. No more
+    of it is looked at than is told: the lease waits for this.
     """
     if progress is None:
         return None
+    text = ""
     try:
-        return encode(progress)[:_MOST_PROGRESS]
-    except (ValueError, TypeError, RuntimeError):
+        for part in _ENCODER.iterencode(progress):
+            text += part[:_MOST_PROGRESS]
+            if len(text) >= _MOST_PROGRESS:
+                break
+        text.encode()  # a lone surrogate has no place in JSON
+    except Exception:  # noqa: BLE001  # a handler's own types may raise anything
         return None
+    return text[:_MOST_PROGRESS]
+
+
+def _as_text(value: object) -> str:
+    """Return the text of a time or a UUID. Raises `ValueError` for what JSON does not know."""
+    text: str = decode(encode(value))
+    return text
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_text)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from trio_graphile._database import cancellations, claims, fleet, plain_claims, queue, samples, sweeps
-from trio_graphile._database.connection import Connection
+from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session
@@ -91,6 +91,8 @@ class Holdings:
     """By which silence is measured, and the age of locks."""
     claiming: Session = attrs.field(init=False)
     recording: Session = attrs.field(init=False)
+    _is_unsaid: bool = attrs.field(init=False, default=False)
+    """Whether the server refused what the last heartbeat said."""
     _has_claimed: bool = attrs.field(init=False, default=False)
     _hit_a_bound: bool = attrs.field(init=False, default=False)
     """Whether the last claim left out jobs of which enough were held already."""
@@ -121,7 +123,7 @@ class Holdings:
             self.registered = self.options.recovery is not None and await fleet.has_registry(connection)
             await self._clock_is_steady(connection)  # from here on a step of it will be noticed
             if self.registered:
-                await fleet.heartbeat(connection, self.worker_id, self._metadata())
+                await self._say(connection)
             if releases_old_locks:
                 await sweeps.reset_stale_locks(connection)
 
@@ -274,7 +276,7 @@ class Holdings:
         )  # one step of the interpreter, so the worker's thread cannot interfere
         found = await fleet.renew(session, self.worker_id, asked)
         if self.registered:
-            await fleet.heartbeat(session, self.worker_id, self._metadata())
+            await self._say(session)
         await queue.register_tasks(session, self.tasks.identifiers)
         return Renewed(asked, found)
 
@@ -354,8 +356,13 @@ class Holdings:
         finally:
             await connection.aclose()  # noqa: ASYNC102  # at most a second, at once if cancelled
 
-    def _metadata(self) -> dict[str, object]:
-        return {**describe_worker(self.options, self.tasks.identifiers), **self.statistics()}
+    async def _say(self, executor: Executor) -> None:
+        """Say that we live, and what we are and do."""
+        said = {**describe_worker(self.options, self.tasks.identifiers), **self.statistics()}
+        refusal = await fleet.heartbeat(executor, self.worker_id, said)
+        if refusal is not None and not self._is_unsaid:
+            logger.warning("the server refuses what the worker says of itself: %s", refusal)
+        self._is_unsaid = refusal is not None
 
 
 def _is_cancelled() -> bool:

@@ -10,6 +10,10 @@ from trio_graphile._model.outcomes import Completed, Failed, Outcome, Settled
 _LONGEST = 1e9
 """A wait beyond this, in seconds, is none: the job's time is minus infinity, say."""
 
+_MOST_TASKS = 1000
+"""Each is told with every heartbeat."""
+OTHER_TASKS = "(other tasks)"
+
 
 @attrs.define(eq=False)
 class TaskTotal:
@@ -39,7 +43,10 @@ class TaskTotal:
 
 @attrs.define(eq=False)
 class TaskTotals:
-    """The runs of all tasks. Added up in the worker's thread; the lease's may read meanwhile."""
+    """The runs of all tasks: after the first 1,000 of them, of all others together.
+
+    Added up in the worker's thread; the lease's may read meanwhile.
+    """
 
     _by_task: dict[str, TaskTotal] = attrs.field(init=False, factory=dict)
 
@@ -51,7 +58,7 @@ class TaskTotals:
         try:
             total = self._by_task[job.task_identifier]
         except KeyError:
-            total = self._by_task[job.task_identifier] = TaskTotal()
+            total = self._another(job.task_identifier)
         total.runs += 1
         total.run += seconds
         if seconds > total.longest_run:  # noqa: PLR1730  # half as long as `max`
@@ -63,6 +70,11 @@ class TaskTotals:
             total.wait += waited
             if waited > total.longest_wait:  # noqa: PLR1730  # as above
                 total.longest_wait = waited
+
+    def _another(self, identifier: str) -> TaskTotal:
+        if len(self._by_task) >= _MOST_TASKS:
+            identifier = OTHER_TASKS
+        return self._by_task.setdefault(identifier, TaskTotal())
 
     def as_dict(self) -> dict[str, dict[str, float]]:
         """Return the totals by task, as a heartbeat says them. From any thread."""
