@@ -59,7 +59,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Does it do what it says? Arguments go to pytest: `nox -s tests-3.12 -- tests/database -k keyed`."""
     session.install("-e", ".[all]", *group("tests"))
-    workers = [] if session.posargs else ["-n", "auto", "--maxprocesses", "4"]
+    workers = [] if session.posargs else ["-n", "auto", "--maxprocesses", "4", "--dist=loadgroup"]
     run_pytest(session, *workers, *session.posargs)
 
 

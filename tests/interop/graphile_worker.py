@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
 import subprocess
@@ -14,7 +13,8 @@ from pathlib import Path
 import attrs
 import trio
 
-from tests.interop.programs import Printed, cache_folder, listening_program, run_program
+from tests.interop.programs import Printed, listening_program, run_program
+from tests.npm import installed
 
 VERSIONS = ("0.17.3", "0.18.0")
 PROGRAMS = Path(__file__).parent / "node"
@@ -61,30 +61,10 @@ def reason_to_skip() -> str | None:
 @contextmanager
 def programs_for(version: str, programs: Path = PROGRAMS) -> Iterator[GraphileWorker]:
     """Lend copies of the programs, which find this version of the package beside them."""
-    installed = _install(version)
+    package = installed("graphile-worker", version)
     with tempfile.TemporaryDirectory(prefix="graphile-worker-") as temporary:
         folder = Path(temporary)
-        (folder / "node_modules").symlink_to(installed / "node_modules")
+        (folder / "node_modules").symlink_to(package / "node_modules")
         for program in programs.glob("*.mjs"):
             shutil.copy(program, folder)
         yield GraphileWorker(version, folder)
-
-
-def _install(version: str) -> Path:
-    """Return a folder with the package in it. Of test runs that ask at the same time the first one wins."""
-    cache = cache_folder()
-    folder = cache / f"graphile-worker-{version}"
-    if folder.exists():
-        return folder
-    with tempfile.TemporaryDirectory(prefix="installing-", dir=cache) as temporary:
-        fresh = Path(temporary) / "package"
-        fresh.mkdir()
-        manifest = {"private": True, "dependencies": {"graphile-worker": version}}
-        (fresh / "package.json").write_text(json.dumps(manifest))
-        command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        npm = subprocess.run(command, cwd=fresh, capture_output=True, text=True, check=False)
-        if npm.returncode != 0:
-            raise RuntimeError(f"npm could not install graphile-worker {version}:\n{npm.stdout}{npm.stderr}")
-        with contextlib.suppress(OSError):  # somebody else was faster
-            fresh.rename(folder)
-    return folder

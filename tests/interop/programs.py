@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -69,14 +68,6 @@ async def _run(
     )
     if ended.returncode not in {0, -signal.SIGKILL}:
         raise subprocess.CalledProcessError(ended.returncode, command)
-
-
-def cache_folder() -> Path:
-    """Beside npm's own cache if we are told where that is, else a folder of this user's."""
-    told = os.environ.get("npm_config_cache")  # noqa: SIM112  # npm reads it in small letters
-    folder = Path(told) if told else Path(tempfile.gettempdir()) / f"graphile-worker-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return folder
 
 
 def _environment(url: str) -> dict[str, str]:

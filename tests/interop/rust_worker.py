@@ -11,7 +11,8 @@ from pathlib import Path
 import attrs
 import trio
 
-from tests.interop.programs import Printed, cache_folder, listening_program, run_program
+from tests.interop.programs import Printed, listening_program, run_program
+from tests.npm import cache_folder
 
 SOURCES = Path(__file__).parent / "rust"
 _OLDEST_CARGO = (1, 85)
