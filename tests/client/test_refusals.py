@@ -1,0 +1,124 @@
+"""What is refused, and with which error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.client.tasks import KEYED, index, send_welcome, tasks, tick
+from trio_graphile import (
+    Cleanup,
+    Client,
+    DatabaseOptions,
+    JobSpec,
+    OptionInvalid,
+    PayloadInvalid,
+    SchemaMissing,
+    StatementFailed,
+    open_database,
+)
+
+
+@pytest.mark.parametrize("identifier", ["", "a" * 129, "a\0b", None, 5, send_welcome])
+async def test_an_impossible_identifier_is_refused_before_anything_is_sent(
+    client: Client, identifier: object
+) -> None:
+    with pytest.raises(OptionInvalid, match=r"^identifier: "):
+        await client.add_raw_job(identifier)  # type: ignore[arg-type]
+    with pytest.raises(OptionInvalid, match=r"^identifier: "):
+        await client.add_raw_jobs([(identifier, None)])  # type: ignore[list-item]
+
+
+async def test_the_longest_names_are_accepted(client: Client) -> None:
+    job = await client.add_raw_job("é" * 128, None, JobSpec(queue_name="é" * 128, job_key="é" * 512))
+    assert job.key == "é" * 512
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        ({"a": [object()]}, "object is not JSON @ $.a[0]"),
+        ([float("nan")], "nan is not a JSON number @ $[0]"),
+        ({1: 2}, "the key 1 is not a string @ $"),
+        ({"a": "\ud800"}, "text with a lone surrogate is not valid Unicode @ $.a"),
+    ],
+)
+async def test_a_raw_payload_that_is_not_json_is_refused_with_its_path(
+    client: Client, payload: object, reason: str
+) -> None:
+    with pytest.raises(PayloadInvalid) as caught:
+        await client.add_raw_job("t", payload)
+    assert caught.value.reasons == (reason,)
+
+
+async def test_a_payload_that_contains_itself_is_refused(client: Client) -> None:
+    payload: list[object] = []
+    payload.append(payload)
+    with pytest.raises(PayloadInvalid, match="nested too deeply"):
+        await client.add_raw_job("t", payload)
+
+
+async def test_a_batch_needs_an_item(client: Client) -> None:
+    with pytest.raises(OptionInvalid, match="at least one item"):
+        await client.add_batch_job(index, [])
+
+
+async def test_without_a_schema_the_way_out_is_named(empty_database_url: str) -> None:
+    async with open_database(empty_database_url) as database:
+        client = Client(database, tasks)
+        for call in (
+            lambda: client.add_job(tick, None),
+            lambda: client.add_jobs([(tick, None)]),
+            lambda: client.remove_job("k"),
+            lambda: client.complete_jobs([1]),
+            lambda: client.permanently_fail_jobs([1]),
+            lambda: client.reschedule_jobs([1], priority=1),
+            lambda: client.force_unlock_workers(["w"]),
+            client.list_active_workers,
+            client.sweep_stale_workers,
+            client.cleanup,
+            lambda: client.cleanup([Cleanup.GC_TASK_IDENTIFIERS]),
+        ):
+            with pytest.raises(SchemaMissing, match=r"graphile_worker.*client.migrate\(\)"):
+                await call()
+        await client.migrate()
+        await client.add_job(tick, None)
+
+
+async def test_an_empty_schema_is_a_missing_one(empty_database_url: str) -> None:
+    async with open_database(empty_database_url) as database:
+        await database.execute("create schema graphile_worker")
+        client = Client(database, tasks)
+        with pytest.raises(SchemaMissing):
+            await client.add_job(tick, None)
+        with pytest.raises(SchemaMissing):
+            await client.add_jobs([(tick, None)])
+
+
+async def test_any_schema_will_do(empty_database_url: str) -> None:
+    async with open_database(empty_database_url, DatabaseOptions(schema='odd "schema"')) as database:
+        client = Client(database, tasks)
+        await client.migrate()
+        (job,) = await client.add_jobs([(tick, None, KEYED)])
+        assert (await client.remove_job("k")) == job
+        assert await client.cleanup(Cleanup) == dict.fromkeys(Cleanup, 0)
+
+
+async def test_a_refused_statement_stays_what_it_is(client: Client) -> None:
+    with pytest.raises(StatementFailed):
+        await client.complete_jobs([2**70])
+
+
+@pytest.mark.parametrize("text", ["nul \0", "half \ud83d", 7])
+async def test_texts_that_postgresql_cannot_store_are_named(client: Client, text: Any) -> None:
+    calls = [
+        client.add_raw_job(text),
+        client.remove_job(text),
+        client.permanently_fail_jobs([1], text),
+        client.cancel_jobs([1], reason=text),
+        client.force_unlock_workers([text]),
+    ]
+    for call in calls:
+        with pytest.raises(OptionInvalid, match=r"NUL|half of a character|a string is needed"):
+            await call

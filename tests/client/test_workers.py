@@ -1,0 +1,75 @@
+"""Listing workers, and sweeping those that died."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.client.tasks import tick
+from tests.client.workers import lock, silence
+from trio_graphile import Client, Database, JobSpec, OptionInvalid, SweepReport
+from trio_graphile._database import fleet
+
+
+async def test_registered_workers_are_listed_and_the_stale_marked(client: Client, database: Database) -> None:
+    assert await client.list_active_workers() == []
+    await fleet.heartbeat(database, "stale", {"pid": 1})
+    await fleet.heartbeat(database, "fresh")
+    await silence(database, "stale", "301 seconds")
+    fresh, stale = await client.list_active_workers()
+    assert (fresh.worker_id, fresh.metadata, fresh.is_stale) == ("fresh", None, False)
+    assert (stale.worker_id, stale.metadata, stale.is_stale) == ("stale", {"pid": 1}, True)
+    assert not (await client.list_active_workers(310))[1].is_stale
+    async with database.transaction() as connection:
+        await fleet.deregister(connection, "stale")
+        assert await client.using(connection).list_active_workers() == [fresh]
+
+
+DEAD = "trio_graphile_dead"
+
+
+async def test_the_jobs_of_the_dead_are_given_back(client: Client, database: Database) -> None:
+    job = await client.add_job(tick, None, JobSpec(queue_name="q"))
+    await lock(database, DEAD, age="1 hour")
+    await fleet.heartbeat(database, DEAD)
+    assert await client.sweep_stale_workers() == SweepReport()
+    await silence(database, DEAD, "2 minutes")
+    assert await client.sweep_stale_workers() == SweepReport()
+    found = await client.sweep_stale_workers(60, dry_run=True)
+    assert found == SweepReport(worker_ids=(DEAD,), dry_run=True)
+    assert await client.sweep_stale_workers(60, 0) == SweepReport(worker_ids=(DEAD,), recovered_jobs=1)
+    assert await client.list_active_workers() == []
+    assert [again.id for again in await lock(database, "another")] == [job.id]
+
+
+async def test_a_sweep_can_be_told_more(client: Client, database: Database) -> None:
+    await client.add_job(tick, None, JobSpec(flags=["patient"]))
+    await lock(database, DEAD)
+    await fleet.heartbeat(database, DEAD)
+    await silence(database, DEAD, "2 minutes")
+    patient = {"threshold": 60.0, "resilient_flags": ["patient"]}
+    assert (await client.sweep_stale_workers(**patient)).worker_ids == ()  # type: ignore[arg-type]
+    report = await client.sweep_stale_workers(**patient, resilient_multiplier=1.5)  # type: ignore[arg-type]
+    assert report.recovered_jobs == 1
+    await client.add_job(tick, None)
+    await lock(database, "pool-of-node", age="10 minutes")
+    assert (await client.sweep_stale_workers()).worker_ids == ()
+    assert (await client.sweep_stale_workers(orphan_threshold=500)).worker_ids == ("pool-of-node",)
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [
+        ("sweep_threshold", {"threshold": 0}),
+        ("sweep_threshold", {"threshold": 300_000}),
+        ("recovery_delay", {"recovery_delay": -1}),
+        ("orphan_threshold", {"threshold": 60, "orphan_threshold": 59}),
+        ("resilient_flags", {"resilient_flags": "patient"}),
+        ("resilient_multiplier", {"resilient_multiplier": 0}),
+    ],
+)
+async def test_a_sweep_that_cannot_be_meant_is_refused(
+    client: Client, option: str, given: dict[str, float]
+) -> None:
+    with pytest.raises(OptionInvalid) as caught:
+        await client.sweep_stale_workers(**given)  # type: ignore[arg-type]
+    assert caught.value.option == option
