@@ -126,6 +126,18 @@ async def test_without_writing_samples_are_kept_in_memory(database: Database) ->
     assert await database.fetch_value("select count(*) from graphile_worker.trio_graphile_samples") == 0
 
 
+async def test_no_more_than_so_many_samples_are_kept_in_memory(database: Database) -> None:
+    looks = Looks(database=database, writes=False, sample_interval=0.01, point_interval=0.0, most_points=2)
+    async with looking(looks):
+        while len(looks.recent) < 2:  # noqa: ASYNC110  # the database tells nobody when
+            await trio.lowlevel.checkpoint()
+        seen_first, latest = looks.recent
+        while looks.recent[-1] is latest:  # noqa: ASYNC110  # the database tells nobody when
+            await trio.lowlevel.checkpoint()
+    assert len(looks.recent) == 2
+    assert looks.recent[0] is not seen_first
+
+
 async def test_a_server_that_does_not_take_it_is_only_looked_at(
     database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -68,7 +68,7 @@ async def test_sessions_of_the_admin_do_not_sort_what_is_due_at_one_time(databas
     await add_random_jobs(database, 20_000)
     await database.execute(ADD_TIE)
     await database.execute("vacuum analyze graphile_worker._private_jobs")
-    beside = database.beside("admin", pool_size=1, statement_timeout=5.0, read_only=False)
+    beside = database.beside("admin", pool_size=1, statement_timeout=5.0, read_only=False, steady_plans=True)
     async with beside as own, own.connection() as connection:
         plan = await plan_of(connection, tasks.COUNT_QUEUED, TASKS, 200)
     assert buffers_of(plan) < 500

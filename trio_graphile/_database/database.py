@@ -81,6 +81,8 @@ class Database:
     _purpose: str = attrs.field(default="", repr=False)
     """What the sessions of the pool are for, where that is something of its own."""
     _is_read_only: bool = attrs.field(default=False, repr=False)
+    _has_steady_plans: bool = attrs.field(default=False, repr=False)
+    """Whether the sessions of the pool look up what is few, and run nothing but our statements."""
     _pool_patience: float = attrs.field(default=math.inf, repr=False)
     """How long a statement waits for a session while all are lent."""
     _pool: Pool = attrs.field(init=False, repr=False)
@@ -184,13 +186,20 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def beside(
-        self, purpose: str, *, pool_size: int, statement_timeout: float, read_only: bool
+        self,
+        purpose: str,
+        *,
+        pool_size: int,
+        statement_timeout: float,
+        read_only: bool,
+        steady_plans: bool = False,
     ) -> AsyncIterator[Database]:
         """Open another pool on the same database, so that what borrows from it takes nothing from others.
 
         None of its sessions is opened before it is needed. Read-only ones refuse what would write, unless
         a pooler stands between us and the server. Whoever finds all lent waits as long as a statement may
-        take, then `SessionsBusy` is raised. Raises `DatabaseClosed`.
+        take, then `SessionsBusy` is raised. With steady plans they look rows up by index, whatever the
+        planner makes of the table. Raises `DatabaseClosed`.
         """
         self._pool.check_open()
         options = attrs.evolve(self.options, pool_size=pool_size, statement_timeout=statement_timeout)
@@ -202,6 +211,7 @@ class Database:
             self._users_loop,
             purpose=purpose,
             is_read_only=read_only,
+            has_steady_plans=steady_plans,
             pool_patience=statement_timeout,
         )
         try:
@@ -240,8 +250,7 @@ class Database:
                 # Our statements touch few rows; compiling one costs more than running it.
                 "jit": "off",
                 **_KEEP_ALIVE,
-                # With a purpose they run our statements alone.
-                **({**_ISOLATION, **_STEADY_PLANS} if self._purpose else {}),
+                **({**_ISOLATION, **_STEADY_PLANS} if self._has_steady_plans else {}),
                 **(_READ_ONLY if self._is_read_only else {}),
             },
         )

@@ -63,6 +63,7 @@ class Admin:
             pool_size=options.pool_size,
             statement_timeout=options.statement_timeout,
             read_only=options.read_only,
+            steady_plans=True,
         )
         # What changes something may take its time, as it may in the program: to clean up, say.
         changing = of_program.beside(

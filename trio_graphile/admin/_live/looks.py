@@ -73,6 +73,8 @@ class Looks:
     """Between samples in memory, while somebody watches."""
     _sample_interval: float = 60.0
     _linger: float = _LINGER
+    _most_points: int = 1000
+    """Where the server's clock is set back, samples would be kept until it is where it was."""
     latest: Look | None = attrs.field(init=False, default=None)
     """What was seen last; None while nobody watches."""
     looked: int = attrs.field(init=False, default=0)
@@ -83,7 +85,7 @@ class Looks:
     """Rings when either has grown."""
     ended: trio.Event = attrs.field(init=False, factory=trio.Event)
     """Set when it looks no more."""
-    _points: deque[Sample] = attrs.field(init=False, factory=deque)
+    _points: deque[Sample] = attrs.field(init=False)
     _totals: FleetRuns | None = attrs.field(init=False, default=None)
     """What runs had come to at the last of the points."""
     _point_due_at: float = attrs.field(init=False, default=0.0)
@@ -92,6 +94,9 @@ class Looks:
     _viewers_changed: Bell = attrs.field(init=False, factory=Bell)
     _failing: set[str] = attrs.field(init=False, factory=set)
     """What has failed the last time: that is said once."""
+
+    def __attrs_post_init__(self) -> None:
+        self._points = deque(maxlen=self._most_points)
 
     @property
     def recent(self) -> tuple[Sample, ...]:
