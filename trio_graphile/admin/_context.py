@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
+import trio
 
 from trio_graphile._client import Client
 from trio_graphile._database.database import Database
@@ -22,5 +25,7 @@ class Context:
     """Sessions for whatever is only looked at, which give up soon."""
     options: AdminOptions
     audit: Audit = attrs.field(factory=Audit)
+    reading_payloads: trio.CapacityLimiter = attrs.field(factory=partial(trio.CapacityLimiter, 1))
+    """For the one thread in which large payloads are made fit to be seen."""
     looks: Looks | None = None
     """Looks at the queue for all who watch; None where nobody can."""

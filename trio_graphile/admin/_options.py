@@ -192,7 +192,8 @@ class AdminOptions:
     """Addresses and networks of proxies whose X-Forwarded-For is believed; `unix` for all that connect by a
     socket."""
     redact: Redact | None = attrs.field(default=None, repr=False)
-    """Takes the identifier of a task and a payload, and returns what may be seen of it."""
+    """Takes the identifier of a task and a payload, and returns what may be seen of it. For large payloads it
+    is called in a thread."""
     redacted_names: tuple[str, ...] = attrs.field(default=SECRET_NAMES, converter=_names)
     """Under which names values in payloads are hidden."""
     crontab: tuple[CronItem, ...] = attrs.field(default=(), converter=_items)

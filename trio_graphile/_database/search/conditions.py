@@ -22,7 +22,9 @@ MOST_NAMES = 1000
 
 IS_SMALL = "pg_column_size(jobs.payload) <= 16384"
 """Whether a payload is shown in lists and searched. Its size as stored is known without fetching it."""
-ERROR_IS_SMALL = "coalesce(pg_column_size(jobs.last_error) <= 16384, true)"
+IS_SHOWN = f"case when {IS_SMALL} then octet_length(jobs.payload::text) <= 65536 else false end"
+"""Compressed, the same text can be a hundred times as long: a page of those would fill the memory."""
+ERROR_IS_SMALL = "coalesce(octet_length(jobs.last_error) <= 16384, true)"
 ERROR = f"case when {ERROR_IS_SMALL} then jobs.last_error else substring(jobs.last_error from 1 for 4000) end"
 
 _QUEUE_NAME = """(

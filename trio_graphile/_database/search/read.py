@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.halves import in_halves
 from trio_graphile._database.inspect import listed_job, listing
-from trio_graphile._database.search.conditions import ERROR, ERROR_IS_SMALL, IS_SMALL
+from trio_graphile._database.search.conditions import ERROR, ERROR_IS_SMALL, IS_SHOWN
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.unreadable import is_unreadable
 from trio_graphile._exceptions import StatementFailed
@@ -19,9 +19,9 @@ _THOSE = """
 """
 READ_JOBS = Statement(
     listing(
-        f"case when {IS_SMALL} then jobs.payload::text else 'null' end",
+        f"case when {IS_SHOWN} then jobs.payload::text else 'null' end",
         ERROR,
-        (_SIZE, f"{IS_SMALL} as has_payload", f"{ERROR_IS_SMALL} as has_whole_error"),
+        (_SIZE, f"{IS_SHOWN} as has_payload", f"{ERROR_IS_SMALL} as has_whole_error"),
     )
     + _THOSE
 )  # $1 job ids

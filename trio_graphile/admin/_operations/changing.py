@@ -17,7 +17,7 @@ from trio_graphile._model.listing import FoundJob, JobSearch
 from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import ChangeAnswer, RemovedAnswer, UnchangedJob
 from trio_graphile.admin._operations.auditing import audited
-from trio_graphile.admin._operations.payloads import changed_for
+from trio_graphile.admin._operations.payloads import changed_for, changed_jobs_for
 from trio_graphile.admin._operations.refusals import Forbidden
 from trio_graphile.admin._operations.requests import ActionRequest, RemoveRequest
 from trio_graphile.admin._options import Access, Action
@@ -57,7 +57,7 @@ async def act_on_jobs(context: Context, access: Access, request: ActionRequest) 
         trace.outcome = {"changed": len(change.jobs), "unchanged": len(unchanged)}
     return ChangeAnswer(
         message=_message(request, change),
-        jobs=[changed_for(context, job, chosen.seen.get(job.id)) for job in change.jobs],
+        jobs=await changed_jobs_for(context, change.jobs, chosen.seen),
         unchanged=unchanged,
         requested_ids=[*change.requested_ids],
         next=chosen.next,

@@ -13,7 +13,7 @@ from trio_graphile._model.timeline import timeline
 from trio_graphile._model.verbatim import Verbatim
 from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import JobAnswer, JobsAnswer, ListedJobAnswer
-from trio_graphile.admin._operations.payloads import found_for, listed_for, payload_for
+from trio_graphile.admin._operations.payloads import fields_of, listed_for, whole_payload_for
 from trio_graphile.admin._operations.refusals import Malformed, Missing
 from trio_graphile.admin._operations.requests import ExportRequest, JobsRequest
 
@@ -30,7 +30,7 @@ async def list_jobs(context: Context, request: JobsRequest) -> JobsAnswer:
     search = request.as_search(order=request.order, limit=request.limit, offset=request.offset)
     page = await find_jobs(context.database, search, request.after or None)
     return JobsAnswer(
-        jobs=[listed_for(context, found) for found in page.jobs],
+        jobs=await listed_for(context, page.jobs),
         next=page.next,
         previous=page.previous,
         scanned=page.scanned,
@@ -45,8 +45,9 @@ async def show_job(context: Context, job_id: int) -> JobAnswer:
     if facts is None:
         raise Missing(_MISSING.format(job_id))
     whole = FoundJob(listed=facts.listed, payload_size=found.payload_size)
+    job = facts.listed.job
     return JobAnswer(
-        **found_for(context, whole),
+        **fields_of(whole, await whole_payload_for(context, job.task_identifier, job.payload_json)),
         explanation=[*explain(facts)],
         timeline=[*timeline(facts.listed, facts.now)],
     )
@@ -58,7 +59,7 @@ async def show_payload(context: Context, job_id: int) -> Verbatim:
     text = await stored_payload(context.database, job_id)
     if text is None:
         raise Missing(_MISSING.format(job_id))
-    return payload_for(context, found.listed.job.task_identifier, text)
+    return await whole_payload_for(context, found.listed.job.task_identifier, text)
 
 
 async def _find(context: Context, job_id: int) -> FoundJob:
@@ -92,4 +93,6 @@ class Export:
         self.next = page.next
         self._pages += 1
         self._count += len(page.jobs)
-        return [listed_for(self._context, found) for found in page.jobs]
+        if self._request.format == "csv":  # it has no payloads
+            return [ListedJobAnswer(**fields_of(found, None)) for found in page.jobs]
+        return await listed_for(self._context, page.jobs)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
+import trio
 
 from trio_graphile._model.job_json import ShownChange, shown_change, shown_job
 from trio_graphile._model.jobs import Job
@@ -27,13 +29,25 @@ def payload_for(context: Context, identifier: str, text: str) -> Verbatim:
     return Verbatim(shown_payload(text, identifier, names=names, function=options.redact))
 
 
+async def whole_payload_for(context: Context, identifier: str, text: str) -> Verbatim:
+    """Return a payload of any size as it may be seen; for a large one that is done in a thread."""
+    if len(text) <= LARGE:
+        return payload_for(context, identifier, text)
+    show = functools.partial(payload_for, context, identifier, text)
+    return await trio.to_thread.run_sync(show, abandon_on_cancel=True, limiter=context.reading_payloads)
+
+
 _names_of = functools.lru_cache(maxsize=8)(Names)
 
 
-def found_for(context: Context, found: FoundJob) -> dict[str, Any]:
-    """Return the fields of a listed job as they may be seen."""
+def _found_for(context: Context, found: FoundJob) -> dict[str, Any]:
     job = found.listed.job
     payload = payload_for(context, job.task_identifier, job.payload_json) if found.has_payload else None
+    return fields_of(found, payload)
+
+
+def fields_of(found: FoundJob, payload: Verbatim | None) -> dict[str, Any]:
+    """Return the fields of a listed job, with a payload as it may be seen."""
     shown = attrs.asdict(shown_job(found.listed), recurse=False)
     return shown | {
         "payload": payload,
@@ -42,9 +56,24 @@ def found_for(context: Context, found: FoundJob) -> dict[str, Any]:
     }
 
 
-def listed_for(context: Context, found: FoundJob) -> ListedJobAnswer:
-    """Return a listed job as it may be seen."""
-    return ListedJobAnswer(**found_for(context, found))
+async def listed_for(context: Context, found: Iterable[FoundJob]) -> list[ListedJobAnswer]:
+    """Return listed jobs as they may be seen. Between them others have their turn: there may be a worker."""
+    listed = []
+    for one in found:
+        listed.append(ListedJobAnswer(**_found_for(context, one)))
+        await trio.lowlevel.checkpoint()
+    return listed
+
+
+async def changed_jobs_for(
+    context: Context, jobs: Iterable[Job], seen: Mapping[int, FoundJob]
+) -> list[ShownChange]:
+    """Return jobs that were changed as they may be seen. Between them others have their turn."""
+    changed = []
+    for job in jobs:
+        changed.append(changed_for(context, job, seen.get(job.id)))
+        await trio.lowlevel.checkpoint()
+    return changed
 
 
 def changed_for(context: Context, job: Job, seen: FoundJob | None) -> ShownChange:

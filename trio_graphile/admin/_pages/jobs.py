@@ -17,7 +17,7 @@ from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import JobAnswer, JobsAnswer, WorkersAnswer
 from trio_graphile.admin._operations.jobs import list_jobs, show_job, show_payload
 from trio_graphile.admin._operations.reading import read_query, read_value
-from trio_graphile.admin._operations.refusals import Missing, Unavailable
+from trio_graphile.admin._operations.refusals import Malformed, Missing, Unavailable
 from trio_graphile.admin._operations.requests import (
     Conditions,
     JobId,
@@ -57,6 +57,7 @@ ACTIONS = (
 )
 _SUGGESTED = 50
 _MOST_SHOWN = 262_144
+_MOST_FILLED_IN = 1_048_576
 
 
 @attrs.frozen(kw_only=True)
@@ -253,6 +254,8 @@ async def add(pages: Pages, request: Request) -> Response:
     if asked.like is not None:
         like = await show_job(context, asked.like)
         payload = (await show_payload(context, asked.like)).text
+        if len(payload) > _MOST_FILLED_IN:
+            raise Malformed("The payload of this job is too large for a form.")
     tasks, queues = await _suggestions(context)
     return pages.respond(
         request,
