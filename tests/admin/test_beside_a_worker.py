@@ -1,4 +1,4 @@
-"""An admin beside a worker in one nursery: whatever the admin's clients do, the worker ends as it promises."""
+"""An admin beside a worker in one nursery: whatever its clients do, the worker ends as it promises."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 import attrs
 import pytest
 import trio
-import trio.testing
 
 from tests.admin.serving import get, read_until
 from tests.scenarios.points import ActAt
@@ -182,11 +181,11 @@ async def wait_until_waiting(database: Database, count: int) -> None:
         where datname = current_database() and wait_event_type = 'Lock' and application_name like '% admin%'
     """
     while await database.fetch_value(waiting) < count:
-        await trio.sleep(0.01)
+        pass
 
 
 async def visit(database: Database, socket: str, *, point: int | None) -> int:
-    """Run both, with a stream and a page that are asked for; cancel at a point; return how many there were."""
+    """Run both while a stream and a page are asked for; cancel at a point; return how many there were."""
     client, program = Client(database), Program(database, socket)
     await client.add_raw_jobs([("endless", None), ("quick", None)])
     with trio.fail_after(BOUND):
