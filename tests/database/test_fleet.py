@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import attrs
 import pytest
 import trio
 
+from tests.database.functions.calls import add_job
+from tests.support.tables import locked_queues
 from trio_graphile import Connection, Database, DatabaseOptions, Job, SweepReport, open_database
 from trio_graphile._database import claims, fleet, queue, sweeps
 from trio_graphile._database.schema import migrate
@@ -26,10 +29,9 @@ class Fleet:
     database: Database
     schema: str = "graphile_worker"
 
-    async def add(self, **options: object) -> int:
-        """Add a job as SQL callers do; options are SQL literals."""
-        named = "".join(f", {name} => {value}" for name, value in options.items())
-        return int(await self.database.fetch_value(f"select id from {self.schema}.add_job('a'{named})"))
+    async def add(self, **options: Any) -> int:
+        """Add a job as SQL callers do."""
+        return int((await add_job(self.database, **options))["id"])
 
     async def claim(self, worker: str = ME, limit: int = 100) -> list[Job]:
         return await claims.get_jobs(self.database, worker, ["a"], limit)
@@ -89,12 +91,7 @@ class Fleet:
         return (await self.row(job_id))["locked_by"]
 
     async def locked_queues(self) -> dict[str, str]:
-        rows = await self.database.fetch(f"""
-            select queue_name, locked_by
-            from {self.schema}._private_job_queues
-            where locked_at is not null
-        """)
-        return {row["queue_name"]: row["locked_by"] for row in rows}
+        return await locked_queues(self.database)
 
     async def registered(self) -> set[str]:
         rows = await self.database.fetch(f"select id from {self.schema}._private_workers")
@@ -123,8 +120,8 @@ def renewal(*, lost: Sequence[Job] = (), detached: Sequence[Job] = ()) -> fleet.
 
 
 async def test_renewing_makes_locks_as_if_just_taken_and_changes_nothing_else(tables: Fleet) -> None:
-    mine = [await tables.hold(queue_name="'mine'"), await tables.hold(job_key="'k'")]
-    other = await tables.hold("other", queue_name="'other'")
+    mine = [await tables.hold(queue_name="mine"), await tables.hold(job_key="k")]
+    other = await tables.hold("other", queue_name="other")
     await tables.age_locks("1 hour")
     before = {job.id: await tables.row(job.id) for job in (*mine, other)}
     assert await fleet.renew(tables.database, ME, mine) == renewal()
@@ -143,7 +140,7 @@ async def test_renewing_makes_locks_as_if_just_taken_and_changes_nothing_else(ta
 
 
 async def test_a_queue_is_renewed_though_its_job_is_unknown(tables: Fleet) -> None:
-    await tables.hold(queue_name="'q'")
+    await tables.hold(queue_name="q")
     await tables.age_locks("1 hour")
     await fleet.renew(tables.database, ME, [])
     fresh = "select locked_at > now() - interval '1 minute' from graphile_worker._private_job_queues"
@@ -162,7 +159,7 @@ async def test_a_queue_is_renewed_though_its_job_is_unknown(tables: Fleet) -> No
     ],
 )
 async def test_a_job_that_is_no_longer_ours_is_lost_and_not_touched(tables: Fleet, befalls: str) -> None:
-    kept = await tables.hold(queue_name="'q'")
+    kept = await tables.hold(queue_name="q")
     job = await tables.hold()
     await tables.database.execute(f"{befalls} where id = $1::bigint", job.id)
     untouched = "select * from graphile_worker._private_jobs where id = $1::bigint"
@@ -176,7 +173,7 @@ async def test_a_job_that_is_no_longer_ours_is_lost_and_not_touched(tables: Flee
 async def test_a_detached_job_is_ours_to_end_is_named_and_stays_recognizable(
     tables: Fleet, how: str, max_attempts: int
 ) -> None:
-    job = await tables.hold(job_key="'k'", max_attempts=max_attempts)
+    job = await tables.hold(job_key="k", max_attempts=max_attempts)
     await tables.age_locks("1 hour")
     await tables.database.execute(f"select graphile_worker.{how}")
     for _ in range(2):
@@ -211,8 +208,8 @@ async def give_back(tables: Fleet, job: Job, way: str) -> None:
 async def test_a_detached_job_is_never_revived_by_giving_it_back_after_a_renewal(
     tables: Fleet, way: str
 ) -> None:
-    job = await tables.hold(job_key="'k'")
-    await tables.add(job_key="'k'")
+    job = await tables.hold(job_key="k")
+    await tables.add(job_key="k")
     await fleet.renew(tables.database, ME, [job])
     await give_back(tables, job, way)
     stored = await tables.row(job.id)
@@ -220,7 +217,7 @@ async def test_a_detached_job_is_never_revived_by_giving_it_back_after_a_renewal
 
 
 @pytest.mark.parametrize("way", RETURNING)
-@pytest.mark.parametrize("options", [{}, {"job_key": "'k'"}])
+@pytest.mark.parametrize("options", [{}, {"job_key": "k"}])
 async def test_a_last_attempt_is_given_back_after_a_renewal(
     tables: Fleet, way: str, options: dict[str, object]
 ) -> None:
@@ -234,7 +231,7 @@ async def test_a_last_attempt_is_given_back_after_a_renewal(
 async def test_who_completes_or_replaces_a_job_just_now_is_not_waited_for_nor_is_the_job_lost(
     tables: Fleet,
 ) -> None:
-    completed, replaced = await tables.hold(queue_name="'q'"), await tables.hold(job_key="'k'")
+    completed, replaced = await tables.hold(queue_name="q"), await tables.hold(job_key="k")
     held = [completed, replaced]
     async with tables.database.transaction() as connection:
         assert await queue.complete_jobs(connection, ME, [completed]) == {completed.id}
@@ -245,7 +242,7 @@ async def test_who_completes_or_replaces_a_job_just_now_is_not_waited_for_nor_is
 
 
 async def test_a_sweeper_of_rust_finds_no_orphans_among_what_is_renewed(tables: Fleet) -> None:
-    held = [await tables.hold(queue_name="'q'"), await tables.hold(job_key="'k'"), await tables.hold()]
+    held = [await tables.hold(queue_name="q"), await tables.hold(job_key="k"), await tables.hold()]
     await tables.database.execute("select graphile_worker.remove_job('k')")
     await tables.age_locks("10 minutes")
     orphans = "select worker_id from graphile_worker.list_orphan_locked_workers('5 minutes')"
@@ -255,8 +252,8 @@ async def test_a_sweeper_of_rust_finds_no_orphans_among_what_is_renewed(tables: 
 
 
 async def test_renewing_writes_no_index(tables: Fleet) -> None:
-    held = [await tables.hold(queue_name="'q'"), await tables.hold(job_key="'k'")]
-    await tables.add(job_key="'k'")
+    held = [await tables.hold(queue_name="q"), await tables.hold(job_key="k")]
+    await tables.add(job_key="k")
     updates = """
         select sum(n_tup_upd)::integer as updated, sum(n_tup_hot_upd)::integer as hot
         from pg_catalog.pg_stat_xact_user_tables
@@ -331,8 +328,8 @@ async def test_the_tasks_of_live_workers_are_known_whatever_others_have_in_their
 
 
 async def test_a_silent_worker_loses_its_jobs_and_queues_and_a_live_one_does_not(tables: Fleet) -> None:
-    lost = await tables.hold("silent", queue_name="'q'")
-    kept = await tables.hold("alive", queue_name="'r'")
+    lost = await tables.hold("silent", queue_name="q")
+    kept = await tables.hold("alive", queue_name="r")
     await tables.age_locks("1 hour")
     await tables.beat("silent", "61 seconds")
     await tables.beat("alive", "59 seconds")
@@ -350,7 +347,7 @@ async def test_a_silent_worker_loses_its_jobs_and_queues_and_a_live_one_does_not
 
 async def test_a_short_threshold_takes_nothing_from_a_live_worker_of_rust(tables: Fleet) -> None:
     """Those send a heartbeat every half minute, unless told otherwise."""
-    job = await tables.hold("graphile_worker_0123", queue_name="'q'")
+    job = await tables.hold("graphile_worker_0123", queue_name="q")
     await tables.beat("graphile_worker_0123", "29 seconds")
     assert await tables.sweep(SweepOptions(sweep_threshold=6.0)) == SweepReport()
     assert await tables.locked_by(job.id) == "graphile_worker_0123"
@@ -369,7 +366,7 @@ async def test_the_later_of_both_times_and_no_less_than_no_attempt_is_kept(table
 
 
 async def test_a_worker_of_node_that_never_registers_keeps_its_jobs_for_hours(tables: Fleet) -> None:
-    job = await tables.hold("pool-5d1a", queue_name="'q'")
+    job = await tables.hold("pool-5d1a", queue_name="q")
     await tables.age_locks("10 minutes")
     assert await tables.sweep() == SweepReport()
     assert await tables.locked_by(job.id) == "pool-5d1a"
@@ -390,7 +387,7 @@ async def test_a_worker_of_ours_that_is_not_registered_renews_so_an_old_lock_mea
 
 
 async def test_whoever_has_one_fresh_lock_lives(tables: Fleet) -> None:
-    old = await tables.hold(ME, queue_name="'q'")
+    old = await tables.hold(ME, queue_name="q")
     await tables.age_locks("1 hour")
     new = await tables.hold(ME)
     assert await tables.sweep() == SweepReport()
@@ -427,14 +424,14 @@ async def test_a_worker_with_a_resilient_job_is_given_more_time(tables: Fleet, v
 
 @pytest.mark.parametrize("flags", [(), ("other",)])
 async def test_which_flags_are_resilient_can_be_said(tables: Fleet, flags: tuple[str, ...]) -> None:
-    await tables.hold("silent", flags="'{infrastructure_resilient}'")
+    await tables.hold("silent", flags=["infrastructure_resilient"])
     await tables.beat("silent", "2 minutes")
     rules = attrs.evolve(RULES, resilient_flags=flags)
     assert (await tables.sweep(rules)).recovered_jobs == 1
 
 
 async def test_a_queue_that_is_locked_without_a_job_is_freed(tables: Fleet) -> None:
-    job = await tables.hold("silent", queue_name="'q'")
+    job = await tables.hold("silent", queue_name="q")
     await tables.database.execute("delete from graphile_worker._private_jobs where id = $1::bigint", job.id)
     await tables.age_locks("10 minutes")
     await tables.beat("silent", "10 minutes")
@@ -443,7 +440,7 @@ async def test_a_queue_that_is_locked_without_a_job_is_freed(tables: Fleet) -> N
 
 
 async def test_an_orphaned_queue_alone_betrays_a_dead_worker(tables: Fleet) -> None:
-    job = await tables.hold(ME, queue_name="'q'")
+    job = await tables.hold(ME, queue_name="q")
     await tables.database.execute("delete from graphile_worker._private_jobs where id = $1::bigint", job.id)
     await tables.age_locks("10 minutes")
     assert await tables.sweep() == SweepReport(worker_ids=(ME,), recovered_jobs=0)
@@ -463,7 +460,7 @@ async def test_the_registered_dead_are_named_first_and_nobody_twice(tables: Flee
 
 
 async def test_a_dry_run_finds_the_same_and_writes_nothing(tables: Fleet) -> None:
-    await tables.hold("silent", queue_name="'q'")
+    await tables.hold("silent", queue_name="q")
     await tables.hold(ME)
     await tables.age_locks("1 hour")
     await tables.beat("silent", "1 hour")
@@ -488,7 +485,7 @@ async def test_a_worker_that_was_taken_for_dead_registers_anew(tables: Fleet) ->
 
 
 async def test_sweeps_at_the_same_time_recover_a_job_once_in_all(tables: Fleet) -> None:
-    job = await tables.hold("silent", queue_name="'q'")
+    job = await tables.hold("silent", queue_name="q")
     await tables.database.execute("update graphile_worker._private_jobs set attempts = 5")
     await tables.beat("silent", "1 hour")
     reports: list[SweepReport] = []
@@ -523,7 +520,7 @@ async def test_a_sweep_leaves_the_transaction_of_its_caller_as_it_was(tables: Fl
 async def test_a_sweep_has_prepared_all_that_it_runs_before_it_locks_anything(tables: Fleet) -> None:
     """A sweeper that is suspended between a statement's two halves would keep its locks for good."""
     await tables.beat("silent", "1 hour")
-    job = await tables.hold("silent", queue_name="'q'")
+    job = await tables.hold("silent", queue_name="q")
     names = "select array_agg(name order by name) from pg_prepared_statements"
     for run in (sweeps.jobs_of_dead, sweeps.sweep):
         session = await tables.database.open_session("recovery", cancel_patience=5.0)
@@ -578,8 +575,8 @@ async def test_sweeps_of_two_schemas_do_not_keep_each_other_out(tables: Fleet, d
 
 
 async def test_what_somebody_has_locked_just_now_is_neither_waited_for_nor_forgotten(tables: Fleet) -> None:
-    busy = await tables.hold("silent", queue_name="'busy'", job_key="'k'")
-    free = await tables.hold("silent", queue_name="'free'")
+    busy = await tables.hold("silent", queue_name="busy", job_key="k")
+    free = await tables.hold("silent", queue_name="free")
     await tables.beat("silent", "1 hour")
     async with tables.database.transaction() as connection:
         await connection.execute(
@@ -609,9 +606,9 @@ async def test_a_heartbeat_that_is_coming_just_now_is_a_sign_of_life(tables: Fle
 
 
 async def test_what_was_locked_for_over_four_hours_is_released_whoever_locked_it(tables: Fleet) -> None:
-    young = await tables.hold("pool-1", queue_name="'young'")
+    young = await tables.hold("pool-1", queue_name="young")
     await tables.age_locks("5 minutes")
-    old = await tables.hold("pool-2", queue_name="'old'")
+    old = await tables.hold("pool-2", queue_name="old")
     await tables.age_locks("4 hours 1 minute", "pool-2")
     before = {job.id: await tables.row(job.id) for job in (young, old)}
     report = await sweeps.reset_stale_locks(tables.database)
@@ -628,7 +625,7 @@ async def test_what_was_locked_for_over_four_hours_is_released_whoever_locked_it
 
 
 async def test_old_queues_are_released_without_their_job_and_late_jobs_keep_their_time(tables: Fleet) -> None:
-    job = await tables.hold("pool", queue_name="'q'")
+    job = await tables.hold("pool", queue_name="q")
     await tables.age_locks("5 hours")
     await tables.database.execute("""
         update graphile_worker._private_jobs
@@ -643,8 +640,8 @@ async def test_old_queues_are_released_without_their_job_and_late_jobs_keep_thei
 
 
 async def test_releasing_an_old_lock_waits_for_nobody_and_revives_nothing(tables: Fleet) -> None:
-    replaced = await tables.hold("pool", job_key="'k'")
-    await tables.add(job_key="'k'")
+    replaced = await tables.hold("pool", job_key="k")
+    await tables.add(job_key="k")
     await tables.age_locks("5 hours")
     async with tables.database.transaction() as connection:
         await connection.execute("select from graphile_worker._private_jobs for update")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import trio
 
+from tests.database.functions.calls import add_job
+from tests.support.tables import locked_queues
 from trio_graphile._database import claims, plain_claims, queue
 from trio_graphile._database.database import Database
 from trio_graphile._model.claims import FlagRules, Plain
@@ -19,9 +22,8 @@ ALL = ("a", "b")
 
 
 async def add(database: Database, identifier: str = "a", **options: object) -> int:
-    """Add a job as SQL callers do; options are SQL literals."""
-    named = "".join(f", {name} => {value}" for name, value in options.items())
-    return int(await database.fetch_value(f"select id from graphile_worker.add_job('{identifier}'{named})"))
+    """Add a job as SQL callers do."""
+    return int((await add_job(database, identifier, **options))["id"])
 
 
 async def claim(database: Database, limit: int = 10, worker: str = ME, **options: object) -> list[Job]:
@@ -36,24 +38,15 @@ async def row(database: Database, job_id: int) -> dict[str, object]:
     return dict(found)
 
 
-async def locked_queues(database: Database) -> dict[str, str]:
-    rows = await database.fetch("""
-        select queue_name, locked_by
-        from graphile_worker._private_job_queues
-        where locked_at is not null
-    """)
-    return {row["queue_name"]: row["locked_by"] for row in rows}
-
-
 async def test_a_claimed_job_has_everything_and_its_row_is_locked(database: Database) -> None:
     job_id = await add(
         database,
-        payload="""'{"b": 1,  "a": 2}'""",
-        queue_name="'q'",
-        job_key="'k'",
-        priority="-3",
-        max_attempts="4",
-        flags="'{x,y}'",
+        payload='{"b": 1,  "a": 2}',
+        queue_name="q",
+        job_key="k",
+        priority=-3,
+        max_attempts=4,
+        flags=["x", "y"],
     )
     [job] = await claim(database)
     assert (job.id, job.task_identifier, job.queue_name) == (job_id, "a", "q")
@@ -69,23 +62,23 @@ async def test_a_claimed_job_has_everything_and_its_row_is_locked(database: Data
 
 
 async def test_jobs_come_by_priority_then_time(database: Database) -> None:
-    late = await add(database, run_at="now() - interval '1 minute'")
-    early = await add(database, run_at="now() - interval '2 minutes'")
-    urgent = await add(database, priority="-1")
-    lazy = await add(database, priority="1", run_at="now() - interval '1 hour'")
+    now = await database.fetch_value("select now()")
+    late = await add(database, run_at=now - timedelta(minutes=1))
+    early = await add(database, run_at=now - timedelta(minutes=2))
+    urgent = await add(database, priority=-1)
+    lazy = await add(database, priority=1, run_at=now - timedelta(hours=1))
     assert [job.id for job in await claim(database)] == [urgent, early, late, lazy]
 
 
 async def test_a_limit_takes_the_best_across_queues_and_none(database: Database) -> None:
-    ids = [
-        await add(database, priority=str(n), **({"queue_name": f"'q{n}'"} if n % 2 else {})) for n in range(6)
-    ]
+    ids = [await add(database, priority=n, **({"queue_name": f"q{n}"} if n % 2 else {})) for n in range(6)]
     assert [job.id for job in await claim(database, 3)] == ids[:3]
     assert [job.id for job in await claim(database, 10)] == ids[3:]
 
 
 async def test_what_is_not_due_not_ours_dead_or_locked_is_left(database: Database) -> None:
-    await add(database, run_at="now() + interval '1 hour'")
+    now = await database.fetch_value("select now()")
+    await add(database, run_at=now + timedelta(hours=1))
     await add(database, "foreign")
     dead = await add(database)
     await database.execute("select graphile_worker.permanently_fail_jobs(array[$1::bigint])", dead)
@@ -95,9 +88,9 @@ async def test_what_is_not_due_not_ours_dead_or_locked_is_left(database: Databas
 
 
 async def test_one_batch_has_at_most_one_job_of_a_queue_the_first(database: Database) -> None:
-    first = await add(database, queue_name="'q'")
-    second = await add(database, queue_name="'q'", run_at="now()")
-    await add(database, queue_name="'q'", priority="5")
+    first = await add(database, queue_name="q")
+    second = await add(database, queue_name="q")
+    await add(database, queue_name="q", priority=5)
     free = await add(database)
     assert {job.id for job in await claim(database)} == {first, free}
     assert await claim(database) == []
@@ -123,7 +116,7 @@ async def queue_jobs(database: Database) -> list[Job]:
 
 
 async def test_a_locked_queue_is_left_whoever_locked_it(database: Database) -> None:
-    await add(database, queue_name="'q'")
+    await add(database, queue_name="q")
     await database.execute("""
         update graphile_worker._private_job_queues
         set locked_by = 'a worker in Node', locked_at = now()
@@ -133,9 +126,9 @@ async def test_a_locked_queue_is_left_whoever_locked_it(database: Database) -> N
 
 async def test_forbidden_flags_exclude_by_key_whatever_the_value(database: Database) -> None:
     plain = await add(database)
-    allowed = await add(database, flags="'{c}'")
-    await add(database, flags="'{a,b}'")
-    queued = await add(database, flags="'{a}'", queue_name="'q'")
+    allowed = await add(database, flags=["c"])
+    await add(database, flags=["a", "b"])
+    queued = await add(database, flags=["a"], queue_name="q")
     falsy = await add(database)
     await database.execute(
         """update graphile_worker._private_jobs set flags = '{"a": false}' where id = $1::bigint""", falsy
@@ -147,7 +140,7 @@ async def test_forbidden_flags_exclude_by_key_whatever_the_value(database: Datab
 
 async def test_concurrent_claims_share_neither_a_job_nor_a_queue(database: Database) -> None:
     for number in range(60):
-        await add(database, **({"queue_name": f"'q{number % 5}'"} if number % 2 else {}))
+        await add(database, **({"queue_name": f"q{number % 5}"} if number % 2 else {}))
     claimed: list[Job] = []
 
     async def claimer(name: str) -> None:
@@ -189,7 +182,7 @@ async def test_registering_known_tasks_burns_no_ids(database: Database) -> None:
 
 
 async def test_completing_deletes_the_job_and_frees_its_queue(database: Database) -> None:
-    await add(database, queue_name="'q'")
+    await add(database, queue_name="q")
     [job] = await claim(database)
     assert await queue.complete_jobs(database, ME, [job]) == {job.id}
     assert await database.fetch_value("select count(*) from graphile_worker._private_jobs") == 0
@@ -212,7 +205,8 @@ async def test_jobs_are_completed_together_however_often_they_were_tried(
 
 
 async def test_a_queue_is_freed_whatever_is_completed_with_its_job(database: Database) -> None:
-    for arguments in ({}, {"queue_name": "'q'"}, {"job_key": "'k'"}, {}):
+    each: tuple[dict[str, Any], ...] = ({}, {"queue_name": "q"}, {"job_key": "k"}, {})
+    for arguments in each:
         await add(database, **arguments)
     jobs = await claim(database)
     assert await queue.complete_jobs(database, ME, jobs) == {job.id for job in jobs}
@@ -227,9 +221,9 @@ async def test_a_queue_is_freed_whatever_is_completed_with_its_job(database: Dat
         "update graphile_worker._private_jobs set locked_by = null, locked_at = null",
     ],
 )
-@pytest.mark.parametrize("arguments", [{}, {"queue_name": "'q'"}, {"job_key": "'k'"}], ids=str)
+@pytest.mark.parametrize("arguments", [{}, {"queue_name": "q"}, {"job_key": "k"}], ids=str)
 async def test_a_job_that_was_taken_from_us_is_not_touched(
-    database: Database, takeover: str, arguments: dict[str, str]
+    database: Database, takeover: str, arguments: dict[str, Any]
 ) -> None:
     await add(database, **arguments)
     await add(database)
@@ -272,7 +266,7 @@ async def test_a_failure_backs_off_from_a_time_in_the_future(database: Database)
 
 
 async def test_a_returned_job_is_as_if_never_claimed(database: Database) -> None:
-    job_id = await add(database, queue_name="'q'")
+    job_id = await add(database, queue_name="q")
     before = await row(database, job_id)
     [job] = await claim(database)
     assert await queue.return_jobs(database, ME, [Returned(job)]) == {job_id}
@@ -282,9 +276,9 @@ async def test_a_returned_job_is_as_if_never_claimed(database: Database) -> None
 
 @pytest.mark.parametrize("way", ["return", "reconcile"])
 async def test_returning_a_job_that_was_replaced_does_not_revive_it(database: Database, way: str) -> None:
-    old = await add(database, job_key="'k'", payload="'1'")
+    old = await add(database, job_key="k", payload="1")
     [job] = await claim(database)
-    new = await add(database, job_key="'k'", payload="'2'")
+    new = await add(database, job_key="k", payload="2")
     assert new != old
     if way == "reconcile":
         assert await queue.reconcile(database, ME, []) == {old}
@@ -297,7 +291,7 @@ async def test_returning_a_job_that_was_replaced_does_not_revive_it(database: Da
 
 async def test_a_detached_job_is_still_ours_to_complete_and_to_fail(database: Database) -> None:
     for number in range(2):
-        await add(database, job_key=f"'k{number}'", queue_name=f"'q{number}'")
+        await add(database, job_key=f"k{number}", queue_name=f"q{number}")
     one, two = await claim(database)
     for number in range(2):
         await database.execute("select graphile_worker.remove_job($1::text)", f"k{number}")
@@ -309,7 +303,7 @@ async def test_a_detached_job_is_still_ours_to_complete_and_to_fail(database: Da
 
 async def test_reconciling_gives_back_what_we_do_not_know_of_and_nothing_else(database: Database) -> None:
     for number in range(4):
-        await add(database, queue_name=f"'q{number}'", max_attempts="1")
+        await add(database, queue_name=f"q{number}", max_attempts=1)
     known, *lost = await claim(database, 3)
     await claim(database, worker="other")
     assert await queue.reconcile(database, ME, [known]) == {job.id for job in lost}
@@ -323,9 +317,9 @@ async def test_reconciling_gives_back_what_we_do_not_know_of_and_nothing_else(da
 async def test_reconciling_gives_the_attempt_back_though_the_key_was_deduplicated_meanwhile(
     database: Database,
 ) -> None:
-    job_id = await add(database, job_key="'k'", max_attempts="1")
+    job_id = await add(database, job_key="k", max_attempts=1)
     await claim(database)
-    assert await add(database, job_key="'k'", job_key_mode="'unsafe_dedupe'") == job_id
+    assert await add(database, job_key="k", job_key_mode="unsafe_dedupe") == job_id
     assert await queue.reconcile(database, ME, []) == {job_id}
     assert (await row(database, job_id))["attempts"] == 0
 

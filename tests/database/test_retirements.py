@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
+from tests.database.functions.calls import add_job
 from tests.database.sessions import wait_until_somebody_waits
 from trio_graphile import Connection, Database, Job
 from trio_graphile._database import claims, fleet, queue, sweeps
@@ -26,9 +29,8 @@ async def marked_database(database: Database) -> Database:
     return database
 
 
-async def held(database: Database, **options: str) -> Job:
-    named = "".join(f", {name} => {value}" for name, value in options.items())
-    await database.execute(f"select graphile_worker.add_job('a'{named})")
+async def held(database: Database, **options: Any) -> Job:
+    await add_job(database, **options)
     [job] = await claims.get_jobs(database, ME, ["a"], 1)
     return job
 
@@ -58,7 +60,7 @@ async def is_over(database: Database, job: Job) -> bool:
 
 
 async def test_a_sweep_does_not_run_a_retired_job_again(marked_database: Database) -> None:
-    job = await held(marked_database, job_key="'k'")
+    job = await held(marked_database, job_key="k")
     await fleet.heartbeat(marked_database, ME)
     await retire(marked_database, job)
     await marked_database.execute(
@@ -70,24 +72,22 @@ async def test_a_sweep_does_not_run_a_retired_job_again(marked_database: Databas
 
 
 async def test_reconciling_does_not_run_a_retired_job_again(marked_database: Database) -> None:
-    job = await held(marked_database, job_key="'k'")
+    job = await held(marked_database, job_key="k")
     await retire(marked_database, job)
     assert await queue.reconcile(marked_database, ME, []) == {job.id}
     assert await is_over(marked_database, job)
 
 
 async def test_a_burial_does_not_run_a_retired_job_again(marked_database: Database) -> None:
-    job = await held(marked_database, job_key="'k'")
+    job = await held(marked_database, job_key="k")
     await retire(marked_database, job)
     assert await sweeps.bury(marked_database, ME) == 1
     assert await is_over(marked_database, job)
 
 
-@pytest.mark.parametrize(
-    "options", [{"job_key": "'k'"}, {"max_attempts": "1"}], ids=["keyed", "last attempt"]
-)
+@pytest.mark.parametrize("options", [{"job_key": "k"}, {"max_attempts": 1}], ids=["keyed", "last attempt"])
 async def test_returning_a_retired_job_does_not_run_it_again(
-    marked_database: Database, options: dict[str, str]
+    marked_database: Database, options: dict[str, Any]
 ) -> None:
     job = await held(marked_database, **options)
     await retire(marked_database, job)
@@ -99,7 +99,7 @@ async def test_who_retires_a_job_just_now_is_waited_for(
     marked_database: Database, connection: Connection
 ) -> None:
     """The mark is committed after the statement began that finds the job."""
-    job = await held(marked_database, job_key="'k'")
+    job = await held(marked_database, job_key="k")
     async with trio.open_nursery() as nursery, connection.transaction():
         await retire(connection, job)
         nursery.start_soon(queue.reconcile, marked_database, ME, [])

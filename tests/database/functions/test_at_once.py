@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 
+from tests.database.functions.calls import jobs
 from tests.database.sessions import wait_until_somebody_waits
 from trio_graphile._database.connection import Connection, Row
 from trio_graphile._database.database import Database
@@ -62,14 +63,6 @@ async def meanwhile(database: Database, theirs: str, ours: str) -> AsyncIterator
         yield connection, answer
 
 
-async def stored(database: Database) -> list[Row]:
-    return await database.fetch("""
-        select id, key, attempts, locked_by, revision, payload::text, updated_at, locked_at
-        from graphile_worker._private_jobs
-        order by id
-    """)
-
-
 @pytest.mark.parametrize("ours", ADDS)
 async def test_a_key_that_is_being_added_is_waited_for_and_its_job_updated(
     database: Database, ours: str
@@ -98,7 +91,7 @@ async def test_a_job_that_is_being_claimed_is_detached_and_the_new_payload_not_l
     async with meanwhile(database, CLAIM, ours) as (connection, answer):
         await connection.execute("commit")
     assert (answer.first["key"], answer.first["revision"], answer.first["payload"]) == ("k", 0, "[2]")
-    old, new, *_ = await stored(database)
+    old, new, *_ = await jobs(database)
     assert new["id"] == answer.first["id"]
     assert (old["key"], old["attempts"], old["locked_by"], old["payload"]) == (None, 25, "w", "[1]")
     assert old["updated_at"] >= old["locked_at"]  # though our transaction began before the claim
@@ -124,7 +117,7 @@ async def test_a_job_that_is_being_detached_by_another_add_is_not_added_twice(
     async with meanwhile(database, theirs, ours) as (connection, answer):
         await connection.execute("commit")
     assert (answer.first["revision"], answer.first["payload"]) == (1, "[1, 2]")
-    rows = await stored(database)
+    rows = await jobs(database)
     assert [row["key"] for row in rows if row["key"] != "other"] == [None, "k"]
 
 
@@ -174,7 +167,7 @@ async def test_a_job_that_appears_after_we_looked_is_detached_or_updated(
     assert rows[0]["payload"] == ("[1, 2]" if kept else "[2]")
     if ours == ADD_TWO:
         assert (rows[1]["key"], rows[1]["payload"]) == ("other", "[3]")
-    detached = [row for row in await stored(database) if row["key"] is None]
+    detached = [row for row in await jobs(database) if row["key"] is None]
     assert [row["attempts"] for row in detached] == ([] if kept else [25])
     assert await database.fetch_value("select count(*) from graphile_worker.jobs where key = 'k'") == 1
 
@@ -356,7 +349,7 @@ async def test_removing_a_key_that_goes_over_to_another_job_removes_that_one(dat
     async with meanwhile(database, theirs, ours) as (connection, answer):
         await connection.execute("commit")
     assert answer.first["payload"] == "[1]"
-    assert [row["key"] for row in await stored(database)] == [None]
+    assert [row["key"] for row in await jobs(database)] == [None]
 
 
 @pytest.mark.parametrize("function", ["complete_jobs", "permanently_fail_jobs", "reschedule_jobs"])
@@ -366,5 +359,5 @@ async def test_a_job_that_is_being_claimed_is_left_to_its_worker(database: Datab
     async with meanwhile(database, CLAIM, ours) as (connection, answer):
         await connection.execute("commit")
     assert answer.rows == []
-    [job] = await stored(database)
+    [job] = await jobs(database)
     assert (job["locked_by"], job["attempts"]) == ("w", 1)
