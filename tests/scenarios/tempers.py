@@ -8,6 +8,7 @@ import trio
 
 from tests.scenarios.bad_tempers import BAD_PROCESS_TASKS, add_bad_tempers
 from tests.scenarios.journal import Journal
+from tests.support.tempers import FailingRegistry, add_tempers, add_threaded
 from trio_graphile import JobContext, Snooze, TaskRegistry
 
 PROCESS_TASKS = TaskRegistry()
@@ -18,21 +19,11 @@ def computing() -> int:
     return sum(range(1000))
 
 
-class FailingRegistry(TaskRegistry):
-    """A registry that breaks: the service that asks it next fails, for no reason that passes."""
-
-    broken = False
-
-    @property
-    def identifiers(self) -> tuple[str, ...]:
-        if self.broken:
-            raise LookupError("the registry is broken")
-        return super().identifiers
-
-
 def make_tasks(journal: Journal) -> FailingRegistry:
     """Return handlers of every temper."""
     tasks = FailingRegistry()
+    add_tempers(tasks, journal.handling)
+    add_threaded(tasks, journal.handling_in_thread)
     _add_tempers(tasks, journal)
     _add_lanes(tasks, journal)
     tasks.include(PROCESS_TASKS)
@@ -42,41 +33,17 @@ def make_tasks(journal: Journal) -> FailingRegistry:
 
 
 def _add_tempers(tasks: TaskRegistry, journal: Journal) -> None:
-    @tasks.task("instant")
-    async def instant(context: JobContext) -> None:
-        with journal.handling(context.job):
-            pass
-
     @tasks.task("brief")
     async def brief(context: JobContext) -> None:
         with journal.handling(context.job):
             await trio.lowlevel.checkpoint()
             await trio.lowlevel.checkpoint()
 
-    @tasks.task("failing")
-    async def failing(context: JobContext) -> None:
-        with journal.handling(context.job):
-            await trio.lowlevel.checkpoint()
-            raise RuntimeError("as it should")
-
-    @tasks.task("family")
-    async def family(context: JobContext) -> None:
-        """Its own nursery turns a cancellation into a group."""
-        with journal.handling(context.job):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.lowlevel.checkpoint)
-                nursery.start_soon(trio.lowlevel.checkpoint)
-
     @tasks.task("barrier")
     async def barrier(context: JobContext) -> None:
         """It ends when each slot runs one of them: none has died."""
         with journal.handling(context.job):
             await journal.meet()
-
-    @tasks.task("asking")
-    async def asking(context: JobContext) -> None:
-        with journal.handling(context.job):
-            await context.database.fetch_value("select 1")
 
     @tasks.task("endless")
     async def endless(context: JobContext) -> None:
@@ -91,11 +58,6 @@ def _add_tempers(tasks: TaskRegistry, journal: Journal) -> None:
 
 
 def _add_lanes(tasks: TaskRegistry, journal: Journal) -> None:
-    @tasks.task("threaded")
-    def threaded(context: JobContext) -> None:
-        with journal.handling_in_thread(context.job):
-            context.run(trio.lowlevel.checkpoint)
-
     @tasks.task("attentive")
     def attentive(context: JobContext) -> None:
         """It goes on until it is told to stop."""

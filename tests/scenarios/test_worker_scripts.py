@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.scenarios.portal import Portal
+from tests.support.tempers import add_tempers, add_threaded
 from trio_graphile import (
     Client,
     Database,
@@ -210,11 +211,8 @@ class Journal:
 
 def make_tasks(journal: Journal) -> TaskRegistry:
     tasks = TaskRegistry()
-
-    @tasks.task("instant")
-    async def instant(context: JobContext) -> None:
-        with journal.handling(context.job):
-            pass
+    add_tempers(tasks, journal.handling)
+    add_threaded(tasks, journal.handling_in_thread)
 
     @tasks.task("brief")
     async def brief(context: JobContext) -> None:
@@ -228,24 +226,6 @@ def make_tasks(journal: Journal) -> TaskRegistry:
             await trio.lowlevel.checkpoint()
             if context.attempt == 1:
                 raise RuntimeError("as it should")
-
-    @tasks.task("failing")
-    async def failing(context: JobContext) -> None:
-        with journal.handling(context.job):
-            await trio.lowlevel.checkpoint()
-            raise RuntimeError("as it should")
-
-    @tasks.task("family")
-    async def family(context: JobContext) -> None:
-        with journal.handling(context.job):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(trio.lowlevel.checkpoint)
-                nursery.start_soon(trio.lowlevel.checkpoint)
-
-    @tasks.task("asking")
-    async def asking(context: JobContext) -> None:
-        with journal.handling(context.job):
-            await context.database.fetch_value("select 1")
 
     @tasks.task("patient")
     async def patient(context: JobContext) -> None:
@@ -281,11 +261,6 @@ def add_controlled(tasks: TaskRegistry, journal: Journal) -> None:
                 journal.end(context.job)  # the commit lets the next job of a queue begin
         finally:
             journal.end(context.job)
-
-    @tasks.task("threaded")
-    def threaded(context: JobContext) -> None:
-        with journal.handling_in_thread(context.job):
-            context.run(trio.lowlevel.checkpoint)
 
     @tasks.task("attentive")
     def attentive(context: JobContext) -> None:

@@ -11,7 +11,8 @@ import trio
 from tests.scenarios.journal import Journal
 from tests.scenarios.neighbours import Neighbour
 from tests.scenarios.onlookers import Onlookers
-from tests.scenarios.tempers import FailingRegistry, make_tasks
+from tests.scenarios.tempers import make_tasks
+from tests.support.tempers import FailingRegistry
 from tests.worker.clocks import HandClock
 from trio_graphile import (
     Client,

@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 
+from tests.support.tempers import FailingRegistry
 from tests.worker.conftest import Handlers, Table
 from tests.worker.runs import NEVER, make_worker, running, wait_until
 from trio_graphile import (
@@ -26,7 +27,6 @@ from trio_graphile import (
     ShutdownOptions,
     ShutdownReport,
     StopCause,
-    TaskRegistry,
     Worker,
     WorkerBusy,
     WorkerCrashed,
@@ -308,20 +308,10 @@ async def test_a_worker_installs_the_schema_if_it_is_missing(
         await handlers.wait_ended(1)
 
 
-class BrokenRegistry(TaskRegistry):
-    broken = False
-
-    @property
-    def identifiers(self) -> tuple[str, ...]:
-        if self.broken:
-            raise LookupError("the registry is broken")
-        return super().identifiers
-
-
 async def test_a_crashed_service_gives_the_jobs_back_and_is_one_exception(
     database: Database, client: Client, handlers: Handlers, table: Table
 ) -> None:
-    tasks = BrokenRegistry()
+    tasks = FailingRegistry()
     tasks.include(handlers.tasks)
     await client.add_raw_jobs([("held", None)] * 2)
     worker = make_worker(database, tasks)
