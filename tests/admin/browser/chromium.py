@@ -77,7 +77,8 @@ def running_chromium() -> Iterator[Chromium]:
 
 def _start() -> Playwright:
     # trio-asyncio would give it a loop on Trio, which cannot be nested. A policy holds for its thread alone.
-    asyncio.set_event_loop_policy(asyncio.get_event_loop_policy())
+    policy = asyncio.get_event_loop_policy()  # type: ignore[deprecated]  # not before Python 3.14
+    asyncio.set_event_loop_policy(policy)  # type: ignore[deprecated]  # as above
     return sync_playwright().start()
 
 
@@ -108,6 +109,15 @@ class Visit:
         if until:
             page.locator(until).first.wait_for()
 
+    async def arrive(self, path: str) -> None:
+        """Wait until the page that something led to is there."""
+        await self.do(self._arrive, path)
+
+    def _arrive(self, page: Page, path: str) -> None:
+        # Not "load": a page that changes its own entry in the history meanwhile would never have loaded.
+        page.wait_for_url(f"{self.base}{path}", wait_until="commit")
+        page.locator("html[data-ready]").wait_for(state="attached")
+
     def forgive(self, *texts: str) -> None:
         """Take away complaints that the test has asked for. Each has to be there."""
         for text in texts:
@@ -122,7 +132,8 @@ async def visiting(chromium: Chromium, base: str, **options: Any) -> AsyncIterat
     visit = await chromium.call(_new_visit, chromium, base, options)
     try:
         yield visit
-        assert visit.problems == []
+        if visit.problems:
+            raise AssertionError("\n".join(visit.problems))
     finally:
         with trio.move_on_after(20, shield=True):
             await chromium.call(visit.context.close)

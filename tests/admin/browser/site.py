@@ -68,10 +68,11 @@ async def serving(
             options = attrs.evolve(options, public_url=f"{address}{prefix}")
         admin = Admin(client, options)
         await nursery.start(admin.run)
-        later.app = {
+        apps: dict[Place, ASGIApp] = {
             Place.ROOT: admin,
             Place.MOUNTED: Starlette(routes=[Mount(PREFIX, admin)]),
             Place.PROXIED: _Proxy(admin),
-        }[place]
+        }
+        later.app = apps[place]
         yield f"{address}{prefix}"
         nursery.cancel_scope.cancel()
