@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 
 import attrs
 import pytest
-import trio
 
 from tests.faults.load import EXPECTED, PATIENCE
 from tests.faults.network import Proxy, open_proxy
+from tests.support.notices import Notices, noticing
 from trio_graphile import Database, DatabaseOptions, open_database
-from trio_graphile._worker.bell import Bell
 
 _PREFIX = "after a fault: "
 
@@ -49,37 +46,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line(f"{figure} {what:<44} {test}")
 
 
-class Notices(logging.Handler):
-    """What the library logs, to be waited for."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self._token = trio.lowlevel.current_trio_token()
-        self._texts: list[str] = []
-        self._changed = Bell()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(trio.RunFinishedError):  # it may come from another thread
-            self._token.run_sync_soon(partial(self._note, record.getMessage()))
-
-    def _note(self, text: str) -> None:
-        self._texts.append(text)
-        self._changed.ring()
-
-    async def wait_for(self, *texts: str) -> None:
-        """Wait until each of these was logged from now on."""
-        start = len(self._texts)
-        with trio.fail_after(PATIENCE):
-            while not all(any(text in logged for logged in self._texts[start:]) for text in texts):
-                await self._changed.wait()
-
-
 @pytest.fixture
 async def notices() -> AsyncIterator[Notices]:
-    notices, logger = Notices(), logging.getLogger("trio_graphile")
-    logger.addHandler(notices)
-    yield notices
-    logger.removeHandler(notices)
+    with noticing(logging.WARNING, PATIENCE) as notices:
+        yield notices
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import trio
 
 from tests.database.sessions import wait_until_active
 from tests.faults.conftest import Stage
-from tests.worker.conftest import Handlers
-from tests.worker.runs import make_worker
+from tests.support.handlers import Handlers
+from tests.support.workers import make_worker
 from trio_graphile import (
     Client,
     JobContext,

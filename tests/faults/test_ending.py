@@ -121,7 +121,7 @@ async def test_a_fault_that_ends_in_time_leaves_no_trace(
         nursery.start_soon(course.end, how)
         await load.wait_until(lambda: all(run.ending for runs in load.runs.values() for run in runs))
         if fault == "cut":
-            await stage.notices.wait_for("recording outcomes failed")
+            await stage.notices.wait_for_new("recording outcomes failed")
         await stage.proxy.heal()
     stage.figures.note("s to end, the fault included", course.seconds)
     assert course.error is None, str(course.error)

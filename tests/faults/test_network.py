@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 import pytest
 import trio
 
-from tests.faults.conftest import Notices, Stage
+from tests.faults.conftest import Stage
 from tests.faults.load import KINDS, PATIENCE, Ending, Load, check_nothing_locked, drain
 from tests.faults.network import Proxy, open_proxy
+from tests.support.notices import Notices
 from trio_graphile import (
     Client,
     ConnectionLost,
@@ -49,7 +50,7 @@ async def cut(proxy: Proxy, notices: Notices, load: Load) -> None:
     proxy.refuse()
     proxy.reset()
     for _ in range(4):
-        await notices.wait_for("claiming failed")
+        await notices.wait_for_new("claiming failed")
     await proxy.heal()
 
 
@@ -63,15 +64,15 @@ async def pause(proxy: Proxy, notices: Notices, load: Load) -> None:
 async def silence(proxy: Proxy, notices: Notices, load: Load) -> None:
     """A black hole for so long that the worker gives up its sessions, and new ones fail, too."""
     proxy.swallow()
-    await notices.wait_for("claiming failed")
-    await notices.wait_for("claiming failed")
+    await notices.wait_for_new("claiming failed")
+    await notices.wait_for_new("claiming failed")
     await proxy.heal()
 
 
 async def amnesia(proxy: Proxy, notices: Notices, load: Load) -> None:
     """A firewall that forgets its connections: nothing passes on them any more, but all on new ones."""
     proxy.freeze()
-    await notices.wait_for("claiming failed")
+    await notices.wait_for_new("claiming failed")
 
 
 FAULTS: dict[str, Fault] = {f.__name__: f for f in (refuse, reset, cut, pause, silence, amnesia)}
@@ -109,7 +110,7 @@ async def test_a_claim_that_arrives_late_leaves_no_job_behind(stage: Stage) -> N
         await load.add(client)
         await load.wait_until(lambda: load.returned == len(KINDS) - 1)  # by now the statements are prepared
         stage.proxy.freeze()
-        await stage.notices.wait_for("claiming failed")
+        await stage.notices.wait_for_new("claiming failed")
         nursery.start_soon(load.keep_adding, client)
         await load.wait_returned(1)
         await stage.proxy.heal()

@@ -10,10 +10,11 @@ import attrs
 import pytest
 import trio
 
-from tests.faults.conftest import Notices
 from tests.faults.load import PATIENCE
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import make_worker, running
+from tests.support.handlers import Handlers
+from tests.support.notices import Notices
+from tests.support.tables import Table
+from tests.support.workers import make_worker, running
 from trio_graphile import (
     Client,
     Database,
@@ -94,8 +95,8 @@ async def test_a_running_worker_waits_for_what_keeps_it_out(name: str, notices: 
             await handlers.wait_started(1)
             await stage.admin.execute(refusal.keep_out)
             await stage.admin.execute(END_SESSIONS)
-            await notices.wait_for(refusal.text)
-            await notices.wait_for(" s now)")
+            await notices.wait_for_new(refusal.text)
+            await notices.wait_for_new(" s now)")
             handlers.release.set()
             await stage.admin.execute(refusal.let_in)
             await Table(database).wait_until("select not exists (select from graphile_worker._private_jobs)")

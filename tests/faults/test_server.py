@@ -10,8 +10,9 @@ import attrs
 import pytest
 import trio
 
-from tests.faults.conftest import Figures, Notices
+from tests.faults.conftest import Figures
 from tests.faults.load import PATIENCE, Load, check_nothing_locked
+from tests.support.notices import Notices
 from trio_graphile import (
     Client,
     Database,
@@ -147,8 +148,8 @@ async def test_a_server_that_is_read_only_is_waited_for(
         name = await database.fetch_value("select current_database()")
         await database.execute(f'alter database "{name}" set default_transaction_read_only = on')
         await database.fetch_value(END_SESSIONS, None)
-        await notices.wait_for("read-only")
-        await notices.wait_for("read-only")
+        await notices.wait_for_new("read-only")
+        await notices.wait_for_new("read-only")
         await database.execute(f'alter database "{name}" reset default_transaction_read_only')
         if sessions == "ended":
             await database.fetch_value(END_SESSIONS, None)

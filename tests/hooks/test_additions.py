@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 
-from tests.worker.runs import payloads
+from tests.support.tables import payloads
 from trio_graphile import (
     Client,
     Database,

@@ -8,9 +8,9 @@ import attrs
 import pytest
 
 from tests.hooks.recorder import Recorder
+from tests.support.handlers import Handlers
+from tests.support.workers import NEVER, running
 from tests.worker.clocks import NOON, HandClock
-from tests.worker.conftest import Handlers
-from tests.worker.runs import NEVER, running
 from trio_graphile import (
     CronItem,
     Database,

@@ -8,8 +8,9 @@ import attrs
 import pytest
 
 from tests.hooks.recorder import Recorder
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import NEVER, SOON, running
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.workers import NEVER, SOON, running
 from trio_graphile import (
     Client,
     Database,

@@ -10,8 +10,9 @@ import pytest
 import trio
 
 from tests.hooks.recorder import PATIENCE, Recorder
-from tests.worker.conftest import Handlers
-from tests.worker.runs import NEVER, running, wait_until
+from tests.support.handlers import Handlers
+from tests.support.waiting import wait_until
+from tests.support.workers import NEVER, running
 from trio_graphile import (
     Client,
     Database,

@@ -8,9 +8,10 @@ import pytest
 import trio
 
 from tests.hooks.recorder import Recorder
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.workers import NEVER, running
 from tests.worker.clocks import NOON
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import NEVER, running
 from trio_graphile import (
     Client,
     Database,

@@ -13,8 +13,10 @@ import trio
 
 from tests.hooks.recorder import Counting, Recorder
 from tests.scenarios.tempers import PROCESS_TASKS
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import NEVER, SOON, running, wait_until
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.waiting import wait_until
+from tests.support.workers import NEVER, SOON, running
 from trio_graphile import (
     Client,
     Database,

@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from tests.interop.graphile_worker import GraphileWorker
+from tests.support.workers import running
 from tests.worker.clocks import HandClock
-from tests.worker.runs import running
 from trio_graphile import Database, TaskRegistry, Worker, WorkerOptions, format_crontab, parse_crontab
 
 pytestmark = pytest.mark.interop

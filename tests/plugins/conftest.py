@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.worker.conftest import client, handlers, table
+from tests.support.fixtures import client, handlers, table
 
 __all__ = ["client", "handlers", "table"]

@@ -19,8 +19,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.scenarios.tempers import PROCESS_TASKS
-from tests.worker.conftest import Handlers
-from tests.worker.runs import SOON, running
+from tests.support.handlers import Handlers
+from tests.support.workers import SOON, running
 from trio_graphile import (
     Client,
     Database,

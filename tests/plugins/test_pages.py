@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import trio
 
-from tests.worker.conftest import Handlers
-from tests.worker.runs import running, wait_until
+from tests.support.handlers import Handlers
+from tests.support.waiting import wait_until
+from tests.support.workers import running
 from trio_graphile import (
     Client,
     Database,

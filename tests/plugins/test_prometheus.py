@@ -16,8 +16,9 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.plugins.test_pages import PATIENCE, send, serving
-from tests.worker.conftest import Handlers
-from tests.worker.runs import NEVER, running, wait_until
+from tests.support.handlers import Handlers
+from tests.support.waiting import wait_until
+from tests.support.workers import NEVER, running
 from trio_graphile import (
     Client,
     Database,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import attrs
+import trio
+
+from tests.support.waiting import PATIENCE
 from trio_graphile import Database
 
 
@@ -21,3 +25,42 @@ async def locked_queues(database: Database) -> dict[str, str]:
         where locked_at is not null
     """)
     return {row["queue_name"]: row["locked_by"] for row in rows}
+
+
+async def payloads(database: Database) -> list[str]:
+    rows = await database.fetch("""
+        select payload::text
+        from graphile_worker._private_jobs
+        order by id
+    """)
+    return [row["payload"] for row in rows]
+
+
+@attrs.define(eq=False)
+class Table:
+    """The tables as a test sees them."""
+
+    database: Database
+
+    async def jobs(self) -> list[dict[str, object]]:
+        rows = await self.database.fetch("""
+            select id, attempts, max_attempts, last_error, locked_by, locked_at, key, run_at,
+              extract(epoch from run_at - now())::float8 as delay
+            from graphile_worker._private_jobs
+            order by id
+        """)
+        return [dict(row) for row in rows]
+
+    async def locked_queues(self) -> dict[str, str]:
+        return await locked_queues(self.database)
+
+    async def wait_until(self, sql: str, *arguments: object) -> None:
+        """Wait until a query says true: a table tells nobody when it changes."""
+        with trio.fail_after(PATIENCE):
+            while True:
+                if await self.database.fetch_value(sql, *arguments):
+                    return
+                await trio.lowlevel.checkpoint()
+
+    async def make_due(self) -> None:
+        await self.database.execute("update graphile_worker._private_jobs set run_at = now()")

@@ -16,8 +16,10 @@ import sniffio
 import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import SOON, make_worker, running, wait_until
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.waiting import wait_until
+from tests.support.workers import SOON, make_worker, running
 from trio_graphile import Client, Database, JobContext, Worker, current_job, open_database
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import make_worker, payloads, running
+from tests.support.handlers import Handlers
+from tests.support.tables import Table, payloads
+from tests.support.workers import make_worker, running
 from trio_graphile import (
     Client,
     Database,
@@ -277,7 +278,7 @@ async def test_what_comes_for_a_batch_that_runs_is_a_batch_of_its_own(
     @handlers.tasks.batch_task("index")
     async def index(numbers: list[int], context: JobContext) -> list[Exception | None]:
         seen.append(numbers)
-        handlers._start(context)
+        handlers.start(context)
         await handlers.release.wait()
         return even_ones_fail(numbers)
 

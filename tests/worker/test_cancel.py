@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import trio
 
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.workers import heard, make_worker, running
 from tests.worker import process_tasks
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import heard, make_worker, running
 from tests.worker.telephone import open_telephone
 from trio_graphile import (
     CancelledJobs,
@@ -169,10 +170,10 @@ async def test_a_handler_that_ends_well_although_cancelled_has_completed_its_job
 ) -> None:
     @handlers.tasks.task("stubborn")
     async def stubborn(context: JobContext) -> None:
-        handlers._start(context)
+        handlers.start(context)
         with contextlib.suppress(trio.Cancelled):
             await trio.sleep_forever()
-        handlers._end(context)
+        handlers.end(context)
 
     job = await client.add_raw_job("stubborn")
     async with running(make_worker(database, handlers.tasks)) as run:
@@ -195,7 +196,7 @@ async def test_what_a_handler_raises_when_it_cleans_up_does_not_change_what_was_
     @handlers.tasks.task("clumsy")
     async def clumsy(context: JobContext) -> None:
         forbidden.append("once")  # not a second time
-        handlers._start(context)
+        handlers.start(context)
         try:
             await trio.sleep_forever()
         finally:
@@ -215,7 +216,7 @@ async def test_a_thread_is_told_that_its_job_is_cancelled(
 
     @handlers.tasks.task("thread")
     def thread(context: JobContext) -> None:
-        trio.from_thread.run_sync(handlers._start, context)
+        trio.from_thread.run_sync(handlers.start, context)
         try:
             context.run(trio.sleep_forever)
         except trio.Cancelled:

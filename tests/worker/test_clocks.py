@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import attrs
 import pytest
 
-from tests.worker.conftest import Handlers
+from tests.support.handlers import Handlers
 from trio_graphile import Client, Database, LeaseOptions, RecoveryOptions, SweepReport, WorkerOptions
 from trio_graphile._database import claims, fleet
 from trio_graphile._worker.clocks import ServerClock, find_clock

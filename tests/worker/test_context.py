@@ -7,8 +7,10 @@ import logging
 import pytest
 import trio
 
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import SOON, make_worker, payloads, running, wait_until
+from tests.support.handlers import Handlers
+from tests.support.tables import Table, payloads
+from tests.support.waiting import wait_until
+from tests.support.workers import SOON, make_worker, running
 from trio_graphile import (
     Client,
     Database,
@@ -34,7 +36,7 @@ async def test_a_job_that_is_given_back_goes_on_from_its_last_checkpoint(
         begun_at.append(begin)
         for number in range(begin, begin + 3):
             context.checkpoint(number)
-        handlers._start(context)
+        handlers.start(context)
         await handlers.release.wait()
 
     await client.add_job(counting, 1)
@@ -96,7 +98,7 @@ async def test_a_checkpoint_outlives_a_cancellation_on_request(
     @handlers.tasks.task("counting")
     async def counting(begin: int, context: JobContext) -> None:
         context.checkpoint(begin + 1)
-        handlers._start(context)
+        handlers.start(context)
         await handlers.release.wait()
 
     job = await client.add_job(counting, 1)
@@ -132,7 +134,7 @@ async def test_a_worker_says_what_it_runs_how_long_and_how_far_and_what_it_holds
     async def reporting(context: JobContext) -> None:
         context.report("a tenth")
         context.report({"percent": 50})
-        handlers._start(context)
+        handlers.start(context)
         await handlers.release.wait()
 
     jobs = await client.add_raw_jobs([("reporting", None), ("held", None), ("quick", None), ("quick", None)])

@@ -13,8 +13,9 @@ import attrs
 import pytest
 import trio
 
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import make_worker
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.workers import make_worker
 from trio_graphile import (
     Client,
     Database,

@@ -10,9 +10,11 @@ import attrs
 import pytest
 import trio
 
+from tests.support.handlers import Handlers
+from tests.support.notices import noticing
+from tests.support.tables import Table, payloads
+from tests.support.workers import NEVER, running
 from tests.worker.clocks import NOON, HandClock
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import NEVER, noticing, payloads, running
 from trio_graphile import (
     Client,
     Cron,

@@ -9,8 +9,9 @@ from typing import Any, Never
 import attrs
 import pytest
 
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import make_worker, running
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.workers import make_worker, running
 from trio_graphile import Client, Database, JobContext, JobSpec, LeaseOptions, RecoveryOptions, Worker
 from trio_graphile._model.jobs import Job, job_of_seconds
 from trio_graphile._model.outcomes import Completed, Failed, Returned, Settled

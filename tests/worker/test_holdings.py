@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import trio
 
-from tests.worker.conftest import Handlers
+from tests.support.handlers import Handlers
 from trio_graphile import Client, Database, Job, JobSpec, WorkerOptions
 from trio_graphile._model.claims import Front, Plain
 from trio_graphile._worker.holdings import Holdings

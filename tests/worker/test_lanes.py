@@ -12,8 +12,10 @@ import attrs
 import pytest
 import trio
 
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import SOON, heard, make_worker, noticing, running
+from tests.support.handlers import Handlers
+from tests.support.notices import noticing
+from tests.support.tables import Table
+from tests.support.workers import SOON, heard, make_worker, running
 from trio_graphile import (
     Client,
     Database,
@@ -175,7 +177,7 @@ async def test_a_thread_adds_jobs_and_hears_what_they_are(
 
     @handlers.tasks.task("child")
     async def child(payload: int, context: JobContext) -> None:
-        handlers._end(context)
+        handlers.end(context)
 
     @handlers.tasks.task("parent")
     def parent(context: JobContext) -> None:
@@ -309,7 +311,7 @@ async def test_a_thread_that_ignores_its_timeout_keeps_its_slot_and_its_job_unti
     @handlers.tasks.task("next")
     async def following(context: JobContext) -> None:
         was_over.append(thread.ended.is_set())
-        handlers._end(context)
+        handlers.end(context)
 
     job = await client.add_raw_job("deaf")
     await client.add_raw_job("next")

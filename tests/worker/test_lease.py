@@ -10,8 +10,9 @@ import attrs
 import pytest
 import trio
 
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import wait_until
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.waiting import wait_until
 from trio_graphile import (
     Client,
     ConnectionLost,
@@ -168,7 +169,7 @@ async def test_a_task_may_want_to_be_cancelled_when_its_job_is_replaced_or_remov
         if context.job.payload:
             return
         handlers.started.append(context.job)
-        handlers._note()
+        handlers.note()
         try:
             await trio.sleep_forever()
         finally:

@@ -6,8 +6,10 @@ import pytest
 import trio
 import trio.testing
 
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import NEVER, PATIENCE, make_worker, running
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.waiting import PATIENCE
+from tests.support.workers import NEVER, make_worker, running
 from trio_graphile import (
     Client,
     Database,

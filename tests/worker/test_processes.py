@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.support.handlers import Handlers
+from tests.support.tables import Table, payloads
+from tests.support.waiting import wait_until
+from tests.support.workers import SOON, make_worker, running
 from tests.worker import process_tasks
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import SOON, make_worker, payloads, running, wait_until
 from tests.worker.telephone import Telephone, open_telephone
 from trio_graphile import (
     Client,

@@ -11,7 +11,8 @@ import pytest
 import trio
 import trio.testing
 
-from tests.worker.conftest import Handlers, Table
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
 from trio_graphile import (
     Client,
     Database,

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from tests.worker.conftest import Handlers, Table
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
 from trio_graphile import (
     Client,
     Database,

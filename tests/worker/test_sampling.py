@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import make_worker, noticing, running
+from tests.support.handlers import Handlers
+from tests.support.notices import noticing
+from tests.support.tables import Table
+from tests.support.workers import make_worker, running
 from trio_graphile import Client, Database, RecoveryOptions, StopCause, Worker
 
 REFUSE = """

@@ -11,8 +11,9 @@ import trio
 from tests.database.sessions import wait_until_somebody_waits
 from tests.faults.network import open_proxy
 from tests.scenarios.points import ActAt
-from tests.worker.conftest import Handlers
-from tests.worker.runs import NEVER, PATIENCE, make_worker, running
+from tests.support.handlers import Handlers
+from tests.support.waiting import PATIENCE
+from tests.support.workers import NEVER, make_worker, running
 from trio_graphile import (
     Client,
     Database,

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 import pytest
 import trio
 
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import NEVER, running, wait_until
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.waiting import wait_until
+from tests.support.workers import NEVER, running
 from trio_graphile import (
     Backlog,
     Client,

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 import pytest
 import trio
 
-from tests.worker.conftest import Handlers, Table
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.workers import make_worker, running
 from tests.worker.process_tasks import Unforeseen
 from tests.worker.process_tasks import tasks as process_tasks
-from tests.worker.runs import make_worker, running
 from trio_graphile import (
     Client,
     Database,

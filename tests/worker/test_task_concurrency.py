@@ -6,8 +6,9 @@ import attrs
 import pytest
 
 from tests.database.sessions import wait_until_somebody_waits
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import make_worker, running
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.workers import make_worker, running
 from trio_graphile import Client, Database, JobContext, JobSpec, LocalQueueOptions, Snooze
 
 TOO_LATE = 30.0
@@ -32,10 +33,10 @@ def add_bounded(handlers: Handlers, identifier: str, concurrency: int) -> Bounde
     async def handle(context: JobContext) -> None:
         bounded.running += 1
         bounded.most = max(bounded.most, bounded.running)
-        handlers._start(context)
+        handlers.start(context)
         await handlers.release.wait()
         bounded.running -= 1
-        handlers._end(context)
+        handlers.end(context)
 
     return bounded
 
@@ -112,7 +113,7 @@ async def test_the_next_job_of_a_task_starts_when_one_has_not_succeeded(
 ) -> None:
     @handlers.tasks.task("bounded", concurrency=1)
     async def bounded(context: JobContext) -> None:
-        handlers._start(context)
+        handlers.start(context)
         raise error
 
     await client.add_raw_jobs([("bounded", None)] * 3)

@@ -8,8 +8,9 @@ import pytest
 import trio
 
 from tests.database.sessions import set_default_isolation, wait_until_somebody_waits
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import SOON, make_worker, running
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
+from tests.support.workers import SOON, make_worker, running
 from trio_graphile import (
     Client,
     Connection,
@@ -56,9 +57,9 @@ async def test_what_is_written_and_the_end_of_the_job_happen_together(
     async def paying(context: JobContext) -> None:
         async with context.complete_in_transaction() as connection:
             await pay(connection, context.job)
-            handlers._start(context)
+            handlers.start(context)
             await handlers.release.wait()
-        handlers._end(context)
+        handlers.end(context)
         await trio.sleep_forever()
 
     job = await client.add_raw_job("paying", None, JobSpec(queue_name="q"))
@@ -115,11 +116,11 @@ async def test_a_job_whose_key_was_given_to_another_is_completed_all_the_same(
 ) -> None:
     @handlers.tasks.task("paying")
     async def paying(context: JobContext) -> None:
-        handlers._start(context)
+        handlers.start(context)
         await handlers.release.wait()
         async with context.complete_in_transaction() as connection:
             await pay(connection, context.job)
-        handlers._end(context)
+        handlers.end(context)
 
     spec = JobSpec(job_key="k")
     jobs = [await client.add_raw_job("paying", None, spec)]
@@ -224,7 +225,7 @@ async def test_a_handler_that_is_interrupted_inside_has_written_nothing_and_its_
     async def paying(context: JobContext) -> None:
         async with context.complete_in_transaction() as connection:
             await pay(connection, context.job)
-            handlers._start(context)
+            handlers.start(context)
             await handlers.release.wait()
 
     await client.add_raw_job("paying")
@@ -292,9 +293,9 @@ async def test_a_renewal_of_the_lease_leaves_a_handler_alone_that_has_completed_
     async def paying(context: JobContext) -> None:
         async with context.complete_in_transaction() as connection:
             await pay(connection, context.job)
-        handlers._start(context)
+        handlers.start(context)
         await handlers.release.wait()
-        handlers._end(context)
+        handlers.end(context)
 
     await client.add_raw_jobs([("paying", None), ("held", None)])
     lease = LeaseOptions(length=300, renew_interval=0.05)
@@ -341,7 +342,7 @@ async def test_a_renewal_just_before_the_lock_makes_the_transaction_begin_anew(
 
     @handlers.tasks.task("paying")
     async def paying(context: JobContext) -> None:
-        handlers._start(context)
+        handlers.start(context)
         await handlers.release.wait()
         async with context.complete_in_transaction("repeatable_read") as connection:
             await pay(connection, context.job)
@@ -372,7 +373,7 @@ async def test_the_next_job_of_a_queue_starts_although_the_handler_of_the_comple
         async with context.complete_in_transaction() as connection:
             await pay(connection, context.job)
         await handlers.release.wait()
-        handlers._end(context)
+        handlers.end(context)
 
     spec = JobSpec(queue_name="q")
     first, second = await client.add_raw_jobs([("paying", None, spec), ("quick", None, spec)])

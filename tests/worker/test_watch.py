@@ -8,8 +8,10 @@ import pytest
 import trio
 
 from tests.plugins.test_pages import get, serving
-from tests.worker.conftest import Handlers
-from tests.worker.runs import make_worker, noticing, running, wait_until
+from tests.support.handlers import Handlers
+from tests.support.notices import noticing
+from tests.support.waiting import wait_until
+from tests.support.workers import make_worker, running
 from trio_graphile import Client, Database, LocalQueueOptions, WorkerPhase, WorkerStatistics
 from trio_graphile._worker.bell import Bell
 from trio_graphile._worker.outcomes import Outcomes

@@ -11,9 +11,11 @@ import attrs
 import pytest
 import trio
 
+from tests.support.handlers import Handlers
+from tests.support.tables import Table
 from tests.support.tempers import FailingRegistry
-from tests.worker.conftest import Handlers, Table
-from tests.worker.runs import NEVER, make_worker, running, wait_until
+from tests.support.waiting import wait_until
+from tests.support.workers import NEVER, make_worker, running
 from trio_graphile import (
     Client,
     Database,
@@ -173,7 +175,7 @@ async def test_a_handler_is_told_of_the_stop(
     @handlers.tasks.task("attentive")
     async def attentive(context: JobContext) -> None:
         handlers.started.append(context.job)
-        handlers._note()
+        handlers.note()
         await context.stopping.wait()
 
     await client.add_raw_job("attentive")

@@ -1,0 +1,28 @@
+"""Waiting with an end: for a ring of a bell, and for what tells nobody when it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from trio_graphile._worker.bell import Bell
+
+PATIENCE = 20.0
+"""How many seconds a test waits for what should come at once."""
+
+
+async def wait_for_ring(bell: Bell, condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait until a condition holds. The bell rings whenever it may have changed."""
+    with trio.fail_after(patience):
+        while not condition():
+            await bell.wait()
+
+
+async def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what tells nobody when it changes."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            if condition():
+                return
+            await trio.lowlevel.checkpoint()
