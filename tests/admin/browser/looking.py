@@ -47,7 +47,8 @@ def violations(page: Page, script: str, within: str = "html") -> list[str]:
 
 
 def sideways(page: Page, width: int) -> list[str]:
-    """What makes a page wider than its window."""
+    """What makes a page wider than a window of so many pixels."""
+    page.set_viewport_size({"width": width, "height": 800})
     found: list[str] = page.evaluate(
         """(width) => document.documentElement.scrollWidth <= width ? [] :
           [...document.querySelectorAll("body *")]

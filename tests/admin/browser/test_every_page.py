@@ -14,6 +14,9 @@ from tests.admin.browser.rows import HOSTILE, Rows, fill
 from tests.admin.browser.site import Place, serving
 from trio_graphile import Client, Database
 
+WIDTHS = (380, 660, 830, 1000, 1110, 1280)
+"""Of phones, tablets and screens, where the layout changes."""
+
 
 @pytest.fixture(scope="session", name="axe")
 def _axe() -> str:
@@ -78,9 +81,7 @@ def _show(page: Page, dialog: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", HOSTILE], ids=["plain", "hostile"])
-async def test_no_page_scrolls_sideways_on_a_phone(
-    chromium: Chromium, database: Database, site: str, text: str
-) -> None:
+async def test_no_page_scrolls_sideways(chromium: Chromium, database: Database, site: str, text: str) -> None:
     rows = await fill(database, text)
     found: list[str] = []
     with trio.fail_after(60):
@@ -88,7 +89,8 @@ async def test_no_page_scrolls_sideways_on_a_phone(
             for path in paths_of(rows):
                 await visit.open(path)
                 await visit.do(_open_details)
-                found += await visit.do(sideways, 380)
+                for width in WIDTHS:
+                    found += await visit.do(sideways, width)
     assert found == []
 
 
