@@ -133,5 +133,7 @@ async def test_another_site_links_here_and_reads_and_does_nothing(
                 await visit.do(steal, other)
                 visit.problems.clear()  # the browser complains of what was refused
                 await visit.do(follow)
+                # The page that leads from the other site to the one asked for has no icon: one is looked for.
+                visit.problems[:] = [problem for problem in visit.problems if "/favicon.ico" not in problem]
             nursery.cancel_scope.cancel()
     assert await database.fetch_value("select count(*) as count from graphile_worker._private_jobs") == 8
