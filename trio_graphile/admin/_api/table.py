@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from starlette.responses import JSONResponse, Response
 
 from trio_graphile.admin._api.endpoint import Asked, Endpoint
@@ -122,7 +124,7 @@ async def get_history(asked: Asked) -> answers.HistoryAnswer:
 
 async def get_openapi(asked: Asked) -> Response:  # noqa: ASYNC124  # as all are
     """Return this document."""
-    prefix = asked.request.scope.get("root_path", "")
+    prefix = quote(asked.request.scope.get("root_path", ""))
     security = security_of(asked.context.options)
     return JSONResponse(document_of(ENDPOINTS, prefix=prefix, security=security))
 
