@@ -42,6 +42,16 @@ async def test_a_session_of_a_browser_needs_the_token() -> None:
         assert (answer.status_code, CSRF_HEADER in answer.text) == (403, True)
 
 
+async def test_the_token_of_one_session_is_nothing_to_another() -> None:
+    app = guarded()
+    async with browser(app) as one, browser(app) as other:
+        await log_in(one)
+        await log_in(other)
+        assert (await other.post("/api/x", headers=await writing(other))).status_code == 200
+        answer = await other.post("/api/x", headers=await writing(one))
+        assert (answer.status_code, "csrf" in answer.text) == (403, True)
+
+
 async def test_a_script_logs_in_with_json() -> None:
     async with browser(guarded()) as visitor:
         wrong = await visitor.post("/login", json={"username": "admin", "secret": "x"})
