@@ -192,6 +192,19 @@ async def test_what_is_left_alone_is_named_with_its_reason(api: Api, client: Cli
     ]
 
 
+async def test_the_audit_log_says_how_many_workers_were_asked_to_interrupt(api: Api, client: Client) -> None:
+    job = await client.add_raw_job("print", {})
+    async with client.database.connection() as connection:
+        await connection.execute(
+            "update graphile_worker._private_jobs set locked_at = now(), locked_by = 'trio_graphile_ours' "
+            "where id = $1::bigint",
+            job.id,
+        )
+    answer = await api.post("/api/jobs/action", action="cancel", ids=[job.id])
+    assert answer["requested_ids"] == [job.id]
+    assert api.ledger.entries[-1][3]["requested"] == 1
+
+
 async def test_all_that_match_are_changed_in_steps_and_nothing_that_came_later(
     api: Api, client: Client
 ) -> None:

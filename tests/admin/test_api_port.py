@@ -150,10 +150,13 @@ async def test_changes_by_the_api_are_in_the_audit_log(
     [job] = (await script.post("/api/jobs", {"identifier": "print", "payload": {"pin": "1234"}}))["jobs"]
     await script.post("/api/jobs/action", {"action": "complete", "ids": [job["id"], 10**6]})
     await script.http.post("/api/jobs/action", headers=script.headers, json={"action": "fail"})
+    await script.post("/api/maintenance", {"action": "force-unlock", "worker_ids": ["gone"]})
     lines = [line for line in caplog.messages if line.startswith("user=")]
+    unlocked = '{"message": "unlocked 1 worker", "dry_run": false, "worker_ids": ["gone"]}'
     assert lines == [
         f'user="admin" action="add" ids=[{job["id"]}] outcome={{}}',
         f'user="admin" action="complete" ids=[{job["id"]}, 1000000] outcome={{"changed": 1, "unchanged": 1}}',
+        f'user="admin" action="force-unlock" ids=[] outcome={unlocked}',
     ]
     assert "1234" not in caplog.text
     assert str(script.http.base_url) == HOST

@@ -77,7 +77,7 @@ def test_a_query_that_cannot_be_meant_is_refused(query: bytes, complaint: str) -
 @pytest.mark.parametrize(
     ("wanted", "body", "complaint"),
     [
-        (AddRequest, [], "the request: expected AddRequest, not list"),
+        (AddRequest, [], "the request: a JSON object is needed"),
         (AddRequest, {}, "identifier: it is missing"),
         (AddRequest, {"identifier": ""}, "identifier: it is empty"),
         (AddRequest, {"identifier": 5}, "identifier: a text is needed"),
@@ -93,7 +93,7 @@ def test_a_query_that_cannot_be_meant_is_refused(query: bytes, complaint: str) -
         (AddRequest, {"identifier": "a", "run_at": "tomorrow"}, "run_at: a time such as 2030"),
         (AddRequest, {"identifier": "a", "run_at": "2030-01-31T08:00:00"}, "run_at: a time such as 2030"),
         (AddRequest, {"identifier": "a", "run_at": "2030-02-30T08:00:00Z"}, "run_at: a time such as 2030"),
-        (AddRequest, {"identifier": "a", "flags": "x"}, "flags: expected list"),
+        (AddRequest, {"identifier": "a", "flags": "x"}, "flags: a list is needed, also of one"),
         (AddRequest, {"identifier": "a", "flags": ["x", 1]}, "flags[1]: a text is needed"),
         (AddRequest, {"identifier": "a\0"}, "identifier: PostgreSQL cannot hold a NUL"),
         (AddRequest, {"identifier": "a\ud800"}, "identifier: '\\ud800' is half of a character"),
@@ -109,11 +109,16 @@ def test_a_query_that_cannot_be_meant_is_refused(query: bytes, complaint: str) -
         (ActionRequest, {"action": "complete", "ids": []}, "no jobs: give ids or a filter"),
         (ActionRequest, {"action": "complete", "ids": ["1"]}, "ids[0]: expected int, not str"),
         (ActionRequest, {"action": "complete", "ids": [1] * 1001}, "ids: 1001 are over the limit of 1000"),
+        (
+            ActionRequest,
+            {"action": "complete", "filter": {"until_id": 1, "state": "failed"}},
+            "filter.state: a list is needed, also of one",
+        ),
         (ActionRequest, {"action": "complete", "filter": {}}, "filter.until_id: it is missing"),
         (ActionRequest, {"action": "explode", "ids": [1]}, "action: one of complete, fail"),
         (ActionRequest, {"action": "fail", "ids": [1], "filter": {"until_id": 1}}, "ids and filter exclude"),
         (ActionRequest, {"action": "reschedule", "ids": [1]}, "nothing to change: give at least one of"),
-        (MaintenanceRequest, {"action": "cleanup"}, "nothing to clean up"),
+        (MaintenanceRequest, {"action": "cleanup"}, "nothing to clean up: name cleanup_tasks, of delete-"),
         (MaintenanceRequest, {"action": "force-unlock", "worker_ids": []}, "nobody to unlock"),
         (
             MaintenanceRequest,

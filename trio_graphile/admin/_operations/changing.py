@@ -55,6 +55,8 @@ async def act_on_jobs(context: Context, access: Access, request: ActionRequest) 
             change = await _change(context.client.using(connection), connection, request, chosen.ids)
             unchanged = await _explain(connection, change.skipped_ids)
         trace.outcome = {"changed": len(change.jobs), "unchanged": len(unchanged)}
+        if change.requested_ids:
+            trace.outcome["requested"] = len(change.requested_ids)
     return ChangeAnswer(
         message=_message(request, change),
         jobs=await changed_jobs_for(context, change.jobs, chosen.seen),

@@ -36,6 +36,8 @@ async def maintain(context: Context, access: Access, request: MaintenanceRequest
             case _:
                 assert_never(request.action)
         trace.outcome = {"message": answer.message, "dry_run": request.dry_run}
+        if answer.worker_ids:
+            trace.outcome["worker_ids"] = answer.worker_ids
     return answer
 
 

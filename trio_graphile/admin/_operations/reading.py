@@ -61,6 +61,8 @@ def _number(name: str, text: str) -> int:
 
 def read_value(value: object, wanted: type[T]) -> T:
     """Return what JSON asks for. Raises `Malformed`, with each mistake and its path."""
+    if attrs.has(wanted) and type(value) is not dict:
+        raise Malformed("the request: a JSON object is needed")
     try:
         asked: T = _converter().structure(value, wanted)
     except Exception as error:  # noqa: BLE001  # cattrs raises groups of whatever hooks raise
@@ -97,7 +99,11 @@ def _converter() -> Any:
         inner, *limits = typing.get_args(wanted)
         structure = converter.get_structure_hook(inner)
 
+        is_list = typing.get_origin(inner) is list
+
         def structure_limited(value: Any, _: Any) -> Any:
+            if is_list and type(value) is not list:
+                raise Mismatch("a list is needed, also of one")
             made = structure(value, inner)
             for limit in limits:
                 complaint = limit.complaint(made)

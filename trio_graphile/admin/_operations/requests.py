@@ -232,7 +232,8 @@ class MaintenanceRequest:
             when="action",
             values=("cleanup",),
             needed=("cleanup_tasks",),
-            text="nothing to clean up: name cleanup_tasks",
+            text="nothing to clean up: name cleanup_tasks, of delete-permanently-failed-jobs, "
+            "gc-task-identifiers, gc-job-queues",
         ),
         Rule(
             when="action",

@@ -92,4 +92,4 @@ def refuse_token(headers: Headers, token: str) -> str | None:
     values = headers.getlist(CSRF_HEADER)
     if len(values) == 1 and hmac.compare_digest(values[0].encode(), token.encode()):
         return None
-    return f"{CSRF_HEADER}: it must have the csrf_token of api/session, which may be a new one since"
+    return f"{CSRF_HEADER}: it must be the csrf_token of api/session, another one after a restart"
