@@ -115,6 +115,25 @@ async def test_the_server_ends(end: str, state: str, files: Files, tls: ssl.SSLC
             await server.ended.wait()
 
 
+@pytest.mark.parametrize(
+    ("certificate", "key", "complaint"),
+    [
+        ("empty", "key", "no certificate in .*empty"),
+        ("certificate", "certificate", "no key in .*certificate"),
+        ("certificate", "other", "cannot be used together: "),
+        ("certificate", "nowhere", "nowhere cannot be read: "),
+    ],
+)
+def test_the_file_that_is_wrong_is_named(
+    files: Files, tmp_path: Path, certificate: str, key: str, complaint: str
+) -> None:
+    make_certificate(str(tmp_path / "unused"), str(tmp_path / "other"))
+    (tmp_path / "empty").touch()
+    known = {"certificate": files.certificate, "key": files.key}
+    with pytest.raises(OptionInvalid, match=complaint):
+        tls_context(known.get(certificate, tmp_path / certificate), known.get(key, tmp_path / key))
+
+
 def test_files_that_are_no_certificate_are_named(tmp_path: Path) -> None:
     with pytest.raises(OptionInvalid, match=r"certificate: .*nowhere"):
         tls_context(tmp_path / "nowhere", tmp_path / "key")

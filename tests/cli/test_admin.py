@@ -124,12 +124,13 @@ async def test_without_a_login_nowhere_else(program: Program, listen: str) -> No
         (("--trusted-proxy", "proxy.example"), "--trusted-proxy"),
         (("--public-url", "jobs.example"), "--public-url"),
         (("--key", "key.pem"), "--key"),
-        (("--certificate", "missing.pem"), "--certificate"),
+        (("--certificate", "missing.pem"), "--certificate: missing.pem cannot be read: No such file"),
+        (("--password", ""), "--password: a text"),
         (("--secret-file", "missing"), "--secret-file"),
         (("--secret-file", "empty"), "--secret-file"),
         (("--secret-file", "empty", "--password", "x"), "--secret-file"),
         (("--redact", "shop"), "--redact"),
-        (("--redact", "shop:missing"), "--redact"),
+        (("--redact", "shop:missing"), "--redact: shop:missing does not exist"),
     ],
 )
 async def test_what_cannot_be_right_is_named(

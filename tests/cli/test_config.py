@@ -159,6 +159,11 @@ def test_a_mistake_in_the_file_is_named_with_its_place(folder: Path, text: str) 
         ("TRIO_GRAPHILE_POLL_INTERVAL", "2000", "$TRIO_GRAPHILE_POLL_INTERVAL: is in seconds: 2000"),
         ("TRIO_GRAPHILE_NOTIFICATIONS", "maybe", "$TRIO_GRAPHILE_NOTIFICATIONS: true or false is needed"),
         ("TRIO_GRAPHILE_PROCESSES", "0", "$TRIO_GRAPHILE_PROCESSES: 0 is not between 1 and 1000"),
+        (
+            "TRIO_GRAPHILE_ADMIN_AUTH",
+            "digest",
+            "$TRIO_GRAPHILE_ADMIN_AUTH: 'digest' is none of basic, bearer,",
+        ),
     ],
 )
 def test_a_mistake_in_a_variable_is_named_with_it(

@@ -95,10 +95,13 @@ def _secret(chosen: AdminSettings) -> str | None:
         return None
     name = _SECRETS[chosen.auth]
     given: str | None = getattr(chosen, name)
+    flag = f"--{name.replace('_', '-')}"
+    if given is not None and not (given and given.isprintable()):
+        raise UsageError(f"{flag}: a text without control characters is needed")
     if chosen.secret_file is None:
         return given
     if given is not None:
-        raise UsageError(f"--secret-file: there is a {name.replace('_', ' ')}, too")
+        raise UsageError(f"--secret-file: {flag} is given, too")
     try:
         secret = chosen.secret_file.read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -122,7 +125,10 @@ def _load_redact(reference: str) -> Redact:
     module_name, _, name = reference.partition(":")
     if not module_name or not name:
         raise UsageError(f"--redact: {reference!r} is not MODULE:FUNCTION, such as app.jobs:redact")
-    function = getattr(import_module(module_name), name, None)
+    module = import_module(module_name)
+    if not hasattr(module, name):
+        raise UsageError(f"--redact: {reference} does not exist")
+    function = getattr(module, name)
     if not callable(function):
         raise UsageError(f"--redact: {reference} is no function")
     return function  # type: ignore[no-any-return]  # that is what it is, as far as can be seen

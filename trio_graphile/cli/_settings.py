@@ -268,7 +268,19 @@ def _converter() -> Any:
     converter.register_structure_hook_func(
         lambda wanted: wanted in _FLAGS, lambda value, _: flags_hook(value, tuple[str, ...])
     )
+    converter.register_structure_hook_func(_is_literal, _structure_choice)
     return converter
+
+
+def _is_literal(wanted: Any) -> bool:
+    return typing.get_origin(wanted) is Literal
+
+
+def _structure_choice(value: Any, wanted: Any) -> Any:
+    choices = typing.get_args(wanted)
+    if value not in choices:
+        raise Mismatch(f"{value!r} is none of {', '.join(choices)}")
+    return value
 
 
 def _explain(error: Exception, places: Mapping[KeyPath, str]) -> list[str]:

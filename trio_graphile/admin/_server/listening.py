@@ -56,5 +56,19 @@ def tls_context(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
-        raise OptionInvalid("certificate", f"{certificate} and {key} cannot be used: {error}") from error
+        raise OptionInvalid("certificate", _flaw_of(Path(certificate), Path(key), error)) from error
     return context
+
+
+def _flaw_of(certificate: Path, key: Path, error: OSError) -> str:
+    """Return which file is wrong, as far as can be seen: OpenSSL says almost nothing."""
+    for path in (certificate, key):
+        try:
+            text = path.read_bytes()
+        except OSError as unreadable:
+            return f"{path} cannot be read: {unreadable.strerror}"
+        if path == certificate and b"-----BEGIN CERTIFICATE-----" not in text:
+            return f"there is no certificate in {path}, which must be a PEM file"
+        if path == key and b"PRIVATE KEY-----" not in text:
+            return f"there is no key in {path}, which must be a PEM file: it may stand in a file of its own"
+    return f"{certificate} and {key} cannot be used together: {error}"
