@@ -18,6 +18,7 @@ import attrs
 import trio
 
 from tests.faults.network import RESET_ON_CLOSE, connect_to_server, url_by_way_of
+from trio_graphile._worker.bell import Bell
 
 _CODES = ("40001", "40P01", "53200", "57014")
 """What a statement fails with: each of them passes."""
@@ -55,7 +56,7 @@ class Injector:
     counts: Counter[Fate] = attrs.field(factory=Counter)
     _links: set[_Link] = attrs.field(factory=set)
     _opened: int = 0
-    _calm: trio.Event = attrs.field(factory=trio.Event)
+    _calm: Bell = attrs.field(factory=Bell)
 
     @property
     def url(self) -> str:
@@ -70,8 +71,7 @@ class Injector:
     def calm(self) -> None:
         """Let all pass from now on, also what hangs."""
         self.rate = 0.0
-        self._calm.set()
-        self._calm = trio.Event()
+        self._calm.ring()
 
     def reset(self) -> None:
         """Break every connection that is open."""

@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from tests.scenarios.journal import failure_in
+from tests.support.waiting import wait_for_ring
 from trio_graphile import (
     Client,
     Database,
@@ -155,9 +156,7 @@ class Load:
         self._progress.ring()
 
     async def wait_until(self, enough: Callable[[], bool]) -> None:
-        with trio.fail_after(PATIENCE):
-            while not enough():
-                await self._progress.wait()
+        await wait_for_ring(self._progress, enough, PATIENCE)
 
     async def wait_started(self, count: int) -> None:
         """Wait until so many jobs run, or have run."""

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import attrs
-import trio
 
+from tests.support.waiting import wait_for_ring
 from trio_graphile._worker.bell import Bell
 from trio_graphile.hooks import Event, Hooks
 
 EventT = TypeVar("EventT", bound=Event)
-PATIENCE = 20
 
 
 @attrs.define(eq=False)
@@ -40,9 +39,7 @@ class Recorder:
         return self.of(kind)
 
     async def wait_until(self, condition: Callable[[], bool]) -> None:
-        with trio.fail_after(PATIENCE):
-            while not condition():
-                await self._changed.wait()
+        await wait_for_ring(self._changed, condition)
 
 
 @attrs.define

@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from tests.hooks.recorder import PATIENCE, Recorder
+from tests.hooks.recorder import Recorder
 from tests.support.handlers import Handlers
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.workers import NEVER, running
 from trio_graphile import (
     Client,

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import attrs
 import trio
 
+from tests.support.waiting import wait_for_ring
 from trio_graphile._worker.bell import Bell
 
-PATIENCE = 20
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 
 
@@ -50,6 +50,4 @@ class HandClock:
         await self.set(self.time + timedelta(seconds=seconds), waiting=waiting)
 
     async def wait_idle(self, waiting: int = 1) -> None:
-        with trio.fail_after(PATIENCE):
-            while self._waiting < waiting:
-                await self._changed.wait()
+        await wait_for_ring(self._changed, lambda: self._waiting >= waiting)
