@@ -15,6 +15,7 @@ from tests.hooks.recorder import Counting, Recorder
 from tests.scenarios.tempers import PROCESS_TASKS
 from tests.support.handlers import Handlers
 from tests.support.tables import Table
+from tests.support.tempers import add_endings
 from tests.support.waiting import wait_until
 from tests.support.workers import NEVER, SOON, running
 from trio_graphile import (
@@ -61,6 +62,8 @@ class Lives:
     ran: list[str] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
+        add_endings(self.tasks)
+
         @self.tasks.task("good")
         async def good() -> None:
             self.ran.append("good")
@@ -73,14 +76,6 @@ class Lives:
         @self.tasks.task("hopeless")
         async def hopeless() -> None:
             raise PermanentFailure("never")
-
-        @self.tasks.task("sleepy")
-        async def sleepy() -> None:
-            raise Snooze(60)
-
-        @self.tasks.task("slow", timeout=0.01)
-        async def slow() -> None:
-            await trio.sleep_forever()
 
         @self.tasks.task("threaded")
         def threaded() -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import attrs
 import pytest
-import trio
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -20,6 +19,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.scenarios.tempers import PROCESS_TASKS
 from tests.support.handlers import Handlers
+from tests.support.tables import payloads
+from tests.support.tempers import add_endings
 from tests.support.workers import SOON, running
 from trio_graphile import (
     Client,
@@ -27,7 +28,6 @@ from trio_graphile import (
     Job,
     JobContext,
     JobSpec,
-    Snooze,
     TaskRegistry,
     Worker,
     WorkerOptions,
@@ -86,6 +86,8 @@ class Watched:
     carried: list[object] = attrs.field(factory=list)
 
     def __attrs_post_init__(self) -> None:
+        add_endings(self.tasks)
+
         @self.tasks.task("greet")
         async def greet(payload: Greeting) -> None:
             self._note(payload)
@@ -97,14 +99,6 @@ class Watched:
         @self.tasks.task("bad")
         async def bad() -> None:
             raise ValueError("no such luck")
-
-        @self.tasks.task("sleepy")
-        async def sleepy() -> None:
-            raise Snooze(60)
-
-        @self.tasks.task("slow", timeout=0.01)
-        async def slow() -> None:
-            await trio.sleep_forever()
 
         @self.tasks.batch_task("batch")
         async def batch(items: list[Greeting]) -> list[BaseException | None]:
@@ -136,11 +130,8 @@ def watched() -> Watched:
     return Watched()
 
 
-async def stored(database: Database) -> list[Any]:
-    return [
-        row["payload"]
-        for row in await database.fetch("select payload from graphile_worker._private_jobs order by id")
-    ]
+async def decoded_payloads(database: Database) -> list[Any]:
+    return [json.loads(payload) for payload in await payloads(database)]
 
 
 def hex_of(context: trace.SpanContext | None) -> tuple[str, str]:
@@ -168,7 +159,7 @@ async def test_what_is_written_is_what_rust_writes(
     client = Client(database, watched.tasks, plugins=[telescope.plugin()])
     await client.add_job(watched.tasks["greet"], Greeting("ada"))
     [span] = telescope.spans()
-    assert await stored(database) == [{"to": "ada", "_trace": mark_of(span)}]
+    assert await decoded_payloads(database) == [{"to": "ada", "_trace": mark_of(span)}]
     assert (span.name, span.kind) == ("add_job greet", SpanKind.PRODUCER)
     assert attributes(span) == {
         "messaging.system": "graphile-worker",
@@ -194,7 +185,7 @@ async def test_objects_and_the_objects_of_an_array_are_marked(
     database: Database, telescope: Telescope, payload: Any, marked: set[object]
 ) -> None:
     await Client(database, plugins=[telescope.plugin()]).add_raw_job("a", payload)
-    [found] = await stored(database)
+    [found] = await decoded_payloads(database)
     mark = mark_of(telescope.spans()[0])
     if isinstance(payload, dict):
         assert found == {**payload, "_trace": mark}
@@ -209,7 +200,7 @@ async def test_each_job_of_many_is_marked_with_one_span(database: Database, tele
     await client.add_raw_jobs([("a", {}), ("a", {"b": 1})])
     await client.add_raw_jobs([("a", {}), ("b", {})])
     alike, mixed = telescope.spans()
-    assert [payload["_trace"]["span_id"] for payload in await stored(database)] == [
+    assert [payload["_trace"]["span_id"] for payload in await decoded_payloads(database)] == [
         *[mark_of(alike)["span_id"]] * 2,
         *[mark_of(mixed)["span_id"]] * 2,
     ]
@@ -221,7 +212,7 @@ async def test_each_job_of_many_is_marked_with_one_span(database: Database, tele
 
 async def test_without_an_sdk_payloads_stay_as_they_are(database: Database) -> None:
     await Client(database, plugins=[OpenTelemetry(trace.NoOpTracerProvider())]).add_raw_job("a", {"b": 1})
-    assert await stored(database) == [{"b": 1}]
+    assert await decoded_payloads(database) == [{"b": 1}]
 
 
 async def test_what_fails_to_be_added_is_an_error(database: Database, telescope: Telescope) -> None:
@@ -352,7 +343,7 @@ async def test_state_and_baggage_travel_too(
         await client.add_job(watched.tasks["greet"], Greeting("ada"))
     finally:
         context.detach(token)
-    [payload] = await stored(database)
+    [payload] = await decoded_payloads(database)
     assert payload["_trace"]["baggage"] == "customer=ada"
     await Worker(database, watched.tasks, plugins=[plugin]).run_once()
     assert watched.carried == ["ada"]

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import trio
 
-from trio_graphile import Job, JobContext, TaskRegistry
+from trio_graphile import Job, JobContext, Snooze, TaskRegistry
 
 Handling: TypeAlias = Callable[[Job], AbstractContextManager[None]]
 """What notes that a job begins, and how it ends."""
@@ -49,6 +49,18 @@ def add_threaded(tasks: TaskRegistry, handling_in_thread: Handling) -> None:
     def threaded(context: JobContext) -> None:
         with handling_in_thread(context.job):
             context.run(trio.lowlevel.checkpoint)
+
+
+def add_endings(tasks: TaskRegistry) -> None:
+    """Add the tasks `sleepy`, which asks to run later, and `slow`, which runs out of time."""
+
+    @tasks.task("sleepy")
+    async def sleepy() -> None:
+        raise Snooze(60)
+
+    @tasks.task("slow", timeout=0.01)
+    async def slow() -> None:
+        await trio.sleep_forever()
 
 
 class FailingRegistry(TaskRegistry):
