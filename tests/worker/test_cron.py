@@ -42,7 +42,7 @@ def crontab(*lines: str) -> tuple[CronItem, ...]:
     return tuple(attrs.evolve(item, spec=attrs.evolve(item.spec, flags=[HELD_BACK])) for item in items)
 
 
-def make_worker(
+def make_cron_worker(
     database: Database,
     tasks: TaskRegistry,
     clock: HandClock,
@@ -93,7 +93,7 @@ async def test_a_job_is_added_when_it_is_due_and_runs(database: Database) -> Non
 
     clock = HandClock(NOON - timedelta(seconds=30))
     async with running(
-        make_worker(database, tasks, clock, [Cron.hourly_at(note, minute=0, payload={"a": 1})])
+        make_cron_worker(database, tasks, clock, [Cron.hourly_at(note, minute=0, payload={"a": 1})])
     ):
         await clock.wait_idle()
         await clock.set(NOON - timedelta(milliseconds=1))
@@ -108,7 +108,7 @@ async def test_a_job_is_added_when_it_is_due_and_runs(database: Database) -> Non
 async def test_a_new_entry_becomes_known_and_adds_nothing_yet(database: Database, handlers: Handlers) -> None:
     clock = HandClock(NOON + timedelta(seconds=1))
     items = crontab("0 * * * * quick ?id=mine&fill=1d")
-    async with running(make_worker(database, handlers.tasks, clock, items)):
+    async with running(make_cron_worker(database, handlers.tasks, clock, items)):
         assert await known(database) == {"mine": (clock.time, None)}
     assert await times(database) == []
 
@@ -116,7 +116,7 @@ async def test_a_new_entry_becomes_known_and_adds_nothing_yet(database: Database
 async def test_each_minute_comes_once_whatever_the_clock_does(database: Database, handlers: Handlers) -> None:
     clock = HandClock(NOON + timedelta(seconds=1))
     items = crontab("* * * * * quick ?id=a", "*/2 * * * * held ?id=b")
-    async with running(make_worker(database, handlers.tasks, clock, items)):
+    async with running(make_cron_worker(database, handlers.tasks, clock, items)):
         await clock.wait_idle()
         await clock.set(NOON + timedelta(minutes=2))
         assert await times(database) == ["12:01 quick", "12:02 quick", "12:02 held"]
@@ -136,7 +136,7 @@ async def test_a_worker_that_starts_on_the_minute_begins_with_it(
     database: Database, handlers: Handlers
 ) -> None:
     clock = HandClock(NOON)
-    async with running(make_worker(database, handlers.tasks, clock, crontab("* * * * * quick"))):
+    async with running(make_cron_worker(database, handlers.tasks, clock, crontab("* * * * * quick"))):
         await clock.wait_idle()
     assert await times(database) == ["12:00 quick"]
 
@@ -146,7 +146,7 @@ async def test_after_a_sleep_the_window_is_made_up_for_and_the_rest_is_named(
 ) -> None:
     clock = HandClock(NOON + timedelta(seconds=1))
     items = crontab("*/20 * * * * quick", "5 12 * * * held")
-    async with running(make_worker(database, handlers.tasks, clock, items)):
+    async with running(make_cron_worker(database, handlers.tasks, clock, items)):
         await clock.wait_idle()
         with noticing() as notices:
             await clock.set(NOON + timedelta(minutes=84))
@@ -162,7 +162,9 @@ async def test_after_a_sleep_the_window_is_made_up_for_and_the_rest_is_named(
 async def test_only_the_latest_if_that_is_wanted(database: Database, handlers: Handlers) -> None:
     clock = HandClock(NOON + timedelta(seconds=1))
     options = CronOptions(missed_limit=1)
-    async with running(make_worker(database, handlers.tasks, clock, crontab("* * * * * quick"), options)):
+    async with running(
+        make_cron_worker(database, handlers.tasks, clock, crontab("* * * * * quick"), options)
+    ):
         await clock.wait_idle()
         await clock.set(NOON + timedelta(minutes=30))
     assert await times(database) == ["12:30 quick"]
@@ -171,7 +173,7 @@ async def test_only_the_latest_if_that_is_wanted(database: Database, handlers: H
 async def test_a_keyed_entry_updates_the_job_that_waits(database: Database, handlers: Handlers) -> None:
     clock = HandClock(NOON)
     items = crontab("* * * * * quick ?jobKey=k")
-    async with running(make_worker(database, handlers.tasks, clock, items)):
+    async with running(make_cron_worker(database, handlers.tasks, clock, items)):
         await clock.wait_idle()
         [before] = await payloads(database)
         await clock.advance(60)
@@ -183,7 +185,7 @@ async def test_a_keyed_entry_updates_the_job_that_waits(database: Database, hand
 async def test_zones_are_those_of_the_entries(database: Database, handlers: Handlers) -> None:
     clock = HandClock(NOON + timedelta(seconds=1))
     items = crontab("CRON_TZ=Asia/Kathmandu", "0 18 * * * quick", "15 14 * * * held ?tz=Europe/Paris")
-    async with running(make_worker(database, handlers.tasks, clock, items)):
+    async with running(make_cron_worker(database, handlers.tasks, clock, items)):
         await clock.wait_idle()
         await clock.set(NOON + timedelta(minutes=30))
     assert await times(database) == ["12:15 quick", "12:15 held"]
@@ -198,7 +200,7 @@ async def test_what_nobody_was_there_for_is_made_up_for(database: Database, hand
     await make_known(database, "held", NOON - timedelta(hours=3))
     clock = HandClock(NOON)
     items = crontab("0 * * * * quick ?id=mine&fill=1d", "0 * * * * held")
-    async with running(make_worker(database, handlers.tasks, clock, items)):
+    async with running(make_cron_worker(database, handlers.tasks, clock, items)):
         await clock.wait_idle()
     assert await times(database) == ["10:00 quick", "11:00 quick", "12:00 quick", "12:00 held"]
     marks = [payload.partition('"backfilled":')[2] for payload in await payloads(database)]
@@ -210,7 +212,7 @@ async def test_a_year_of_missed_minutes_is_cut_to_the_limit(database: Database, 
     clock = HandClock(NOON + timedelta(seconds=1))
     items = crontab("* * * * * quick ?fill=52w")
     with noticing() as notices:
-        worker = make_worker(database, handlers.tasks, clock, items, CronOptions(missed_limit=3))
+        worker = make_cron_worker(database, handlers.tasks, clock, items, CronOptions(missed_limit=3))
         async with running(worker):
             await clock.wait_idle()
             await notices.wait_for(
@@ -225,7 +227,7 @@ async def test_a_time_that_somebody_put_in_the_future_is_named(
     await make_known(database, "quick", NOON + timedelta(days=365))
     clock = HandClock(NOON)
     with noticing() as notices:
-        async with running(make_worker(database, handlers.tasks, clock, crontab("* * * * * quick"))):
+        async with running(make_cron_worker(database, handlers.tasks, clock, crontab("* * * * * quick"))):
             await notices.wait_for(
                 "cron entry quick: somebody added its jobs up to 2025-05-01T12:00:00+00:00 already"
             )
@@ -240,7 +242,7 @@ async def test_of_a_fleet_with_one_crontab_one_adds_each_job(database: Database,
     clock, fleet = HandClock(NOON + timedelta(seconds=1)), 8
     items = crontab("* * * * * quick", "*/2 * * * * held")
     async with trio.open_nursery() as nursery:
-        workers = [make_worker(database, handlers.tasks, clock, items) for _ in range(fleet)]
+        workers = [make_cron_worker(database, handlers.tasks, clock, items) for _ in range(fleet)]
         for worker in workers:
             await nursery.start(worker.run)
         await clock.wait_idle(fleet)
@@ -260,7 +262,7 @@ async def test_a_clock_that_is_far_ahead_adds_nothing_until_it_is_set(
     now: datetime = await database.fetch_value("select now()")
     clock = HandClock(now + timedelta(days=365))
     with noticing() as notices:
-        async with running(make_worker(database, handlers.tasks, clock, crontab("* * * * * quick"))):
+        async with running(make_cron_worker(database, handlers.tasks, clock, crontab("* * * * * quick"))):
             await clock.wait_idle()
             await clock.advance(60, waiting=0)
             await notices.wait_for(
@@ -279,7 +281,7 @@ async def test_a_clock_that_was_ahead_at_the_start_is_followed_when_it_is_set(
     database: Database, handlers: Handlers
 ) -> None:
     clock = HandClock(NOON + timedelta(days=365, seconds=1))
-    async with running(make_worker(database, handlers.tasks, clock, crontab("0 * * * * quick"))):
+    async with running(make_cron_worker(database, handlers.tasks, clock, crontab("0 * * * * quick"))):
         await clock.wait_idle()
         await clock.set(NOON + timedelta(seconds=1))
         await clock.set(NOON + timedelta(hours=1))
@@ -293,7 +295,9 @@ async def test_an_error_is_got_over_and_nothing_is_missed(
     database: Database, handlers: Handlers, client: Client
 ) -> None:
     clock = HandClock(NOON + timedelta(seconds=1))
-    async with running(make_worker(database, handlers.tasks, clock, crontab("* * * * * quick ?priority=3"))):
+    async with running(
+        make_cron_worker(database, handlers.tasks, clock, crontab("* * * * * quick ?priority=3"))
+    ):
         await clock.wait_idle()
         await database.execute(
             "alter table graphile_worker._private_jobs add constraint no_threes check (priority <> 3)"
@@ -317,7 +321,7 @@ async def test_an_entry_that_is_refused_keeps_no_other_waiting(
     """Neither at the same time nor later, and it is added itself once it can be."""
     clock = HandClock(NOON + timedelta(seconds=1))
     entries = crontab("* * * * * quick ?id=refused&priority=3\n* * * * * held ?id=other")
-    async with running(make_worker(database, handlers.tasks, clock, entries)):
+    async with running(make_cron_worker(database, handlers.tasks, clock, entries)):
         await clock.wait_idle()
         await database.execute(
             "alter table graphile_worker._private_jobs add constraint no_threes check (priority <> 3)"
@@ -341,7 +345,7 @@ async def test_a_database_that_is_away_at_the_start_keeps_no_worker_from_startin
 ) -> None:
     clock = HandClock(NOON)
     await database.execute("alter table graphile_worker._private_known_crontabs rename to away")
-    async with running(make_worker(database, handlers.tasks, clock, crontab("* * * * * quick"))):
+    async with running(make_cron_worker(database, handlers.tasks, clock, crontab("* * * * * quick"))):
         await clock.advance(60, waiting=0)
         await database.execute("alter table graphile_worker.away rename to _private_known_crontabs")
         await clock.wait_idle()
@@ -364,7 +368,7 @@ async def test_handlers_that_use_up_the_pool_do_not_hold_it_up(database_url: str
     clock = HandClock(NOON + timedelta(seconds=1))
     async with open_database(database_url, DatabaseOptions(pool_size=1)) as database:
         await Client(database).add_raw_job("greedy")
-        async with running(make_worker(database, tasks, clock, [Cron.every_minute(quick)])):
+        async with running(make_cron_worker(database, tasks, clock, [Cron.every_minute(quick)])):
             with trio.fail_after(20):
                 await borrowed.wait()
                 await clock.wait_idle()
@@ -376,7 +380,7 @@ async def test_handlers_that_use_up_the_pool_do_not_hold_it_up(database_url: str
 
 
 async def test_a_worker_that_runs_once_adds_nothing(database: Database, handlers: Handlers) -> None:
-    worker = make_worker(database, handlers.tasks, HandClock(NOON), crontab("* * * * * quick"))
+    worker = make_cron_worker(database, handlers.tasks, HandClock(NOON), crontab("* * * * * quick"))
     await worker.run_once()
     assert await known(database) == {}
     assert await times(database) == []
@@ -390,7 +394,7 @@ async def test_a_crontab_that_does_not_fit_the_tasks_is_refused_when_the_worker_
     async def text(payload: str) -> None: ...
 
     with pytest.raises(CrontabInvalid, match="crontab:1:11: "):
-        make_worker(database, handlers.tasks, HandClock(), parse_crontab(line))
+        make_cron_worker(database, handlers.tasks, HandClock(), parse_crontab(line))
 
 
 async def test_the_clock_of_the_machine_looks_again_before_long(
@@ -409,7 +413,7 @@ async def test_the_jobs_of_a_stopped_worker_are_left_to_others(
     database: Database, handlers: Handlers, table: Table
 ) -> None:
     clock = HandClock(NOON)
-    worker = make_worker(database, handlers.tasks, clock, parse_crontab("* * * * * held"))
+    worker = make_cron_worker(database, handlers.tasks, clock, parse_crontab("* * * * * held"))
     async with running(worker) as run:
         await handlers.wait_started(1)
         worker.cancel()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import partial
 
 import attrs
 import pytest
@@ -13,6 +14,7 @@ import trio
 from tests.support.handlers import Handlers
 from tests.support.tables import Table
 from tests.support.waiting import wait_until
+from tests.support.workers import NEVER, make_worker, running
 from trio_graphile import (
     Client,
     ConnectionLost,
@@ -24,27 +26,15 @@ from trio_graphile import (
     LocalQueueOptions,
     OptionInvalid,
     ShutdownOptions,
-    ShutdownReport,
-    Worker,
-    WorkerOptions,
     open_database,
 )
 from trio_graphile._worker.lease import Lease
 from trio_graphile.embedded import embedded_postgres
 
-NEVER = 600.0
 EAGER = LeaseOptions(length=300, renew_interval=0.05, blocked_after=0.2)
 
 
-def make_worker(database: Database, handlers: Handlers, **options: object) -> Worker:
-    defaults = WorkerOptions(
-        concurrency=4, poll_interval=NEVER, lease=EAGER, shutdown=ShutdownOptions(grace_period=5.0)
-    )
-    return Worker(database, handlers.tasks, attrs.evolve(defaults, **options))  # type: ignore[arg-type]
-
-
-async def run_and_report(worker: Worker, into: list[ShutdownReport]) -> None:
-    into.append(await worker.run())
+make_eager_worker = partial(make_worker, lease=EAGER, shutdown=ShutdownOptions(grace_period=5.0))
 
 
 async def wait_renewed(table: Table, *, but: int = 0) -> None:
@@ -66,7 +56,7 @@ async def test_locks_of_jobs_and_queues_are_renewed_and_the_worker_is_known(
 ) -> None:
     await client.add_raw_jobs([("held", None, JobSpec(queue_name="q")), ("held", None)])
     async with trio.open_nursery() as nursery:
-        worker = make_worker(database, handlers)
+        worker = make_eager_worker(database, handlers.tasks)
         await nursery.start(worker.run)
         await handlers.wait_started(2)
         await wait_renewed(table)
@@ -92,7 +82,7 @@ async def test_workers_that_end_when_they_have_hardly_begun_are_not_known_afterw
     """Not even if the first heartbeat of the lease comes at the worst moment."""
     for _ in range(20):
         async with trio.open_nursery() as nursery:
-            worker = make_worker(database, handlers)
+            worker = make_eager_worker(database, handlers.tasks)
             await nursery.start(worker.run)
             worker.stop()
     assert await database.fetch("select id from graphile_worker._private_workers") == []
@@ -114,7 +104,7 @@ async def test_a_handler_that_blocks_the_event_loop_loses_nothing_and_is_named(
         spans.append(await context.database.fetch_value("select now()"))
 
     job = await client.add_raw_job("blocking")
-    await make_worker(database, handlers).run_once()
+    await make_eager_worker(database, handlers.tasks).run_once()
     claimed, renewed, ended = spans
     assert (renewed - claimed).total_seconds() > 0.5  # type: ignore[operator]
     assert (ended - renewed).total_seconds() < 0.5  # type: ignore[operator]
@@ -128,15 +118,12 @@ async def test_a_job_that_was_taken_from_us_is_cancelled_and_left_to_its_new_own
     database: Database, client: Client, handlers: Handlers, table: Table
 ) -> None:
     await client.add_raw_job("held")
-    reports: list[ShutdownReport] = []
-    async with trio.open_nursery() as nursery:
-        worker = make_worker(database, handlers)
-        nursery.start_soon(run_and_report, worker, reports)
+    async with running(make_eager_worker(database, handlers.tasks)) as run:
         await handlers.wait_started(1)
         await database.execute("update graphile_worker._private_jobs set locked_by = 'another'")
         await handlers.wait_cancelled(1)
-        worker.stop()
-    assert (reports[0].lost, reports[0].returned, reports[0].completed) == (1, 0, 0)
+        report = await run.stop()
+    assert (report.lost, report.returned, report.completed) == (1, 0, 0)
     assert [(job["locked_by"], job["attempts"]) for job in await table.jobs()] == [("another", 1)]
 
 
@@ -145,7 +132,7 @@ async def test_a_job_taken_before_it_ran_does_not_run(
 ) -> None:
     jobs = await client.add_raw_jobs([("held", None)] * 6)
     async with trio.open_nursery() as nursery:
-        worker = make_worker(database, handlers, local_queue=LocalQueueOptions(size=10))
+        worker = make_eager_worker(database, handlers.tasks, local_queue=LocalQueueOptions(size=10))
         await nursery.start(worker.run)
         await handlers.wait_started(4)
         await database.execute(
@@ -177,10 +164,7 @@ async def test_a_task_may_want_to_be_cancelled_when_its_job_is_replaced_or_remov
 
     spec = JobSpec(job_key="k", queue_name="q")
     await client.add_raw_job("eager", None, spec)
-    reports: list[ShutdownReport] = []
-    async with trio.open_nursery() as nursery:
-        worker = make_worker(table.database, handlers)
-        nursery.start_soon(run_and_report, worker, reports)
+    async with running(make_eager_worker(table.database, handlers.tasks)) as run:
         await handlers.wait_started(1)
         if how == "replaced":
             await client.add_raw_job("eager", {"again": True}, spec)
@@ -189,9 +173,9 @@ async def test_a_task_may_want_to_be_cancelled_when_its_job_is_replaced_or_remov
         with trio.fail_after(20):
             await cancelled.wait()
         await table.wait_until("select count(*) = 0 from graphile_worker._private_jobs")
-        worker.stop()
-    assert reports[0].removed == 1
-    assert reports[0].completed == (how == "replaced")
+        report = await run.stop()
+    assert report.removed == 1
+    assert report.completed == (how == "replaced")
 
 
 async def test_a_job_that_is_replaced_finishes_unless_its_task_says_otherwise(
@@ -199,7 +183,7 @@ async def test_a_job_that_is_replaced_finishes_unless_its_task_says_otherwise(
 ) -> None:
     await client.add_raw_job("held", None, JobSpec(job_key="k"))
     async with trio.open_nursery() as nursery:
-        worker = make_worker(database, handlers)
+        worker = make_eager_worker(database, handlers.tasks)
         await nursery.start(worker.run)
         await handlers.wait_started(1)
         await client.remove_job("k")
@@ -216,7 +200,7 @@ async def test_a_lost_lease_session_is_replaced(
 ) -> None:
     await client.add_raw_job("held")
     async with trio.open_nursery() as nursery:
-        worker = make_worker(database, handlers)
+        worker = make_eager_worker(database, handlers.tasks)
         await nursery.start(worker.run)
         await handlers.wait_started(1)
         await wait_renewed(table)
@@ -242,7 +226,7 @@ async def test_a_worker_that_cannot_renew_fences_itself_in_time_and_goes_on_afte
         await client.migrate()
         await client.add_raw_job("held")
         async with trio.open_nursery() as nursery:
-            worker = make_worker(database, handlers, lease=lease, poll_interval=0.2)
+            worker = make_eager_worker(database, handlers.tasks, lease=lease, poll_interval=0.2)
             await nursery.start(worker.run)
             await handlers.wait_started(1)
             await wait_renewed(Table(database))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 
 import attrs
 import pytest
@@ -12,6 +13,7 @@ import trio.testing
 
 from tests.support.handlers import Handlers
 from tests.support.tables import Table
+from tests.support.workers import NEVER, make_worker
 from trio_graphile import (
     Client,
     Database,
@@ -22,17 +24,11 @@ from trio_graphile import (
     RefetchDelayOptions,
     ShutdownOptions,
     StatementFailed,
-    Worker,
     WorkerOptions,
 )
 from trio_graphile._worker.local_queue import LocalQueue
 
-NEVER = 600.0
-
-
-def make_worker(database: Database, handlers: Handlers, **options: object) -> Worker:
-    defaults = WorkerOptions(concurrency=2, poll_interval=NEVER, local_queue=LocalQueueOptions(size=20))
-    return Worker(database, handlers.tasks, attrs.evolve(defaults, **options))  # type: ignore[arg-type]
+make_prefetching_worker = partial(make_worker, concurrency=2, local_queue=LocalQueueOptions(size=20))
 
 
 async def wait_for_locks(table: Table, count: int) -> None:
@@ -49,7 +45,9 @@ async def test_all_jobs_run_whatever_the_size(
     await client.add_raw_jobs([("quick", None)] * 100)
     concurrency, size = slots_and_size
     options = LocalQueueOptions(size=size)
-    report = await make_worker(database, handlers, concurrency=concurrency, local_queue=options).run_once()
+    report = await make_prefetching_worker(
+        database, handlers.tasks, concurrency=concurrency, local_queue=options
+    ).run_once()
     assert report.completed == 100
     assert len({job.id for job in handlers.ended}) == 100
     assert await database.fetch_value("select count(*) from graphile_worker._private_jobs") == 0
@@ -60,7 +58,7 @@ async def test_slots_find_the_next_job_in_the_local_queue(
 ) -> None:
     await client.add_raw_jobs([("held", None)] * 30)
     async with trio.open_nursery() as nursery:
-        worker = make_worker(database, handlers)
+        worker = make_prefetching_worker(database, handlers.tasks)
         await nursery.start(worker.run)
         await handlers.wait_started(2)
         await wait_for_locks(table, 22)
@@ -74,7 +72,9 @@ async def test_a_stop_gives_back_what_is_held_with_its_attempt(
 ) -> None:
     await client.add_raw_jobs([("held", None)] * 30)
     async with trio.open_nursery() as nursery:
-        worker = make_worker(database, handlers, shutdown=ShutdownOptions(grace_period=0.05))
+        worker = make_prefetching_worker(
+            database, handlers.tasks, shutdown=ShutdownOptions(grace_period=0.05)
+        )
         await nursery.start(worker.run)
         await handlers.wait_started(2)
         await wait_for_locks(table, 22)
@@ -89,7 +89,7 @@ async def test_what_nobody_takes_in_time_is_given_back_and_claimed_again_when_a_
     await client.add_raw_jobs([("held", None)] * 10)
     async with trio.open_nursery() as nursery:
         options = LocalQueueOptions(size=20, ttl=0.1)
-        worker = make_worker(database, handlers, local_queue=options)
+        worker = make_prefetching_worker(database, handlers.tasks, local_queue=options)
         await nursery.start(worker.run)
         await handlers.wait_started(2)
         await wait_for_locks(table, 2)  # eight are available to others again
@@ -107,7 +107,7 @@ async def test_prefetching_keeps_named_queues_serial_and_in_order(
     )
     async with trio.open_nursery() as nursery:
         for _ in range(2):
-            nursery.start_soon(make_worker(database, handlers, concurrency=4).run_once)
+            nursery.start_soon(make_prefetching_worker(database, handlers.tasks, concurrency=4).run_once)
     for queue in range(3):
         started = [job.id for job in handlers.started if job.queue_name == f"q{queue}"]
         assert started == [job.id for job in added if job.queue_name == f"q{queue}"]
@@ -119,7 +119,7 @@ async def test_one_claim_holds_one_job_of_a_queue(
 ) -> None:
     await client.add_raw_jobs([("held", None, JobSpec(queue_name="q"))] * 5 + [("held", None)] * 2)
     async with trio.open_nursery() as nursery:
-        worker = make_worker(database, handlers, concurrency=5)
+        worker = make_prefetching_worker(database, handlers.tasks, concurrency=5)
         await nursery.start(worker.run)
         await handlers.wait_started(3)
         await wait_for_locks(table, 3)
@@ -132,7 +132,7 @@ async def test_forbidden_flags_hold_for_prefetched_jobs_too(
     database: Database, client: Client, handlers: Handlers, table: Table
 ) -> None:
     await client.add_raw_jobs([("quick", None, JobSpec(flags=("a",)))] * 3 + [("quick", None)] * 3)
-    report = await make_worker(database, handlers, forbidden_flags=("a",)).run_once()
+    report = await make_prefetching_worker(database, handlers.tasks, forbidden_flags=("a",)).run_once()
     assert report.completed == 3
     assert [job["attempts"] for job in await table.jobs()] == [0, 0, 0]
 
@@ -141,7 +141,7 @@ async def test_a_notification_ends_a_long_poll(
     database: Database, client: Client, handlers: Handlers
 ) -> None:
     async with trio.open_nursery() as nursery:
-        worker = make_worker(database, handlers)
+        worker = make_prefetching_worker(database, handlers.tasks)
         await nursery.start(worker.run)
         for count in (1, 2, 3):
             await client.add_raw_job("quick")
@@ -155,7 +155,7 @@ async def test_enough_announced_jobs_end_a_refetch_delay_early(
     delay = RefetchDelayOptions(duration=NEVER, max_abort_threshold=3)
     options = LocalQueueOptions(size=20, refetch_delay=delay)
     async with trio.open_nursery() as nursery:
-        worker = make_worker(database, handlers, local_queue=options)
+        worker = make_prefetching_worker(database, handlers.tasks, local_queue=options)
         await nursery.start(worker.run)
         for _ in range(5):
             await client.add_raw_job("quick")
@@ -170,7 +170,7 @@ async def test_a_refetch_delay_does_not_hold_up_jobs_that_came(
     await client.add_raw_jobs([("quick", None)] * 3)
     async with trio.open_nursery() as nursery:
         options = LocalQueueOptions(size=20, refetch_delay=delay)
-        worker = make_worker(database, handlers, local_queue=options)
+        worker = make_prefetching_worker(database, handlers.tasks, local_queue=options)
         await nursery.start(worker.run)
         await handlers.wait_ended(3)
         worker.stop()
