@@ -22,7 +22,7 @@ from trio_graphile import (
 )
 from trio_graphile._model.options import Flags
 
-FAILED = "ValueError: no such luck (tests.worker.conftest:"
+FAILED = "ValueError: no such luck (tests.support.handlers:"
 
 
 @pytest.fixture
