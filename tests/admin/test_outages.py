@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import attrs
-import httpx
+import httpx2
 import pytest
 import trio
 
@@ -31,7 +31,7 @@ IN_MEMORY = memory if (memory := Path("/dev/shm")).is_dir() else None
 class Serving:
     """An admin that is served, and a client of it."""
 
-    http: httpx.AsyncClient
+    http: httpx2.AsyncClient
     run: trio.CancelScope  # noqa: TID251  # cancelled by tests
 
     async def until_served(self, path: str) -> None:
@@ -52,7 +52,7 @@ async def serving(database: Database, *, patience: float) -> AsyncIterator[Servi
         async with trio.open_nursery() as nursery:
             await nursery.start(run)
             [url] = await nursery.start(functools.partial(serve_admin, admin, "127.0.0.1:0"))
-            async with httpx.AsyncClient(base_url=url, timeout=None) as http:
+            async with httpx2.AsyncClient(base_url=url, timeout=None) as http:
                 yield Serving(http, scope)
             nursery.cancel_scope.cancel()
 
