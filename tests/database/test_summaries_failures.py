@@ -40,7 +40,8 @@ async def add_failed(
 
 def failed_at(job: Mapping[str, Any]) -> datetime:
     run_at: datetime = job["run_at"]
-    return run_at - timedelta(seconds=math.exp(min(job["attempts"], 10)))
+    created_at: datetime = job["created_at"]
+    return max(created_at, run_at - timedelta(seconds=math.exp(min(job["attempts"], 10))))
 
 
 @pytest.mark.parametrize("seed", [0.1, 0.2, 0.3])

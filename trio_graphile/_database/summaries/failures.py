@@ -56,8 +56,11 @@ FIND_NAMED_TASKS = Statement("""
 
 _SEEN = f"""jobs.id, jobs.task_id, {ERROR_GROUP} as error,
         jobs.attempts >= jobs.max_attempts and jobs.locked_at is null as is_failed,
-        jobs.run_at - exp(greatest(least(jobs.attempts, 10), 0)) * interval '1 second' as failed_at"""
-# When a job failed stands nowhere: its time was set to so much later.
+        greatest(
+          jobs.created_at,
+          jobs.run_at - exp(greatest(least(jobs.attempts, 10), 0)) * interval '1 second'
+        ) as failed_at"""
+# When a job failed stands nowhere: its time was set to so much later, unless somebody failed it by hand.
 _GROUPS = """groups as (
       select seen.task_id, seen.error, count(*) as jobs, max(seen.failed_at) as latest_at,
         (array_agg(seen.id order by seen.failed_at desc, seen.id desc))[1] as example_id
@@ -98,6 +101,7 @@ GROUP_NEWEST_FAILURES = Statement(
     f"""
     with newest as materialized (
       select jobs.id, jobs.task_id, jobs.attempts, jobs.max_attempts, jobs.locked_at, jobs.run_at,
+        jobs.created_at,
         case when jobs.attempts >= jobs.max_attempts then jobs.last_error end as last_error
       from {{schema}}._private_jobs as jobs
       order by jobs.id desc
