@@ -13,6 +13,7 @@ from tests.database.functions.calls import add_job
 from tests.support.tables import locked_queues
 from trio_graphile._database import claims, plain_claims, queue
 from trio_graphile._database.database import Database
+from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
 from trio_graphile._model.claims import FlagRules, Plain
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Failed, Returned
@@ -101,18 +102,12 @@ async def test_one_batch_has_at_most_one_job_of_a_queue_the_first(database: Data
 
 async def queue_jobs(database: Database) -> list[Job]:
     """The jobs that we hold, as they were claimed."""
-    rows = await database.fetch("""
-        select jobs.id, tasks.identifier as task_identifier, jobs.payload::text as payload_json,
-          queues.queue_name, jobs.priority, date_part('epoch', jobs.run_at) as run_at, jobs.attempts,
-          jobs.max_attempts, jobs.last_error, date_part('epoch', jobs.created_at) as created_at,
-          date_part('epoch', jobs.updated_at) as updated_at, jobs.key, jobs.revision,
-          jobs.flags::text as flags, date_part('epoch', jobs.locked_at) as locked_at, jobs.locked_by
-        from graphile_worker._private_jobs as jobs
-        join graphile_worker._private_tasks as tasks on tasks.id = jobs.task_id
-        left join graphile_worker._private_job_queues as queues on queues.id = jobs.job_queue_id
+    rows = await database.fetch(f"""
+        select {job_columns()}
+        from {jobs_with_names("graphile_worker._private_jobs").replace("{schema}", "graphile_worker")}
         where jobs.locked_by = 'me'
     """)
-    return [queue.job_from_row(row) for row in rows]
+    return [job_from_row(row) for row in rows]
 
 
 async def test_a_locked_queue_is_left_whoever_locked_it(database: Database) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta, timezone
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_graphile._model.instants import FIRST, LAST, moved, shown
+from trio_graphile._model.instants import FIRST, LAST, moved, shown, time_of
 
 
 def test_a_time_is_shown_in_utc_whatever_its_zone() -> None:
@@ -34,3 +36,20 @@ def test_no_time_is_moved_out_of_range(at: datetime, seconds: float) -> None:
 def test_infinity_stays_where_it_is() -> None:
     assert moved(LAST, -5) == LAST
     assert moved(FIRST, 5) == FIRST
+
+
+@pytest.mark.parametrize(
+    ("seconds", "time"),
+    [
+        (0.0, datetime(1970, 1, 1, tzinfo=UTC)),
+        (-0.000001, datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)),
+        (math.inf, datetime.max.replace(tzinfo=UTC)),
+        (253402300800.0, datetime.max.replace(tzinfo=UTC)),
+        (9.2e12, datetime.max.replace(tzinfo=UTC)),
+        (-math.inf, datetime.min.replace(tzinfo=UTC)),
+        (-210866803200.0, datetime.min.replace(tzinfo=UTC)),
+    ],
+)
+def test_a_time_that_python_does_not_know_is_its_first_or_last(seconds: float, time: datetime) -> None:
+    assert time_of(seconds) == time
+    assert time_of(None) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trio_graphile import Job, JobKeyMode, JobSpec, OptionInvalid
-from trio_graphile._model.jobs import flags_of, time_of
 
 
 def test_a_specification_leaves_everything_to_the_database_by_default() -> None:
@@ -84,38 +82,3 @@ def test_a_job_decodes_its_payload() -> None:
     )
     assert job.payload == {"a": [1]}
     assert (job.max_attempts, job.attempts, job.flags) == (25, 0, ())
-
-
-@pytest.mark.parametrize(
-    ("seconds", "time"),
-    [
-        (0.0, datetime(1970, 1, 1, tzinfo=UTC)),
-        (-0.000001, datetime(1969, 12, 31, 23, 59, 59, 999999, tzinfo=UTC)),
-        (math.inf, datetime.max.replace(tzinfo=UTC)),
-        (253402300800.0, datetime.max.replace(tzinfo=UTC)),
-        (9.2e12, datetime.max.replace(tzinfo=UTC)),
-        (-math.inf, datetime.min.replace(tzinfo=UTC)),
-        (-210866803200.0, datetime.min.replace(tzinfo=UTC)),
-    ],
-)
-def test_a_time_that_python_does_not_know_is_its_first_or_last(seconds: float, time: datetime) -> None:
-    assert time_of(seconds) == time
-    assert time_of(None) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "flags"),
-    [
-        (None, ()),
-        ('{"a": true, "b": [1]}', ("a", "b")),
-        ('["a", 1, null, ["b"], "c"]', ("a", "c")),
-        ('"a"', ("a",)),
-        ("null", ()),
-        ("5", ()),
-        ("{}", ()),
-        ("9" * 5000, ()),
-        ("[" * 3000 + "]" * 3000, ()),
-    ],
-)
-def test_flags_are_what_postgresql_finds_in_them(text: str | None, flags: tuple[str, ...]) -> None:
-    assert flags_of(text) == flags

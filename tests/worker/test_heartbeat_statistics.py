@@ -13,7 +13,8 @@ from tests.support.handlers import Handlers
 from tests.support.tables import Table
 from tests.support.workers import make_worker, running
 from trio_graphile import Client, Database, JobContext, JobSpec, LeaseOptions, RecoveryOptions, Worker
-from trio_graphile._model.jobs import Job, job_of_seconds
+from trio_graphile._database.rows import make_job
+from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Completed, Failed, Returned, Settled
 from trio_graphile._worker.heartbeat import progress_text
 from trio_graphile._worker.task_totals import OTHER_TASKS, TaskTotals
@@ -229,7 +230,7 @@ async def test_rules_are_told_unless_functions_decide(
 
 def job(waited: float = 2.0) -> Job:
     times = [1000.0, 1000.0, 1000.0, 1000.0 + waited]
-    return job_of_seconds([1, 1, "{}", None, 0, 1, 25, None, None, 0, None, *times], ["a"])
+    return make_job([1, 1, "{}", None, 0, 1, 25, None, None, 0, None, *times, None], "a", None)
 
 
 def test_only_runs_that_came_to_an_end_are_counted() -> None:

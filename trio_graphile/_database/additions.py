@@ -9,9 +9,10 @@ from operator import itemgetter
 from typing import Any, TypeAlias
 
 from trio_graphile._database.connection import Connection, Executor, Row
+from trio_graphile._database.rows import job_as_added, values_as_added
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import StatementFailed
-from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, Job, JobSpec, NewJob, job_of_seconds
+from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, Job, JobSpec, NewJob
 
 Answer: TypeAlias = Callable[[], list[Job]]
 """Makes the jobs of the rows that came back, in the order in which they were added."""
@@ -122,8 +123,9 @@ def _ids_as_asked(new_jobs: Sequence[NewJob], added: Sequence[Row]) -> list[int]
     # Those that may have any time take what the others leave.
     for place, new_job in sorted(enumerate(new_jobs), key=lambda one: one[1].spec.run_at is None):
         spec = new_job.spec
-        queue_name, priority, _, max_attempts, _ = _as_added(spec)
-        asked = (new_job.identifier, queue_name, new_job.payload_json, max_attempts, priority)
+        priority = 0 if spec.priority is None else spec.priority
+        max_attempts = DEFAULT_MAX_ATTEMPTS if spec.max_attempts is None else spec.max_attempts
+        asked = (new_job.identifier, spec.queue_name, new_job.payload_json, max_attempts, priority)
         candidates = times.get(spec.job_key or (*asked, frozenset(spec.flags or ())), {})
         wanted = None if spec.job_key else spec.run_at
         job_id = next((job_id for job_id, run_at in candidates.items() if wanted in (None, run_at)), None)
@@ -135,16 +137,11 @@ def _ids_as_asked(new_jobs: Sequence[NewJob], added: Sequence[Row]) -> list[int]
 
 
 def _jobs_of(new_jobs: Sequence[NewJob], rows: Sequence[tuple[Any, ...]]) -> list[Job]:
-    jobs, identifiers = [], [new_job.identifier for new_job in new_jobs]
-    for place, (new_job, row) in enumerate(zip(new_jobs, rows, strict=True), start=1):
-        job_id, merged, key, revision, flags, *times = row
+    jobs = []
+    for new_job, (job_id, merged, key, revision, flags, *times) in zip(new_jobs, rows, strict=True):
         payload_json = new_job.payload_json if merged is None else merged
-        jobs.append(
-            job_of_seconds(
-                (job_id, place, payload_json, *_as_added(new_job.spec), key, revision, flags, *times, None),
-                identifiers,
-            )
-        )
+        values = values_as_added(new_job.spec, flags, times, key=key, revision=revision)
+        jobs.append(job_as_added(job_id, new_job.identifier, payload_json, values))
     return jobs
 
 
@@ -270,9 +267,7 @@ async def add_plain_job(executor: Executor, new_job: NewJob) -> Job | None:
     if row is None:
         return None
     job_id, flags, *times, _ = row.values()
-    return job_of_seconds(
-        (job_id, 1, payload_json, *_as_added(spec), None, 0, flags, *times, None), (identifier,)
-    )
+    return job_as_added(job_id, identifier, payload_json, values_as_added(spec, flags, times))
 
 
 ADD_ALIKE_JOBS = Statement(
@@ -337,22 +332,11 @@ def are_alike(new_jobs: Sequence[NewJob]) -> bool:
 
 def _alike_jobs_of(identifier: str, spec: JobSpec, payloads: Sequence[str], row: Row) -> list[Job]:
     ids, flags, *times, _ = row.values()
-    common = (*_as_added(spec), None, 0, flags, *times, None)
+    values = values_as_added(spec, flags, times)
     return [
-        job_of_seconds((job_id, 1, payload_json, *common), (identifier,))
+        job_as_added(job_id, identifier, payload_json, values)
         for job_id, payload_json in zip(ids, payloads, strict=True)
     ]
-
-
-def _as_added(spec: JobSpec) -> tuple[str | None, int, int, int, None]:
-    """Return the queue, priority, attempts, maximum of attempts and error of a job that is new."""
-    return (
-        spec.queue_name,
-        0 if spec.priority is None else spec.priority,
-        0,
-        DEFAULT_MAX_ATTEMPTS if spec.max_attempts is None else spec.max_attempts,
-        None,
-    )
 
 
 def _other_rows(given: int, returned: int) -> StatementFailed:

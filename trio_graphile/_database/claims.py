@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from operator import itemgetter
-from typing import Any
 
 from trio_graphile._database.connection import Executor
+from trio_graphile._database.rows import claimed_jobs, job_columns
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.claims import ANY_FLAGS, FlagRules, Position
-from trio_graphile._model.jobs import COLUMNS_IN_SECONDS, Job, job_of_seconds
-
-_BEST_FIRST = itemgetter(*map(COLUMNS_IN_SECONDS.index, ("priority", "run_at", "id")))
+from trio_graphile._model.jobs import Job
 
 _TASKS = """tasks as materialized (
       select wanted.place, (
@@ -118,15 +115,9 @@ _LOCK_HEADS = """select jobs.id, jobs.priority, jobs.run_at, queues.id as job_qu
 _CLAIM_CHOSEN = """update {schema}._private_jobs as jobs
     set attempts = jobs.attempts + 1, locked_by = $1::text, locked_at = now()
     where jobs.id = any(array(select chosen.id from chosen))
-    returning jobs.id,
-      array_position(array(select tasks.id from tasks order by tasks.place), jobs.task_id) as task_place,
-      jobs.payload::text as payload_json, {queue name} as queue_name,
-      jobs.priority, jobs.attempts, jobs.max_attempts, jobs.last_error, jobs.key, jobs.revision,
-      jobs.flags::text as flags, date_part('epoch', jobs.run_at) as run_at,
-      date_part('epoch', jobs.created_at) as created_at,
-      date_part('epoch', jobs.updated_at) as updated_at,
-      date_part('epoch', jobs.locked_at) as locked_at
+    returning {columns}
 """
+_PLACE_OF_TASK = "array_position(array(select tasks.id from tasks order by tasks.place), jobs.task_id)"
 
 
 _QUEUE_NAME = """case
@@ -143,7 +134,8 @@ def claim_statement(sql: str, queue_name: str = _QUEUE_NAME) -> Statement:
 
     `{tasks}`, `{flags fit}` and `{claim chosen}` stand for what all have in common.
     """
-    claim_chosen = _CLAIM_CHOSEN.replace("{queue name}", queue_name)
+    columns = job_columns(task=_PLACE_OF_TASK, queue_name=queue_name, locked_by="null::text")
+    claim_chosen = _CLAIM_CHOSEN.replace("{columns}", columns)
     common = {"{tasks}": _TASKS, "{flags fit}": _FLAGS_FIT, "{claim chosen}": claim_chosen}
     for name, text in common.items():
         sql = sql.replace(name, text)
@@ -338,7 +330,8 @@ GET_JOBS = claim_statement(
 # There `is not false` says of an availability, which is never null, what `= true` does, and keeps the planner
 # off the indexes of what is available: without statistics it would read one, and the crowd, for a few ids.
 # Tasks are named, not numbered: a garbage collector may delete an idle task, and an add bring it back under
-# another id. A job names its own by the place in $2, so that no name is looked up for each job.
+# another id. A job names its own by the place in $2, so that no name is looked up or sent for each
+# job; nor is the worker's, which asks.
 # Other rows are looked up by arrays of ids, not joined: a plan made while the table was empty, or before
 # anybody analyzed it, might join by reading all of it.
 
@@ -361,7 +354,7 @@ async def get_jobs(
     """
     where = (*rules_of(flags), *place_of(floor))
     rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, *where, width)
-    return jobs_of(rows, worker_id, identifiers)
+    return claimed_jobs(rows, worker_id, identifiers)
 
 
 def rules_of(flags: FlagRules) -> tuple[list[str] | None, list[str] | None, list[str] | None]:
@@ -376,9 +369,3 @@ def rules_of(flags: FlagRules) -> tuple[list[str] | None, list[str] | None, list
 def place_of(floor: Position | None) -> tuple[int | None, datetime | None]:
     """Return the parameters $7 and $8 of `GET_JOBS`."""
     return (None, None) if floor is None else (floor.priority, floor.run_at)
-
-
-def jobs_of(rows: list[Any], worker_id: str, identifiers: Sequence[str]) -> list[Job]:
-    """Return the jobs that were claimed, best first."""
-    # A row of asyncpg's is a sequence, too.
-    return [job_of_seconds(row, identifiers, worker_id) for row in sorted(rows, key=_BEST_FIRST)]

@@ -15,7 +15,8 @@ from trio_graphile._database.additions import array_literal
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.halves import in_halves
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.jobs import NewJob, time_of
+from trio_graphile._model.instants import time_of
+from trio_graphile._model.jobs import NewJob
 
 REGISTER_CRONTABS = Statement("""
     with known as (

@@ -25,7 +25,7 @@ from trio_graphile._model.diagnosis import (
     QueueFacts,
     ServerFacts,
 )
-from trio_graphile._model.jobs import time_of
+from trio_graphile._model.instants import time_of
 
 _ECHO_TIMEOUT = 5.0
 

@@ -16,7 +16,8 @@ from trio_graphile._database.halves import write_most
 from trio_graphile._database.queue import OURS, fences
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import StatementFailed
-from trio_graphile._model.jobs import Job, time_of
+from trio_graphile._model.instants import time_of
+from trio_graphile._model.jobs import Job
 from trio_graphile._model.json import decode_if_readable, encode
 from trio_graphile._model.recovery import ActiveWorker
 

@@ -11,7 +11,7 @@ from datetime import datetime
 import attrs
 
 from trio_graphile._database.connection import Executor, Row
-from trio_graphile._database.queue import job_from_row
+from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.inspection import (
     JobCounts,
@@ -23,7 +23,7 @@ from trio_graphile._model.inspection import (
     QueueStatus,
     TaskStatus,
 )
-from trio_graphile._model.jobs import Job, time_of
+from trio_graphile._model.instants import time_of
 
 HIDES_ROWS = Statement("""
     select coalesce(
@@ -48,25 +48,17 @@ STATE = """case
       end"""
 
 
-def listing(
-    payload: str = "jobs.payload::text", last_error: str = "jobs.last_error", beyond: Sequence[str] = ()
-) -> str:
+def listing(*beyond: str, **expressions: str) -> str:
     """Return the SQL of a select of jobs, to which conditions can be added, for `listed_job` to read.
 
-    `beyond` are columns after those of a listed job.
+    `beyond` are columns after those of a listed job, `expressions` are those of `job_columns`.
     """
     columns = ", ".join(["jobs.is_available", "jobs.task_id", "jobs.job_queue_id", *beyond])
     return f"""
-    select jobs.id, coalesce(tasks.identifier, '') as task_identifier, {payload} as payload_json,
-      queues.queue_name, jobs.priority, date_part('epoch', jobs.run_at) as run_at, jobs.attempts,
-      jobs.max_attempts, {last_error} as last_error, date_part('epoch', jobs.created_at) as created_at,
-      date_part('epoch', jobs.updated_at) as updated_at, jobs.key, jobs.revision,
-      jobs.flags::text as flags, date_part('epoch', jobs.locked_at) as locked_at, jobs.locked_by,
+    select {job_columns(**expressions)},
       {STATE} as state,
       {columns}
-    from {{schema}}._private_jobs as jobs
-    left join {{schema}}._private_tasks as tasks on tasks.id = jobs.task_id
-    left join {{schema}}._private_job_queues as queues on queues.id = jobs.job_queue_id
+    from {jobs_with_names()}
 """
 
 
@@ -122,14 +114,10 @@ async def get_listed(executor: Executor, ids: Sequence[int]) -> dict[int, Listed
     return {row["id"]: listed_job(row) for row in await executor.fetch(GET_LISTED, ids)}
 
 
-_OF_JOB = len(attrs.fields(Job))  # columns, before those that a job does not have
-
-
 def listed_job(row: Row) -> ListedJob:
     """Return the job in a row of `listing`, which may have columns after those."""
-    columns = list(row.items())
     return ListedJob(
-        job=job_from_row(dict(columns[:_OF_JOB])),
+        job=job_from_row(row),
         state=JobState(row["state"]),
         is_available=row["is_available"],
         task_id=row["task_id"],

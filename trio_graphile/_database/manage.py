@@ -9,37 +9,33 @@ from collections.abc import Sequence
 
 from trio_graphile._database.additions import add_plain_job
 from trio_graphile._database.connection import Executor, Row
-from trio_graphile._database.queue import job_from_row
+from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.jobs import ChangedJobs, Job, JobChange, NewJob
 
-ADD_JOB = Statement("""
-    select added.id,
-      coalesce(
+_TASK_ADDED = """coalesce(
         (
           select tasks.identifier
           from {schema}._private_tasks as tasks
-          where tasks.id = added.task_id
+          where tasks.id = jobs.task_id
         ),
         $1::text
-      ) as task_identifier,
-      added.payload::text as payload_json,
-      case
-        when added.job_queue_id is not null then coalesce(
+      )"""
+_QUEUE_ADDED = """case
+        when jobs.job_queue_id is not null then coalesce(
           (
             select queues.queue_name
             from {schema}._private_job_queues as queues
-            where queues.id = added.job_queue_id
+            where queues.id = jobs.job_queue_id
           ),
           $3::text
         )
-      end as queue_name,
-      added.priority, date_part('epoch', added.run_at) as run_at, added.attempts, added.max_attempts,
-      added.last_error, date_part('epoch', added.created_at) as created_at,
-      date_part('epoch', added.updated_at) as updated_at, added.key, added.revision,
-      added.flags::text as flags, date_part('epoch', added.locked_at) as locked_at, added.locked_by
-    from {schema}.add_job(
+      end"""
+
+ADD_JOB = Statement(f"""
+    select {job_columns(task=_TASK_ADDED, queue_name=_QUEUE_ADDED)}
+    from {{schema}}.add_job(
       identifier => $1::text,
       payload => $2::text::json,
       queue_name => $3::text,
@@ -49,7 +45,7 @@ ADD_JOB = Statement("""
       priority => $7::integer,
       flags => $8::text[],
       job_key_mode => $9::text
-    ) as added
+    ) as jobs
 """)
 # $1 identifier, $2 payload, $3 queue, $4 time, $5 maximum of attempts, $6 key, $7 priority, $8 flags, $9
 # mode. Names come from the rows, since `unsafe_dedupe` may answer with a job of another task and queue; a row
@@ -88,20 +84,11 @@ async def analyze_jobs(executor: Executor) -> None:
     await executor.execute(ANALYZE_JOBS)
 
 
-# Names by outer joins: a garbage collector of another program may have taken the rows of a waiting job's task
-# or queue.
-_JOBS_OF = """
-    select changed.id, coalesce(tasks.identifier, '') as task_identifier,
-      changed.payload::text as payload_json, queues.queue_name, changed.priority,
-      date_part('epoch', changed.run_at) as run_at, changed.attempts, changed.max_attempts,
-      changed.last_error, date_part('epoch', changed.created_at) as created_at,
-      date_part('epoch', changed.updated_at) as updated_at, changed.key, changed.revision,
-      changed.flags::text as flags, date_part('epoch', changed.locked_at) as locked_at, changed.locked_by
-    from {schema}.%s as changed
-    left join {schema}._private_tasks as tasks on tasks.id = changed.task_id
-    left join {schema}._private_job_queues as queues on queues.id = changed.job_queue_id
-    where changed.id is not null
-    order by changed.id
+_JOBS_OF = f"""
+    select {job_columns()}
+    from {jobs_with_names("{schema}.%s")}
+    where jobs.id is not null
+    order by jobs.id
 """
 
 REMOVE_JOB = Statement(_JOBS_OF % "remove_job($1::text)")  # $1 key

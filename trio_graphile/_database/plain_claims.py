@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trio_graphile._database.claims import claim_statement, jobs_of, place_of, ranks_if, rules_of
+from trio_graphile._database.claims import claim_statement, place_of, ranks_if, rules_of
 from trio_graphile._database.connection import Executor
+from trio_graphile._database.rows import claimed_jobs
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.claims import ANY_FLAGS, FlagRules, Plain, Position
 from trio_graphile._model.jobs import Job
@@ -118,7 +119,7 @@ async def get_plain_jobs(
     """
     where = (*rules_of(flags), *place_of(floor))
     rows = await executor.fetch(_BY_REASON[plain], worker_id, list(identifiers), limit, *where)
-    return jobs_of(rows, worker_id, identifiers)
+    return claimed_jobs(rows, worker_id, identifiers)
 
 
 HOW_PLAIN = Statement(

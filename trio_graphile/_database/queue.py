@@ -7,13 +7,12 @@ to end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.connection import Executor
 from trio_graphile._database.halves import write_most
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.jobs import Job, flags_of, job_of, time_of
+from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Failed, Returned, Snoozed
 
 REGISTER_TASKS = Statement("""
@@ -31,20 +30,6 @@ REGISTER_TASKS = Statement("""
 async def register_tasks(executor: Executor, identifiers: Sequence[str]) -> None:
     """Make the tasks known in the database, so that other programs see them before their first job."""
     await executor.execute(REGISTER_TASKS, list(identifiers))
-
-
-def job_from_row(row: Row) -> Job:
-    """Return the job in a row whose columns are those of `Job`, in their order: times in seconds, flags text.
-
-    A driver could not read each time that PostgreSQL has.
-    """
-    return job_of(_READERS[name](value) if name in _READERS else value for name, value in row.items())
-
-
-_READERS: dict[str, Callable[[Any], object]] = {
-    "flags": flags_of,
-    **dict.fromkeys(("run_at", "created_at", "updated_at", "locked_at"), time_of),
-}
 
 
 OURS = """jobs.id = any($2::bigint[])

@@ -12,7 +12,7 @@ from trio_graphile._database import fleet
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.summaries.counts import count_states
-from trio_graphile._model.jobs import time_of
+from trio_graphile._model.instants import time_of
 from trio_graphile._model.json import decode_if_readable, encode
 from trio_graphile._model.listing import StateCounts
 from trio_graphile._model.recovery import ActiveWorker

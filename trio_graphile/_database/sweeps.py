@@ -14,7 +14,8 @@ import attrs
 
 from trio_graphile._database.connection import Connection, Row, Transactor, brief_transaction
 from trio_graphile._database.halves import in_savepoints
-from trio_graphile._database.queue import RETIRED, job_from_row
+from trio_graphile._database.queue import RETIRED
+from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import SweepOptions
@@ -260,16 +261,9 @@ async def _free_queues(connection: Connection, dead: Sequence[str], locked_jobs:
     await in_savepoints(connection, free, queues, what="freeing queues of dead workers")
 
 
-JOBS_OF_DEAD = Statement("""
-    select jobs.id, coalesce(tasks.identifier, '') as task_identifier,
-      jobs.payload::text as payload_json, queues.queue_name, jobs.priority,
-      date_part('epoch', jobs.run_at) as run_at, jobs.attempts, jobs.max_attempts, jobs.last_error,
-      date_part('epoch', jobs.created_at) as created_at, date_part('epoch', jobs.updated_at) as updated_at,
-      jobs.key, jobs.revision, jobs.flags::text as flags, date_part('epoch', jobs.locked_at) as locked_at,
-      jobs.locked_by
-    from {schema}._private_jobs as jobs
-    left join {schema}._private_tasks as tasks on tasks.id = jobs.task_id
-    left join {schema}._private_job_queues as queues on queues.id = jobs.job_queue_id
+JOBS_OF_DEAD = Statement(f"""
+    select {job_columns()}
+    from {jobs_with_names()}
     where jobs.id = any($1::bigint[])
     order by jobs.id
 """)  # $1 job ids

@@ -1,13 +1,33 @@
-"""Instants that may lie beyond what Python has: in text, and moved without overflow."""
+"""Instants that may lie beyond what Python has: from PostgreSQL, in text, and moved without overflow."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import overload
 
 FIRST = datetime.min.replace(tzinfo=UTC)
 """Also all times before year 1."""
 LAST = datetime.max.replace(tzinfo=UTC)
 """Also all times after the year 9999."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@overload
+def time_of(seconds: float) -> datetime: ...
+@overload
+def time_of(seconds: float | None) -> datetime | None: ...
+def time_of(seconds: float | None) -> datetime | None:
+    """Return the time so many seconds after 1970 began, to the microsecond.
+
+    PostgreSQL knows more of them than Python: those before year 1, after 9999, and both infinities become the
+    first and the last that Python has.
+    """
+    if seconds is None:
+        return None
+    try:
+        return _EPOCH + timedelta(microseconds=round(seconds * 1e6))
+    except OverflowError:
+        return LAST if seconds > 0 else FIRST
 
 
 def shown(at: datetime) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import attrs
 
 from trio_graphile._exceptions import OptionInvalid
-from trio_graphile._model.json import decode, decode_if_readable
+from trio_graphile._model.instants import time_of
+from trio_graphile._model.json import decode
 from trio_graphile._model.texts import flaw_of
 
 SMALLINT = range(-32768, 32768)
@@ -153,61 +154,33 @@ class JobChange:
             raise OptionInvalid("run_at", "nothing to change: give this, priority, attempts or max_attempts")
 
 
-class _TimesLater:
-    """The times of a job that came as seconds since 1970, made out of them when somebody asks: few do."""
+TIMES = ("run_at", "created_at", "updated_at", "locked_at")
 
-    __slots__ = ("_values",)
-    _values: Any
+
+class TimesFromSeconds:
+    """The times of a job that was read from its row, where they are seconds since 1970.
+
+    They are made when somebody asks for one, as few do: to make all four takes longer than the rest of a job.
+    A job that is given its times has no seconds.
+    """
+
+    __slots__ = ("_seconds",)
+    _seconds: tuple[float, float, float, float | None]
+    """Those of `TIMES`."""
 
     if not TYPE_CHECKING:  # else any attribute would seem to exist
 
         def __getattr__(self, name: str) -> Any:
-            """Make a time out of its number, once: called for what has no value yet."""
-            if name not in _TIMES:
+            """Make the times, once: called for what has no value yet."""
+            if name not in TIMES:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
-            for time, seconds in zip(_TIMES, self._values[-len(_TIMES) :], strict=True):
+            for time, seconds in zip(TIMES, self._seconds, strict=True):
                 object.__setattr__(self, time, time_of(seconds))
             return getattr(self, name)
 
 
-_TIMES = ("run_at", "created_at", "updated_at", "locked_at")
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-
-
-@overload
-def time_of(seconds: float) -> datetime: ...
-@overload
-def time_of(seconds: float | None) -> datetime | None: ...
-def time_of(seconds: float | None) -> datetime | None:
-    """Return the time so many seconds after 1970 began, to the microsecond.
-
-    PostgreSQL knows more of them than Python: those before year 1, after 9999, and both infinities become the
-    first and the last that Python has.
-    """
-    if seconds is None:
-        return None
-    try:
-        return _EPOCH + timedelta(microseconds=round(seconds * 1e6))
-    except OverflowError:
-        return _LATEST if seconds > 0 else _EARLIEST
-
-
-def flags_of(text: str | None) -> tuple[str, ...]:
-    """Return the flags in a jsonb text: what PostgreSQL's `?` finds in it, whoever wrote it.
-
-    They are the keys of an object, by rights; of an array or a single value its strings count.
-    """
-    value = None if text is None else decode_if_readable(text)
-    return tuple(
-        flag for flag in (value if isinstance(value, (dict, list)) else [value]) if type(flag) is str
-    )
-
-
 @attrs.frozen(kw_only=True, weakref_slot=False)
-class Job(_TimesLater):
+class Job(TimesFromSeconds):
     """One row of the queue, as it was when it was read."""
 
     id: int
@@ -241,59 +214,10 @@ class Job(_TimesLater):
     def waited(self) -> float:
         """For how long it had been due when it was locked, in seconds: infinite if since ever."""
         try:
-            values = self._values
-        except AttributeError:  # its times came as such
+            run_at, _, _, locked_at = self._seconds
+        except AttributeError:  # it was given its times
             return 0.0 if self.locked_at is None else (self.locked_at - self.run_at).total_seconds()
-        # Asked of each job that is run: no loop over `_TIMES`, of which these are the last and the first.
-        return 0.0 if (locked_at := values[-1]) is None else locked_at - values[-4]
-
-
-_Draft: Any = attrs.make_class(
-    "_Draft",
-    [field.name for field in attrs.fields(Job)],
-    bases=(_TimesLater,),
-    slots=True,
-    weakref_slot=False,
-    eq=False,
-    repr=False,
-)
-"""A class like `Job` that is not frozen yet: it has the same slots, so it can become one."""
-
-
-def job_of(values: Iterable[Any]) -> Job:
-    """Return the job with these values, one for each field of `Job` and in their order.
-
-    To initialize a frozen class takes seven times as long.
-    """
-    job = _Draft(*values)
-    job.__class__ = Job
-    return job  # type: ignore[no-any-return]  # that is what it is now
-
-
-COLUMNS_IN_SECONDS = (
-    "id", "task_place", "payload_json", "queue_name", "priority", "attempts", "max_attempts", "last_error",
-    "key", "revision", "flags", *_TIMES,
-)  # fmt: skip
-"""What `job_of_seconds` takes, in its order: times are seconds, flags JSON text, and the task is named by its
-place among given identifiers, from 1."""
-
-
-def job_of_seconds(values: Sequence[Any], identifiers: Sequence[str], locked_by: str | None = None) -> Job:
-    """Return the job with these values, those of `COLUMNS_IN_SECONDS`, which it keeps.
-
-    Made once for each job that is run, and for each of many that are added. Four times would take longer than
-    all the rest.
-    """
-    job = _Draft.__new__(_Draft)
-    (
-        job.id, place, job.payload_json, job.queue_name, job.priority, job.attempts, job.max_attempts,
-        job.last_error, job.key, job.revision, flags, _, _, _, _,
-    ) = job._values = values  # fmt: skip  # noqa: SLF001  # it is ours
-    job.task_identifier = identifiers[place - 1]
-    job.flags = () if flags is None else flags_of(flags)
-    job.locked_by = locked_by
-    job.__class__ = Job
-    return job  # type: ignore[no-any-return]  # as above
+        return 0.0 if locked_at is None else locked_at - run_at  # for each job that is run
 
 
 @attrs.frozen(kw_only=True)

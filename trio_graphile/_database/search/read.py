@@ -19,9 +19,11 @@ _THOSE = """
 """
 READ_JOBS = Statement(
     listing(
-        f"case when {IS_SHOWN} then jobs.payload::text else 'null' end",
-        ERROR,
-        (_SIZE, f"{IS_SHOWN} as has_payload", f"{ERROR_IS_SMALL} as has_whole_error"),
+        _SIZE,
+        f"{IS_SHOWN} as has_payload",
+        f"{ERROR_IS_SMALL} as has_whole_error",
+        payload_json=f"case when {IS_SHOWN} then jobs.payload::text else 'null' end",
+        last_error=ERROR,
     )
     + _THOSE
 )  # $1 job ids
@@ -33,15 +35,17 @@ def _escaped(column: str) -> str:
 
 READ_ESCAPED = Statement(
     listing(
-        "'null'",
-        _escaped(f"({ERROR})"),
-        (_SIZE, "false as has_payload", f"{ERROR_IS_SMALL} as has_whole_error"),
+        _SIZE,
+        "false as has_payload",
+        f"{ERROR_IS_SMALL} as has_whole_error",
+        task=f"coalesce({_escaped('tasks.identifier')}, '')",
+        payload_json="'null'",
+        queue_name=_escaped("queues.queue_name"),
+        last_error=_escaped(f"({ERROR})"),
+        key=_escaped("jobs.key"),
+        flags="null::text",
+        locked_by=_escaped("jobs.locked_by"),
     )
-    .replace("jobs.flags::text", "null::text")
-    .replace("jobs.key", _escaped("jobs.key") + " as key")
-    .replace("jobs.locked_by", _escaped("jobs.locked_by") + " as locked_by")
-    .replace("tasks.identifier", _escaped("tasks.identifier"), 1)
-    .replace("queues.queue_name", _escaped("queues.queue_name") + " as queue_name")
     + _THOSE
 )  # as above, for those that are not UTF-8: bytes beyond ASCII as numbers, and without payload and flags
 

@@ -19,7 +19,7 @@ from trio_graphile._database.summaries.estimates import (
     look_at_sizes,
 )
 from trio_graphile._database.summaries.levels import CAP, COUNTED, LEVELS_OF_ALL
-from trio_graphile._model.jobs import time_of
+from trio_graphile._model.instants import time_of
 from trio_graphile._model.listing import Count, StateCounts
 
 MOST_PRIORITIES = 500

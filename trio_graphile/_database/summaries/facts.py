@@ -16,7 +16,7 @@ from trio_graphile._database.summaries.estimates import QUEUE_INDEX, TASK_INDEX,
 from trio_graphile._database.summaries.levels import CAP
 from trio_graphile._model.explanation import JobFacts, JobQueueFacts, LockOwner, TaskWorker
 from trio_graphile._model.inspection import ListedJob
-from trio_graphile._model.jobs import time_of
+from trio_graphile._model.instants import time_of
 from trio_graphile._model.listing import Count
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import ActiveWorker, SilentWorker, given_back_at

@@ -9,7 +9,7 @@ from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.folding import ERROR_GROUP
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.summaries.estimates import FAILED_INDEX, usable_indexes
-from trio_graphile._model.jobs import time_of
+from trio_graphile._model.instants import time_of
 from trio_graphile._model.listing import Count, FailureGroup
 
 MOST_OF_TASK = 10_000

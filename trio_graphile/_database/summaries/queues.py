@@ -8,7 +8,7 @@ from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.summaries.estimates import QUEUE_INDEX, usable_indexes
 from trio_graphile._database.summaries.levels import CAP, cap_of_each
-from trio_graphile._model.jobs import time_of
+from trio_graphile._model.instants import time_of
 from trio_graphile._model.listing import Count, FoundQueues, QueueSummary
 
 WINDOW = 20_000

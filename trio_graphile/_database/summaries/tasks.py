@@ -16,7 +16,7 @@ from trio_graphile._database.summaries.estimates import (
 )
 from trio_graphile._database.summaries.levels import CAP, COUNTED, LEVELS_OF_TASKS, cap_of_each
 from trio_graphile._model.diagnosis import Neglected
-from trio_graphile._model.jobs import time_of
+from trio_graphile._model.instants import time_of
 from trio_graphile._model.listing import Count, FoundTasks, TaskSummary
 
 WINDOW = 20_000
