@@ -11,6 +11,7 @@ from trio_graphile import Client, ConnectionLost, Database, Job, JobSpec
 from trio_graphile._database import claims, queue
 from trio_graphile._model.outcomes import Failed, Returned, Snoozed
 from trio_graphile._worker.batches import Recording
+from trio_graphile._worker.ledger import Ledger
 from trio_graphile._worker.outcomes import Counts, Outcomes
 
 ME = "me"
@@ -73,7 +74,7 @@ async def test_a_return_that_is_written_again_takes_no_newer_claim_away(
 ) -> None:
     """The first was written, the answer was lost, and the job claimed again by the same worker: it runs."""
     await client.add_raw_job("a")
-    known: dict[int, Job] = {}
+    ledger = Ledger()
     answers_lost = 0
 
     async def give_back(outcomes: Sequence[Returned] | Sequence[Snoozed]) -> set[int]:
@@ -81,17 +82,17 @@ async def test_a_return_that_is_written_again_takes_no_newer_claim_away(
         ours = await queue.return_jobs(database, ME, outcomes)
         if not answers_lost:
             answers_lost += 1
-            known.update({job.id: job for job in await claim(database)})
+            hold(ledger, await claim(database))
             raise ConnectionLost("the session was cut")
         return ours
 
-    outcomes = recorder(known, give_back)
+    outcomes = recorder(ledger, give_back)
     [job] = await claim(database)
-    known[job.id] = job
+    hold(ledger, [job])
     outcomes.put(Returned(job))
     with trio.fail_after(10):
         await outcomes.flush()
-    assert list(known) == [job.id]
+    assert [held.id for held in ledger.snapshot()] == [job.id]
     assert await locks(database) == [(f"job {job.id}", ME)]
 
 
@@ -100,19 +101,20 @@ async def test_an_outcome_from_before_a_lapse_of_the_lease_takes_no_newer_claim_
 ) -> None:
     """Meanwhile others took the job and gave it back with its attempt, so that it looks as it did then."""
     await client.add_raw_job("a")
-    known: dict[int, Job] = {}
-    outcomes = recorder(known, lambda returned: queue.return_jobs(database, ME, returned))
+    ledger = Ledger()
+    outcomes = recorder(ledger, lambda returned: queue.return_jobs(database, ME, returned))
     [old] = await claim(database)
-    known[old.id] = old
+    hold(ledger, [old])
     await queue.return_jobs(database, ME, [Returned(old)])
-    outcomes.contest(known)
+    ledger.lapsed()
     outcomes.put(Returned(old))
     [new] = await claim(database)
-    known[new.id] = new
+    hold(ledger, [new])
     assert new.attempts == old.attempts
     with trio.fail_after(10):
         await outcomes.flush()
-    assert known == {new.id: new}
+    assert ledger.snapshot() == (new,)
+    assert ledger.job(new.id) is new
     assert outcomes.counts == Counts(lost=1)
     assert await locks(database) == [(f"job {new.id}", ME)]
     outcomes.put(Returned(new))
@@ -121,14 +123,19 @@ async def test_an_outcome_from_before_a_lapse_of_the_lease_takes_no_newer_claim_
     assert await locks(database) == []
 
 
+def hold(ledger: Ledger, jobs: Sequence[Job]) -> None:
+    ledger.claim_sent()
+    ledger.claimed(jobs)
+
+
 def recorder(
-    known: dict[int, Job], give_back: Callable[[Sequence[Returned] | Sequence[Snoozed]], Awaitable[set[int]]]
+    ledger: Ledger, give_back: Callable[[Sequence[Returned] | Sequence[Snoozed]], Awaitable[set[int]]]
 ) -> Outcomes:
     async def nothing(_: object) -> set[int]:
         return set()
 
     return Outcomes(
         recording=Recording(complete=nothing, fail=nothing, give_back=give_back, remove=nothing),
-        known=known,
+        ledger=ledger,
         on_recorded=lambda _: None,
     )

@@ -13,6 +13,7 @@ from trio_graphile import Client, Database, LeaseOptions, RecoveryOptions, Sweep
 from trio_graphile._database import claims, fleet
 from trio_graphile._worker.clocks import ServerClock, find_clock
 from trio_graphile._worker.holdings import Holdings
+from trio_graphile._worker.ledger import Ledger
 from trio_graphile.hooks._chains import NO_CHAINS
 
 THRESHOLD = 60.0
@@ -39,7 +40,7 @@ def our_clock() -> OurClock:
 
 @pytest.fixture
 async def holdings(database: Database, handlers: Handlers, our_clock: OurClock) -> AsyncIterator[Holdings]:
-    holdings = Holdings(database, handlers.tasks, OPTIONS, "trio_graphile_me", patience=5.0)
+    holdings = Holdings(database, handlers.tasks, OPTIONS, "trio_graphile_me", patience=5.0, ledger=Ledger())
     holdings.server_clock = ServerClock(our_clock)
     await holdings.prepare()
     yield holdings

@@ -10,6 +10,7 @@ from tests.support.handlers import Handlers
 from trio_graphile import Client, Database, Job, JobSpec, WorkerOptions
 from trio_graphile._model.claims import Front, Plain
 from trio_graphile._worker.holdings import Holdings
+from trio_graphile._worker.ledger import Ledger
 
 LONG = 0.05
 """So long a claim is held up: more than what is taken for slow."""
@@ -19,7 +20,9 @@ async def test_a_job_before_the_place_that_was_remembered_is_claimed_when_there_
     database: Database, client: Client, handlers: Handlers
 ) -> None:
     """How long anything takes here decides by which way it is found, and not whether."""
-    holdings = Holdings(database, handlers.tasks, WorkerOptions(), "trio_graphile_me", patience=5.0)
+    holdings = Holdings(
+        database, handlers.tasks, WorkerOptions(), "trio_graphile_me", patience=5.0, ledger=Ledger()
+    )
     await holdings.prepare()
     first, second = await client.add_raw_jobs([("quick", None)] * 2)
     claimed: list[int] = []
@@ -51,7 +54,9 @@ async def test_claims_go_on_plainly_until_there_is_something_that_a_plain_one_do
     database: Database, client: Client, handlers: Handlers
 ) -> None:
     """That one brought nothing is no reason: there may be nothing to be had."""
-    holdings = Holdings(database, handlers.tasks, WorkerOptions(), "trio_graphile_me", patience=5.0)
+    holdings = Holdings(
+        database, handlers.tasks, WorkerOptions(), "trio_graphile_me", patience=5.0, ledger=Ledger()
+    )
     await holdings.prepare()
     assert await holdings.claim(5) == []
     [source] = holdings._sources

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum, auto
 
 import attrs
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -100,6 +103,23 @@ def test_a_lapse_leaves_a_doubt_about_all_that_is_held_and_about_nothing_later()
     assert ledger.lapses == 1
 
 
+@pytest.mark.parametrize(
+    "lose",
+    [
+        lambda ledger, job: ledger.settled([job], set()),
+        Ledger.lost,
+        Ledger.dropped,
+    ],
+)
+def test_a_job_that_was_taken_from_us_leaves_it_uncertain(lose: Callable[[Ledger, Job], object]) -> None:
+    """Its queue may still be locked by us."""
+    ledger, job = Ledger(), make_job(1)
+    claim(ledger, job)
+    lose(ledger, job)
+    assert ledger.is_empty
+    assert not ledger.is_certain(trusts_server=True)
+
+
 def test_a_run_whose_outcome_is_refused_is_over() -> None:
     """One of the same job that was claimed again is not."""
     ledger, job, again = Ledger(), make_job(1), make_job(1)
@@ -149,6 +169,7 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self.ledger = Ledger()
         self.claims: list[Claim] = []
+        self.ended: list[Job] = []
         self.is_uncertain = False
         self.has_claimed = False
 
@@ -159,6 +180,7 @@ class Histories(RuleBasedStateMachine):
 
     def forget(self, *claims: Claim) -> None:
         """Take away what has ended."""
+        self.ended += [claim.job for claim in claims]
         self.claims = [claim for claim in self.claims if not any(claim is gone for gone in claims)]
 
     @rule(ids=st.sets(st.sampled_from(IDS)))
@@ -261,6 +283,7 @@ class Histories(RuleBasedStateMachine):
     @invariant()
     def doubts_what_may_be_ours_anew_and_nothing_else(self) -> None:
         """Nor any longer than its outcome takes."""
+        assert not self.ledger.may_be_ours_anew(self.ended)
         for claim in self.claims:
             is_in_doubt = claim.doubt is not Doubt.NONE
             assert self.ledger.may_be_ours_anew([claim.job]) == is_in_doubt
@@ -283,3 +306,4 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
+TestHistories.settings = settings(max_examples=60, stateful_step_count=30)

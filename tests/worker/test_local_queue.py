@@ -26,6 +26,7 @@ from trio_graphile import (
     StatementFailed,
     WorkerOptions,
 )
+from trio_graphile._worker.ledger import Ledger
 from trio_graphile._worker.local_queue import LocalQueue
 
 make_prefetching_worker = partial(make_worker, concurrency=2, local_queue=LocalQueueOptions(size=20))
@@ -188,50 +189,56 @@ async def test_what_a_claim_brings_across_a_lapse_of_the_lease_is_not_run(nurser
         return answers.pop(0)
 
     async def reconcile() -> None:
-        reconciled.append(list(known.values()))
+        reconciled.append(list(ledger.snapshot()))
 
-    known: dict[int, Job] = {}
+    ledger = Ledger()
     given_back: list[Job] = []
-    queue = queue_of(claim, reconcile, given_back.append, known)
+    queue = queue_of(claim, reconcile, given_back.append, ledger)
     await nursery.start(queue.run)
     job = await queue.take()
     assert job is not None
     assert job.id == 3
     assert reconciled == [[]]  # the database says what of it is ours
     assert given_back == []
-    assert list(known) == [3]
-    assert queue.doubts > 0
+    assert [job.id for job in ledger.snapshot()] == [3]
+    assert ledger.settled([job], {3}).lost == []
+    assert not ledger.is_certain(trusts_server=True)
 
 
 async def test_only_what_a_claim_brought_and_is_known_leaves_no_doubt() -> None:
-    answers = [[make_job(1)]]
-    doubts: list[int] = []
+    answers, ledger = [[make_job(1)]], Ledger()
+    certain: list[bool] = []
 
     async def claim(_limit: int) -> list[Job]:
         await trio.lowlevel.checkpoint()
-        doubts.append(queue.doubts)
+        certain.append(ledger.is_certain(trusts_server=True))
         if not answers:
             raise StatementFailed("no such table", sqlstate="42P01")
         return answers.pop()
 
     async def reconcile() -> None: ...
 
-    known: dict[int, Job] = {}
-    queue = queue_of(claim, reconcile, lambda _: None, known)
+    queue = queue_of(claim, reconcile, lambda _: None, ledger)
     with pytest.RaisesGroup(StatementFailed):
         async with trio.open_nursery() as nursery:
             await nursery.start(queue.run)
-            assert await queue.take() is known[1]
-            assert queue.doubts == 0
+            job = await queue.take()
+            assert job is not None
+            assert job is ledger.job(1)
+            ledger.settled([job], {1})
+            assert ledger.is_certain(trusts_server=True)
             queue.announce(1)
             await queue.take()
-    assert doubts == [1, 1]
-    assert queue.doubts > 0
+    assert certain == [False, False]
+    assert not ledger.is_certain(trusts_server=True)
 
 
-async def test_a_job_that_was_taken_before_it_ran_leaves_a_doubt(nursery: trio.Nursery) -> None:
+@pytest.mark.parametrize("is_taken_from_us", [False, True])
+async def test_a_job_that_was_taken_before_it_ran_leaves_a_doubt(
+    nursery: trio.Nursery, *, is_taken_from_us: bool
+) -> None:
     """Its queue may still be locked by us."""
-    jobs = [make_job(1), make_job(2)]
+    jobs, ledger = [make_job(1), make_job(2)], Ledger()
 
     async def claim(_limit: int) -> list[Job]:
         await trio.lowlevel.checkpoint()
@@ -239,13 +246,16 @@ async def test_a_job_that_was_taken_before_it_ran_leaves_a_doubt(nursery: trio.N
 
     async def reconcile() -> None: ...
 
-    queue = queue_of(claim, reconcile, lambda _: None, {})
+    queue = queue_of(claim, reconcile, lambda _: None, ledger)
     await nursery.start(queue.run)
     assert await queue.take() is jobs[0]
-    queue.renewed([])
-    assert queue.doubts == 0
-    queue.renewed([jobs[1]])
-    assert queue.doubts > 0
+    queue.renewed([jobs[1]] if is_taken_from_us else [])
+    assert (ledger.job(2) is None) == is_taken_from_us
+    if not is_taken_from_us:
+        assert await queue.take() is jobs[1]
+    ledger.settled(jobs[:1] if is_taken_from_us else jobs, {1, 2})
+    assert ledger.is_empty
+    assert ledger.is_certain(trusts_server=True) != is_taken_from_us
 
 
 async def test_a_lapse_of_the_lease_gives_back_what_is_held(nursery: trio.Nursery) -> None:
@@ -258,7 +268,7 @@ async def test_a_lapse_of_the_lease_gives_back_what_is_held(nursery: trio.Nurser
 
     async def reconcile() -> None: ...
 
-    queue = queue_of(claim, reconcile, given_back.append, {})
+    queue = queue_of(claim, reconcile, given_back.append, Ledger())
     await nursery.start(queue.run)
     assert (first := await queue.take()) is not None
     assert first.id == 1
@@ -280,7 +290,7 @@ async def test_an_urgent_job_that_is_announced_is_next_although_much_is_held(nur
             return [urgent]
         return [make_job(id_) for id_ in range(1, limit + 1)]
 
-    queue = queue_of(claim, nothing, lambda _: None, {}, size=10)
+    queue = queue_of(claim, nothing, lambda _: None, Ledger(), size=10)
     taken: list[int] = []
 
     async def take() -> None:
@@ -312,15 +322,14 @@ def queue_of(
     claim: Callable[[int], Awaitable[list[Job]]],
     reconcile: Callable[[], Awaitable[None]],
     give_back: Callable[[Job], None],
-    known: dict[int, Job],
+    ledger: Ledger,
     size: int = 2,
 ) -> LocalQueue:
     return LocalQueue(
         claim=claim,
         reconcile=reconcile,
         give_back=give_back,
-        known=known,
-        refused=(),
+        ledger=ledger,
         poll_interval=NEVER,
         reconcile_interval=NEVER,
         ending=trio.Event(),

@@ -13,6 +13,7 @@ import trio.testing
 from trio_graphile import ConnectionLost, Job, StatementFailed
 from trio_graphile._model.outcomes import Completed, Failed, Outcome, Returned
 from trio_graphile._worker.batches import Recording
+from trio_graphile._worker.ledger import Ledger
 from trio_graphile._worker.outcomes import Outcomes
 
 NOW = datetime.now(UTC)
@@ -31,7 +32,7 @@ def job(id_: int, queue_name: str | None = None) -> Job:
 
 
 @attrs.define(eq=False)
-class Ledger:
+class Rows:
     """Stands for the database: notes each write, and goes wrong on demand."""
 
     written: list[tuple[str, list[int]]] = attrs.field(factory=list)
@@ -45,7 +46,7 @@ class Ledger:
     most_at_once: int = 4096
     """How many the database can write in time."""
     freed: list[bool] = attrs.field(factory=list)
-    known: dict[int, Job] = attrs.field(factory=dict)
+    ledger: Ledger = attrs.field(factory=Ledger)
 
     def recorder(self, *, complete_delay: float = 0.0, fail_delay: float = 0.0) -> Outcomes:
         return Outcomes(
@@ -57,9 +58,14 @@ class Ledger:
                 give_back=lambda back: self._write("returned", [o.job.id for o in back]),
                 remove=lambda removed: self._write("removed", [o.job.id for o in removed]),
             ),
-            known=self.known,
+            ledger=self.ledger,
             on_recorded=self.freed.append,
         )
+
+    def claim(self, *jobs: Job) -> None:
+        """Have jobs be held."""
+        self.ledger.claim_sent()
+        self.ledger.claimed(jobs)
 
     async def _write(self, what: str, ids: Sequence[int]) -> set[int]:
         self.before_write()
@@ -77,25 +83,25 @@ class Ledger:
 
 
 async def test_what_arrives_during_a_write_leaves_together_in_the_next(nursery: trio.Nursery) -> None:
-    ledger = Ledger()
-    outcomes = ledger.recorder()
+    rows = Rows()
+    outcomes = rows.recorder()
     arriving = [2, 3, 4]
 
     def arrive() -> None:
         while arriving:
             outcomes.put(Completed(job(arriving.pop(0))))
 
-    ledger.before_write = arrive
+    rows.before_write = arrive
     await nursery.start(outcomes.run)
     outcomes.put(Completed(job(1)))
     await trio.testing.wait_all_tasks_blocked()
-    assert ledger.written == [("completed", [1]), ("completed", [2, 3, 4])]
+    assert rows.written == [("completed", [1]), ("completed", [2, 3, 4])]
 
 
 async def test_the_recorder_rests_when_all_is_written(nursery: trio.Nursery) -> None:
     """Also when an outcome of one kind came while one of another was being written."""
-    ledger = Ledger()
-    outcomes = ledger.recorder()
+    rows = Rows()
+    outcomes = rows.recorder()
     await nursery.start(outcomes.run)
     for late in (Failed(job(2), "no"), Returned(job(3)), Completed(job(4))):
         pending: list[Outcome] = [late]
@@ -104,33 +110,33 @@ async def test_the_recorder_rests_when_all_is_written(nursery: trio.Nursery) -> 
             while pending:
                 outcomes.put(pending.pop())
 
-        ledger.before_write = arrive
+        rows.before_write = arrive
         outcomes.put(Completed(job(1)))
         with trio.fail_after(5):
             await trio.testing.wait_all_tasks_blocked()
 
 
 async def test_a_write_that_fails_in_passing_is_repeated(nursery: trio.Nursery) -> None:
-    ledger = Ledger(errors=[StatementFailed("deadlock", sqlstate="40P01"), ConnectionLost("gone")])
-    outcomes = ledger.recorder()
+    rows = Rows(errors=[StatementFailed("deadlock", sqlstate="40P01"), ConnectionLost("gone")])
+    outcomes = rows.recorder()
     outcomes.put(Completed(job(1)))
     with trio.fail_after(10):
         await outcomes.flush()
-    assert ledger.written == [("completed", [1])]
+    assert rows.written == [("completed", [1])]
     assert outcomes.counts.completed == 1
 
 
 async def test_a_write_whose_fate_was_unknown_is_not_called_lost_when_repeated() -> None:
-    ledger = Ledger(errors=[ConnectionLost("after the commit")], stolen={1})
-    outcomes = ledger.recorder()
+    rows = Rows(errors=[ConnectionLost("after the commit")], stolen={1})
+    outcomes = rows.recorder()
     outcomes.put(Completed(job(1)))
     await outcomes.flush()
     assert (outcomes.counts.completed, outcomes.counts.lost) == (1, 0)
 
 
 async def test_an_outcome_in_doubt_stays_so_though_the_next_try_was_cancelled() -> None:
-    ledger = Ledger(errors=[ConnectionLost("after the commit")], stolen={1})
-    outcomes = ledger.recorder()
+    rows = Rows(errors=[ConnectionLost("after the commit")], stolen={1})
+    outcomes = rows.recorder()
     outcomes.put(Completed(job(1)))
     with trio.move_on_after(0) as scope:
         await outcomes.flush()
@@ -140,42 +146,42 @@ async def test_an_outcome_in_doubt_stays_so_though_the_next_try_was_cancelled() 
 
 
 async def test_a_batch_that_is_refused_is_written_apart_and_the_culprit_as_failed() -> None:
-    ledger = Ledger(poison=3)
-    outcomes = ledger.recorder()
+    rows = Rows(poison=3)
+    outcomes = rows.recorder()
     for id_ in range(1, 6):
         outcomes.put(Completed(job(id_)))
     await outcomes.flush()
-    assert {id_ for what, ids in ledger.written for id_ in ids if what == "completed"} == {1, 2, 4, 5}
-    assert [ids for what, ids in ledger.written if what == "failed"] == [[3]]
+    assert {id_ for what, ids in rows.written for id_ in ids if what == "completed"} == {1, 2, 4, 5}
+    assert [ids for what, ids in rows.written if what == "failed"] == [[3]]
     assert (outcomes.counts.completed, outcomes.counts.failed, outcomes.counts.lost) == (4, 1, 0)
 
 
 async def test_a_batch_that_takes_too_long_is_written_in_smaller_ones(nursery: trio.Nursery) -> None:
     """What was learned about their size is remembered."""
-    ledger = Ledger(most_at_once=10)
-    outcomes = ledger.recorder()
+    rows = Rows(most_at_once=10)
+    outcomes = rows.recorder()
     for id_ in range(1, 1001):
         outcomes.put(Completed(job(id_)))
     await outcomes.flush()
-    assert sorted(id_ for _, ids in ledger.written for id_ in ids) == list(range(1, 1001))
+    assert sorted(id_ for _, ids in rows.written for id_ in ids) == list(range(1, 1001))
     assert outcomes.counts.completed == 1000
-    assert len(ledger.written) < 400
+    assert len(rows.written) < 400
 
 
 async def test_an_outcome_that_nobody_takes_keeps_no_other_from_being_written(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It stays, said once, and is tried again until it is taken."""
-    ledger = Ledger(refused={3})
-    outcomes = ledger.recorder()
+    rows = Rows(refused={3})
+    outcomes = rows.recorder()
     for id_ in range(1, 6):
         outcomes.put(Completed(job(id_)))
     await outcomes.flush()
     await outcomes.flush()
-    assert {id_ for _, ids in ledger.written for id_ in ids} == {1, 2, 4, 5}
+    assert {id_ for _, ids in rows.written for id_ in ids} == {1, 2, 4, 5}
     assert (outcomes.waiting, list(outcomes.refused)) == (1, [3])
     assert sum("cannot be recorded" in record.message for record in caplog.records) == 1
-    ledger.refused.clear()
+    rows.refused.clear()
     await nursery.start(outcomes.run)
     await trio.sleep(10)
     assert (outcomes.counts.completed, outcomes.counts.failed, dict(outcomes.refused)) == (5, 0, {})
@@ -183,12 +189,12 @@ async def test_an_outcome_that_nobody_takes_keeps_no_other_from_being_written(
 
 async def test_a_look_whose_fault_a_refusal_is_may_take_too_long_itself() -> None:
     """An empty write tells; if it is not answered in time, the outcome is tried again later."""
-    ledger = Ledger()
-    ledger.errors += [
+    rows = Rows()
+    rows.errors += [
         StatementFailed("not this one", sqlstate="P0001"),
         StatementFailed("canceling statement due to statement timeout", sqlstate="57014"),
     ]
-    outcomes = ledger.recorder()
+    outcomes = rows.recorder()
     outcomes.put(Completed(job(1)))
     await outcomes.flush()
     assert (outcomes.counts.completed, outcomes.counts.failed, dict(outcomes.refused)) == (1, 0, {})
@@ -196,40 +202,41 @@ async def test_a_look_whose_fault_a_refusal_is_may_take_too_long_itself() -> Non
 
 async def test_a_refused_outcome_of_a_job_that_was_taken_and_came_back_is_dropped() -> None:
     """It is not written over the new run."""
-    ledger = Ledger(refused={1}, stolen={1})
-    outcomes = ledger.recorder()
+    rows = Rows(refused={1}, stolen={1})
+    outcomes = rows.recorder()
     old, new = job(1), job(1)
-    ledger.known[1] = old
+    rows.claim(old)
     outcomes.put(Completed(old))
     await outcomes.flush()
-    ledger.known[1] = new
-    ledger.refused.clear()
+    rows.claim(new)
+    rows.refused.clear()
     await outcomes.flush()
-    assert [ids for _, ids in ledger.written if ids] == []
-    assert (outcomes.counts.lost, ledger.known) == (1, {1: new})
+    assert [ids for _, ids in rows.written if ids] == []
+    assert outcomes.counts.lost == 1
+    assert rows.ledger.job(1) is new
 
 
 async def test_completions_and_failures_may_wait_for_company_what_is_given_back_does_not(
     autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
 ) -> None:
-    ledger = Ledger()
-    outcomes = ledger.recorder(complete_delay=2.0, fail_delay=1.0)
+    rows = Rows()
+    outcomes = rows.recorder(complete_delay=2.0, fail_delay=1.0)
     await nursery.start(outcomes.run)
     outcomes.put(Completed(job(1)))
     outcomes.put(Failed(job(2), "no"))
     outcomes.put(Returned(job(3)))
     await trio.sleep(0.5)
     outcomes.put(Completed(job(4)))
-    assert ledger.written == [("returned", [3])]
+    assert rows.written == [("returned", [3])]
     await trio.sleep(1.0)
-    assert ledger.written[1:] == [("failed", [2])]
+    assert rows.written[1:] == [("failed", [2])]
     await trio.sleep(1.0)
-    assert ledger.written[2:] == [("completed", [1, 4])]
+    assert rows.written[2:] == [("completed", [1, 4])]
 
 
 async def test_a_job_that_is_not_ours_any_more_is_counted_as_lost() -> None:
-    ledger = Ledger(stolen={2})
-    outcomes = ledger.recorder()
+    rows = Rows(stolen={2})
+    outcomes = rows.recorder()
     for id_ in (1, 2):
         outcomes.put(Completed(job(id_)))
     await outcomes.flush()
@@ -239,49 +246,50 @@ async def test_a_job_that_is_not_ours_any_more_is_counted_as_lost() -> None:
 async def test_an_error_that_does_not_pass_is_raised_and_the_outcomes_stay() -> None:
     """It is everybody's fault if not even an empty batch is taken."""
     missing = StatementFailed("no such table", sqlstate="42P01")
-    ledger = Ledger(errors=[missing, missing])
-    outcomes = ledger.recorder()
+    rows = Rows(errors=[missing, missing])
+    outcomes = rows.recorder()
     outcomes.put(Completed(job(1)))
     with pytest.raises(StatementFailed):
         await outcomes.flush()
     await outcomes.flush()
-    assert ledger.written == [("completed", [1])]
+    assert rows.written == [("completed", [1])]
 
 
 async def test_a_cancelled_flush_leaves_what_it_did_not_write() -> None:
-    ledger = Ledger()
-    outcomes = ledger.recorder()
+    rows = Rows()
+    outcomes = rows.recorder()
     outcomes.put(Completed(job(1)))
     outcomes.put(Failed(job(2), "no"))
     with trio.move_on_after(0):
         await outcomes.flush()
-    assert ledger.written == []
+    assert rows.written == []
     await outcomes.flush()
-    assert ledger.written == [("completed", [1]), ("failed", [2])]
+    assert rows.written == [("completed", [1]), ("failed", [2])]
 
 
 async def test_a_recorded_job_is_forgotten_unless_it_was_claimed_again() -> None:
-    ledger = Ledger()
-    outcomes = ledger.recorder()
+    rows = Rows()
+    outcomes = rows.recorder()
     old, again, other = job(1), job(1), job(2)
-    ledger.known |= {1: again, 2: other}
+    rows.claim(again, other)
     outcomes.put(Completed(old))
     outcomes.put(Completed(other))
     await outcomes.flush()
-    assert ledger.known == {1: again}
+    [held] = rows.ledger.snapshot()
+    assert held is again
 
 
 async def test_the_freeing_of_a_queue_is_told() -> None:
-    ledger = Ledger()
-    outcomes = ledger.recorder()
+    rows = Rows()
+    outcomes = rows.recorder()
     for queue_name in (None, "q"):
         outcomes.put(Completed(job(1, queue_name)))
         await outcomes.flush()
-    assert ledger.freed == [False, True]
+    assert rows.freed == [False, True]
 
 
 async def test_slots_pause_while_too_many_outcomes_wait_and_all_go_on(nursery: trio.Nursery) -> None:
-    outcomes, gone_on = Ledger().recorder(), list[int]()
+    outcomes, gone_on = Rows().recorder(), list[int]()
     for id_ in range(5000):
         outcomes.put(Completed(job(id_)))
 
@@ -299,8 +307,8 @@ async def test_slots_pause_while_too_many_outcomes_wait_and_all_go_on(nursery: t
 
 
 async def test_slots_that_wait_for_room_look_again_whether_there_is_some(nursery: trio.Nursery) -> None:
-    ledger, gone_on = Ledger(), trio.Event()
-    outcomes = ledger.recorder()
+    rows, gone_on = Rows(), trio.Event()
+    outcomes = rows.recorder()
 
     def fill() -> None:
         for id_ in range(5000):
@@ -311,13 +319,13 @@ async def test_slots_that_wait_for_room_look_again_whether_there_is_some(nursery
         gone_on.set()
 
     fill()
-    ledger.before_write = fill  # as much comes as is written
+    rows.before_write = fill  # as much comes as is written
     nursery.start_soon(slot)
     await trio.testing.wait_all_tasks_blocked()
     with trio.move_on_after(0.05):
         await outcomes.flush()
     assert not gone_on.is_set()
-    ledger.before_write = lambda: None
+    rows.before_write = lambda: None
     await outcomes.flush()
     await trio.testing.wait_all_tasks_blocked()
     assert gone_on.is_set()

@@ -6,7 +6,7 @@ A request is obeyed once, also where the database could not be told so in time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import attrs
 import trio
@@ -16,6 +16,7 @@ from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.cancellation import CancelRequest
 from trio_graphile._model.jobs import Job
 from trio_graphile._worker.bell import Bell
+from trio_graphile._worker.ledger import Ledger
 
 logger = logging.getLogger("trio_graphile.worker")
 
@@ -28,8 +29,8 @@ class Cancellations:
     _forget: Callable[[Sequence[CancelRequest]], Awaitable[None]]
     """Says that requests were heard."""
     _cancel: Callable[[Job, CancelRequest], None]
-    _known: Mapping[int, Job]
-    """All jobs between their claim and their record, by id."""
+    _ledger: Ledger
+    """Says which jobs are held."""
     _interval: float
     """How often to look by itself while there are jobs, in seconds."""
     _is_nudged: bool = False
@@ -49,7 +50,7 @@ class Cancellations:
             if not self._is_nudged:  # else meanwhile
                 with trio.move_on_after(self._interval):
                     await self._nudged.wait()
-            if self._is_nudged or self._known:
+            if self._is_nudged or not self._ledger.is_empty:
                 self._is_nudged = False
                 try:
                     await self._obey()
@@ -59,7 +60,7 @@ class Cancellations:
     async def _obey(self) -> None:
         requests = await persist(self._look, what="looking for cancellations")
         for request in requests:
-            job = self._known.get(request.job_id)
+            job = self._ledger.job(request.job_id)
             if job is not None and request not in self._obeyed:
                 self._cancel(job, request)
         self._obeyed = set(requests)

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from operator import attrgetter
 
 import attrs
@@ -38,6 +38,7 @@ from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.clocks import ServerClock
 from trio_graphile._worker.flags import flag_rules
 from trio_graphile._worker.heartbeat import describe_worker
+from trio_graphile._worker.ledger import Ledger
 from trio_graphile.hooks._chains import Chains
 from trio_graphile.hooks._recovery import Sweep, sweep
 
@@ -77,14 +78,10 @@ class Holdings:
     worker_id: str
     patience: float
     """How long a statement may take to end after a cancellation, in seconds."""
-    known: dict[int, Job] = attrs.field(init=False, factory=dict)
-    """All jobs between their claim and their record, by id."""
-    refused: Collection[int] = attrs.field(init=False, default=())
-    """Those whose record the database refuses. Their runs are over, so they take up no room of a bound."""
+    ledger: Ledger
+    """What we hold. A job whose run is over takes up no room of a bound."""
     statistics: Callable[[], dict[str, object]] = attrs.field(init=False, default=dict)
     """What our heartbeats add to what we are. Called in the lease's thread, too."""
-    claim_lock: trio.Lock = attrs.field(init=False, factory=trio.Lock)
-    """Held while a claim is under way, and by whoever else uses its session."""
     registered: bool = attrs.field(init=False, default=False)
     """Whether others can see that we live."""
     server_clock: ServerClock = attrs.field(init=False, factory=ServerClock)
@@ -93,7 +90,6 @@ class Holdings:
     recording: Session = attrs.field(init=False)
     _is_unsaid: bool = attrs.field(init=False, default=False)
     """Whether the server refused what the last heartbeat said."""
-    _has_claimed: bool = attrs.field(init=False, default=False)
     _hit_a_bound: bool = attrs.field(init=False, default=False)
     """Whether the last claim left out jobs of which enough were held already."""
     _sources: deque[_Source] = attrs.field(init=False, factory=deque)
@@ -130,15 +126,14 @@ class Holdings:
     async def claim(self, limit: int) -> list[Job]:
         """Claim up to so many jobs, and of bounded tasks no more than their bounds."""
         flags = await flag_rules(self.options)
-        self._has_claimed = True
         try:
-            self.claim_lock.acquire_nowait()  # else it would take a turn of the event loop, even if free
+            self.ledger.claiming.acquire_nowait()  # else it would take a turn of the event loop, even if free
         except trio.WouldBlock:
-            await self.claim_lock.acquire()
+            await self.ledger.claiming.acquire()
         try:
             sources = self._next_sources()
             bounds = {bound for source in sources for bound in source.share.bounds}
-            used = used_of(bounds, self._unended()) if bounds else {}
+            used = used_of(bounds, (job.task_identifier for job in self.ledger.unended())) if bounds else {}
             claimed: list[Job] = []
             hit_a_bound = False
             for source in sources:
@@ -153,17 +148,13 @@ class Holdings:
             self._hit_a_bound = hit_a_bound
             return claimed if len(sources) == 1 else sorted(claimed, key=_priority)
         finally:
-            self.claim_lock.release()
-
-    def _unended(self) -> Iterator[str]:
-        """Yield the task of each job whose run is not over."""
-        return (job.task_identifier for job in self.known.values() if job.id not in self.refused)
+            self.ledger.claiming.release()
 
     @property
     def may_have_room_again(self) -> bool:
         """Whether the end of a job may let one be claimed that the last claim, or this one, left out."""
         is_bounded = any(source.share.bounds for source in self._sources)
-        return self._hit_a_bound or (is_bounded and self.claim_lock.locked())
+        return self._hit_a_bound or (is_bounded and self.ledger.claiming.locked())
 
     async def _claim_readable(self, source: _Source, limit: int, flags: FlagRules) -> list[Job]:
         try:
@@ -250,30 +241,28 @@ class Holdings:
 
     async def reconcile(self, session: Session) -> None:
         """Give back what is locked by us and unknown here: a claim whose answer was lost, say."""
-        returned = await queue.reconcile(session, self.worker_id, list(self.known.values()))
+        returned = await queue.reconcile(session, self.worker_id, self.ledger.snapshot())
         if returned:
             logger.warning("gave back jobs of a claim whose answer was lost: %s", sorted(returned))
 
     async def reconcile_claims(self) -> None:
         """Reconcile, for whoever claims: its session may be in use for something else."""
-        async with self.claim_lock:
+        async with self.ledger.claiming:
             await self.reconcile(self.claiming)
 
     async def cancel_requests(self) -> list[CancelRequest]:
         """Return which of our jobs are to be cancelled. No claim is under way: what we hold is known."""
-        async with self.claim_lock:
+        async with self.ledger.claiming:
             return await cancellations.get_cancel_requests(self.claiming, self.worker_id)
 
     async def forget_cancel_requests(self, requests: Sequence[CancelRequest]) -> None:
         """Delete requests that were heard."""
-        async with self.claim_lock:
+        async with self.ledger.claiming:
             await cancellations.forget_cancel_requests(self.claiming, self.worker_id, requests)
 
     async def renew(self, session: Session) -> Renewed:
         """Renew all that we hold, and our heartbeat. Runs in the lease's thread."""
-        asked = tuple(
-            self.known.values()
-        )  # one step of the interpreter, so the worker's thread cannot interfere
+        asked = self.ledger.snapshot()
         found = await fleet.renew(session, self.worker_id, asked)
         if self.registered:
             await self._say(session)
@@ -317,13 +306,11 @@ class Holdings:
         return steady_for >= period
 
     @property
-    def in_doubt(self) -> bool:
-        """Whether the server may not have kept what it said is committed: it was lost, maybe unnoticed."""
-        if not self._has_claimed:
-            return False
+    def trusts_server(self) -> bool:
+        """Whether the server has kept what it said is committed: it was never lost, not even unnoticed."""
         if not (self.registered and self.database.options.prepared_statements):
-            return True  # there is no `leave` to notice it, or a pooler in between
-        return self.claiming.was_lost or self.recording.was_lost
+            return False  # there is no `leave` to notice it, or a pooler in between
+        return not (self.claiming.was_lost or self.recording.was_lost)
 
     async def release_rest(self) -> None:
         """Make sure that nothing is locked by us any more."""

@@ -172,6 +172,11 @@ class Ledger:
         return (job for job in self._jobs.values() if self._refused.get(job.id) is not job)
 
     @property
+    def has_unended(self) -> bool:
+        """Whether there is such a job."""
+        return next(self.unended(), None) is not None
+
+    @property
     def is_empty(self) -> bool:
         """Whether nothing is held."""
         return not self._jobs

@@ -9,7 +9,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Awaitable, Callable, Collection
 from typing import assert_never
 
 import attrs
@@ -34,6 +34,7 @@ from trio_graphile._model.local_queue import (
 from trio_graphile._model.options import LocalQueueOptions
 from trio_graphile._worker.bell import Bell
 from trio_graphile._worker.held_jobs import HeldJobs
+from trio_graphile._worker.ledger import Ledger
 from trio_graphile.hooks._event import Teller
 from trio_graphile.hooks._worker_events import (
     ClaimFailed,
@@ -59,9 +60,8 @@ class LocalQueue:
     _reconcile: Callable[[], Awaitable[None]]
     """Gives back what the database says we hold and we do not know of."""
     _give_back: Callable[[Job], None]
-    _known: MutableMapping[int, Job]
-    _refused: Collection[int]
-    """All jobs between their claim and their record, by id, and those whose record the database refuses."""
+    _ledger: Ledger
+    """Hears what is claimed, and what was taken from us before it ran."""
     _poll_interval: float
     _reconcile_interval: float
     """How often to reconcile without cause, in seconds: no row is stuck for longer, whatever went wrong."""
@@ -94,10 +94,6 @@ class LocalQueue:
     _giving_way: int = 0
     """How many slots let others have their turn, and take a job then."""
     _suspended: bool = False
-    _lapses: int = 0
-    """How often the lease had ended before it was renewed."""
-    doubts: int = 0
-    """How many claims have no answer, yet or ever, and how often jobs were taken from us: 0 is certainty."""
     claiming_since: float | None = None
     """When the claim that is under way began, its repetitions included; None if none is."""
     claimed_at: float | None = None
@@ -171,8 +167,7 @@ class LocalQueue:
     def _drop(self, lost: Collection[Job]) -> None:
         for job in lost:
             if self.withdraw(job):
-                self.doubts += 1
-                self._known.pop(job.id, None)
+                self._ledger.dropped(job)
                 logger.warning("job %d (%s) was taken from us before it ran", job.id, job.task_identifier)
 
     def withdraw(self, job: Job) -> bool:
@@ -191,8 +186,7 @@ class LocalQueue:
 
     def lapsed(self) -> None:
         """Give back what is held, and what a claim that is under way brings: others may have had it."""
-        self._lapses += 1
-        self.doubts += 1
+        self._ledger.lapsed()
         self._release_held(Occasion.TIME_TO_LIVE_OVER)
         if self._idle_slots:
             self._happened(Occasion.SLOT_ASKED)
@@ -228,7 +222,7 @@ class LocalQueue:
                 with trio.CancelScope() as self._resting:  # noqa: TID251  # as `move_on_at`, for less; no shield
                     while not (is_drained or self._resting.cancel_called):
                         # Before the claim: what is recorded meanwhile may free a queue, or have added a job.
-                        none_unrecorded, step = len(self._known) == len(self._refused), self._decide()
+                        none_unrecorded, step = not self._ledger.has_unended, self._decide()
                         came = await self._act(step)
                         is_drained = drains and none_unrecorded and came == 0 and isinstance(step, Claim)
         finally:
@@ -263,7 +257,7 @@ class LocalQueue:
                 self._resting.deadline = until
                 await self._woken.wait()
                 self._resting.deadline = math.inf
-                if self._known:
+                if not self._ledger.is_empty:
                     await trio.lowlevel.checkpoint()  # slots that are about to become idle share the claim
             case _:
                 assert_never(step)
@@ -275,7 +269,7 @@ class LocalQueue:
         if self._teller is not None:
             self._tell_end_of_delay(self._teller, began)
         self._announced = 0
-        self.doubts += 1
+        self._ledger.claim_sent()
         try:
             jobs = await self._claim_patiently(limit)
         finally:
@@ -283,8 +277,7 @@ class LocalQueue:
         now = self.claimed_at = trio.current_time()
         if (to := self._teller) is not None:
             to.tell(JobsClaimed(worker_id=to.worker_id, count=len(jobs), limit=limit, duration=now - began))
-        self._known.update((job.id, job) for job in jobs)
-        self.doubts -= 1
+        self._ledger.claimed(jobs)
         if jobs:
             if len(self._held) <= self._refill_mark:  # else the time of what is held goes on
                 self._expires_at = now + self._options.ttl
@@ -334,7 +327,7 @@ class LocalQueue:
     async def _claim_patiently(self, limit: int) -> list[Job]:
         """Claim; wait out what passes. A claim that was lost on its way is given back before the next."""
         lost = trio.current_time() >= self._reconcile_at
-        lapses = self._lapses
+        lapses = self._ledger.lapses
         for delay in backoff_delays(cap=max(self._poll_interval, 1.0)):
             try:
                 if lost:
@@ -342,9 +335,10 @@ class LocalQueue:
                     self._reconcile_at = trio.current_time() + self._reconcile_interval
                     lost = False
                 jobs = await self._claim(limit)
-                if not jobs or self._lapses == lapses:
+                if not jobs or self._ledger.lapses == lapses:
                     return jobs
-                lost, lapses = True, self._lapses  # as good as lost: others may have had them meanwhile
+                # As good as lost: others may have had them meanwhile.
+                lost, lapses = True, self._ledger.lapses
             except DatabaseError as error:
                 if not error.transient:
                     raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, assert_never
 
 import attrs
@@ -13,7 +13,6 @@ import trio
 from trio_graphile._database.session import persist
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
 from trio_graphile._model.failures import describe_error
-from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import (
     Completed,
     Failed,
@@ -26,6 +25,7 @@ from trio_graphile._model.outcomes import (
 )
 from trio_graphile._worker.batches import OutcomeT, Recording, Refused, TooMuch, Waiting
 from trio_graphile._worker.bell import Bell
+from trio_graphile._worker.ledger import Ledger
 
 logger = logging.getLogger("trio_graphile.worker")
 
@@ -51,13 +51,11 @@ class Outcomes:
     """Takes outcomes from the slots and writes them. An outcome leaves only once it is written."""
 
     _recording: Recording
-    _known: MutableMapping[int, Job]
-    """All jobs between their claim and their record, by id; shared with the local queue."""
+    _ledger: Ledger
+    """Says which of the jobs that are to be written are still held, and hears what became of them."""
     _on_recorded: Callable[[bool], None]
     """Called after each write with whether there may be a job to claim now: a queue was freed, or one given
     back."""
-    _no_claim: trio.Lock = attrs.field(factory=trio.Lock)
-    """Held by whoever claims, and while something is written for a second time."""
     _complete_delay: float = 0.0
     _fail_delay: float = 0.0
     _on_certain: Callable[[Sequence[Outcome]], None] | None = None
@@ -74,12 +72,6 @@ class Outcomes:
     """How many were recorded as failed, since the database refused what they were."""
     _lost: int = 0
     _settled: int = 0
-    _in_doubt: set[int] = attrs.field(factory=set)
-    """Jobs whose outcome was sent on a session that was then lost: it may have been written."""
-    _contested: set[int] = attrs.field(factory=set)
-    """Jobs that others may have taken, and let go, before their outcome: they may be ours anew."""
-    _maybe_completed: set[int] = attrs.field(factory=set)
-    """Those of them that their own handlers may have completed."""
     _completed: Waiting[Completed] = attrs.field(init=False)
     _failed: Waiting[Failed] = attrs.field(init=False)
     _returned: Waiting[Returned] = attrs.field(init=False)
@@ -116,8 +108,7 @@ class Outcomes:
         `maybe_completed` says that the handler tried to complete its job and does not know whether it did.
         """
         if maybe_completed:
-            self._in_doubt.add(outcome.job.id)
-            self._maybe_completed.add(outcome.job.id)
+            self._ledger.completed_maybe(outcome.job)
         match outcome:
             case Completed():
                 self._wait(self._completed, outcome)
@@ -131,16 +122,14 @@ class Outcomes:
                 self._wait(self._removed, outcome)
             case Settled(job):
                 self._settled += 1
-                self._end(outcome, freed_a_queue=job.queue_name is not None)
-            case Lost():
+                self._ledger.ended(job)
+                self._note_end(outcome, freed_a_queue=job.queue_name is not None)
+            case Lost(job):
                 self._lost += 1
-                self._end(outcome, freed_a_queue=False)  # whoever has the job has its queue
+                self._ledger.lost(job)
+                self._note_end(outcome, freed_a_queue=False)  # whoever has the job has its queue
             case _:
                 assert_never(outcome)
-
-    def contest(self, ids: Iterable[int]) -> None:
-        """Take notice that others may have had these jobs. Neither blocks nor fails."""
-        self._contested.update(ids)
 
     def _wait(self, waiting: Waiting[OutcomeT], outcome: OutcomeT) -> None:
         if not waiting.outcomes:  # those that join others do not change when they are due
@@ -149,13 +138,8 @@ class Outcomes:
         waiting.outcomes.append(outcome)
         self.waiting += 1
 
-    def _end(self, outcome: Settled | Lost, *, freed_a_queue: bool) -> None:
-        """Take notice of the end of a job about which nothing is to be written."""
-        job = outcome.job
-        if self._known.get(job.id) is job:  # as in `_settle`
-            del self._known[job.id]
-        for ids in (self._in_doubt, self._contested, self._maybe_completed):
-            ids.discard(job.id)
+    def _note_end(self, outcome: Settled | Lost, *, freed_a_queue: bool) -> None:
+        """Tell of the end of a job about which nothing is to be written."""
         self._on_recorded(freed_a_queue)
         if self._on_certain is not None:
             self._on_certain([outcome])
@@ -232,7 +216,7 @@ class Outcomes:
     def _set_aside(self, refused: Refused) -> None:
         job = refused.job
         self.refused[job.id] = refused
-        self._contested.add(job.id)  # by its next try, whoever refuses it may have given the job to others
+        self._ledger.refused(job)
         logger.log(
             logging.WARNING if refused.error.transient else logging.ERROR,
             "the outcome of job %d (%s) cannot be recorded, to be tried again now and then: %s",
@@ -311,7 +295,7 @@ class Outcomes:
             try:
                 ours = await write()
             except ConnectionLost as error:
-                self._in_doubt.update(outcome.job.id for outcome in batch)
+                self._ledger.unanswered(outcome.job for outcome in batch)
                 if len(batch) > 1:  # perhaps since it was given up for taking too long
                     raise TooMuch(error) from error
                 raise
@@ -324,12 +308,13 @@ class Outcomes:
             return ours
 
         async def write() -> set[int]:
-            if not self._may_be_ours_anew(batch):
+            ledger = self._ledger
+            if not ledger.may_be_ours_anew(outcome.job for outcome in batch):
                 return await record(batch)
             # A job that was given back, by the first try or by others, may be ours again, and look as it
             # did then. So no claim is under way now, and what was claimed since is left out.
-            async with self._no_claim:
-                return await record([o for o in batch if self._known.get(o.job.id, o.job) is o.job])
+            async with ledger.claiming:
+                return await record([o for o in batch if not ledger.was_claimed_again(o.job)])
 
         self.writing_since = trio.current_time()
         try:
@@ -337,44 +322,24 @@ class Outcomes:
         finally:
             self.writing_since = None
 
-    def _may_be_ours_anew(self, batch: Sequence[Outcome]) -> bool:
-        if not (self._in_doubt or self._contested):
-            return False
-        ids = {outcome.job.id for outcome in batch}
-        return not (ids.isdisjoint(self._in_doubt) and ids.isdisjoint(self._contested))
-
     def _settle(self, batch: Sequence[Outcome], ours: set[int], *, given_back: bool) -> int:
-        """Forget the jobs of a written batch; return how many were recorded.
-
-        One in doubt that is not found now was written before.
-        """
+        """Take notice that a batch is written; return how many of it were recorded."""
         jobs = [outcome.job for outcome in batch]
-        unfound = [] if len(ours) == len(jobs) else [job for job in jobs if job.id not in ours]
-        lost = [job for job in unfound if job.id not in self._in_doubt]
-        settled = [job for job in unfound if job.id in self._maybe_completed]
-        if self._in_doubt:
-            self._in_doubt.difference_update(job.id for job in jobs)
-            self._maybe_completed &= self._in_doubt
-        if self._contested:
-            self._contested.difference_update(job.id for job in jobs)
-        known = self._known
-        for job in jobs:
-            if known.get(job.id) is job:  # else it was taken from us and claimed by us again
-                del known[job.id]
-        for job in lost:
+        unfound = self._ledger.settled(jobs, ours)
+        for job in unfound.lost:
             logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
-        self._lost += len(lost)
-        self._settled += len(settled)
+        self._lost += len(unfound.lost)
+        self._settled += len(unfound.completed)
         self.waiting -= len(jobs)
         self._written.ring()
         self._on_recorded(given_back or any(job.queue_name is not None for job in jobs))
         if self._on_certain is not None:
-            lost_ids, settled_ids = {job.id for job in lost}, {job.id for job in settled}
-            self._on_certain([_as_it_is(outcome, lost_ids, settled_ids) for outcome in batch])
-        return len(jobs) - len(lost) - len(settled)
+            lost, completed = {*map(id, unfound.lost)}, {*map(id, unfound.completed)}
+            self._on_certain([_as_it_is(outcome, lost, completed) for outcome in batch])
+        return len(jobs) - len(unfound.lost) - len(unfound.completed)
 
 
-def _as_it_is(outcome: Outcome, lost: Collection[int], settled: Collection[int]) -> Outcome:
-    """Return what a run has come to after all."""
+def _as_it_is(outcome: Outcome, lost: set[int], completed: set[int]) -> Outcome:
+    """Return what a run has come to after all. The sets have the identities of jobs, not their ids."""
     job = outcome.job
-    return Lost(job) if job.id in lost else Settled(job) if job.id in settled else outcome
+    return Lost(job) if id(job) in lost else Settled(job) if id(job) in completed else outcome

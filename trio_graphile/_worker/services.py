@@ -34,6 +34,7 @@ from trio_graphile._worker.interception import Interception
 from trio_graphile._worker.job_events import ENDINGS, JobEvents
 from trio_graphile._worker.lanes import Lanes
 from trio_graphile._worker.lease import Lease
+from trio_graphile._worker.ledger import Ledger
 from trio_graphile._worker.listener import Listener
 from trio_graphile._worker.local_queue import LocalQueue
 from trio_graphile._worker.observation import Observation
@@ -74,6 +75,7 @@ class Services:
     """Says what is going on, and how far the worker has come."""
     chains: Chains = attrs.field(init=False)
     observation: Observation = attrs.field(init=False)
+    ledger: Ledger = attrs.field(init=False, factory=Ledger)
     holdings: Holdings = attrs.field(init=False)
     outcomes: Outcomes = attrs.field(init=False)
     local_queue: LocalQueue = attrs.field(init=False)
@@ -97,17 +99,17 @@ class Services:
         )
         ending_teller = self.observation.teller(*ENDINGS)
         job_events = None if ending_teller is None else JobEvents(ending_teller)
-        self.holdings = Holdings(self.database, self.tasks, options, self.worker_id, self.patience)
+        self.holdings = Holdings(
+            self.database, self.tasks, options, self.worker_id, self.patience, self.ledger
+        )
         self.outcomes = Outcomes(
             recording=self._recording(),
-            known=self.holdings.known,
+            ledger=self.ledger,
             on_recorded=self._after_record,
-            no_claim=self.holdings.claim_lock,
             complete_delay=options.complete_delay,
             fail_delay=options.fail_delay,
             on_certain=None if job_events is None else job_events.recorded,
         )
-        self.holdings.refused = self.outcomes.refused
         self.lease = Lease(
             database=self.database,
             options=options.lease,
@@ -119,8 +121,7 @@ class Services:
             claim=self.holdings.claim,
             reconcile=self.holdings.reconcile_claims,
             give_back=lambda job: self.outcomes.put(Returned(job)),
-            known=self.holdings.known,
-            refused=self.outcomes.refused,
+            ledger=self.ledger,
             poll_interval=options.poll_interval,
             reconcile_interval=options.lease.length,
             ending=self.ending,
@@ -196,31 +197,24 @@ class Services:
 
     async def leave(self) -> None:
         """Make sure that nothing is locked by us, and tell the others that we are gone: the last words."""
-        was_in_doubt = self._in_doubt
-        if was_in_doubt:
+        was_certain = self._is_certain
+        if not was_certain:
             await self._release_rest()
         await self.lease.end()  # else its last heartbeat might come after our farewell
         await persist(self.holdings.leave, what="leaving")
-        if self._in_doubt and not was_in_doubt:  # the server is gone, and the one that answered may know less
+        if was_certain and not self._is_certain:  # the server is gone, and the one that answered knows less
             await self._release_rest()
 
     async def _release_rest(self) -> None:
         await persist(self.holdings.release_rest, what="giving back the rest")
 
     @property
-    def _in_doubt(self) -> bool:
-        """Whether something may be locked by us of which nothing is known here.
+    def _is_certain(self) -> bool:
+        """Whether nothing can be locked by us of which nothing is known here.
 
-        Only the database can say, and it reads the whole table for that, however large. If all has gone by
-        the book, each claim answered and each outcome recorded, there is nothing to find.
+        If it may be, only the database can say, and it reads the whole table for that, however large.
         """
-        holdings = self.holdings
-        return (
-            self.local_queue.doubts > 0
-            or holdings.in_doubt
-            or self.outcomes.counts.lost > 0
-            or len(holdings.known) > 0
-        )
+        return self.ledger.is_certain(trusts_server=self.holdings.trusts_server)
 
     def _cancel_job(self, job: Job, request: CancelRequest) -> None:
         """Cancel a job on request, whether it runs or waits for a slot; if it has ended, it is too late."""
@@ -250,7 +244,6 @@ class Services:
 
     def lapsed(self) -> None:
         """Give back what is held, and let no outcome of before hit a claim of now."""
-        self.outcomes.contest(self.holdings.known)
         self.local_queue.lapsed()
 
     def expiring(self) -> None:
@@ -318,7 +311,7 @@ class Services:
             look=self.holdings.cancel_requests,
             forget=self.holdings.forget_cancel_requests,
             cancel=self._cancel_job,
-            known=self.holdings.known,
+            ledger=self.ledger,
             interval=options.lease.renew_interval if hears else options.poll_interval,
         )
 

@@ -383,4 +383,5 @@ class _Run:
         finally:  # a second Ctrl-C may end it, too
             if reason is not None:
                 services.holdings.terminate()  # a polite farewell would take time that is up
-                self._unwritten = Unwritten(tuple(sorted(services.holdings.known)), str(reason))
+                held = sorted(job.id for job in services.ledger.snapshot())
+                self._unwritten = Unwritten(tuple(held), str(reason))
