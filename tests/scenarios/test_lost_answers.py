@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import attrs
 import pytest
 import trio
 
 from trio_graphile import Client, ConnectionLost, Database, Job, JobSpec
 from trio_graphile._database import claims, queue
-from trio_graphile._model.outcomes import Failed, Returned, Snoozed
-from trio_graphile._worker.batches import Recording
+from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.statement import Statement
+from trio_graphile._model.outcomes import Failed, Returned
 from trio_graphile._worker.ledger import Ledger
 from trio_graphile._worker.outcomes import Counts, Outcomes
 
@@ -75,18 +77,11 @@ async def test_a_return_that_is_written_again_takes_no_newer_claim_away(
     """The first was written, the answer was lost, and the job claimed again by the same worker: it runs."""
     await client.add_raw_job("a")
     ledger = Ledger()
-    answers_lost = 0
 
-    async def give_back(outcomes: Sequence[Returned] | Sequence[Snoozed]) -> set[int]:
-        nonlocal answers_lost
-        ours = await queue.return_jobs(database, ME, outcomes)
-        if not answers_lost:
-            answers_lost += 1
-            hold(ledger, await claim(database))
-            raise ConnectionLost("the session was cut")
-        return ours
+    async def claim_again() -> None:
+        hold(ledger, await claim(database))
 
-    outcomes = recorder(ledger, give_back)
+    outcomes = recorder(ledger, CutSession(database, claim_again))
     [job] = await claim(database)
     hold(ledger, [job])
     outcomes.put(Returned(job))
@@ -102,7 +97,7 @@ async def test_an_outcome_from_before_a_lapse_of_the_lease_takes_no_newer_claim_
     """Meanwhile others took the job and gave it back with its attempt, so that it looks as it did then."""
     await client.add_raw_job("a")
     ledger = Ledger()
-    outcomes = recorder(ledger, lambda returned: queue.return_jobs(database, ME, returned))
+    outcomes = recorder(ledger, database)
     [old] = await claim(database)
     hold(ledger, [old])
     await queue.return_jobs(database, ME, [Returned(old)])
@@ -128,14 +123,35 @@ def hold(ledger: Ledger, jobs: Sequence[Job]) -> None:
     ledger.claimed(jobs)
 
 
-def recorder(
-    ledger: Ledger, give_back: Callable[[Sequence[Returned] | Sequence[Snoozed]], Awaitable[set[int]]]
-) -> Outcomes:
-    async def nothing(_: object) -> set[int]:
-        return set()
+def recorder(ledger: Ledger, session: Executor) -> Outcomes:
+    return Outcomes(session=session, worker_id=ME, ledger=ledger, on_recorded=lambda _: None)
 
-    return Outcomes(
-        recording=Recording(complete=nothing, fail=nothing, give_back=give_back, remove=nothing),
-        ledger=ledger,
-        on_recorded=lambda _: None,
-    )
+
+@attrs.define(eq=False)
+class CutSession:
+    """A session that is cut before the answer to its first statement has come."""
+
+    _database: Database
+    _before_the_loss_is_known: Callable[[], Awaitable[None]]
+    _is_cut: bool = False
+
+    async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
+        """Run the statement, and lose the first answer."""
+        rows = await self._database.fetch(sql, *arguments)
+        if not self._is_cut:
+            self._is_cut = True
+            await self._before_the_loss_is_known()
+            raise ConnectionLost("the session was cut")
+        return rows
+
+    async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
+        """As `fetch`; what these tests write needs none of these."""
+        raise NotImplementedError
+
+    async def fetch_value(self, sql: str | Statement, *arguments: object) -> object:
+        """As above."""
+        raise NotImplementedError
+
+    async def execute(self, sql: str | Statement, *arguments: object) -> str:
+        """As above."""
+        raise NotImplementedError

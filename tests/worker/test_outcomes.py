@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import attrs
 import pytest
@@ -11,12 +12,19 @@ import trio
 import trio.testing
 
 from trio_graphile import ConnectionLost, Job, StatementFailed
+from trio_graphile._database.queue import COMPLETE_ALIKE_JOBS, COMPLETE_JOBS, FAIL_JOBS, RETURN_JOBS
+from trio_graphile._database.statement import Statement
 from trio_graphile._model.outcomes import Completed, Failed, Outcome, Returned
-from trio_graphile._worker.batches import Recording
 from trio_graphile._worker.ledger import Ledger
 from trio_graphile._worker.outcomes import Outcomes
 
 NOW = datetime.now(UTC)
+WRITES: dict[str | Statement, str] = {
+    COMPLETE_JOBS: "completed",
+    COMPLETE_ALIKE_JOBS: "completed",
+    FAIL_JOBS: "failed",
+    RETURN_JOBS: "returned",
+}
 
 
 def job(id_: int, queue_name: str | None = None) -> Job:
@@ -52,12 +60,8 @@ class Rows:
         return Outcomes(
             complete_delay=complete_delay,
             fail_delay=fail_delay,
-            recording=Recording(
-                complete=lambda done: self._write("completed", [o.job.id for o in done]),
-                fail=lambda failed: self._write("failed", [o.job.id for o in failed]),
-                give_back=lambda back: self._write("returned", [o.job.id for o in back]),
-                remove=lambda removed: self._write("removed", [o.job.id for o in removed]),
-            ),
+            session=self,
+            worker_id="me",
             ledger=self.ledger,
             on_recorded=self.freed.append,
         )
@@ -66,6 +70,22 @@ class Rows:
         """Have jobs be held."""
         self.ledger.claim_sent()
         self.ledger.claimed(jobs)
+
+    async def fetch(self, sql: str | Statement, *arguments: Any) -> list[Any]:
+        """Write failures, or what is given back."""
+        return [{"id": id_} for id_ in await self._write(WRITES[sql], arguments[1])]
+
+    async def fetch_value(self, sql: str | Statement, *arguments: Any) -> Any:
+        """Write completions."""
+        return list(await self._write(WRITES[sql], arguments[1]))
+
+    async def fetch_row(self, sql: str | Statement, *arguments: object) -> None:
+        """Refuse what the recorder does not use."""
+        raise NotImplementedError
+
+    async def execute(self, sql: str | Statement, *arguments: object) -> str:
+        """Refuse what the recorder does not use."""
+        raise NotImplementedError
 
     async def _write(self, what: str, ids: Sequence[int]) -> set[int]:
         self.before_write()

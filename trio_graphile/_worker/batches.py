@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -21,27 +21,15 @@ _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 300.0
 
 
-@attrs.frozen
-class Recording:
-    """The statements that record outcomes; each returns the ids of the jobs that were still ours."""
-
-    complete: Callable[[Sequence[Completed]], Awaitable[set[int]]]
-    fail: Callable[[Sequence[Failed]], Awaitable[set[int]]]
-    give_back: Callable[[Sequence[Returned] | Sequence[Snoozed]], Awaitable[set[int]]]
-    remove: Callable[[Sequence[Removed]], Awaitable[set[int]]]
-
-
 @attrs.define(eq=False, kw_only=True)
 class Waiting(Generic[OutcomeT]):
     """Outcomes of one kind that are not written yet."""
 
-    record: Callable[[Sequence[OutcomeT]], Awaitable[set[int]]]
+    kind: type[OutcomeT]
     delay: float = 0.0
     """How long the first of a batch waits for others, in seconds."""
     outcomes: list[OutcomeT] = attrs.field(factory=list)
     due_at: float = math.inf
-    recorded: int = 0
-    """How many were written as what they are."""
     pace: Pace = attrs.field(factory=Pace)
 
     def forget(self, count: int) -> None:

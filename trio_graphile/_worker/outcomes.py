@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, assert_never
 
 import attrs
 import trio
 
+from trio_graphile._database import queue
+from trio_graphile._database.connection import Executor
 from trio_graphile._database.session import persist
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
 from trio_graphile._model.failures import describe_error
@@ -23,7 +26,8 @@ from trio_graphile._model.outcomes import (
     Settled,
     Snoozed,
 )
-from trio_graphile._worker.batches import OutcomeT, Recording, Refused, TooMuch, Waiting
+from trio_graphile._model.pace import Pace
+from trio_graphile._worker.batches import OutcomeT, Refused, TooMuch, Waiting
 from trio_graphile._worker.bell import Bell
 from trio_graphile._worker.ledger import Ledger
 
@@ -50,7 +54,9 @@ class Counts:
 class Outcomes:
     """Takes outcomes from the slots and writes them. An outcome leaves only once it is written."""
 
-    _recording: Recording
+    _session: Executor
+    """Writes outcomes, and nothing else."""
+    _worker_id: str
     _ledger: Ledger
     """Says which of the jobs that are to be written are still held, and hears what became of them."""
     _on_recorded: Callable[[bool], None]
@@ -68,38 +74,34 @@ class Outcomes:
     """When the write that is under way began, by Trio's clock; None if none is."""
     paused: int = 0
     """How many slots wait for room."""
-    _failed_instead: int = 0
-    """How many were recorded as failed, since the database refused what they were."""
-    _lost: int = 0
-    _settled: int = 0
-    _completed: Waiting[Completed] = attrs.field(init=False)
-    _failed: Waiting[Failed] = attrs.field(init=False)
-    _returned: Waiting[Returned] = attrs.field(init=False)
-    _snoozed: Waiting[Snoozed] = attrs.field(init=False)
-    _removed: Waiting[Removed] = attrs.field(init=False)
-    _all: tuple[Waiting[Any], ...] = attrs.field(init=False)
+    _kinds: dict[type[Outcome], Waiting[Any]] = attrs.field(init=False)
+    """What waits to be written, by what it is."""
+    _tally: Counter[type[Outcome]] = attrs.field(init=False, factory=Counter)
+    """How many runs came to what, as far as that is recorded."""
     _arrived: Bell = attrs.field(factory=Bell)
     _written: Bell = attrs.field(factory=Bell)
 
     def __attrs_post_init__(self) -> None:
-        recording = self._recording
-        self._completed = Waiting(record=recording.complete, delay=self._complete_delay)
-        self._failed = Waiting(record=recording.fail, delay=self._fail_delay)
-        self._returned = Waiting(record=recording.give_back)
-        self._snoozed = Waiting(record=recording.give_back)
-        self._removed = Waiting(record=recording.remove)
-        self._all = (self._completed, self._failed, self._returned, self._snoozed, self._removed)
+        delays = {
+            Completed: self._complete_delay,
+            Failed: self._fail_delay,
+            Returned: 0.0,
+            Snoozed: 0.0,
+            Removed: 0.0,
+        }
+        self._kinds = {kind: Waiting(kind=kind, delay=delay) for kind, delay in delays.items()}
 
     @property
     def counts(self) -> Counts:
-        """How many runs ended how, as far as that is recorded."""
+        """How many runs ended how, as far as that is recorded. From any thread."""
+        tally = self._tally
         return Counts(
-            completed=self._completed.recorded + self._settled,
-            failed=self._failed.recorded + self._failed_instead,
-            returned=self._returned.recorded,
-            snoozed=self._snoozed.recorded,
-            removed=self._removed.recorded,
-            lost=self._lost,
+            completed=tally[Completed] + tally[Settled],
+            failed=tally[Failed],
+            returned=tally[Returned],
+            snoozed=tally[Snoozed],
+            removed=tally[Removed],
+            lost=tally[Lost],
         )
 
     def put(self, outcome: Outcome, maybe_completed: bool = False) -> None:  # noqa: FBT001, FBT002  # a callback
@@ -110,22 +112,12 @@ class Outcomes:
         if maybe_completed:
             self._ledger.completed_maybe(outcome.job)
         match outcome:
-            case Completed():
-                self._wait(self._completed, outcome)
-            case Failed():
-                self._wait(self._failed, outcome)
-            case Returned():
-                self._wait(self._returned, outcome)
-            case Snoozed():
-                self._wait(self._snoozed, outcome)
-            case Removed():
-                self._wait(self._removed, outcome)
+            case Completed() | Failed() | Returned() | Snoozed() | Removed():
+                self._wait(self._kinds[type(outcome)], outcome)
             case Settled(job):
-                self._settled += 1
                 self._ledger.ended(job)
                 self._note_end(outcome, freed_a_queue=job.queue_name is not None)
             case Lost(job):
-                self._lost += 1
                 self._ledger.lost(job)
                 self._note_end(outcome, freed_a_queue=False)  # whoever has the job has its queue
             case _:
@@ -139,7 +131,8 @@ class Outcomes:
         self.waiting += 1
 
     def _note_end(self, outcome: Settled | Lost, *, freed_a_queue: bool) -> None:
-        """Tell of the end of a job about which nothing is to be written."""
+        """Take notice of the end of a job about which nothing is to be written."""
+        self._tally[type(outcome)] += 1
         self._on_recorded(freed_a_queue)
         if self._on_certain is not None:
             self._on_certain([outcome])
@@ -152,7 +145,7 @@ class Outcomes:
     @property
     def overdue(self) -> float:
         """For how long outcomes have been due that nobody writes, in seconds."""
-        due_at = min(waiting.due_at for waiting in self._all)
+        due_at = min(waiting.due_at for waiting in self._kinds.values())
         return 0.0 if self.writing_since is not None else max(0.0, trio.current_time() - due_at)
 
     async def wait_for_room(self) -> None:
@@ -170,7 +163,7 @@ class Outcomes:
         task_status.started()
         while True:
             due_at = min(
-                *(waiting.due_at for waiting in self._all),
+                *(waiting.due_at for waiting in self._kinds.values()),
                 *(refused.due_at for refused in self.refused.values()),
             )
             if due_at > trio.current_time():
@@ -186,9 +179,9 @@ class Outcomes:
         Few at first, for some are to be written however slow it is. Cancelled between two statements it
         leaves the rest waiting.
         """
-        for waiting in self._all:
+        for waiting in self._kinds.values():
             waiting.pace.be_cautious()
-        while any(waiting.outcomes for waiting in self._all):
+        while any(waiting.outcomes for waiting in self._kinds.values()):
             await self._write_due(math.inf)
         await self._write_refused(math.inf)
 
@@ -198,7 +191,7 @@ class Outcomes:
             await self._write_refused(math.inf)
 
     async def _write_due(self, now: float) -> None:
-        for waiting in self._all:
+        for waiting in self._kinds.values():
             if waiting.due_at <= now and waiting.outcomes:
                 await self._write_oldest(waiting)
 
@@ -240,14 +233,14 @@ class Outcomes:
         Raises `DatabaseError` for what is not the fault of a row.
         """
         try:
-            ours = await self._persist(waiting.record, batch, waiting)
+            ours = await self._persist(waiting.kind, batch, waiting.pace)
         except TooMuch as too_much:
             return too_much.error
         except StatementFailed as error:
             if len(batch) > 1:
                 return error
             return await self._write_substitute(waiting, batch[0], error)
-        waiting.recorded += self._settle(batch, ours, given_back=waiting is self._returned)
+        self._settle(waiting.kind, batch, ours)
         return None
 
     async def _write_substitute(
@@ -258,9 +251,7 @@ class Outcomes:
         Return why that did not work, either. Raises as `_write`.
         """
         try:
-            await self._persist(
-                waiting.record, [outcome][:0]
-            )  # where the table is missing, say, this is refused, too
+            await self._persist(waiting.kind, [])  # where the table is missing, say, this is refused, too
         except TooMuch as too_much:
             return too_much.error
         job = outcome.job
@@ -271,23 +262,29 @@ class Outcomes:
             refusal = f"{outcome.error[:200]!a} (whose record was refused: {refusal})"
         failure = Failed(job, refusal)
         try:
-            ours = await self._persist(self._recording.fail, [failure])
+            ours = await self._persist(Failed, [failure])
         except TooMuch as too_much:
             return too_much.error
         except StatementFailed as refused:
             return refused
-        self._failed_instead += self._settle([failure], ours, given_back=False)
+        self._settle(Failed, [failure], ours)
         return None
 
+    async def _record(self, kind: type[Outcome], batch: Sequence[Any]) -> set[int]:
+        """Write outcomes of one kind; return the ids of the jobs that were still ours."""
+        session, worker_id = self._session, self._worker_id
+        if kind is Completed or kind is Removed:
+            return await queue.complete_jobs(session, worker_id, [outcome.job for outcome in batch])
+        if kind is Failed:
+            return await queue.fail_jobs(session, worker_id, batch)
+        return await queue.return_jobs(session, worker_id, batch)
+
     async def _persist(
-        self,
-        record: Callable[[Sequence[OutcomeT]], Awaitable[set[int]]],
-        batch: Sequence[OutcomeT],
-        waiting: Waiting[OutcomeT] | None = None,
+        self, kind: type[Outcome], batch: Sequence[Outcome], pace: Pace | None = None
     ) -> set[int]:
         """Write, as often as it takes; return the ids of the jobs that were still ours.
 
-        Raises `StatementFailed` for what does not pass, and `TooMuch`. `waiting` learns how long it took.
+        Raises `StatementFailed` for what does not pass, and `TooMuch`. `pace` learns how long it took.
         """
 
         async def attempt() -> set[int]:
@@ -303,18 +300,18 @@ class Outcomes:
                 if error.sqlstate in _OUT_OF_TIME:
                     raise TooMuch(error) from error
                 raise
-            if waiting is not None:
-                waiting.pace.wrote(len(batch), trio.current_time() - began)
+            if pace is not None:
+                pace.wrote(len(batch), trio.current_time() - began)
             return ours
 
         async def write() -> set[int]:
             ledger = self._ledger
             if not ledger.may_be_ours_anew(outcome.job for outcome in batch):
-                return await record(batch)
+                return await self._record(kind, batch)
             # A job that was given back, by the first try or by others, may be ours again, and look as it
             # did then. So no claim is under way now, and what was claimed since is left out.
             async with ledger.claiming:
-                return await record([o for o in batch if not ledger.was_claimed_again(o.job)])
+                return await self._record(kind, [o for o in batch if not ledger.was_claimed_again(o.job)])
 
         self.writing_since = trio.current_time()
         try:
@@ -322,21 +319,21 @@ class Outcomes:
         finally:
             self.writing_since = None
 
-    def _settle(self, batch: Sequence[Outcome], ours: set[int], *, given_back: bool) -> int:
-        """Take notice that a batch is written; return how many of it were recorded."""
+    def _settle(self, kind: type[Outcome], batch: Sequence[Outcome], ours: set[int]) -> None:
+        """Take notice that a batch is written."""
         jobs = [outcome.job for outcome in batch]
         unfound = self._ledger.settled(jobs, ours)
         for job in unfound.lost:
             logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
-        self._lost += len(unfound.lost)
-        self._settled += len(unfound.completed)
+        self._tally[Lost] += len(unfound.lost)
+        self._tally[Settled] += len(unfound.completed)
+        self._tally[kind] += len(jobs) - len(unfound.lost) - len(unfound.completed)
         self.waiting -= len(jobs)
         self._written.ring()
-        self._on_recorded(given_back or any(job.queue_name is not None for job in jobs))
+        self._on_recorded(kind is Returned or any(job.queue_name is not None for job in jobs))
         if self._on_certain is not None:
             lost, completed = {*map(id, unfound.lost)}, {*map(id, unfound.completed)}
             self._on_certain([_as_it_is(outcome, lost, completed) for outcome in batch])
-        return len(jobs) - len(unfound.lost) - len(unfound.completed)
 
 
 def _as_it_is(outcome: Outcome, lost: set[int], completed: set[int]) -> Outcome:

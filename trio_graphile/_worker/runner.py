@@ -16,11 +16,12 @@ from trio_graphile._model.groups import leaves
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Completed, Failed, Lost, Outcome, Settled
 from trio_graphile._model.statistics import RunningJobStatistics
-from trio_graphile._tasks.context import CURRENT_JOB, Completion, JobContext, JobNotes
+from trio_graphile._tasks.context import CURRENT_JOB, Completion
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._tasks.task import Task
 from trio_graphile._worker.lanes import End, Ended
 from trio_graphile._worker.running import Interruption, RunningJob, log_failure
+from trio_graphile._worker.surroundings import Surroundings
 from trio_graphile._worker.task_totals import TaskTotals
 from trio_graphile.hooks._raised import split_raised
 
@@ -39,12 +40,6 @@ class Interceptor(Protocol):
         ...
 
 
-class ContextMaker(Protocol):
-    """Makes the context of a job, whose handler leaves its notes in `notes`."""
-
-    def __call__(self, job: Job, notes: JobNotes, to_json: Callable[[Any], str]) -> JobContext: ...
-
-
 @attrs.define(eq=False, kw_only=True)
 class Runner:
     """Runs jobs, one per call and slot."""
@@ -52,7 +47,7 @@ class Runner:
     _tasks: TaskRegistry
     _call: Callable[[RunningJob], Awaitable[Ended]]
     """Calls the handler: in its lane, if nobody intercepts it."""
-    _make_context: ContextMaker
+    _surroundings: Surroundings
     _record: Callable[[Outcome, bool], None]
     """Takes the outcome, and whether the handler may have completed the job itself. No checkpoint, so that no
     cancellation can come between."""
@@ -134,7 +129,7 @@ class Runner:
             scope = trio.CancelScope()  # noqa: TID251  # as above; whoever calls it enters it then
         running = RunningJob(task=task, job=job, scope=scope, started_at=self._now())
         if task.wants_context:
-            running.context = self._make_context(job, running, task.to_json)
+            running.context = self._surroundings.context(job, running, task.to_json)
             if job.queue_name is not None:
                 running.on_completed = self._on_freed_queue
         if task.options.timeout is not None:

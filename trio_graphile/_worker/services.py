@@ -12,7 +12,6 @@ import trio
 
 from trio_graphile._client import Client
 from trio_graphile._cron.item import CronItem
-from trio_graphile._database import queue
 from trio_graphile._database.cancellations import CANCEL_CHANNEL
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
@@ -23,9 +22,7 @@ from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import LocalQueueOptions, WorkerOptions
 from trio_graphile._model.outcomes import Returned
 from trio_graphile._model.statistics import ListenState, WorkerPhase, WorkerStatistics
-from trio_graphile._tasks.context import JobContext, JobNotes
 from trio_graphile._tasks.registry import TaskRegistry
-from trio_graphile._worker.batches import Recording
 from trio_graphile._worker.cancellations import Cancellations
 from trio_graphile._worker.cron_ticker import Clock, CronTicker
 from trio_graphile._worker.heartbeat import describe_running
@@ -41,8 +38,9 @@ from trio_graphile._worker.observation import Observation
 from trio_graphile._worker.outcomes import Outcomes
 from trio_graphile._worker.places import describe_block
 from trio_graphile._worker.recovery import Sweeper
-from trio_graphile._worker.runner import ContextMaker, Runner
+from trio_graphile._worker.runner import Runner
 from trio_graphile._worker.running import RunningJob
+from trio_graphile._worker.surroundings import Surroundings
 from trio_graphile._worker.task_totals import TaskTotals
 from trio_graphile._worker.watch import Watch
 from trio_graphile.hooks._additions import intercept_cron_jobs
@@ -103,7 +101,8 @@ class Services:
             self.database, self.tasks, options, self.worker_id, self.patience, self.ledger
         )
         self.outcomes = Outcomes(
-            recording=self._recording(),
+            session=self.holdings.recording,
+            worker_id=self.worker_id,
             ledger=self.ledger,
             on_recorded=self._after_record,
             complete_delay=options.complete_delay,
@@ -259,15 +258,6 @@ class Services:
 
     # --- how the services are made --------------------------------------------------------------
 
-    def _recording(self) -> Recording:
-        session, worker_id = self.holdings.recording, self.worker_id
-        return Recording(
-            complete=lambda done: queue.complete_jobs(session, worker_id, [o.job for o in done]),
-            fail=lambda failures: queue.fail_jobs(session, worker_id, failures),
-            give_back=lambda back: queue.return_jobs(session, worker_id, back),
-            remove=lambda removed: queue.complete_jobs(session, worker_id, [o.job for o in removed]),
-        )
-
     def _make_runner(self, on_end: Callable[[RunningJob], None] | None) -> Runner:
         teller = self.observation.teller(JobStarted)
         on_start = None if teller is None else partial(_tell_start, teller)
@@ -278,7 +268,13 @@ class Services:
         return Runner(
             tasks=self.tasks,
             call=interception.call if is_intercepted else self.lanes.call,
-            make_context=self._context_maker(),
+            surroundings=Surroundings(
+                worker_id=self.worker_id,
+                client=Client(self.database, self.tasks, plugins=[self.hooks]),
+                database=self.database,
+                state=self.state,
+                stopping=self.ending,
+            ),
             record=self.outcomes.put,
             on_freed_queue=partial(self._after_record, True),  # noqa: FBT003  # said where it is declared
             totals=self._totals,
@@ -286,23 +282,6 @@ class Services:
             on_start=None if is_intercepted else on_start,
             on_end=on_end,
         )
-
-    def _context_maker(self) -> ContextMaker:
-        client = Client(self.database, self.tasks, plugins=[self.hooks])
-
-        def make(job: Job, notes: JobNotes, to_json: Callable[[Any], str]) -> JobContext:
-            return JobContext(
-                job=job,
-                worker_id=self.worker_id,
-                client=client,
-                database=self.database,
-                state=self.state,
-                stopping=self.ending,
-                notes=notes,
-                to_json=to_json,
-            )
-
-        return make
 
     def _make_cancellations(self) -> Cancellations:
         options = self.options
