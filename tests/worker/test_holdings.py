@@ -59,7 +59,7 @@ async def test_claims_go_on_plainly_until_there_is_something_that_a_plain_one_do
     )
     await holdings.prepare()
     assert await holdings.claim(5) == []
-    [source] = holdings._sources
+    [source] = holdings.claimer.sources
     source.front = front = Unhurried()
     front.seen(Plain.NONE_QUEUED, trio.current_time() + 3600)
     assert await holdings.claim(5) == []

@@ -4,33 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
-from operator import attrgetter
 
 import attrs
 import trio
 
-from trio_graphile._database import cancellations, claims, fleet, plain_claims, queue, samples, sweeps
+from trio_graphile._database import cancellations, fleet, queue, samples, sweeps
+from trio_graphile._database.claimer import Claimer
 from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session
-from trio_graphile._database.unreadable import fail_unreadable, is_unreadable
-from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.cancellation import CancelRequest
-from trio_graphile._model.claims import (
-    Bound,
-    FlagRules,
-    Floor,
-    Front,
-    Position,
-    Share,
-    room_of,
-    shares_of,
-    used_of,
-)
+from trio_graphile._model.claims import Bound
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.recovery import ResetReport, SweepReport
@@ -48,7 +34,6 @@ _LOCK_SHARE = 0.25
 """Of the patience: a row that somebody has locked is found among others, for these to be written, in time."""
 _SAMPLE_PATIENCE = 10.0
 """For charts nobody need wait who has dead workers to look for."""
-_priority = attrgetter("priority")
 
 
 @attrs.frozen
@@ -57,15 +42,6 @@ class Renewed:
 
     asked: tuple[Job, ...]
     found: fleet.Renewal
-
-
-@attrs.define(eq=False)
-class _Source:
-    """Tasks that are claimed together, and what was learned about where their jobs stand."""
-
-    share: Share
-    floor: Floor = attrs.field(factory=Floor)
-    front: Front = attrs.field(factory=Front)
 
 
 @attrs.define(eq=False)
@@ -88,16 +64,13 @@ class Holdings:
     """By which silence is measured, and the age of locks."""
     claiming: Session = attrs.field(init=False)
     recording: Session = attrs.field(init=False)
+    claimer: Claimer = attrs.field(init=False)
     _is_unsaid: bool = attrs.field(init=False, default=False)
     """Whether the server refused what the last heartbeat said."""
-    _hit_a_bound: bool = attrs.field(init=False, default=False)
-    """Whether the last claim left out jobs of which enough were held already."""
-    _sources: deque[_Source] = attrs.field(init=False, factory=deque)
-    _shared: tuple[str, ...] = attrs.field(init=False, default=())
-    """The tasks that `_sources` were made of."""
 
     def __attrs_post_init__(self) -> None:
         self.claiming = self.session("claim")
+        self.claimer = Claimer(self.claiming, self.worker_id)
         self.recording = self.session("outcomes", self.patience * _LOCK_SHARE)
 
     def session(self, purpose: str, lock_patience: float | None = None) -> Session:
@@ -131,102 +104,18 @@ class Holdings:
         except trio.WouldBlock:
             await self.ledger.claiming.acquire()
         try:
-            sources = self._next_sources()
-            bounds = {bound for source in sources for bound in source.share.bounds}
-            used = used_of(bounds, (job.task_identifier for job in self.ledger.unended())) if bounds else {}
-            claimed: list[Job] = []
-            hit_a_bound = False
-            for source in sources:
-                if claimed and _is_cancelled():
-                    break  # what was claimed is not to be lost over what could be
-                wanted = limit - len(claimed)
-                room = room_of(source.share, used, wanted)
-                jobs = await self._claim_readable(source, room, flags)
-                hit_a_bound |= len(jobs) == room < wanted
-                used.update((bound, used[bound] + len(jobs)) for bound in source.share.bounds)
-                claimed += jobs
-            self._hit_a_bound = hit_a_bound
-            return claimed if len(sources) == 1 else sorted(claimed, key=_priority)
+            if self.claimer.identifiers != self.tasks.identifiers:
+                self.claimer.share(self.tasks.identifiers, self._bounds())
+            unended = (job.task_identifier for job in self.ledger.unended())
+            return await self.claimer.claim(limit, flags, unended)
         finally:
             self.ledger.claiming.release()
 
     @property
     def may_have_room_again(self) -> bool:
         """Whether the end of a job may let one be claimed that the last claim, or this one, left out."""
-        is_bounded = any(source.share.bounds for source in self._sources)
-        return self._hit_a_bound or (is_bounded and self.ledger.claiming.locked())
-
-    async def _claim_readable(self, source: _Source, limit: int, flags: FlagRules) -> list[Job]:
-        try:
-            return await self._claim_source(source, limit, flags)
-        except StatementFailed as error:
-            if not is_unreadable(error) or not await fail_unreadable(self.claiming, source.share.identifiers):
-                raise
-        return await self._claim_source(source, limit, flags)
-
-    async def _claim_source(self, source: _Source, limit: int, flags: FlagRules) -> list[Job]:
-        if limit == 0:
-            return []
-        if (position := source.floor.at(trio.current_time())) is None:
-            return await self._claim_anywhere(source, limit, flags)
-        jobs = await self._claim_from(position, source, limit, flags)
-        if len(jobs) == limit or (jobs and _is_cancelled()):
-            return jobs
-        source.floor.forget()
-        return jobs + await self._get_jobs(source, limit - len(jobs), flags, None)
-
-    async def _claim_anywhere(self, source: _Source, limit: int, flags: FlagRules) -> list[Job]:
-        began = trio.current_time()
-        if source.front.is_worth_a_look(began):
-            plain = await plain_claims.how_plain(self.claiming, source.share.identifiers, limit)
-            began = trio.current_time()
-            source.front.seen(plain, began)
-        jobs = await self._claim_from(None, source, limit, flags)
-        now = trio.current_time()
-        source.front.learn(jobs, now - began, now)
-        source.floor.learn(jobs, now - began, now)
-        return jobs
-
-    async def _claim_from(
-        self, position: Position | None, source: _Source, limit: int, flags: FlagRules
-    ) -> list[Job]:
-        if (plain := source.front.plain(trio.current_time())) is not None:
-            jobs = await plain_claims.get_plain_jobs(
-                self.claiming,
-                self.worker_id,
-                source.share.identifiers,
-                limit,
-                flags,
-                floor=position,
-                plain=plain,
-            )
-            if jobs:
-                return jobs
-        jobs = await self._get_jobs(source, limit, flags, position)
-        if jobs and plain is not None:
-            source.front.forget()  # what a plain claim takes is not all there is
-        return jobs
-
-    async def _get_jobs(
-        self, source: _Source, limit: int, flags: FlagRules, floor: Position | None
-    ) -> list[Job]:
-        return await claims.get_jobs(
-            self.claiming,
-            self.worker_id,
-            source.share.identifiers,
-            limit,
-            flags,
-            floor=floor,
-            width=source.front.width(trio.current_time()),
-        )
-
-    def _next_sources(self) -> Sequence[_Source]:
-        """Return what there is to claim from, in the order of this claim: each comes first in its turn."""
-        if self._shared != (identifiers := self.tasks.identifiers):
-            self._shared = identifiers
-            self._sources = deque(map(_Source, shares_of(identifiers, self._bounds())))
-        self._sources.rotate(-1)
-        return tuple(self._sources)
+        claimer = self.claimer
+        return claimer.hit_a_bound or (claimer.is_bounded and self.ledger.claiming.locked())
 
     def _bounds(self) -> list[Bound]:
         bounds = [
@@ -350,7 +239,3 @@ class Holdings:
         if refusal is not None and not self._is_unsaid:
             logger.warning("the server refuses what the worker says of itself: %s", refusal)
         self._is_unsaid = refusal is not None
-
-
-def _is_cancelled() -> bool:
-    return trio.current_effective_deadline() == -math.inf
