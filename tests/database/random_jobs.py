@@ -51,7 +51,8 @@ ADD_JOBS = """
 
 ALL_JOBS = """
     select jobs.id, jobs.task_id, tasks.identifier, jobs.job_queue_id, jobs.priority, jobs.run_at,
-      jobs.created_at, jobs.attempts, jobs.last_error, jobs.locked_at, jobs.locked_by, jobs.run_at <= now() as is_due,
+      jobs.created_at, jobs.attempts, jobs.last_error, jobs.locked_at, jobs.locked_by,
+      jobs.run_at <= now() as is_due,
       case
         when jobs.locked_at is not null then 'locked'
         when jobs.attempts >= jobs.max_attempts then 'failed'
