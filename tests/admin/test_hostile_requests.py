@@ -156,7 +156,7 @@ async def test_audit_lines_have_no_payloads_and_no_secrets(
         ("/api/jobs/action", {"action": "fail", "ids": [job.id], "reason": hidden}),
         ("/api/jobs/action", {"action": "reschedule", "ids": [10**15], "priority": 1}),
         ("/api/jobs/remove-by-key", {"key": hidden}),
-        ("/api/maintenance", {"action": "force-unlock", "worker_ids": [hidden]}),
+        ("/api/maintenance", {"action": "force-unlock", "worker_ids": ["gone\r\n\x1b[2Jforged"]}),
         ("/api/maintenance", {"action": "cleanup", "cleanup_tasks": ["gc-job-queues"]}),
     ]
     with trio.fail_after(BOUND), caplog.at_level(logging.DEBUG):
