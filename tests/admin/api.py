@@ -20,6 +20,17 @@ from trio_graphile.admin._options import EVERYTHING, Access, AdminOptions
 from trio_graphile.admin._safety.audit import Audit
 
 ADA = Access("ada", EVERYTHING)
+LISTED = {
+    "id", "task_identifier", "queue_name", "payload", "priority", "run_at", "attempts", "max_attempts",
+    "last_error", "created_at", "updated_at", "key", "locked_at", "locked_by", "revision", "flags",
+    "is_available",
+}  # fmt: skip
+JOB = {
+    "id", "task_id", "task_identifier", "job_queue_id", "payload", "priority", "run_at", "attempts",
+    "max_attempts", "last_error", "created_at", "updated_at", "key", "revision", "locked_at", "locked_by",
+    "flags",
+}  # fmt: skip
+"""What scripts for the port know, and more may stand beside it."""
 
 
 @attrs.frozen

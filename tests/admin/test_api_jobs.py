@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 
-from tests.admin.api import Api, open_api
+from tests.admin.api import JOB, LISTED, Api, open_api
 from trio_graphile._client import Client
 from trio_graphile._database.database import Database
 from trio_graphile._model.jobs import JobSpec
@@ -19,18 +19,6 @@ from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile.admin._options import Access, Action, AdminOptions
 from trio_graphile.admin._safety.redaction import SECRET_NAMES
 from trio_graphile.hooks import Hooks, Skip
-
-LISTED = {
-    "id", "task_identifier", "queue_name", "payload", "priority", "run_at", "attempts", "max_attempts",
-    "last_error", "created_at", "updated_at", "key", "locked_at", "locked_by", "revision", "flags",
-    "is_available",
-}  # fmt: skip
-JOB = {
-    "id", "task_id", "task_identifier", "job_queue_id", "payload", "priority", "run_at", "attempts",
-    "max_attempts", "last_error", "created_at", "updated_at", "key", "revision", "locked_at", "locked_by",
-    "flags",
-}  # fmt: skip
-"""What scripts for the port know, and more may stand beside it."""
 
 
 @attrs.frozen(kw_only=True)

@@ -11,22 +11,13 @@ import httpx2
 import pytest
 import trio
 
+from tests.admin.api import JOB, LISTED
 from tests.admin.guarded import BASIC, BEARER, HOST, browser, options_of
 from trio_graphile._client import Client
 from trio_graphile._database.database import Database
 from trio_graphile.admin import Admin
 
 CSRF = "x-graphile-worker-admin-csrf"
-LISTED = {
-    "id", "task_identifier", "queue_name", "payload", "priority", "run_at", "attempts", "max_attempts",
-    "last_error", "created_at", "updated_at", "key", "locked_at", "locked_by", "revision", "flags",
-    "is_available",
-}  # fmt: skip
-JOB = {
-    "id", "task_id", "task_identifier", "job_queue_id", "payload", "priority", "run_at", "attempts",
-    "max_attempts", "last_error", "created_at", "updated_at", "key", "revision", "locked_at", "locked_by",
-    "flags",
-}  # fmt: skip
 
 
 @attrs.frozen

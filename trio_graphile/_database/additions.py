@@ -17,15 +17,35 @@ from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, Job, JobSpec, NewJob
 Answer: TypeAlias = Callable[[], list[Job]]
 """Makes the jobs of the rows that came back, in the order in which they were added."""
 
-ADD_JOBS = Statement("""
-    with asked as materialized (
-      select *
-      from unnest(
+_ASKED = """unnest(
         $1::text[], $2::text[], $3::text[], $4::timestamptz[],
         $5::smallint[], $6::text[], $7::smallint[], $8::text[]
-      ) with ordinality as specs(
+      ) with ordinality as asked(
         identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
-      )
+      )"""
+_ADDED_BY_FUNCTION = """{schema}.add_jobs(
+      array(
+        select row(
+          asked.identifier,
+          asked.payload::json,
+          asked.queue_name,
+          asked.run_at,
+          asked.max_attempts,
+          asked.job_key,
+          asked.priority,
+          asked.flags::text[]
+        )::{schema}.job_spec
+        from {asked}
+        order by asked.place
+      ),
+      $9::boolean
+    )"""
+
+ADD_JOBS = Statement(
+    """
+    with asked as materialized (
+      select *
+      from {asked}
     )
     select added.id, case when added.revision > 0 then added.payload::text end as payload_json,
       added.key, added.revision, added.flags::text as flags,
@@ -44,28 +64,13 @@ ADD_JOBS = Statement("""
             from unnest(asked.flags::text[]) as flag(name)
           ) is not distinct from added.flags
       end is true as is_asked
-    from {schema}.add_jobs(
-      array(
-        select row(
-          asked.identifier,
-          asked.payload::json,
-          asked.queue_name,
-          asked.run_at,
-          asked.max_attempts,
-          asked.job_key,
-          asked.priority,
-          asked.flags::text[]
-        )::{schema}.job_spec
-        from asked
-        order by asked.place
-      ),
-      $9::boolean
-    ) with ordinality as added
+    from {added} with ordinality as added
     left join asked on asked.place = added.ordinality
     left join {schema}._private_tasks as tasks on tasks.id = added.task_id
     left join {schema}._private_job_queues as queues on queues.id = added.job_queue_id
     order by added.ordinality
-""")
+""".replace("{added}", _ADDED_BY_FUNCTION.replace("{asked}", "asked")).replace("{asked}", _ASKED)
+)
 # $1 identifiers, $2 payloads, $3 queues, $4 times, $5 maxima of attempts, $6 keys, $7 priorities, $8 flags,
 # each the text of an array; $9 whether run_at is preserved.
 # Few columns come back, the others are known; a payload only where it may have been merged with the one
@@ -145,31 +150,11 @@ def _jobs_of(new_jobs: Sequence[NewJob], rows: Sequence[tuple[Any, ...]]) -> lis
     return jobs
 
 
-ADD_KEYED_JOBS = Statement("""
+ADD_KEYED_JOBS = Statement(
+    """
     with added as materialized (
       select *
-      from {schema}.add_jobs(
-        array(
-          select row(
-            asked.identifier,
-            asked.payload::json,
-            asked.queue_name,
-            asked.run_at,
-            asked.max_attempts,
-            asked.job_key,
-            asked.priority,
-            asked.flags::text[]
-          )::{schema}.job_spec
-          from unnest(
-            $1::text[], $2::text[], $3::text[], $4::timestamptz[],
-            $5::smallint[], $6::text[], $7::smallint[], $8::text[]
-          ) with ordinality as asked(
-            identifier, payload, queue_name, run_at, max_attempts, job_key, priority, flags, place
-          )
-          order by asked.place
-        ),
-        $9::boolean
-      )
+      from {added}
     )
     select
       case
@@ -193,7 +178,8 @@ ADD_KEYED_JOBS = Statement("""
       array_agg(date_part('epoch', added.created_at)) as created_at,
       array_agg(date_part('epoch', added.updated_at)) as updated_at
     from added
-""")
+""".replace("{added}", _ADDED_BY_FUNCTION.replace("{asked}", _ASKED))
+)
 # As ADD_JOBS, for jobs that all have keys, which say by themselves which row is whose. What comes back is one
 # row of arrays, in one order: no joins, and to read it takes a third of the time.
 
