@@ -97,7 +97,7 @@ if TYPE_CHECKING:
     from trio_graphile._tasks.registry import TaskRegistry
     from trio_graphile._tasks.task import Task
     from trio_graphile._worker.setup import WorkerSetup
-    from trio_graphile._worker.signals import stop_on_signals
+    from trio_graphile._worker.stop_signals import stop_on_signals
     from trio_graphile._worker.worker import Worker
 
 __all__ = [
@@ -214,7 +214,7 @@ _MODULES = (
     "_tasks.task",
     "_tasks.registry",
     "_worker.setup",
-    "_worker.signals",
+    "_worker.stop_signals",
     "_worker.worker",
 )
 """Those that are imported from above, the lowest layers first."""

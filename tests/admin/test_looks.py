@@ -15,7 +15,8 @@ import trio
 from trio_graphile import Client, Database, open_database
 from trio_graphile._database import fleet
 from trio_graphile._database.samples import read_samples
-from trio_graphile.admin._live.looks import Look, Looks, TooManyViewers
+from trio_graphile.admin._live.looks import Looks, TooManyViewers
+from trio_graphile.admin._live.points import Look, Points
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 PATIENCE = 20
@@ -116,26 +117,28 @@ async def test_a_sample_is_written_though_nobody_watches(database: Database) -> 
 
 async def test_without_writing_samples_are_kept_in_memory(database: Database) -> None:
     await Client(database).add_raw_job("a")
-    looks = Looks(database=database, writes=False, sample_interval=0.01, point_interval=0.0)
+    points = Points(database=database, interval=0.0)
+    looks = Looks(database=database, writes=False, sample_interval=0.01, points=points)
     async with looking(looks):
-        while len(looks.recent) < 2:  # noqa: ASYNC110  # the database tells nobody when
+        while len(looks.points.samples) < 2:  # noqa: ASYNC110  # the database tells nobody when
             await trio.lowlevel.checkpoint()
-    first, second = looks.recent[:2]
+    first, second = looks.points.samples[:2]
     assert (first.ready, first.tasks, second.tasks) == (1, None, {})
     assert first.at < second.at
     assert await database.fetch_value("select count(*) from graphile_worker.trio_graphile_samples") == 0
 
 
 async def test_no_more_than_so_many_samples_are_kept_in_memory(database: Database) -> None:
-    looks = Looks(database=database, writes=False, sample_interval=0.01, point_interval=0.0, most_points=2)
+    points = Points(database=database, interval=0.0, most=2)
+    looks = Looks(database=database, writes=False, sample_interval=0.01, points=points)
     async with looking(looks):
-        while len(looks.recent) < 2:  # noqa: ASYNC110  # the database tells nobody when
+        while len(looks.points.samples) < 2:  # noqa: ASYNC110  # the database tells nobody when
             await trio.lowlevel.checkpoint()
-        seen_first, latest = looks.recent
-        while looks.recent[-1] is latest:  # noqa: ASYNC110  # the database tells nobody when
+        seen_first, latest = looks.points.samples
+        while looks.points.samples[-1] is latest:  # noqa: ASYNC110  # the database tells nobody when
             await trio.lowlevel.checkpoint()
-    assert len(looks.recent) == 2
-    assert looks.recent[0] is not seen_first
+    assert len(looks.points.samples) == 2
+    assert looks.points.samples[0] is not seen_first
 
 
 async def test_a_server_that_does_not_take_it_is_only_looked_at(
@@ -146,17 +149,18 @@ async def test_a_server_that_does_not_take_it_is_only_looked_at(
     url = f"{database_url}{separator}options=-c%20default_transaction_read_only%3Don"
     async with open_database(url) as database:
         async with looking(Looks(database=database)) as looks:
-            while not looks.recent:  # noqa: ASYNC110  # the database tells nobody when
+            while not looks.points.samples:  # noqa: ASYNC110  # the database tells nobody when
                 await trio.lowlevel.checkpoint()
         assert await read_samples(database, LONG_AGO) == []
     assert caplog.messages == []
 
 
 async def test_while_somebody_watches_there_are_points_between_the_minutes(database: Database) -> None:
-    looks = Looks(database=database, interval=0.01, point_interval=0.0)
+    points = Points(database=database, interval=0.0)
+    looks = Looks(database=database, interval=0.01, points=points)
     async with looking(looks):
         with looks.watching("me"):
-            while len(looks.recent) < 3:  # noqa: ASYNC110  # the database tells nobody when
+            while len(looks.points.samples) < 3:  # noqa: ASYNC110  # the database tells nobody when
                 await trio.lowlevel.checkpoint()
 
 

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from trio_graphile import Client, Database
-from trio_graphile._worker.bell import Bell
+from trio_graphile._model.bell import Bell
 from trio_graphile.admin._live.looks import Looks
 from trio_graphile.admin._live.streams import stream_events
 

@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from tests.faults.load import PATIENCE
-from trio_graphile._worker.bell import Bell
+from trio_graphile._model.bell import Bell
 
 PROGRAM = Path(__file__).with_name("program.py")
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from tests.faults.network import RESET_ON_CLOSE, connect_to_server, url_by_way_of
-from trio_graphile._worker.bell import Bell
+from trio_graphile._model.bell import Bell
 
 _CODES = ("40001", "40P01", "53200", "57014")
 """What a statement fails with: each of them passes."""

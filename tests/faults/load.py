@@ -22,7 +22,7 @@ from trio_graphile import (
     JobSpec,
     TaskRegistry,
 )
-from trio_graphile._worker.bell import Bell
+from trio_graphile._model.bell import Bell
 
 PATIENCE = 30.0
 """How long any wait may take, in seconds, before its test fails."""

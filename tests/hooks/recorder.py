@@ -8,7 +8,7 @@ from typing import TypeVar
 import attrs
 
 from tests.support.waiting import wait_for_ring
-from trio_graphile._worker.bell import Bell
+from trio_graphile._model.bell import Bell
 from trio_graphile.hooks import Event, Hooks
 
 EventT = TypeVar("EventT", bound=Event)

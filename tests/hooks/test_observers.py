@@ -25,7 +25,7 @@ from trio_graphile import (
     WorkerCrashed,
     WorkerOptions,
 )
-from trio_graphile._worker.observation import Observation
+from trio_graphile._worker.emitter import Emitter
 from trio_graphile.hooks import (
     Event,
     Hooks,
@@ -52,13 +52,11 @@ def life() -> WorkerStarted:
     return WorkerStarted(worker_id="w")
 
 
-def observation(
-    *observers: Callable[[Event], object], timeout: float = 5.0, queue_size: int = 100
-) -> Observation:
+def emitter(*observers: Callable[[Event], object], timeout: float = 5.0, queue_size: int = 100) -> Emitter:
     hooks = Hooks()
     for observer in observers:
         hooks.on(Event, observer)
-    return Observation(
+    return Emitter(
         worker_id="w",
         chains=Chains.of(hooks_of([hooks])),
         options=ObserverOptions(timeout=timeout, queue_size=queue_size),
@@ -66,7 +64,7 @@ def observation(
 
 
 @asynccontextmanager
-async def telling(of: Observation) -> AsyncIterator[None]:
+async def telling(of: Emitter) -> AsyncIterator[None]:
     """Tell of events beside the body."""
     begun, over = trio.Event(), trio.Event()
 
@@ -98,10 +96,10 @@ async def test_events_are_told_in_their_order_to_one_observer_after_the_other() 
     def quick(event: Event) -> None:
         told.append(f"quick: {event}")
 
-    observed = observation(slow, quick)
+    observed = emitter(slow, quick)
     async with telling(observed):
         for count in range(2):
-            observed.tell(event(count))
+            observed.emit(JobsReturned, count=count)
     assert told == [f"{who}: {event(count)}" for count in range(2) for who in ("slow", "quick")]
 
 
@@ -120,10 +118,10 @@ async def test_one_that_raises_concerns_nobody_else(caplog: pytest.LogCaptureFix
             nursery.start_soon(raises_later, event(0))
             nursery.start_soon(trio.sleep_forever)
 
-    observed = observation(raises, raises_later, raises_many, told.append)
+    observed = emitter(raises, raises_later, raises_many, told.append)
     async with telling(observed):
-        observed.tell(event(1))
-        observed.tell(event(2))
+        observed.emit(JobsReturned, count=1)
+        observed.emit(JobsReturned, count=2)
     assert told == [event(1), event(2)]
     assert len([record for record in caplog.records if "raised" in record.message]) == 6
     assert "observer of Event of hooks (test_one_that_raises" in caplog.text
@@ -140,11 +138,11 @@ async def test_one_that_takes_too_long_is_cancelled_and_named(
     def notes(event: Event) -> None:
         told.append((trio.current_time(), event))
 
-    observed = observation(hangs, notes, timeout=3)
+    observed = emitter(hangs, notes, timeout=3)
     began = trio.current_time()
     async with telling(observed):
-        observed.tell(event(1))
-        observed.tell(event(2))
+        observed.emit(JobsReturned, count=1)
+        observed.emit(JobsReturned, count=2)
         await trio.sleep(10)
     assert [(round(at - began, 6), told_of) for at, told_of in told] == [(3, event(1)), (6, event(2))]
     assert caplog.text.count("was cancelled: it took too long for JobsReturned") == 2
@@ -158,9 +156,9 @@ async def test_one_that_blocks_the_event_loop_is_named(caplog: pytest.LogCapture
         while clock() < until:
             pass
 
-    observed = observation(blocks, timeout=0.001)
+    observed = emitter(blocks, timeout=0.001)
     async with telling(observed):
-        observed.tell(event(1))
+        observed.emit(JobsReturned, count=1)
     assert "held up the event loop" in caplog.text
 
 
@@ -174,15 +172,15 @@ async def test_what_finds_the_queue_full_is_dropped_counted_and_logged(
         await go_on.wait()
         told.append(event)
 
-    observed = observation(waits, queue_size=3, timeout=60)
+    observed = emitter(waits, queue_size=3, timeout=60)
     async with telling(observed):
         for count in range(10):
-            observed.tell(event(count))
+            observed.emit(JobsReturned, count=count)
         assert (observed.waiting, observed.dropped) == (3, 7)
         go_on.set()
         await trio.sleep(1)
         assert observed.waiting == 0
-        observed.tell(event(10))
+        observed.emit(JobsReturned, count=10)
     assert told == [event(0), event(1), event(2), event(10)]
     warnings = [record.message for record in caplog.records]
     assert warnings == [
@@ -193,11 +191,11 @@ async def test_what_finds_the_queue_full_is_dropped_counted_and_logged(
 
 async def test_what_the_worker_did_itself_is_never_dropped() -> None:
     told: list[Event] = []
-    observed = observation(told.append, queue_size=1)
+    observed = emitter(told.append, queue_size=1)
     async with telling(observed):
         for _ in range(3):
-            observed.tell(event(1))
-            observed.tell(life())
+            observed.emit(JobsReturned, count=1)
+            observed.emit(WorkerStarted)
     assert told == [event(1), life(), life(), life()]
 
 
@@ -208,10 +206,10 @@ async def test_what_is_left_at_the_end_is_told(autojump_clock: trio.testing.Mock
         await trio.sleep(LIMIT / 10)
         told.append(event)
 
-    observed = observation(takes_a_moment)
+    observed = emitter(takes_a_moment)
     async with telling(observed):
         for count in range(4):
-            observed.tell(event(count))
+            observed.emit(JobsReturned, count=count)
     assert told == [event(count) for count in range(4)]
     assert observed.dropped == 0
 
@@ -227,12 +225,12 @@ async def test_the_end_takes_no_longer_than_it_may(
         await trio.sleep(LIMIT / 10)
         told.append(event)
 
-    observed = observation(slow)
+    observed = emitter(slow)
 
     async def body() -> None:
         for count in range(50):
-            observed.tell(event(count))
-        observed.tell(life())
+            observed.emit(JobsReturned, count=count)
+        observed.emit(WorkerStarted)
         if cancelled:
             scope.cancel()
             await trio.lowlevel.checkpoint()
@@ -258,10 +256,10 @@ async def test_an_observer_at_work_is_cut_short_at_the_end_and_not_before(
         at_work.set()
         await trio.sleep_forever()
 
-    observed = observation(hangs, told.append, timeout=3600)
+    observed = emitter(hangs, told.append, timeout=3600)
 
     async def body() -> None:
-        observed.tell(life())
+        observed.emit(WorkerStarted)
         await at_work.wait()
         if cancelled:
             scope.cancel()
@@ -280,11 +278,11 @@ async def test_observers_that_hang_leave_time_for_the_others(autojump_clock: tri
     async def hangs(_: Event) -> None:
         await trio.sleep_forever()
 
-    observed = observation(hangs, told.append, hangs, timeout=3600)
+    observed = emitter(hangs, told.append, hangs, timeout=3600)
 
     async def body() -> None:
         for _ in range(5):
-            observed.tell(life())
+            observed.emit(WorkerStarted)
 
     began = trio.current_time()
     await observed.run_beside(body, limit=LIMIT)
@@ -302,10 +300,10 @@ async def test_a_short_observer_is_not_interrupted_by_a_cancellation(
         await trio.sleep(LIMIT / 4)
         told.append(event)
 
-    observed = observation(brief)
+    observed = emitter(brief)
 
     async def body() -> None:
-        observed.tell(event(1))
+        observed.emit(JobsReturned, count=1)
         await at_work.wait()
         scope.cancel()
         await trio.sleep_forever()
@@ -318,10 +316,10 @@ async def test_a_short_observer_is_not_interrupted_by_a_cancellation(
 @pytest.mark.parametrize("error", [LookupError("a"), WorkerCrashed("b"), KeyboardInterrupt()])
 async def test_what_the_body_raises_is_raised_as_it_is(error: BaseException) -> None:
     told: list[Event] = []
-    observed = observation(told.append)
+    observed = emitter(told.append)
 
     async def body() -> None:
-        observed.tell(life())
+        observed.emit(WorkerStarted)
         raise error
 
     with pytest.raises(type(error)) as raised:
@@ -334,10 +332,10 @@ async def test_ctrl_c_in_an_observer_is_not_swallowed() -> None:
     def interrupted(_: Event) -> None:
         raise KeyboardInterrupt
 
-    observed = observation(interrupted)
+    observed = emitter(interrupted)
 
     async def body() -> None:
-        observed.tell(life())
+        observed.emit(WorkerStarted)
         await trio.sleep_forever()
 
     with pytest.RaisesGroup(KeyboardInterrupt):
@@ -348,10 +346,10 @@ async def test_ctrl_c_in_an_observer_does_not_hide_what_the_body_raises_then() -
     def interrupted(_: Event) -> None:
         raise KeyboardInterrupt
 
-    observed = observation(interrupted)
+    observed = emitter(interrupted)
 
     async def body() -> None:
-        observed.tell(life())
+        observed.emit(WorkerStarted)
         try:
             await trio.sleep_forever()
         finally:
@@ -362,26 +360,26 @@ async def test_ctrl_c_in_an_observer_does_not_hide_what_the_body_raises_then() -
 
 
 async def test_where_nobody_observes_nothing_runs_and_nothing_is_kept() -> None:
-    observed = observation()
+    observed = emitter()
 
     async def body() -> int:
-        observed.tell(event(1))
+        observed.emit(JobsReturned, count=1)
         return len(trio.lowlevel.current_task().parent_nursery.child_tasks)  # type: ignore[union-attr]
 
     beside = len(trio.lowlevel.current_task().parent_nursery.child_tasks)  # type: ignore[union-attr]
     assert await observed.run_beside(body, limit=LIMIT) == beside
     assert observed.waiting == 0
-    assert observed.teller(JobCompleted) is None
+    assert not observed.hears(JobCompleted)
 
 
 async def test_nobody_is_told_of_what_nobody_observes() -> None:
     hooks = Hooks()
     hooks.on(JobCompleted, lambda _: None)
-    observed = Observation(worker_id="w", chains=Chains.of(hooks_of([hooks])), options=ObserverOptions())
-    observed.tell(event(1))
+    observed = Emitter(worker_id="w", chains=Chains.of(hooks_of([hooks])), options=ObserverOptions())
+    observed.emit(JobsReturned, count=1)
     assert observed.waiting == 0
-    assert observed.teller(JobStarted, JobsReturned) is None
-    assert observed.teller(JobStarted, JobCompleted) is observed
+    assert not observed.hears(JobStarted, JobsReturned)
+    assert observed.hears(JobStarted, JobCompleted)
 
 
 # --- whole workers ------------------------------------------------------------------------------

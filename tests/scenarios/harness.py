@@ -21,7 +21,7 @@ from tests.scenarios.points import ActAt
 from tests.scenarios.trial import FLUSH_TIMEOUT, GRACE_PERIOD, Scenario, Trial
 from trio_graphile import Client, Database, open_database
 from trio_graphile._database.session import persist
-from trio_graphile._worker import outcomes
+from trio_graphile._worker import recorder
 
 SLACK = 2.0
 """For a slow machine: the bound itself is what is tested, not the machine."""
@@ -81,5 +81,5 @@ class Stage:
 def _most_unwritten(scenario: Scenario) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if scenario.most_unwritten is not None:
-            patch.setattr(outcomes, "_MOST_WAITING", scenario.most_unwritten)
+            patch.setattr(recorder, "_MOST_WAITING", scenario.most_unwritten)
         yield

@@ -9,8 +9,8 @@ import attrs
 import trio
 
 from trio_graphile import Job, Snooze
+from trio_graphile._model.bell import Bell
 from trio_graphile._model.failures import describe_error
-from trio_graphile._worker.bell import Bell
 
 REASON = "not wanted any more"
 """Why a job is cancelled on request."""

@@ -8,13 +8,15 @@ import attrs
 import pytest
 import trio
 
+from tests.support.intake import Intake, unobserved
 from trio_graphile import Client, ConnectionLost, Database, Job, JobSpec
 from trio_graphile._database import claims, queue
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.outcomes import Failed, Returned
+from trio_graphile._worker.job_events import JobEvents
 from trio_graphile._worker.ledger import Ledger
-from trio_graphile._worker.outcomes import Counts, Outcomes
+from trio_graphile._worker.recorder import Counts, Recorder
 
 ME = "me"
 
@@ -123,8 +125,19 @@ def hold(ledger: Ledger, jobs: Sequence[Job]) -> None:
     ledger.claimed(jobs)
 
 
-def recorder(ledger: Ledger, session: Executor) -> Outcomes:
-    return Outcomes(session=session, worker_id=ME, ledger=ledger, on_recorded=lambda _: None)
+def recorder(ledger: Ledger, session: Executor) -> Recorder:
+    return Recorder(
+        session=session,
+        worker_id=ME,
+        ledger=ledger,
+        announcements=Intake(no_jobs).announcements,
+        job_events=JobEvents(unobserved()),
+    )
+
+
+async def no_jobs(_limit: int) -> list[Job]:
+    await trio.lowlevel.checkpoint()
+    return []
 
 
 @attrs.define(eq=False)

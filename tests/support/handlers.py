@@ -7,7 +7,7 @@ import trio
 
 from tests.support.waiting import wait_for_ring
 from trio_graphile import Job, JobContext, TaskRegistry
-from trio_graphile._worker.bell import Bell
+from trio_graphile._model.bell import Bell
 
 
 @attrs.define(eq=False)

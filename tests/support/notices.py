@@ -10,7 +10,7 @@ from functools import partial
 import trio
 
 from tests.support.waiting import PATIENCE, wait_for_ring
-from trio_graphile._worker.bell import Bell
+from trio_graphile._model.bell import Bell
 
 
 class Notices(logging.Handler):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from trio_graphile._worker.bell import Bell
+from trio_graphile._model.bell import Bell
 
 PATIENCE = 20.0
 """How many seconds a test waits for what should come at once."""

@@ -8,7 +8,7 @@ import attrs
 import trio
 
 from tests.support.waiting import wait_for_ring
-from trio_graphile._worker.bell import Bell
+from trio_graphile._model.bell import Bell
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 

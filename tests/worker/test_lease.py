@@ -7,7 +7,6 @@ import threading
 import time
 from functools import partial
 
-import attrs
 import pytest
 import trio
 
@@ -28,7 +27,13 @@ from trio_graphile import (
     ShutdownOptions,
     open_database,
 )
+from trio_graphile._database.connection import Executor
+from trio_graphile._database.fleet import Renewal
+from trio_graphile._worker.ending import Ending
 from trio_graphile._worker.lease import Lease
+from trio_graphile._worker.lease_signals import LeaseSignals
+from trio_graphile._worker.lease_term import LeaseTerm
+from trio_graphile._worker.presence import Presence, Renewed
 from trio_graphile.embedded import embedded_postgres
 
 EAGER = LeaseOptions(length=300, renew_interval=0.05, blocked_after=0.2)
@@ -244,80 +249,87 @@ async def test_a_worker_that_cannot_renew_fences_itself_in_time_and_goes_on_afte
         assert await database.fetch_value("select count(*) from graphile_worker._private_jobs") == 0
 
 
-@attrs.define(eq=False)
-class Listener:
-    """Notes what a lease says, and whether it held then."""
+class Signals(LeaseSignals):
+    """Stands for the worker: notes what the lease says, and whether it held then."""
 
-    told: list[tuple[str, bool]] = attrs.field(factory=list)
-    lease: Lease[None] = attrs.field(init=False)
-    renewed_once: trio.Event = attrs.field(factory=trio.Event)
-    lapsed_once: trio.Event = attrs.field(factory=trio.Event)
-    restored_once: trio.Event = attrs.field(factory=trio.Event)
+    def __init__(self, term: LeaseTerm) -> None:
+        self.term = term
+        self.told: list[tuple[str, bool]] = []
+        self.renewed_once, self.lapsed_once, self.restored_once = trio.Event(), trio.Event(), trio.Event()
 
-    def renewed(self, renewal: None) -> None:
-        assert renewal is None
-        self.told.append(("renewed", self.lease.holds()))
+    def renewed(self, renewed: Renewed) -> None:
+        assert renewed.asked == ()
+        self.told.append(("renewed", self.term.holds()))
         self.renewed_once.set()
 
     def lapsed(self) -> None:
-        self.told.append(("lapsed", self.lease.holds()))
+        self.told.append(("lapsed", self.term.holds()))
         self.lapsed_once.set()
 
     def expiring(self) -> None:
-        self.told.append(("expiring", self.lease.holds()))
+        self.told.append(("expiring", self.term.holds()))
 
     def restored(self) -> None:
-        self.told.append(("restored", self.lease.holds()))
+        self.told.append(("restored", self.term.holds()))
         self.restored_once.set()
 
 
-async def test_a_lease_that_had_ended_holds_again_only_once_the_worker_knows(database: Database) -> None:
-    listener = Listener()
+class NothingHeld(Presence):
+    """Renews nothing; in vain, if so wanted, until the worker was told that the lease ends."""
 
-    async def renew(_session: object) -> None:
-        if "expiring" not in {word for word, _ in listener.told}:
+    def __init__(self, signals: Signals, *, is_cut_off: bool) -> None:
+        self.signals, self.is_cut_off = signals, is_cut_off
+
+    async def renew(self, _session: Executor) -> Renewed:
+        if self.is_cut_off and "expiring" not in {word for word, _ in self.signals.told}:
             raise ConnectionLost("no answer")
+        return Renewed((), Renewal(lost=frozenset(), detached=frozenset()))
 
-    listener.lease = Lease(
+
+def lease_of_nothing(
+    database: Database, term: LeaseTerm, options: LeaseOptions, presence: NothingHeld
+) -> Lease:
+    return Lease(
         database=database,
-        options=LeaseOptions(length=0.6, renew_interval=0.05, margin=0.1),
-        renew=renew,
-        events=listener,
-        describe_block=lambda _: "",
+        options=options,
+        term=term,
+        presence=presence,
+        signals=presence.signals,
+        ending=Ending(),
     )
+
+
+async def test_a_lease_that_had_ended_holds_again_only_once_the_worker_knows(database: Database) -> None:
+    options = LeaseOptions(length=0.6, renew_interval=0.05, margin=0.1)
+    term = LeaseTerm(options)
+    signals = Signals(term)
+    lease = lease_of_nothing(database, term, options, NothingHeld(signals, is_cut_off=True))
     async with trio.open_nursery() as nursery:
-        await nursery.start(listener.lease.run)
+        await nursery.start(lease.run)
         with trio.fail_after(20):
-            await listener.restored_once.wait()
-        listener.lease.stop()
+            await signals.restored_once.wait()
+        lease.stop()
     expected = [("expiring", False), ("renewed", False), ("lapsed", False), ("restored", True)]
-    assert listener.told[: len(expected)] == expected
+    assert signals.told[: len(expected)] == expected
 
 
 async def test_a_lease_that_ended_while_the_machine_slept_is_renewed_at_once(database: Database) -> None:
-    listener, slept = Listener(), 0.0
-
-    async def renew(_session: object) -> None: ...
-
-    listener.lease = Lease(
-        database=database,
-        options=LeaseOptions(length=NEVER),
-        renew=renew,
-        events=listener,
-        describe_block=lambda _: "",
-        clock=lambda: time.monotonic() + slept,
-    )
+    slept = 0.0
+    options = LeaseOptions(length=NEVER)
+    term = LeaseTerm(options, lambda: time.monotonic() + slept)
+    signals = Signals(term)
+    lease = lease_of_nothing(database, term, options, NothingHeld(signals, is_cut_off=False))
     async with trio.open_nursery() as nursery:
-        await nursery.start(listener.lease.run)
+        await nursery.start(lease.run)
         with trio.fail_after(20):
-            await listener.renewed_once.wait()
-            assert listener.lease.holds()
+            await signals.renewed_once.wait()
+            assert term.holds()
             slept = NEVER
-            assert not listener.lease.holds()
-            await listener.lapsed_once.wait()
-        assert listener.lease.holds()
-        listener.lease.stop()
-    assert listener.told[:3] == [("renewed", True), ("renewed", False), ("lapsed", False)]
+            assert not term.holds()
+            await signals.lapsed_once.wait()
+        assert term.holds()
+        lease.stop()
+    assert signals.told[:3] == [("renewed", True), ("renewed", False), ("lapsed", False)]
 
 
 def test_a_lease_that_leaves_no_second_try_is_refused() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from functools import partial
 
@@ -12,6 +11,7 @@ import trio
 import trio.testing
 
 from tests.support.handlers import Handlers
+from tests.support.intake import Intake
 from tests.support.tables import Table
 from tests.support.workers import NEVER, make_worker
 from trio_graphile import (
@@ -27,7 +27,6 @@ from trio_graphile import (
     WorkerOptions,
 )
 from trio_graphile._worker.ledger import Ledger
-from trio_graphile._worker.local_queue import LocalQueue
 
 make_prefetching_worker = partial(make_worker, concurrency=2, local_queue=LocalQueueOptions(size=20))
 
@@ -185,21 +184,20 @@ async def test_what_a_claim_brings_across_a_lapse_of_the_lease_is_not_run(nurser
     async def claim(_limit: int) -> list[Job]:
         await trio.lowlevel.checkpoint()
         if len(answers) == 2:
-            queue.lapsed()
+            intake.prefetcher.lapsed()
         return answers.pop(0)
 
     async def reconcile() -> None:
         reconciled.append(list(ledger.snapshot()))
 
     ledger = Ledger()
-    given_back: list[Job] = []
-    queue = queue_of(claim, reconcile, given_back.append, ledger)
-    await nursery.start(queue.run)
-    job = await queue.take()
+    intake = Intake(claim, reconcile, ledger)
+    await nursery.start(intake.prefetcher.run)
+    job = await intake.queue.take()
     assert job is not None
     assert job.id == 3
     assert reconciled == [[]]  # the database says what of it is ours
-    assert given_back == []
+    assert intake.recorder.returned == []
     assert [job.id for job in ledger.snapshot()] == [3]
     assert ledger.settled([job], {3}).lost == []
     assert not ledger.is_certain(trusts_server=True)
@@ -216,19 +214,17 @@ async def test_only_what_a_claim_brought_and_is_known_leaves_no_doubt() -> None:
             raise StatementFailed("no such table", sqlstate="42P01")
         return answers.pop()
 
-    async def reconcile() -> None: ...
-
-    queue = queue_of(claim, reconcile, lambda _: None, ledger)
+    intake = Intake(claim, ledger=ledger)
     with pytest.RaisesGroup(StatementFailed):
         async with trio.open_nursery() as nursery:
-            await nursery.start(queue.run)
-            job = await queue.take()
+            await nursery.start(intake.prefetcher.run)
+            job = await intake.queue.take()
             assert job is not None
             assert job is ledger.job(1)
             ledger.settled([job], {1})
             assert ledger.is_certain(trusts_server=True)
-            queue.announce(1)
-            await queue.take()
+            intake.announcements.add(1)
+            await intake.queue.take()
     assert certain == [False, False]
     assert not ledger.is_certain(trusts_server=True)
 
@@ -244,15 +240,13 @@ async def test_a_job_that_was_taken_before_it_ran_leaves_a_doubt(
         await trio.lowlevel.checkpoint()
         return jobs
 
-    async def reconcile() -> None: ...
-
-    queue = queue_of(claim, reconcile, lambda _: None, ledger)
-    await nursery.start(queue.run)
-    assert await queue.take() is jobs[0]
-    queue.renewed([jobs[1]] if is_taken_from_us else [])
+    intake = Intake(claim, ledger=ledger)
+    await nursery.start(intake.prefetcher.run)
+    assert await intake.queue.take() is jobs[0]
+    intake.queue.drop([jobs[1]] if is_taken_from_us else [])
     assert (ledger.job(2) is None) == is_taken_from_us
     if not is_taken_from_us:
-        assert await queue.take() is jobs[1]
+        assert await intake.queue.take() is jobs[1]
     ledger.settled(jobs[:1] if is_taken_from_us else jobs, {1, 2})
     assert ledger.is_empty
     assert ledger.is_certain(trusts_server=True) != is_taken_from_us
@@ -260,21 +254,18 @@ async def test_a_job_that_was_taken_before_it_ran_leaves_a_doubt(
 
 async def test_a_lapse_of_the_lease_gives_back_what_is_held(nursery: trio.Nursery) -> None:
     answers = [[make_job(1), make_job(2)], [make_job(3)]]
-    given_back: list[Job] = []
 
     async def claim(_limit: int) -> list[Job]:
         await trio.lowlevel.checkpoint()
         return answers.pop(0)
 
-    async def reconcile() -> None: ...
-
-    queue = queue_of(claim, reconcile, given_back.append, Ledger())
-    await nursery.start(queue.run)
-    assert (first := await queue.take()) is not None
+    intake = Intake(claim)
+    await nursery.start(intake.prefetcher.run)
+    assert (first := await intake.queue.take()) is not None
     assert first.id == 1
-    queue.lapsed()
-    assert [job.id for job in given_back] == [2]
-    assert (second := await queue.take()) is not None
+    intake.prefetcher.lapsed()
+    assert [job.id for job in intake.recorder.returned] == [2]
+    assert (second := await intake.queue.take()) is not None
     assert second.id == 3
 
 
@@ -290,52 +281,27 @@ async def test_an_urgent_job_that_is_announced_is_next_although_much_is_held(nur
             return [urgent]
         return [make_job(id_) for id_ in range(1, limit + 1)]
 
-    queue = queue_of(claim, nothing, lambda _: None, Ledger(), size=10)
+    intake = Intake(claim, size=10)
     taken: list[int] = []
 
     async def take() -> None:
-        job = await queue.take()
+        job = await intake.queue.take()
         assert job is not None
         taken.append(job.id)
 
     nursery.start_soon(take)
     await trio.testing.wait_all_tasks_blocked()  # the first claim is for this slot, too
-    nursery.start_soon(queue.run)
+    nursery.start_soon(intake.prefetcher.run)
     await trio.testing.wait_all_tasks_blocked()
-    queue.announce(1)
+    intake.announcements.add(1)
     await take()
     assert taken == [1, 2]
     with trio.fail_after(10):
         await claimed_again.wait()
     await trio.testing.wait_all_tasks_blocked()
     assert limits == [11, 1]
-    assert (third := await queue.take()) is not None
+    assert (third := await intake.queue.take()) is not None
     assert third.id == 99
-
-
-async def nothing() -> None:
-    """Reconcile, where there is nothing to reconcile."""
-    await trio.lowlevel.checkpoint()
-
-
-def queue_of(
-    claim: Callable[[int], Awaitable[list[Job]]],
-    reconcile: Callable[[], Awaitable[None]],
-    give_back: Callable[[Job], None],
-    ledger: Ledger,
-    size: int = 2,
-) -> LocalQueue:
-    return LocalQueue(
-        claim=claim,
-        reconcile=reconcile,
-        give_back=give_back,
-        ledger=ledger,
-        poll_interval=NEVER,
-        reconcile_interval=NEVER,
-        ending=trio.Event(),
-        lease_holds=lambda: True,
-        options=LocalQueueOptions(size=size),
-    )
 
 
 def make_job(id_: int) -> Job:

@@ -13,8 +13,8 @@ from tests.support.notices import noticing
 from tests.support.waiting import wait_until
 from tests.support.workers import make_worker, running
 from trio_graphile import Client, Database, LocalQueueOptions, WorkerPhase, WorkerStatistics
-from trio_graphile._worker.bell import Bell
-from trio_graphile._worker.outcomes import Outcomes
+from trio_graphile._model.bell import Bell
+from trio_graphile._worker.recorder import Recorder
 from trio_graphile._worker.watch import Watch
 from trio_graphile.plugins.pages import health_pages
 
@@ -22,20 +22,20 @@ LOCK = "select from graphile_worker._private_jobs where id = $1::bigint for upda
 NO_ROOM = "slots wait for room for outcomes though there is room"
 
 
-async def wait_with_a_bell_of_ones_own(outcomes: Outcomes) -> None:
+async def wait_with_a_bell_of_ones_own(recorder: Recorder) -> None:
     """Wait for room as it once was done: each slot replaces the bell, and only the last one hears it."""
-    outcomes.paused += 1
-    while outcomes.is_full:
-        outcomes._written = Bell()
-        await outcomes._written.wait()
-    outcomes.paused -= 1
+    recorder.paused += 1
+    while recorder.is_full:
+        recorder._written = Bell()
+        await recorder._written.wait()
+    recorder.paused -= 1
 
 
 async def test_slots_that_have_died_are_in_the_statistics_the_readiness_and_the_log(
     database: Database, client: Client, handlers: Handlers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("trio_graphile._worker.outcomes._MOST_WAITING", 10)
-    monkeypatch.setattr(Outcomes, "wait_for_room", wait_with_a_bell_of_ones_own)
+    monkeypatch.setattr("trio_graphile._worker.recorder._MOST_WAITING", 10)
+    monkeypatch.setattr(Recorder, "wait_for_room", wait_with_a_bell_of_ones_own)
     worker = make_worker(database, handlers.tasks, local_queue=LocalQueueOptions(size=100))
     held = await client.add_raw_job("held")
     async with serving(health_pages(worker)) as address, running(worker):

@@ -9,8 +9,7 @@ then; so the database refuses what is more than a minute ahead of its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -21,10 +20,14 @@ from trio_graphile._cron.due import INSTANT, Agenda, Firing, Plan, backfill
 from trio_graphile._cron.item import CronItem, job_of_item
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.crontabs import CronJob, register_crontabs, schedule_cron_jobs
+from trio_graphile._database.database import Database
 from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.options import CronOptions
-from trio_graphile.hooks._event import Teller
+from trio_graphile._worker.brief_session import brief_session
+from trio_graphile._worker.emitter import Emitter
+from trio_graphile.hooks._additions import intercept_cron_jobs
+from trio_graphile.hooks._chains import Chains
 from trio_graphile.hooks._worker_events import (
     CronFailed,
     CronJobScheduled,
@@ -82,13 +85,12 @@ class CronTicker:
     _items: Sequence[CronItem]
     _options: CronOptions
     _clock: Clock
-    _session: Callable[[], AbstractAsyncContextManager[Connection]]
-    """Opens a session of our own for a moment: handlers may use up the pool, and all we need is one statement
-    every now and then."""
-    _intercept: Callable[[Sequence[CronJob]], Awaitable[list[CronJob]]] | None = None
-    """Says which jobs are to be added, and with what payload, if anybody has a say in that."""
-    _teller: Teller | None = None
-    """Whom to tell of what is added, if anybody wants to know."""
+    _database: Database
+    _cancel_timeout: float
+    """How long a statement may take to end after a cancellation, in seconds."""
+    _chains: Chains
+    """Interceptors may have a say in which jobs are added, and with what payload."""
+    _emitter: Emitter
     _done_before: datetime = attrs.field(
         init=False, default=attrs.Factory(lambda self: self._clock.now(), takes_self=True)
     )
@@ -113,10 +115,7 @@ class CronTicker:
                     delays = backoff_delays(first=_FIRST_PAUSE, cap=_LONGEST_PAUSE, factor=1.5)
                 delay = next(delays)
                 logger.warning("cron failed, next try in %.1f s: %s: %s", delay, type(error).__name__, error)
-                if self._teller is not None:
-                    self._teller.tell(
-                        CronFailed(worker_id=self._teller.worker_id, error=str(error), retry_in=delay)
-                    )
+                self._emitter.emit(CronFailed, error=str(error), retry_in=delay)
                 await trio.sleep(delay)
 
     async def _register(self) -> Plan:
@@ -124,17 +123,14 @@ class CronTicker:
         now = self._clock.now()
         # If the clock was set back, it never was as late as it seemed.
         self._done_before = min(self._done_before, now)
-        async with self._session() as connection:
+        async with brief_session(self._database, "cron", self._cancel_timeout) as connection:
             known = await register_crontabs(connection, [item.identifier for item in self._items], now)
         for identifier, record in known.items():
             if record.last_execution is not None and record.last_execution > now + timedelta(seconds=_LATE):
                 until = record.last_execution.isoformat()
                 logger.warning("cron entry %s: somebody added its jobs up to %s already", identifier, until)
-        if self._teller is not None:
-            entries = tuple(item.identifier for item in self._items)
-            self._teller.tell(
-                CronStarted(worker_id=self._teller.worker_id, entries=entries, at=self._done_before)
-            )
+        entries = tuple(item.identifier for item in self._items)
+        self._emitter.emit(CronStarted, entries=entries, at=self._done_before)
         return backfill(self._items, known, self._done_before, self._options)
 
     async def _tick(self) -> None:
@@ -153,8 +149,7 @@ class CronTicker:
             plan = agenda.take(now, self._options)
             if plan.firings and (late := (now - plan.firings[0].at).total_seconds()) > _LATE:
                 logger.warning("cron is late by %.0f s: the machine slept, or its clock was set", late)
-                if self._teller is not None:
-                    self._teller.tell(CronOverdue(worker_id=self._teller.worker_id, late=late))
+                self._emitter.emit(CronOverdue, late=late)
             await self._carry_out(plan)
 
     async def _carry_out(self, plan: Plan) -> None:
@@ -168,7 +163,7 @@ class CronTicker:
         if not plan.firings:
             return
         refusals: list[StatementFailed] = []
-        async with self._session() as connection:
+        async with brief_session(self._database, "cron", self._cancel_timeout) as connection:
             for firing in plan.firings:
                 try:
                     await self._fire(connection, firing)
@@ -182,38 +177,20 @@ class CronTicker:
             raise refusals[0]
 
     async def _fire(self, connection: Connection, firing: Firing) -> None:
-        if self._teller is not None:
-            self._teller.tell(
-                CronTicked(
-                    worker_id=self._teller.worker_id,
-                    at=firing.at,
-                    entries=firing.items,
-                    backfilled=firing.backfilled,
-                )
-            )
+        self._emitter.emit(CronTicked, at=firing.at, entries=firing.items, backfilled=firing.backfilled)
         jobs = _jobs_of(firing)
-        if self._intercept is not None:
-            jobs = await self._intercept(jobs)
+        if self._chains.before_job_schedule:
+            jobs = await intercept_cron_jobs(self._chains, jobs)
         scheduled = await schedule_cron_jobs(connection, firing.at, jobs, tolerance=_TOLERANCE)
         ahead = (firing.at - scheduled.now).total_seconds()
         if ahead > _TOLERANCE:
             raise ClockAhead(f"the clock of this machine is ahead of the database's by over {ahead:.0f} s")
         for entry, job_id in scheduled.job_ids.items():
             logger.info("cron entry %s: added job %d for %s", entry, job_id, firing.at.isoformat())
-        if self._teller is not None:
-            self._tell_scheduled(self._teller, firing, scheduled.job_ids)
-
-    def _tell_scheduled(self, teller: Teller, firing: Firing, job_ids: Mapping[str, int]) -> None:
         for item in firing.items:
-            if (job_id := job_ids.get(item.identifier)) is not None:
-                teller.tell(
-                    CronJobScheduled(
-                        worker_id=teller.worker_id,
-                        entry=item,
-                        at=firing.at,
-                        job_id=job_id,
-                        backfilled=firing.backfilled,
-                    )
+            if (added := scheduled.job_ids.get(item.identifier)) is not None:
+                self._emitter.emit(
+                    CronJobScheduled, entry=item, at=firing.at, job_id=added, backfilled=firing.backfilled
                 )
 
 

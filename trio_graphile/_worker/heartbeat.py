@@ -1,4 +1,4 @@
-"""What a worker says of itself with each heartbeat: JSON, whatever its handlers report. No I/O."""
+"""The heartbeat: what a worker says of itself: JSON, whatever its handlers report. No I/O."""
 
 from __future__ import annotations
 
@@ -10,12 +10,56 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 
+import attrs
+import trio
+
 from trio_graphile._model.json import decode, encode
 from trio_graphile._model.options import Flags, WorkerOptions
-from trio_graphile._worker.running import RunningJob
+from trio_graphile._model.statistics import WorkerPhase
+from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile._worker.ending import Ending
+from trio_graphile._worker.local_queue import LocalQueue
+from trio_graphile._worker.recorder import Recorder
+from trio_graphile._worker.runner import Runner
+from trio_graphile._worker.running_job import RunningJob
+from trio_graphile._worker.task_totals import TaskTotals
 
 _MOST_RUNNING = 100
 _MOST_PROGRESS = 200
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Heartbeat:
+    """Describes one run of a worker. From any thread: all that it reads it reads in single steps."""
+
+    _options: WorkerOptions
+    _tasks: TaskRegistry
+    _runner: Runner
+    _recorder: Recorder
+    _local_queue: LocalQueue
+    _totals: TaskTotals
+    _ending: Ending
+    _clock: trio.abc.Clock = attrs.field(init=False, factory=trio.lowlevel.current_clock)
+    """That of the worker's thread, by which its jobs have begun."""
+
+    def as_dict(self) -> dict[str, object]:
+        """Return what the worker is, and what it does."""
+        running = self._runner.running
+        counts = self._recorder.counts
+        is_stopping = self._ending.begun.is_set()
+        return {
+            **describe_worker(self._options, self._tasks.identifiers),
+            "phase": (WorkerPhase.STOPPING if is_stopping else WorkerPhase.RUNNING).value,
+            "statistics": {
+                "slots": self._options.concurrency,
+                "busy": len(running),
+                "held": self._local_queue.held,
+                "completed": counts.completed,
+                "failed": counts.failed,
+                "tasks": self._totals.as_dict(),
+                "running": describe_running(running, self._clock.current_time()),
+            },
+        }
 
 
 def describe_worker(options: WorkerOptions, tasks: Iterable[str]) -> dict[str, object]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 import attrs
 import trio
 
 from trio_graphile._model.failures import Failure
-from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Completed, Failed, Outcome
 from trio_graphile._tasks.context import Completion
-from trio_graphile._worker.lanes import End, Ended
-from trio_graphile._worker.running import RunningJob, log_failure
+from trio_graphile._worker.emitter import Emitter
+from trio_graphile._worker.lanes import End, Ended, Lanes
+from trio_graphile._worker.running_job import RunningJob, log_failure
 from trio_graphile.hooks._chains import Chains, around, ask_about_run
 from trio_graphile.hooks._interceptors import JobRun, JobRunEnd, Skip
+from trio_graphile.hooks._job_events import JobStarted
 
 
 class HandlerFailed(Exception):
@@ -39,9 +38,8 @@ class Interception:
 
     _chains: Chains
     _worker_id: str
-    _call: Callable[[RunningJob], Awaitable[Ended]]
-    """Calls the handler, in its lane."""
-    _on_start: Callable[[Job], None] | None = None
+    _lanes: Lanes
+    _emitter: Emitter
 
     async def call(self, running: RunningJob) -> Ended:
         """Call the handler, unless it is not wanted. The run's own scope is entered and left in here."""
@@ -72,17 +70,16 @@ class Interception:
     async def _begin(self, running: RunningJob) -> Ended:
         if running.task.lane != "async":
             self._note_start(running)
-            return await self._call(running)
+            return await self._lanes.call(running)
         with running.scope:
             await trio.lowlevel.checkpoint_if_cancelled()
             self._note_start(running)
-            return await self._call(running)
+            return await self._lanes.call(running)
         return End.INTERRUPTED
 
     def _note_start(self, running: RunningJob) -> None:
         running.has_begun = True
-        if self._on_start is not None:
-            self._on_start(running.job)
+        self._emitter.emit(JobStarted, job=running.job)
 
     async def judge(self, running: RunningJob, outcome: Outcome) -> Outcome:
         """Return what a run comes to once interceptors were asked. Interrupted, they leave it as it is.

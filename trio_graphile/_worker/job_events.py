@@ -18,8 +18,9 @@ from trio_graphile._model.outcomes import (
     Settled,
     Snoozed,
 )
-from trio_graphile._worker.running import Interruption, RunningJob
-from trio_graphile.hooks._event import Event, Teller
+from trio_graphile._worker.emitter import Emitter
+from trio_graphile._worker.running_job import Interruption, RunningJob
+from trio_graphile.hooks._event import Event
 from trio_graphile.hooks._job_events import (
     InterruptReason,
     JobCompleted,
@@ -62,9 +63,14 @@ class Run:
 class JobEvents:
     """Remembers how long runs took, and tells of them once their outcomes are certain."""
 
-    _teller: Teller
+    _emitter: Emitter
+    are_observed: bool = attrs.field(init=False)
+    """Whether anybody wants to know. Asked before each call, since there may be one for each job."""
     _runs: dict[int, Run] = attrs.field(init=False, factory=dict)
     """The last run of each job whose outcome is not recorded yet."""
+
+    def __attrs_post_init__(self) -> None:
+        self.are_observed = self._emitter.hears(*ENDINGS)
 
     def remember(self, running: RunningJob) -> None:
         """Take notice that a run is over."""
@@ -83,27 +89,26 @@ class JobEvents:
             if run is None and isinstance(outcome, Returned):
                 untouched += 1
             else:
-                self._teller.tell(event_of(outcome, run, self._teller.worker_id))
+                self._tell(outcome, run)
         if untouched:
-            self._teller.tell(JobsReturned(worker_id=self._teller.worker_id, count=untouched))
+            self._emitter.emit(JobsReturned, count=untouched)
 
-
-def event_of(outcome: Outcome, run: Run | None, worker_id: str) -> Event:
-    """Return what is to be told of an outcome, and of its run if there was one."""
-    job, duration = outcome.job, 0.0 if run is None else run.duration
-    match outcome:
-        case Completed() | Settled():
-            return JobCompleted(worker_id=worker_id, job=job, duration=duration)
-        case Failed(error=error, permanent=permanent, delay=delay):
-            if permanent or job.attempts >= job.max_attempts:
-                return JobFailedPermanently(worker_id=worker_id, job=job, error=error, duration=duration)
-            return JobFailed(worker_id=worker_id, job=job, error=error, duration=duration, retry_in=delay)
-        case Returned():
-            reason = _REASONS.get(None if run is None else run.interruption, InterruptReason.SHUTDOWN)
-            return JobInterrupted(worker_id=worker_id, job=job, reason=reason, duration=duration)
-        case Snoozed(delay=delay):
-            return JobSnoozed(worker_id=worker_id, job=job, delay=delay, duration=duration)
-        case Removed():
-            return JobRemoved(worker_id=worker_id, job=job, duration=duration)
-        case Lost():
-            return JobTakenAway(worker_id=worker_id, job=job, duration=duration)
+    def _tell(self, outcome: Outcome, run: Run | None) -> None:
+        emit, job, duration = self._emitter.emit, outcome.job, 0.0 if run is None else run.duration
+        match outcome:
+            case Completed() | Settled():
+                emit(JobCompleted, job=job, duration=duration)
+            case Failed(error=error, permanent=permanent, delay=delay):
+                if permanent or job.attempts >= job.max_attempts:
+                    emit(JobFailedPermanently, job=job, error=error, duration=duration)
+                else:
+                    emit(JobFailed, job=job, error=error, duration=duration, retry_in=delay)
+            case Returned():
+                reason = _REASONS.get(None if run is None else run.interruption, InterruptReason.SHUTDOWN)
+                emit(JobInterrupted, job=job, reason=reason, duration=duration)
+            case Snoozed(delay=delay):
+                emit(JobSnoozed, job=job, delay=delay, duration=duration)
+            case Removed():
+                emit(JobRemoved, job=job, duration=duration)
+            case Lost():
+                emit(JobTakenAway, job=job, duration=duration)

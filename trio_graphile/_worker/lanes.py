@@ -30,7 +30,7 @@ from trio_graphile._tasks.context import JobContext, JobNotes
 from trio_graphile._tasks.process import Address, Retirement, address_of, call_in_process, prepare_process
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._tasks.task import Task
-from trio_graphile._worker.places import describe_place
+from trio_graphile._worker.stacks import describe_place
 
 logger = logging.getLogger("trio_graphile.worker")
 
@@ -75,7 +75,7 @@ class Call(JobNotes):
 class Lanes:
     """Calls handlers, each in its lane."""
 
-    _patience: float
+    _cancel_timeout: float
     """How long a thread is waited for once the worker has to end, in seconds."""
     _threads: trio.CapacityLimiter
     """Not Trio's own, which handlers may use up for what they do. One token for each slot."""
@@ -173,7 +173,7 @@ class Lanes:
         except trio.Cancelled:  # noqa: ASYNC103  # where it is not raised here, the slot meets it again
             if not thread.is_started:
                 raise
-            with trio.move_on_after(self._patience, shield=True):
+            with trio.move_on_after(self._cancel_timeout, shield=True):
                 await thread.ended.wait()
             if thread.result is None:
                 self._abandon(thread)
@@ -190,7 +190,7 @@ class Lanes:
         """Wait for a thread that was interrupted alone: as long as it runs, its job is nobody else's."""
         if not thread.is_started or thread.ended.is_set():
             return
-        with trio.move_on_after(self._patience):
+        with trio.move_on_after(self._cancel_timeout):
             await thread.ended.wait()
             return
         found = thread.describe()

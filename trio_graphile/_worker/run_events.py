@@ -1,4 +1,4 @@
-"""What observers are told of a run: that it starts, has started, begins to end, and has ended."""
+"""How far a run has come, and what observers are told of that."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import attrs
 from trio_graphile._model.failures import describe_error
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
-from trio_graphile.hooks._event import Teller
+from trio_graphile._model.statistics import WorkerPhase
+from trio_graphile._worker.emitter import Emitter
+from trio_graphile._worker.ending import Ending
 from trio_graphile.hooks._worker_events import (
     GracePeriodOver,
     ShutdownForced,
@@ -24,43 +26,42 @@ from trio_graphile.hooks._worker_events import (
 class RunEvents:
     """Tells observers of one run, in its order; nothing after its end."""
 
-    _teller: Teller
-    _is_over: bool = False
+    _emitter: Emitter
+    _ending: Ending
+    has_started: bool = attrs.field(init=False, default=False)
+    """Whether it has taken jobs."""
+    _is_over: bool = attrs.field(init=False, default=False)
+
+    @property
+    def phase(self) -> WorkerPhase:
+        """How far the run has come."""
+        if self._ending.begun.is_set():
+            return WorkerPhase.STOPPING
+        return WorkerPhase.RUNNING if self.has_started else WorkerPhase.STARTING
 
     def starting(self, *, schema: str, concurrency: int, tasks: Sequence[str]) -> None:
         """Say that it starts."""
-        self._teller.tell(
-            WorkerStarting(
-                worker_id=self._teller.worker_id,
-                schema=schema,
-                concurrency=concurrency,
-                tasks=tuple(tasks),
-            )
-        )
+        self._emitter.emit(WorkerStarting, schema=schema, concurrency=concurrency, tasks=tuple(tasks))
 
     def started(self) -> None:
         """Say that it takes jobs from now on."""
-        self._teller.tell(WorkerStarted(worker_id=self._teller.worker_id))
+        self.has_started = True
+        self._emitter.emit(WorkerStarted)
 
-    def ending(self, cause: StopCause, running: tuple[Job, ...], grace_period: float) -> None:
+    def ending(self, running: tuple[Job, ...], grace_period: float) -> None:
         """Say that it begins to end."""
-        self._teller.tell(
-            ShutdownStarted(
-                worker_id=self._teller.worker_id,
-                cause=cause,
-                running=running,
-                grace_period=grace_period,
-            )
+        self._emitter.emit(
+            ShutdownStarted, cause=self._ending.cause, running=running, grace_period=grace_period
         )
 
     def forced(self, running: tuple[Job, ...]) -> None:
         """Say that handlers are interrupted, because somebody wants it so."""
         if not self._is_over:
-            self._teller.tell(ShutdownForced(worker_id=self._teller.worker_id, running=running))
+            self._emitter.emit(ShutdownForced, running=running)
 
     def grace_period_over(self, running: tuple[Job, ...]) -> None:
         """Say that handlers are interrupted, because their time is over."""
-        self._teller.tell(GracePeriodOver(worker_id=self._teller.worker_id, running=running))
+        self._emitter.emit(GracePeriodOver, running=running)
 
     def ended(
         self,
@@ -70,11 +71,5 @@ class RunEvents:
     ) -> None:
         """Say that it has ended: with a report or an error, or because the scope around it was cancelled."""
         self._is_over = True
-        self._teller.tell(
-            WorkerEnded(
-                worker_id=self._teller.worker_id,
-                cause=cause,
-                report=report,
-                error=None if error is None else describe_error(error),
-            )
-        )
+        text = None if error is None else describe_error(error)
+        self._emitter.emit(WorkerEnded, cause=cause, report=report, error=text)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import attrs
 import trio
@@ -19,25 +19,20 @@ from trio_graphile._model.statistics import RunningJobStatistics
 from trio_graphile._tasks.context import CURRENT_JOB, Completion
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._tasks.task import Task
-from trio_graphile._worker.lanes import End, Ended
-from trio_graphile._worker.running import Interruption, RunningJob, log_failure
+from trio_graphile._worker.announcements import Announcements
+from trio_graphile._worker.emitter import Emitter
+from trio_graphile._worker.interception import Interception
+from trio_graphile._worker.job_events import JobEvents
+from trio_graphile._worker.lanes import End, Lanes
+from trio_graphile._worker.local_queue import LocalQueue
+from trio_graphile._worker.recorder import Recorder
+from trio_graphile._worker.running_job import Interruption, RunningJob, log_failure
 from trio_graphile._worker.surroundings import Surroundings
 from trio_graphile._worker.task_totals import TaskTotals
+from trio_graphile.hooks._job_events import JobStarted, JobTaken
 from trio_graphile.hooks._raised import split_raised
 
 logger = logging.getLogger("trio_graphile.worker")
-
-
-class Interceptor(Protocol):
-    """What has a say before and after a handler is called."""
-
-    def call(self, running: RunningJob) -> Awaitable[Ended]:
-        """Call the handler, unless it is not wanted, inside of the run's own scope. As `Lanes.call`."""
-        ...
-
-    async def judge(self, running: RunningJob, outcome: Outcome) -> Outcome:
-        """Return what a run comes to in the end. Raises nothing but cancellation."""
-        ...
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -45,37 +40,44 @@ class Runner:
     """Runs jobs, one per call and slot."""
 
     _tasks: TaskRegistry
-    _call: Callable[[RunningJob], Awaitable[Ended]]
-    """Calls the handler: in its lane, if nobody intercepts it."""
+    _local_queue: LocalQueue
+    """Where jobs are taken from."""
+    _lanes: Lanes
+    _interception: Interception | None = None
+    """Has a say before and after a handler is called, if anybody intercepts it."""
     _surroundings: Surroundings
-    _record: Callable[[Outcome, bool], None]
-    """Takes the outcome, and whether the handler may have completed the job itself. No checkpoint, so that no
-    cancellation can come between."""
-    _on_freed_queue: Callable[[], None]
-    """Called when a handler has completed its job, and goes on: the next of its queue may run."""
+    _recorder: Recorder
+    _announcements: Announcements
+    """Hears when a handler has completed its job, and goes on: the next of its queue may run."""
+    _job_events: JobEvents
+    _emitter: Emitter
     _totals: TaskTotals = attrs.field(factory=TaskTotals)
     """Adds up what runs came to."""
+    _tells_taken: bool = attrs.field(init=False)
+    _tells_started: bool = attrs.field(init=False)
+    """Whether anybody wants to know, and interception does not tell it."""
     _now: Callable[[], float] = attrs.field(
         init=False, factory=lambda: trio.lowlevel.current_clock().current_time
     )
     """`trio.current_time` in half of the time: asked twice for each run."""
-    _interceptor: Interceptor | None = None
-    _on_start: Callable[[Job], None] | None = None
-    """Called before the handler is, if anybody cares and nobody intercepts it."""
-    _on_end: Callable[[RunningJob], None] | None = None
-    """Called when a run is over, before its outcome is recorded, if anybody cares."""
-    _running: dict[int, RunningJob] = attrs.field(factory=dict)
+    _running: dict[int, RunningJob] = attrs.field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._tells_taken = self._emitter.hears(JobTaken)
+        self._tells_started = self._interception is None and self._emitter.hears(JobStarted)
 
     @trio.lowlevel.enable_ki_protection
-    async def run_all(self, take: Callable[[], Awaitable[Job | None]]) -> None:
+    async def run_all(self) -> None:
         """Run one job after the other, until there are no more."""
         while True:
             # In which handlers are interrupted; it serves until one was. Never a shield.
             with trio.CancelScope() as scope:  # noqa: TID251
                 while True:
-                    job = await take()
+                    job = await self._local_queue.take()
                     if job is None:
                         return
+                    if self._tells_taken:
+                        self._emitter.emit(JobTaken, job=job)
                     if await self.run(job, scope):
                         break
 
@@ -89,17 +91,17 @@ class Runner:
             task = self._tasks[job.task_identifier]
         except UnknownTask as error:
             log_failure(job, failure := failure_of(error), error)
-            self._record(Failed(job, failure.text), False)  # noqa: FBT003  # said where it is declared
+            self._recorder.put(Failed(job, failure.text))
             return False
         running = self._prepare(task, job, scope)
         self._running[job.id] = running
         outcome: Outcome | None = None  # until we know better; a bare Cancelled passes straight through
         token = CURRENT_JOB.set(job)
-        if self._on_start is not None:
-            self._on_start(job)
+        if self._tells_started:
+            self._emitter.emit(JobStarted, job=job)
         try:
             try:
-                end = await self._call(running)
+                end = await (self._interception or self._lanes).call(running)
                 outcome = Completed(job) if end is End.RETURNED else self._outcome(running, end)
             except BaseException as error:  # noqa: BLE001, ASYNC103  # a handler may raise anything
                 raised, further = split_raised(error)
@@ -107,38 +109,38 @@ class Runner:
                     outcome = self._raised(running, raised)
                 if further is not None:
                     raise further from None  # noqa: ASYNC104  # it has the cancellation, if there is one
-            if self._interceptor is not None and outcome is not None:
-                outcome = await self._interceptor.judge(running, outcome)
+            if self._interception is not None and outcome is not None:
+                outcome = await self._interception.judge(running, outcome)
         finally:
             CURRENT_JOB.reset(token)
             if self._running.get(job.id) is running:  # else it was taken from us and claimed by us again
                 del self._running[job.id]
             if outcome is None:
                 outcome = running.interrupted()
-            if self._on_end is not None:
-                self._on_end(running)
+            if self._job_events.are_observed:
+                self._job_events.remember(running)
             if running.completion is Completion.NONE:
                 self._totals.add(job, self._now() - running.started_at, outcome)
-                self._record(outcome, False)  # noqa: FBT003  # as above
+                self._recorder.put(outcome)
             else:
                 self._put_completed(running, outcome)
         return running.spent_its_scope
 
     def _prepare(self, task: Task[Any], job: Job, scope: trio.CancelScope) -> RunningJob:  # noqa: TID251
-        if task.lane != "async" or self._interceptor is not None:
+        if task.lane != "async" or self._interception is not None:
             scope = trio.CancelScope()  # noqa: TID251  # as above; whoever calls it enters it then
         running = RunningJob(task=task, job=job, scope=scope, started_at=self._now())
         if task.wants_context:
             running.context = self._surroundings.context(job, running, task.to_json)
             if job.queue_name is not None:
-                running.on_completed = self._on_freed_queue
+                running.on_completed = self._announcements.queue_freed
         if task.options.timeout is not None:
             scope.deadline = running.started_at + task.options.timeout
         return running
 
     def _put(self, running: RunningJob, outcome: Outcome, *, maybe_completed: bool = False) -> None:
         self._totals.add(running.job, self._now() - running.started_at, outcome)
-        self._record(outcome, maybe_completed)
+        self._recorder.put(outcome, maybe_completed=maybe_completed)
 
     def _put_completed(self, running: RunningJob, outcome: Outcome) -> None:
         """Record a job that its handler has completed itself, or may have."""

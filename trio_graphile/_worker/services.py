@@ -1,10 +1,13 @@
-"""The services of a worker: how they are made, and who tells whom what. None of them knows another."""
+"""The services of one run of a worker: each is made here, and given those whom it calls.
+
+A service is made when it is first asked for, so there is no order of construction to keep. What a service
+calls it does not own: who starts and ends it is said in `run`, by the nest of nurseries.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import attrs
@@ -12,48 +15,52 @@ import trio
 
 from trio_graphile._client import Client
 from trio_graphile._cron.item import CronItem
-from trio_graphile._database.cancellations import CANCEL_CHANNEL
-from trio_graphile._database.connection import Connection
+from trio_graphile._database.claimer import Claimer
 from trio_graphile._database.database import Database
-from trio_graphile._database.schema import is_superseded
-from trio_graphile._database.session import Session, persist
-from trio_graphile._model.cancellation import CancelRequest, requested_outcome
-from trio_graphile._model.jobs import Job
-from trio_graphile._model.options import LocalQueueOptions, WorkerOptions
-from trio_graphile._model.outcomes import Returned
-from trio_graphile._model.statistics import ListenState, WorkerPhase, WorkerStatistics
+from trio_graphile._database.session import Session
+from trio_graphile._model.bell import Bell
+from trio_graphile._model.options import LocalQueueOptions, RecoveryOptions, WorkerOptions
 from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile._worker.announcements import Announcements
 from trio_graphile._worker.cancellations import Cancellations
+from trio_graphile._worker.claims import Claims
+from trio_graphile._worker.clocks import ServerClock
 from trio_graphile._worker.cron_ticker import Clock, CronTicker
-from trio_graphile._worker.heartbeat import describe_running
-from trio_graphile._worker.holdings import Holdings, Renewed
+from trio_graphile._worker.emitter import Emitter
+from trio_graphile._worker.ending import Ending
+from trio_graphile._worker.heartbeat import Heartbeat
 from trio_graphile._worker.interception import Interception
-from trio_graphile._worker.job_events import ENDINGS, JobEvents
+from trio_graphile._worker.job_events import JobEvents
 from trio_graphile._worker.lanes import Lanes
 from trio_graphile._worker.lease import Lease
+from trio_graphile._worker.lease_signals import LeaseSignals
+from trio_graphile._worker.lease_term import LeaseTerm
 from trio_graphile._worker.ledger import Ledger
 from trio_graphile._worker.listener import Listener
 from trio_graphile._worker.local_queue import LocalQueue
-from trio_graphile._worker.observation import Observation
-from trio_graphile._worker.outcomes import Outcomes
-from trio_graphile._worker.places import describe_block
-from trio_graphile._worker.recovery import Sweeper
+from trio_graphile._worker.maintenance import Maintenance
+from trio_graphile._worker.prefetcher import Prefetcher
+from trio_graphile._worker.presence import Presence
+from trio_graphile._worker.recorder import Recorder
+from trio_graphile._worker.refetch_delay import RefetchDelay
+from trio_graphile._worker.run_events import RunEvents
 from trio_graphile._worker.runner import Runner
-from trio_graphile._worker.running import RunningJob
+from trio_graphile._worker.statistics import Statistics
 from trio_graphile._worker.surroundings import Surroundings
+from trio_graphile._worker.sweeper import Sweeper
 from trio_graphile._worker.task_totals import TaskTotals
 from trio_graphile._worker.watch import Watch
-from trio_graphile.hooks._additions import intercept_cron_jobs
 from trio_graphile.hooks._chains import Chains
-from trio_graphile.hooks._event import Teller
-from trio_graphile.hooks._job_events import JobStarted
 from trio_graphile.hooks._registry import Hooks
-from trio_graphile.hooks._worker_events import CLAIM_EVENTS, LeaseExpiring, LeaseRestored
+
+_LOCK_SHARE = 0.25
+"""Of the cancel timeout: so long an outcome waits for a row that somebody has locked. It is then found among
+others, which can be written in time."""
 
 
-@attrs.define(eq=False, kw_only=True)
-class Services:
-    """What works for one run of a worker. Who runs them says when each starts and leaves."""
+@attrs.frozen(kw_only=True)
+class RunSettings:
+    """What a run is of, and how its worker was set up."""
 
     database: Database
     tasks: TaskRegistry
@@ -63,288 +70,322 @@ class Services:
     hooks: Hooks
     crontab: Sequence[CronItem]
     clock: Clock
-    drain: bool
+    drains: bool
     """Whether the run ends when nothing is due."""
-    patience: float
+    cancel_timeout: float
     """How long a statement or a thread may take to end after a cancellation, in seconds."""
-    ending: trio.Event
-    on_breaking_migration: Callable[[], None]
-    statistics_now: Callable[[], WorkerStatistics]
-    """Says what is going on, and how far the worker has come."""
-    chains: Chains = attrs.field(init=False)
-    observation: Observation = attrs.field(init=False)
-    ledger: Ledger = attrs.field(init=False, factory=Ledger)
-    holdings: Holdings = attrs.field(init=False)
-    outcomes: Outcomes = attrs.field(init=False)
-    local_queue: LocalQueue = attrs.field(init=False)
-    lanes: Lanes = attrs.field(init=False)
-    runner: Runner = attrs.field(init=False)
-    cancellations: Cancellations = attrs.field(init=False)
-    watch: Watch = attrs.field(init=False)
-    lease: Lease[Renewed] = attrs.field(init=False)
-    _totals: TaskTotals = attrs.field(init=False, factory=TaskTotals)
-    _run_clock: trio.abc.Clock = attrs.field(init=False, factory=trio.lowlevel.current_clock)
-    """That of the worker's thread, for the lease's."""
-    _listener: Listener | None = attrs.field(init=False, default=None)
+    ending: Ending
 
-    def __attrs_post_init__(self) -> None:
-        options = self.options
-        # A handler's statement is to end as soon as anything else does, when the worker has to.
-        self.database.cancel_patience = min(self.database.cancel_patience, self.patience)
-        self.chains = Chains.of(self.hooks)
-        self.observation = Observation(
-            worker_id=self.worker_id, chains=self.chains, options=options.observers
-        )
-        ending_teller = self.observation.teller(*ENDINGS)
-        job_events = None if ending_teller is None else JobEvents(ending_teller)
-        self.holdings = Holdings(
-            self.database, self.tasks, options, self.worker_id, self.patience, self.ledger
-        )
-        self.outcomes = Outcomes(
-            session=self.holdings.recording,
-            worker_id=self.worker_id,
+
+@attrs.define(eq=False, slots=False)
+class Services:
+    """Who works in a run: first what others call, last what calls them."""
+
+    _settings: RunSettings
+
+    # --- what all of them know ------------------------------------------------------------------
+
+    @cached_property
+    def chains(self) -> Chains:
+        """What plugins want to be asked, and told."""
+        return Chains.of(self._settings.hooks)
+
+    @cached_property
+    def emitter(self) -> Emitter:
+        """Tells observers what has happened."""
+        settings = self._settings
+        return Emitter(worker_id=settings.worker_id, chains=self.chains, options=settings.options.observers)
+
+    @cached_property
+    def events(self) -> RunEvents:
+        """Tells observers how far the run has come."""
+        return RunEvents(self.emitter, self._settings.ending)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """Knows what we hold."""
+        return Ledger()
+
+    @cached_property
+    def term(self) -> LeaseTerm:
+        """Knows until when it is ours."""
+        return LeaseTerm(self._settings.options.lease)
+
+    @cached_property
+    def server_clock(self) -> ServerClock:
+        """Says whether the silence of others means anything."""
+        options = self._settings.options
+        recovery = options.recovery
+        return ServerClock(options.lease.length if recovery is None else recovery.sweep_threshold)
+
+    # --- from the database and back -------------------------------------------------------------
+
+    @cached_property
+    def claiming(self) -> Session:
+        """The session of the claims."""
+        return Session(self._settings.database, "claim", self._settings.cancel_timeout)
+
+    @cached_property
+    def recording(self) -> Session:
+        """The session of the recorder."""
+        timeout = self._settings.cancel_timeout
+        return Session(self._settings.database, "outcomes", timeout, timeout * _LOCK_SHARE)
+
+    @cached_property
+    def claims(self) -> Claims:
+        """Asks the database for jobs."""
+        settings = self._settings
+        return Claims(
+            claimer=Claimer(self.claiming, settings.worker_id),
+            session=self.claiming,
             ledger=self.ledger,
-            on_recorded=self._after_record,
+            tasks=settings.tasks,
+            options=settings.options,
+            worker_id=settings.worker_id,
+            emitter=self.emitter,
+        )
+
+    @cached_property
+    def announcements(self) -> Announcements:
+        """Knows of how many jobs no claim has heard yet."""
+        return Announcements(news=Bell(), claims=self.claims, drains=self._settings.drains)
+
+    @cached_property
+    def job_events(self) -> JobEvents:
+        """Tells observers what became of jobs."""
+        return JobEvents(self.emitter)
+
+    @cached_property
+    def recorder(self) -> Recorder:
+        """Writes outcomes."""
+        options = self._settings.options
+        return Recorder(
+            session=self.recording,
+            worker_id=self._settings.worker_id,
+            ledger=self.ledger,
+            announcements=self.announcements,
+            job_events=self.job_events,
             complete_delay=options.complete_delay,
             fail_delay=options.fail_delay,
-            on_certain=None if job_events is None else job_events.recorded,
         )
-        self.lease = Lease(
-            database=self.database,
-            options=options.lease,
-            renew=self._renew,
-            events=self,
-            describe_block=partial(describe_block, runner=Runner.run.__code__),
-        )
-        self.local_queue = LocalQueue(
-            claim=self.holdings.claim,
-            reconcile=self.holdings.reconcile_claims,
-            give_back=lambda job: self.outcomes.put(Returned(job)),
+
+    @cached_property
+    def local_queue(self) -> LocalQueue:
+        """Holds jobs until slots take them."""
+        return LocalQueue(
+            options=self._local_queue_options,
             ledger=self.ledger,
-            poll_interval=options.poll_interval,
-            reconcile_interval=options.lease.length,
-            ending=self.ending,
-            lease_holds=self.lease.holds,
-            options=_without_delay(options.local_queue) if self.drain else options.local_queue,
-            teller=self.observation.teller(*CLAIM_EVENTS),
+            recorder=self.recorder,
+            announcements=self.announcements,
+            term=self.term,
+            ending=self._settings.ending.begun,
+            emitter=self.emitter,
         )
-        self.lanes = Lanes(
-            patience=self.patience,
+
+    @cached_property
+    def prefetcher(self) -> Prefetcher:
+        """Fills the local queue."""
+        options = self._local_queue_options
+        return Prefetcher(
+            queue=self.local_queue,
+            claims=self.claims,
+            ledger=self.ledger,
+            announcements=self.announcements,
+            term=self.term,
+            options=options,
+            poll_interval=self._settings.options.poll_interval,
+            delay=RefetchDelay(options, self.emitter),
+        )
+
+    @property
+    def _local_queue_options(self) -> LocalQueueOptions:
+        options = self._settings.options.local_queue
+        if self._settings.drains:
+            return attrs.evolve(options, refetch_delay=None)  # a drain does not wait for more to come
+        return options
+
+    # --- running jobs ---------------------------------------------------------------------------
+
+    @cached_property
+    def lanes(self) -> Lanes:
+        """Call handlers."""
+        options = self._settings.options
+        return Lanes(
+            cancel_timeout=self._settings.cancel_timeout,
             threads=trio.CapacityLimiter(options.concurrency),
             process_options=options.processes,
         )
-        self.runner = self._make_runner(None if job_events is None else job_events.remember)
-        self.cancellations = self._make_cancellations()
-        self.watch = Watch(statistics=self.statistics_now)
-        self.holdings.statistics = self._heartbeat
 
-    def statistics(self, phase: WorkerPhase) -> WorkerStatistics:
-        """Say what is going on."""
-        running, now, lease = self.runner.statistics(), trio.current_time(), self.lease
-        queue, outcomes = self.local_queue, self.outcomes
-        return WorkerStatistics(
-            phase=phase,
-            running=running,
-            held=queue.held,
-            unrecorded=outcomes.waiting,
-            slots=self.options.concurrency,
-            busy=len(running),
-            idle=queue.idle,
-            paused=outcomes.paused,
-            has_room=not outcomes.is_full,
-            completed=outcomes.counts.completed,
-            failed=outcomes.counts.failed,
-            heartbeat_age=lease.age,
-            lease_holds=phase is WorkerPhase.STARTING or lease.holds(),
-            listen_state=ListenState.OFF if self._listener is None else self._listener.state,
-            claim_age=None if queue.claimed_at is None else now - queue.claimed_at,
-            claim_pending=0.0 if queue.claiming_since is None else now - queue.claiming_since,
-            claim_overdue=self._claim_overdue(now),
-            record_pending=0.0 if outcomes.writing_since is None else now - outcomes.writing_since,
-            record_overdue=outcomes.overdue,
-            standstills=self.watch.standing,
-            standstill=0.0 if self.watch.since is None else now - self.watch.since,
-            loop_lag=lease.loop_lag,
-            events_waiting=self.observation.waiting,
-            events_dropped=self.observation.dropped,
+    @cached_property
+    def interception(self) -> Interception | None:
+        """Calls interceptors before and after handlers, if there are any."""
+        if not self.chains.touches_runs:
+            return None
+        return Interception(
+            chains=self.chains, worker_id=self._settings.worker_id, lanes=self.lanes, emitter=self.emitter
         )
 
-    def _heartbeat(self) -> dict[str, object]:
-        """Return what a heartbeat says of our work. From any thread: all is read in single steps."""
-        running = self.runner.running
-        counts = self.outcomes.counts
-        is_stopping = self.ending.is_set()
-        return {
-            "phase": (WorkerPhase.STOPPING if is_stopping else WorkerPhase.RUNNING).value,
-            "statistics": {
-                "slots": self.options.concurrency,
-                "busy": len(running),
-                "held": self.local_queue.held,
-                "completed": counts.completed,
-                "failed": counts.failed,
-                "tasks": self._totals.as_dict(),
-                "running": describe_running(running, self._run_clock.current_time()),
-            },
-        }
+    @cached_property
+    def totals(self) -> TaskTotals:
+        """Adds up what the runs of each task came to."""
+        return TaskTotals()
 
-    def _claim_overdue(self, now: float) -> float:
-        queue = self.local_queue
-        is_due = queue.idle > 0 and queue.held == 0 and queue.claiming_since is None and self.lease.holds()
-        if queue.claimed_at is None or not is_due:
-            return 0.0
-        return max(0.0, now - queue.claimed_at - self.options.poll_interval)
+    @cached_property
+    def runner(self) -> Runner:
+        """Runs jobs in the slots."""
+        settings = self._settings
+        return Runner(
+            tasks=settings.tasks,
+            local_queue=self.local_queue,
+            lanes=self.lanes,
+            interception=self.interception,
+            surroundings=Surroundings(
+                worker_id=settings.worker_id,
+                client=Client(settings.database, settings.tasks, plugins=[settings.hooks]),
+                database=settings.database,
+                state=settings.state,
+                stopping=settings.ending.begun,
+            ),
+            recorder=self.recorder,
+            announcements=self.announcements,
+            job_events=self.job_events,
+            emitter=self.emitter,
+            totals=self.totals,
+        )
 
-    async def leave(self) -> None:
-        """Make sure that nothing is locked by us, and tell the others that we are gone: the last words."""
-        was_certain = self._is_certain
-        if not was_certain:
-            await self._release_rest()
-        await self.lease.end()  # else its last heartbeat might come after our farewell
-        await persist(self.holdings.leave, what="leaving")
-        if was_certain and not self._is_certain:  # the server is gone, and the one that answered knows less
-            await self._release_rest()
+    @cached_property
+    def cancellations(self) -> Cancellations:
+        """Interrupts jobs on request."""
+        options = self._settings.options
+        return Cancellations(
+            session=self.claiming,
+            worker_id=self._settings.worker_id,
+            ledger=self.ledger,
+            runner=self.runner,
+            local_queue=self.local_queue,
+            recorder=self.recorder,
+            interval=options.lease.renew_interval if self._listens else options.poll_interval,
+        )
 
-    async def _release_rest(self) -> None:
-        await persist(self.holdings.release_rest, what="giving back the rest")
+    # --- what brings jobs -----------------------------------------------------------------------
+
+    @cached_property
+    def listener(self) -> Listener | None:
+        """Hears that jobs were added; None if nothing is to be listened for."""
+        settings = self._settings
+        if not self._listens:
+            return None
+        return Listener(
+            database=settings.database,
+            echo_channel=f"trio_graphile:echo:{settings.worker_id}",
+            worker_id=settings.worker_id,
+            cancel_timeout=settings.cancel_timeout,
+            announcements=self.announcements,
+            cancellations=self.cancellations,
+            ending=settings.ending,
+            emitter=self.emitter,
+        )
 
     @property
-    def _is_certain(self) -> bool:
-        """Whether nothing can be locked by us of which nothing is known here.
+    def _listens(self) -> bool:
+        return self._settings.options.notifications and not self._settings.drains
 
-        If it may be, only the database can say, and it reads the whole table for that, however large.
-        """
-        return self.ledger.is_certain(trusts_server=self.holdings.trusts_server)
-
-    def _cancel_job(self, job: Job, request: CancelRequest) -> None:
-        """Cancel a job on request, whether it runs or waits for a slot; if it has ended, it is too late."""
-        if not self.runner.cancel(job, request) and self.local_queue.withdraw(job):
-            self.outcomes.put(requested_outcome(job, request))
-
-    async def _renew(self, session: Session) -> Renewed:
-        """Renew, in the lease's thread, after a look at what nobody may have told us.
-
-        First of all, since a revision that we cannot live with may make a renewal fail.
-        """
-        if await is_superseded(session):
-            self.lease.tell(self.on_breaking_migration)
-        return await self.holdings.renew(session)
-
-    # --- what the lease says --------------------------------------------------------------------
-
-    def renewed(self, renewal: Renewed) -> None:
-        """Interrupt what is lost, and what was replaced if its task wants that."""
-        lost = {job.id: job for job in renewal.asked if job.id in renewal.found.lost}
-        self.local_queue.renewed(lost.values())
-        for job in lost.values():
-            self.runner.lose(job)
-        for job in renewal.asked:
-            if job.id in renewal.found.detached:
-                self.runner.detach(job)
-
-    def lapsed(self) -> None:
-        """Give back what is held, and let no outcome of before hit a claim of now."""
-        self.local_queue.lapsed()
-
-    def expiring(self) -> None:
-        """Run nothing any more: others may take our jobs soon."""
-        self.local_queue.suspend()
-        self.runner.fence()
-        self.observation.tell(LeaseExpiring(worker_id=self.worker_id))
-
-    def restored(self) -> None:
-        """Claim again."""
-        self.local_queue.resume()
-        self.observation.tell(LeaseRestored(worker_id=self.worker_id))
-
-    # --- how the services are made --------------------------------------------------------------
-
-    def _make_runner(self, on_end: Callable[[RunningJob], None] | None) -> Runner:
-        teller = self.observation.teller(JobStarted)
-        on_start = None if teller is None else partial(_tell_start, teller)
-        interception = Interception(
-            chains=self.chains, worker_id=self.worker_id, call=self.lanes.call, on_start=on_start
-        )
-        is_intercepted = self.chains.touches_runs
-        return Runner(
-            tasks=self.tasks,
-            call=interception.call if is_intercepted else self.lanes.call,
-            surroundings=Surroundings(
-                worker_id=self.worker_id,
-                client=Client(self.database, self.tasks, plugins=[self.hooks]),
-                database=self.database,
-                state=self.state,
-                stopping=self.ending,
-            ),
-            record=self.outcomes.put,
-            on_freed_queue=partial(self._after_record, True),  # noqa: FBT003  # said where it is declared
-            totals=self._totals,
-            interceptor=interception if is_intercepted else None,
-            on_start=None if is_intercepted else on_start,
-            on_end=on_end,
-        )
-
-    def _make_cancellations(self) -> Cancellations:
-        options = self.options
-        hears = options.notifications and not self.drain
-        return Cancellations(
-            look=self.holdings.cancel_requests,
-            forget=self.holdings.forget_cancel_requests,
-            cancel=self._cancel_job,
-            ledger=self.ledger,
-            interval=options.lease.renew_interval if hears else options.poll_interval,
-        )
-
-    def listener(self) -> Listener:
-        """Return what hears that jobs were added."""
-        self._listener = Listener(
-            open=self._listening_session,
-            on_jobs=self.local_queue.announce,
-            on_breaking_migration=self.on_breaking_migration,
-            on_cancellation=self.cancellations.nudge,
-            cancel_channel=f"{CANCEL_CHANNEL}{self.worker_id}",
-            echo_channel=f"trio_graphile:echo:{self.worker_id}",
-            teller=self.observation,
-        )
-        return self._listener
-
-    async def _listening_session(self) -> Connection:
-        return await self.database.open_session("listen", cancel_patience=self.holdings.patience, direct=True)
-
+    @cached_property
     def cron_ticker(self) -> CronTicker:
-        """Return what adds the jobs of the crontab."""
+        """Adds the jobs of the crontab."""
+        settings = self._settings
         return CronTicker(
-            items=self.crontab,
-            options=self.options.cron,
-            clock=self.clock,
-            session=self._cron_session,
-            intercept=partial(intercept_cron_jobs, self.chains) if self.chains.before_job_schedule else None,
-            teller=self.observation,
+            items=settings.crontab,
+            options=settings.options.cron,
+            clock=settings.clock,
+            database=settings.database,
+            cancel_timeout=settings.cancel_timeout,
+            chains=self.chains,
+            emitter=self.emitter,
         )
 
-    @contextlib.asynccontextmanager
-    async def _cron_session(self) -> AsyncIterator[Connection]:
-        session = await self.database.open_session("cron", cancel_patience=self.patience, interruptible=True)
-        async with contextlib.aclosing(session):
-            yield session
+    # --- being there ----------------------------------------------------------------------------
 
+    @cached_property
+    def presence(self) -> Presence:
+        """Says in the database that we live, and what we hold."""
+        settings = self._settings
+        return Presence(
+            database=settings.database,
+            tasks=settings.tasks,
+            worker_id=settings.worker_id,
+            ledger=self.ledger,
+            claiming=self.claiming,
+            recording=self.recording,
+            heartbeat=Heartbeat(
+                options=settings.options,
+                tasks=settings.tasks,
+                runner=self.runner,
+                recorder=self.recorder,
+                local_queue=self.local_queue,
+                totals=self.totals,
+                ending=settings.ending,
+            ),
+            server_clock=self.server_clock,
+            cancel_timeout=settings.cancel_timeout,
+            registers=settings.options.recovery is not None,
+        )
+
+    @cached_property
+    def lease(self) -> Lease:
+        """Renews what we hold."""
+        settings = self._settings
+        return Lease(
+            database=settings.database,
+            options=settings.options.lease,
+            term=self.term,
+            presence=self.presence,
+            signals=LeaseSignals(
+                local_queue=self.local_queue,
+                prefetcher=self.prefetcher,
+                runner=self.runner,
+                emitter=self.emitter,
+            ),
+            ending=settings.ending,
+        )
+
+    @cached_property
     def sweeper(self) -> Sweeper:
-        """Return what looks for dead workers."""
+        """Looks after the whole queue now and then."""
+        settings = self._settings
+        recovery = settings.options.recovery if self.presence.is_registered else None
         return Sweeper(
-            options=self.options.recovery if self.holdings.registered else None,
-            sweep=partial(self.holdings.sweep, self.chains),
-            reset=self.holdings.release_old_locks,
-            sample=self.holdings.take_sample,
-            teller=self.observation,
+            options=recovery,
+            maintenance=Maintenance(
+                database=settings.database,
+                options=RecoveryOptions() if recovery is None else recovery,
+                worker_id=settings.worker_id,
+                chains=self.chains,
+                server_clock=self.server_clock,
+                cancel_timeout=settings.cancel_timeout,
+            ),
+            emitter=self.emitter,
         )
 
-    def _after_record(self, freed_something: bool) -> None:  # noqa: FBT001  # a callback with one meaning
-        if freed_something or self.drain or self.holdings.may_have_room_again:
-            self.local_queue.announce(1)
+    # --- looking on -----------------------------------------------------------------------------
 
+    @cached_property
+    def statistics(self) -> Statistics:
+        """Says what the others do."""
+        return Statistics(
+            options=self._settings.options,
+            events=self.events,
+            runner=self.runner,
+            local_queue=self.local_queue,
+            claims=self.claims,
+            recorder=self.recorder,
+            term=self.term,
+            lease=self.lease,
+            listener=self.listener,
+            emitter=self.emitter,
+        )
 
-def _without_delay(options: LocalQueueOptions) -> LocalQueueOptions:
-    return attrs.evolve(options, refetch_delay=None)  # a drain does not wait for more to come
-
-
-def _tell_start(teller: Teller, job: Job) -> None:
-    teller.tell(JobStarted(worker_id=teller.worker_id, job=job))
+    @cached_property
+    def watch(self) -> Watch:
+        """Looks whether they do what they are there for."""
+        return Watch(statistics=self.statistics.now)

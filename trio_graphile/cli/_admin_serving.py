@@ -11,7 +11,7 @@ import trio
 
 from trio_graphile._client import Client
 from trio_graphile._database.database import open_database
-from trio_graphile._worker.signals import stop_on_signals
+from trio_graphile._worker.stop_signals import stop_on_signals
 from trio_graphile.admin import Admin, AdminOptions, LoginOptions, serve_admin
 from trio_graphile.admin._options import Redact
 from trio_graphile.admin._safety.exposure import check_exposure

@@ -15,7 +15,7 @@ import attrs
 import trio
 from cattrs.preconf.orjson import make_converter
 
-from trio_graphile._worker.signals import Stoppable
+from trio_graphile._worker.stop_signals import Stoppable
 from trio_graphile._worker.worker import Worker
 from trio_graphile.cli._status import Status, status_of
 

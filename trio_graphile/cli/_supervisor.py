@@ -21,7 +21,7 @@ import trio
 from trio_graphile._exceptions import GraphileError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.options import ShutdownOptions
-from trio_graphile._worker.signals import stop_signals
+from trio_graphile._worker.stop_signals import stop_signals
 from trio_graphile.cli._errors import FAILED, SUPERSEDED, WRONG_USAGE
 from trio_graphile.cli._status import Status
 from trio_graphile.cli._supervised import Word, read_words

@@ -15,7 +15,7 @@ from trio_graphile._exceptions import DatabaseUnavailable, GraphileError
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._model.statistics import Backlog, WorkerPhase, WorkerStatistics
 from trio_graphile._tasks.registry import TaskRegistry
-from trio_graphile._worker.signals import stop_on_signals
+from trio_graphile._worker.stop_signals import stop_on_signals
 from trio_graphile._worker.worker import Worker
 from trio_graphile.cli._errors import Superseded
 from trio_graphile.cli._output import Voice

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import attrs
 
 from trio_graphile._model.jobs import Job
@@ -13,8 +11,8 @@ from trio_graphile._model.jobs import Job
 class Event:
     """Something that has happened. To observe this class is to observe every event."""
 
-    worker_id: str
-    """The worker that tells of it."""
+    worker_id: str = ""
+    """The worker that tells of it, which fills it in."""
 
 
 @attrs.frozen(kw_only=True)
@@ -23,16 +21,3 @@ class JobEvent(Event):
 
     job: Job
     """The job as it was claimed. What the event has changed in the database is not in it."""
-
-
-class Teller(Protocol):
-    """Passes events on to whoever observes them. Whoever has none has nobody to tell."""
-
-    @property
-    def worker_id(self) -> str:
-        """The worker whose events these are."""
-        ...
-
-    def tell(self, event: Event) -> None:
-        """Pass an event on. Neither blocks nor fails, and is no checkpoint."""
-        ...

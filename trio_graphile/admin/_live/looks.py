@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 
 import attrs
@@ -13,20 +13,17 @@ import trio
 
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
+from trio_graphile._database.listening import Listening
+from trio_graphile._database.notifications import JOBS_INSERT, announced_jobs
 from trio_graphile._database.samples import (
-    count_changes,
     locked_by,
     look_at_workers,
-    sample_of,
     take_sample,
 )
 from trio_graphile._database.summaries.counts import count_states
 from trio_graphile._exceptions import DatabaseError, StatementFailed
-from trio_graphile._model.listing import StateCounts
-from trio_graphile._model.recovery import ActiveWorker
-from trio_graphile._model.samples import FleetRuns, Sample, gained, runs_of
-from trio_graphile._worker.bell import Bell
-from trio_graphile._worker.listener import Listener
+from trio_graphile._model.bell import Bell
+from trio_graphile.admin._live.points import Look, Points
 
 logger = logging.getLogger("trio_graphile.admin")
 
@@ -36,28 +33,12 @@ _MOST_OF_ALL = 64
 _LINGER = 10.0
 """Who goes from one page to the next is gone for a moment."""
 _REMEMBERED = timedelta(hours=1)
-_CANCEL_PATIENCE = 0.5
+_CANCEL_TIMEOUT = 0.5
+"""How long a statement may take to end after a cancellation, in seconds."""
 
 
 class TooManyViewers(Exception):
     """One more is not admitted, of all or of this client."""
-
-
-@attrs.frozen(kw_only=True)
-class Look:
-    """What was seen at one moment."""
-
-    counts: StateCounts
-    workers: tuple[ActiveWorker, ...]
-
-    def differs_from(self, other: Look | None) -> bool:
-        """Whether a page that shows one of them shows something else for the other."""
-        if other is None:
-            return True
-        at = self.counts.counted_at
-        said = [(worker.worker_id, worker.metadata, worker.is_stale) for worker in self.workers]
-        was_said = [(worker.worker_id, worker.metadata, worker.is_stale) for worker in other.workers]
-        return said != was_said or self.counts != attrs.evolve(other.counts, counted_at=at)
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -66,15 +47,16 @@ class Looks:
 
     _database: Database
     _writes: bool = True
-    """Whether samples are written down; else they are kept in memory, for an hour."""
+    """Whether samples are written down; else they are kept in memory alone, for an hour."""
     _interval: float = 2.0
     """Between looks, in seconds."""
-    _point_interval: float = 10.0
-    """Between samples in memory, while somebody watches."""
     _sample_interval: float = 60.0
+    """Between samples that are written down, in seconds."""
     _linger: float = _LINGER
-    _most_points: int = 1000
-    """Where the server's clock is set back, samples would be kept until it is where it was."""
+    points: Points = attrs.field(
+        default=attrs.Factory(lambda self: Points(database=self._database), takes_self=True)
+    )
+    """What was seen within the last hour."""
     latest: Look | None = attrs.field(init=False, default=None)
     """What was seen last; None while nobody watches."""
     looked: int = attrs.field(init=False, default=0)
@@ -85,23 +67,11 @@ class Looks:
     """Rings when either has grown."""
     ended: trio.Event = attrs.field(init=False, factory=trio.Event)
     """Set when it looks no more."""
-    _points: deque[Sample] = attrs.field(init=False)
-    _totals: FleetRuns | None = attrs.field(init=False, default=None)
-    """What runs had come to at the last of the points."""
-    _point_due_at: float = attrs.field(init=False, default=0.0)
     _is_notified: bool = attrs.field(init=False, default=False)
     _viewers: Counter[str] = attrs.field(init=False, factory=Counter)
     _viewers_changed: Bell = attrs.field(init=False, factory=Bell)
     _failing: set[str] = attrs.field(init=False, factory=set)
     """What has failed the last time: that is said once."""
-
-    def __attrs_post_init__(self) -> None:
-        self._points = deque(maxlen=self._most_points)
-
-    @property
-    def recent(self) -> tuple[Sample, ...]:
-        """What is known of the last hour beside what is written down: samples, ten seconds apart at least."""
-        return tuple(self._points)
 
     @contextlib.contextmanager
     def watching(self, client: str) -> Iterator[None]:
@@ -165,9 +135,8 @@ class Looks:
         look = await self._see()
         differs = look.differs_from(self.latest)
         self.latest = look
-        if trio.current_time() >= self._point_due_at:
-            self._point_due_at = trio.current_time() + self._point_interval
-            await self._remember(look)
+        if self.points.is_due:
+            await self.points.remember(look)
         self.looked += differs
         self.changed += differs or was_notified
         if differs or was_notified:
@@ -177,18 +146,6 @@ class Looks:
         workers = await look_at_workers(self._database)
         counts = await count_states(self._database, locked=locked_by(workers))
         return Look(counts=counts, workers=tuple(workers))
-
-    async def _remember(self, look: Look) -> None:
-        inserted, deleted = await count_changes(self._database)
-        totals = {worker.worker_id: runs for worker in look.workers if (runs := runs_of(worker.metadata))}
-        tasks = None if self._totals is None else gained(self._totals, totals)
-        self._totals = totals
-        sample = attrs.evolve(sample_of(look.counts), inserted=inserted, deleted=deleted, tasks=tasks)
-        self._points.append(sample)
-        while sample.at - self._points[0].at > _REMEMBERED:
-            self._points.popleft()
-
-    # --- samples --------------------------------------------------------------------------------
 
     async def _sample_on(self) -> None:
         due_at = trio.current_time()
@@ -206,9 +163,8 @@ class Looks:
                 if error.sqlstate != _READ_ONLY:
                     raise
                 self._writes = False  # a standby: what is seen is kept here
-        if not self._writes and trio.current_time() >= self._point_due_at:
-            self._point_due_at = trio.current_time() + self._point_interval
-            await self._remember(await self._see())
+        if not self._writes and self.points.is_due:
+            await self.points.remember(await self._see())
 
     # --- hearing --------------------------------------------------------------------------------
 
@@ -217,21 +173,16 @@ class Looks:
         options = self._database.options
         if not options.prepared_statements and options.direct_url is None:
             return  # a pooler in between forgets who listens
-        listener = Listener(
-            open=self._listening_session,
-            on_jobs=self._note_jobs,
-            on_breaking_migration=lambda: None,
-            on_cancellation=lambda: None,
-            cancel_channel="trio_graphile:admin",
+        listening = _JobsHeard(
+            database=self._database,
             echo_channel=f"trio_graphile:echo:admin:{id(self)}",
+            cancel_timeout=_CANCEL_TIMEOUT,
+            hear=self._note_jobs,
         )
         with self._saying_once("listening"):
-            await listener.run()
+            await listening.run()
 
-    async def _listening_session(self) -> Connection:
-        return await self._database.open_session("listen", cancel_patience=_CANCEL_PATIENCE, direct=True)
-
-    def _note_jobs(self, _count: int) -> None:
+    def _note_jobs(self) -> None:
         self._is_notified = True
 
     @contextlib.contextmanager
@@ -245,3 +196,20 @@ class Looks:
             self._failing.add(what)
         else:
             self._failing.discard(what)
+
+
+@attrs.define(eq=False, kw_only=True)
+class _JobsHeard(Listening):
+    """Hears that jobs were added, or may have been while nobody listened."""
+
+    _hear: Callable[[], None]
+
+    def channels(self) -> Mapping[str, Callable[[str], None]]:
+        return {JOBS_INSERT: self._hear_jobs}
+
+    async def restored(self, _connection: Connection) -> None:
+        self._hear()
+
+    def _hear_jobs(self, payload: str) -> None:
+        if announced_jobs(payload) > 0:
+            self._hear()

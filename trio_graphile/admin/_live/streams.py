@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 import attrs
 import trio
 
+from trio_graphile._model.bell import Bell
 from trio_graphile._model.json import encode
-from trio_graphile._worker.bell import Bell
-from trio_graphile.admin._live.looks import Look, Looks, TooManyViewers
+from trio_graphile.admin._live.looks import Looks, TooManyViewers
+from trio_graphile.admin._live.points import Look
 
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]

@@ -29,5 +29,5 @@ async def read_history(context: Context, request: HistoryRequest) -> HistoryAnsw
 async def _samples(context: Context, since: datetime) -> Sequence[Sample]:
     """Return what was written down, or what is in memory where nobody writes: on a standby, say."""
     written = await read_samples(context.database, since)
-    remembered = () if context.looks is None else context.looks.recent
+    remembered = () if context.looks is None else context.looks.points.samples
     return written or [sample for sample in remembered if sample.at >= since]

@@ -14,14 +14,14 @@ import trio
 
 from trio_graphile._exceptions import DatabaseError
 from trio_graphile._model.options import RecoveryOptions
-from trio_graphile._model.recovery import ResetReport
-from trio_graphile.hooks._event import Teller
+from trio_graphile._worker.emitter import Emitter
+from trio_graphile._worker.maintenance import Maintenance
 from trio_graphile.hooks._job_events import InterruptReason, JobInterrupted
-from trio_graphile.hooks._recovery import Sweep
 from trio_graphile.hooks._worker_events import LocksReset, MaintenanceFailed, WorkersRecovered
 
 logger = logging.getLogger("trio_graphile.worker")
 
+# All in seconds.
 _FIRST_SWEEP_WITHIN = 5.0
 _FIRST_RESET_WITHIN = 60.0
 _FIRST_SAMPLE_WITHIN = 10.0
@@ -58,11 +58,8 @@ class Sweeper:
 
     _options: RecoveryOptions | None
     """None looks for no dead workers; old locks are released all the same."""
-    _sweep: Callable[[], Awaitable[Sweep]]
-    _reset: Callable[[], Awaitable[ResetReport]]
-    _sample: Callable[[], Awaitable[None]]
-    _teller: Teller | None = None
-    """Whom to tell of what was done, if anybody wants to know."""
+    _maintenance: Maintenance
+    _emitter: Emitter
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -88,10 +85,7 @@ class Sweeper:
             return
         level = logging.WARNING if error.transient else logging.ERROR
         logger.log(level, "%s failed, to be tried again later: %s", chore.what, error)
-        if self._teller is not None:
-            self._teller.tell(
-                MaintenanceFailed(worker_id=self._teller.worker_id, what=chore.what, error=str(error))
-            )
+        self._emitter.emit(MaintenanceFailed, what=chore.what, error=str(error))
 
     def _chores(self) -> list[_Chore]:
         options = RecoveryOptions() if self._options is None else self._options
@@ -111,7 +105,7 @@ class Sweeper:
         )
         sampling = _Chore(
             what="taking a sample",
-            do=self._sample,
+            do=self._maintenance.take_sample,
             interval=_SAMPLE_INTERVAL,
             jitter=0.0,
             due_at=_soon(min(_FIRST_SAMPLE_WITHIN, options.sweep_interval)),
@@ -120,44 +114,30 @@ class Sweeper:
         return [resetting, sampling] if self._options is None else [sweeping, resetting, sampling]
 
     async def _recover_jobs(self) -> None:
-        sweep = await self._sweep()
+        sweep = await self._maintenance.sweep()
         report = sweep.report
         if not report.worker_ids:
             return
         workers = ", ".join(report.worker_ids)
         logger.warning("gave back %d jobs of workers that are gone: %s", report.recovered_jobs, workers)
-        if self._teller is not None:
-            self._tell_recovery(self._teller, sweep)
-
-    def _tell_recovery(self, teller: Teller, sweep: Sweep) -> None:
         for job in sweep.jobs:
-            teller.tell(
-                JobInterrupted(
-                    worker_id=teller.worker_id,
-                    job=job,
-                    reason=InterruptReason.WORKER_CRASHED,
-                    previous_worker_id=job.locked_by,
-                )
+            self._emitter.emit(
+                JobInterrupted,
+                job=job,
+                reason=InterruptReason.WORKER_CRASHED,
+                previous_worker_id=job.locked_by,
             )
-        report = sweep.report
-        teller.tell(
-            WorkersRecovered(
-                worker_id=teller.worker_id, dead_worker_ids=report.worker_ids, jobs=report.recovered_jobs
-            )
-        )
+        self._emitter.emit(WorkersRecovered, dead_worker_ids=report.worker_ids, jobs=report.recovered_jobs)
 
     async def _release_old_locks(self) -> None:
-        report = await self._reset()
+        report = await self._maintenance.release_old_locks()
         if report.jobs or report.queues:
             logger.warning(
                 "released %d jobs and %d queues that were locked for over four hours",
                 report.jobs,
                 report.queues,
             )
-        if self._teller is not None:
-            self._teller.tell(
-                LocksReset(worker_id=self._teller.worker_id, jobs=report.jobs, queues=report.queues)
-            )
+        self._emitter.emit(LocksReset, jobs=report.jobs, queues=report.queues)
 
 
 def _soon(seconds: float) -> float:

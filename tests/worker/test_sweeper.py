@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from tests.support.handlers import Handlers
+from tests.support.intake import unobserved
 from tests.support.tables import Table
 from trio_graphile import (
     Client,
@@ -23,11 +24,13 @@ from trio_graphile import (
     Worker,
     WorkerOptions,
 )
-from trio_graphile._database import claims, fleet, sweeps
+from trio_graphile._database import claims, fleet
 from trio_graphile._model.recovery import ResetReport
-from trio_graphile._worker.recovery import Sweeper
+from trio_graphile._worker.clocks import ServerClock
+from trio_graphile._worker.maintenance import Maintenance
+from trio_graphile._worker.sweeper import Sweeper
 from trio_graphile.hooks._chains import NO_CHAINS
-from trio_graphile.hooks._recovery import Sweep, sweep
+from trio_graphile.hooks._recovery import Sweep
 
 HOUR = 3600.0
 
@@ -72,7 +75,23 @@ class Chores:
         self.at_once -= 1
 
     def sweeper(self, options: RecoveryOptions | None) -> Sweeper:
-        return Sweeper(options=options, sweep=self.sweep, reset=self.reset, sample=self.sample)
+        return Sweeper(options=options, maintenance=ByScript(self), emitter=unobserved())
+
+
+class ByScript(Maintenance):
+    """Does nothing but what the test says."""
+
+    def __init__(self, chores: Chores) -> None:
+        self.chores = chores
+
+    async def sweep(self) -> Sweep:
+        return await self.chores.sweep()
+
+    async def release_old_locks(self) -> ResetReport:
+        return await self.chores.reset()
+
+    async def take_sample(self) -> None:
+        await self.chores.sample()
 
 
 async def run_for(sweeper: Sweeper, seconds: float) -> None:
@@ -189,12 +208,15 @@ def make_sweeper(database: Database, *, orphan_threshold: float = 14_400.0) -> S
     options = RecoveryOptions(
         sweep_interval=0.05, reset_interval=0.05, recovery_delay=0.0, orphan_threshold=orphan_threshold
     )
-    return Sweeper(
+    maintenance = Maintenance(
+        database=database,
         options=options,
-        sweep=lambda: sweep(database, options, chains=NO_CHAINS, worker_id="sweeper"),
-        reset=lambda: sweeps.reset_stale_locks(database),
-        sample=trio.lowlevel.checkpoint,
+        worker_id="sweeper",
+        chains=NO_CHAINS,
+        server_clock=ServerClock(options.sweep_threshold),
+        cancel_timeout=1.0,
     )
+    return Sweeper(options=options, maintenance=maintenance, emitter=unobserved())
 
 
 async def test_the_job_of_a_worker_that_died_runs_again_as_if_for_the_first_time(

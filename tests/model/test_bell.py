@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 import trio.testing
 
-from trio_graphile._worker.bell import Bell
+from trio_graphile._model.bell import Bell
 
 
 async def test_a_ring_wakes_all_who_wait(nursery: trio.Nursery) -> None:

@@ -11,12 +11,15 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.intake import Intake, unobserved
 from trio_graphile import ConnectionLost, Job, StatementFailed
 from trio_graphile._database.queue import COMPLETE_ALIKE_JOBS, COMPLETE_JOBS, FAIL_JOBS, RETURN_JOBS
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.outcomes import Completed, Failed, Outcome, Returned
+from trio_graphile._worker.announcements import Announcements
+from trio_graphile._worker.job_events import JobEvents
 from trio_graphile._worker.ledger import Ledger
-from trio_graphile._worker.outcomes import Outcomes
+from trio_graphile._worker.recorder import Recorder
 
 NOW = datetime.now(UTC)
 WRITES: dict[str | Statement, str] = {
@@ -39,6 +42,16 @@ def job(id_: int, queue_name: str | None = None) -> Job:
     )
 
 
+async def nothing(_limit: int) -> list[Job]:
+    """Claim nothing."""
+    await trio.lowlevel.checkpoint()
+    return []
+
+
+def announcements() -> Announcements:
+    return Intake(nothing).announcements
+
+
 @attrs.define(eq=False)
 class Rows:
     """Stands for the database: notes each write, and goes wrong on demand."""
@@ -53,17 +66,18 @@ class Rows:
     """The jobs about which nothing may be written."""
     most_at_once: int = 4096
     """How many the database can write in time."""
-    freed: list[bool] = attrs.field(factory=list)
+    announcements: Announcements = attrs.field(factory=announcements)
     ledger: Ledger = attrs.field(factory=Ledger)
 
-    def recorder(self, *, complete_delay: float = 0.0, fail_delay: float = 0.0) -> Outcomes:
-        return Outcomes(
+    def recorder(self, *, complete_delay: float = 0.0, fail_delay: float = 0.0) -> Recorder:
+        return Recorder(
             complete_delay=complete_delay,
             fail_delay=fail_delay,
             session=self,
             worker_id="me",
             ledger=self.ledger,
-            on_recorded=self.freed.append,
+            announcements=self.announcements,
+            job_events=JobEvents(unobserved()),
         )
 
     def claim(self, *jobs: Job) -> None:
@@ -299,13 +313,15 @@ async def test_a_recorded_job_is_forgotten_unless_it_was_claimed_again() -> None
     assert held is again
 
 
-async def test_the_freeing_of_a_queue_is_told() -> None:
+async def test_the_freeing_of_a_queue_is_announced() -> None:
     rows = Rows()
     outcomes = rows.recorder()
+    announced: list[int] = []
     for queue_name in (None, "q"):
         outcomes.put(Completed(job(1, queue_name)))
         await outcomes.flush()
-    assert rows.freed == [False, True]
+        announced.append(rows.announcements.jobs)
+    assert announced == [0, 1]
 
 
 async def test_slots_pause_while_too_many_outcomes_wait_and_all_go_on(nursery: trio.Nursery) -> None:

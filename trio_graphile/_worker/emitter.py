@@ -1,4 +1,4 @@
-"""Observation: tells observers what has happened, in a Trio task of its own. No job waits for them.
+"""The emitter: tells observers what has happened, in a Trio task of its own. No job waits for them.
 
 Events wait in a queue of limited size; what finds it full is dropped and counted, but for the few that tell
 of the worker's own life. Each observer has limited time for each event, during which it is not cancelled with
@@ -14,15 +14,15 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import NoReturn, TypeVar
+from typing import ParamSpec, TypeVar
 
 import attrs
+import outcome
 import trio
 
+from trio_graphile._model.bell import Bell
 from trio_graphile._model.groups import leaves
 from trio_graphile._model.options import ObserverOptions
-from trio_graphile._worker.bell import Bell
 from trio_graphile.hooks._chains import Chains, Raised, begin, finish
 from trio_graphile.hooks._event import Event
 from trio_graphile.hooks._raised import is_cancellation
@@ -37,6 +37,7 @@ from trio_graphile.hooks._worker_events import (
 )
 
 T = TypeVar("T")
+Facts = ParamSpec("Facts")
 logger = logging.getLogger("trio_graphile.hooks")
 
 _LIFE = (WorkerStarting, WorkerStarted, ShutdownStarted, GracePeriodOver, ShutdownForced, WorkerEnded)
@@ -45,8 +46,11 @@ _LONGEST_STRETCH = 0.0005
 
 
 @attrs.define(eq=False, kw_only=True)
-class Observation:
-    """Takes events from everywhere in the worker's thread and calls observers one after the other."""
+class Emitter:
+    """Takes events from everywhere in the worker's thread and calls observers one after the other.
+
+    There always is one, also where nobody observes anything: then it takes an event for next to nothing.
+    """
 
     worker_id: str
     _chains: Chains
@@ -57,7 +61,8 @@ class Observation:
     """How many of them the log knows of."""
     _waiting: deque[Event] = attrs.field(factory=deque)
     _arrived: Bell = attrs.field(factory=Bell)
-    _observers: dict[type[Event], tuple[Hook, ...]] = attrs.field(factory=dict)
+    _observers: dict[object, tuple[Hook, ...]] = attrs.field(factory=dict)
+    """Who observes an event, by its class, as far as that was asked for."""
     _deadline: float = math.inf
     """When the time of all observers is up."""
     _scope: trio.CancelScope | None = None  # noqa: TID251  # the shield of the observer at work, with a deadline
@@ -67,22 +72,31 @@ class Observation:
         """How many events wait."""
         return len(self._waiting)
 
-    def teller(self, *events: type[Event]) -> Observation | None:
-        """Return whom to tell of such events; None if nobody wants to know."""
-        return self if any(self._chains.observers_of(event) for event in events) else None
+    @property
+    def has_observers(self) -> bool:
+        """Whether anybody observes anything."""
+        return self._chains.has_observers
 
-    def tell(self, event: Event) -> None:
-        """Take an event, if anybody wants to know. Neither blocks nor fails, and is no checkpoint."""
-        kind = type(event)
-        observers = self._observers.get(kind)
+    def hears(self, *events: type[Event]) -> bool:
+        """Whether anybody observes one of these. Ask once before what would be emitted for every job."""
+        return any(self._chains.observers_of(event) for event in events)
+
+    def emit(self, event: Callable[Facts, Event], *args: Facts.args, **facts: Facts.kwargs) -> None:
+        """Tell observers, if there are any, that this has happened: `emit(JobsReturned, count=3)`.
+
+        The event is made only if somebody observes it; `worker_id` is filled in. Neither blocks nor fails,
+        and is no checkpoint.
+        """
+        observers = self._observers.get(event)
         if observers is None:
-            observers = self._observers[kind] = self._chains.observers_of(kind)
+            observers = self._observers[event] = self._chains.observers_of(event)  # type: ignore[arg-type]  # a class
         if not observers:
             return
-        if len(self._waiting) >= self._options.queue_size and not isinstance(event, _LIFE):
+        if len(self._waiting) >= self._options.queue_size and event not in _LIFE:
             self._drop()
             return
-        self._waiting.append(event)
+        made = event(*args, worker_id=self.worker_id, **facts)  # type: ignore[arg-type]  # all of them have it
+        self._waiting.append(made)
         self._arrived.ring()
 
     async def run_beside(self, body: Callable[[], Awaitable[T]], *, limit: float) -> T:
@@ -101,17 +115,17 @@ class Observation:
             self._report_dropped()
 
     async def _run_beside(self, body: Callable[[], Awaitable[T]], limit: float) -> T:
-        ended: Callable[[], T]
+        ended: outcome.Outcome[T]
         error: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run, name="observers")
                 try:
-                    ended = partial(_return, await body())
+                    ended = outcome.Value(await body())
                 except BaseException as raised:  # noqa: ASYNC103  # raised below, without a group around it
                     if is_cancellation(raised):
                         raise
-                    error, ended = raised, partial(_raise, raised)
+                    error, ended = raised, outcome.Error(raised)
                 finally:
                     self._deadline = trio.current_time() + limit
                     if self._scope is not None:
@@ -122,7 +136,7 @@ class Observation:
                 raise
             # Ctrl-C in an observer, which ended the body: what that has to say is not lost.
             raise BaseExceptionGroup("in an observer, and then", [*leaves(group), *leaves(error)]) from group
-        return ended()
+        return ended.unwrap()
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:
@@ -188,11 +202,3 @@ class Observation:
 
 def _log(hook: Hook, raised: Raised) -> None:
     logger.error("%s raised; nobody else is affected", hook, exc_info=raised.error)
-
-
-def _return(result: T) -> T:
-    return result
-
-
-def _raise(error: BaseException) -> NoReturn:
-    raise error

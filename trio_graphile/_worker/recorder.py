@@ -1,11 +1,11 @@
-"""Outcomes: the recorder. The first is written at once, those that come meanwhile together (group commit)."""
+"""The recorder: writes outcomes. The first at once, those that come meanwhile together (group commit)."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, assert_never
 
 import attrs
@@ -15,6 +15,7 @@ from trio_graphile._database import queue
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.session import persist
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
+from trio_graphile._model.bell import Bell
 from trio_graphile._model.failures import describe_error
 from trio_graphile._model.outcomes import (
     Completed,
@@ -27,8 +28,9 @@ from trio_graphile._model.outcomes import (
     Snoozed,
 )
 from trio_graphile._model.pace import Pace
+from trio_graphile._worker.announcements import Announcements
 from trio_graphile._worker.batches import OutcomeT, Refused, TooMuch, Waiting
-from trio_graphile._worker.bell import Bell
+from trio_graphile._worker.job_events import JobEvents
 from trio_graphile._worker.ledger import Ledger
 
 logger = logging.getLogger("trio_graphile.worker")
@@ -51,7 +53,7 @@ class Counts:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Outcomes:
+class Recorder:
     """Takes outcomes from the slots and writes them. An outcome leaves only once it is written."""
 
     _session: Executor
@@ -59,13 +61,14 @@ class Outcomes:
     _worker_id: str
     _ledger: Ledger
     """Says which of the jobs that are to be written are still held, and hears what became of them."""
-    _on_recorded: Callable[[bool], None]
-    """Called after each write with whether there may be a job to claim now: a queue was freed, or one given
-    back."""
+    _announcements: Announcements
+    """Hears of each write: there may be a job to claim now."""
+    _job_events: JobEvents
+    """Hears of outcomes that are written, or about which nothing is to be written."""
     _complete_delay: float = 0.0
+    """How long completions wait for others to be written with, in seconds."""
     _fail_delay: float = 0.0
-    _on_certain: Callable[[Sequence[Outcome]], None] | None = None
-    """Called with outcomes that are written, or about which nothing is to be written, if anybody cares."""
+    """How long failures do, in seconds."""
     waiting: int = 0
     """How many outcomes are not written yet, those that the database refuses included."""
     refused: dict[int, Refused] = attrs.field(factory=dict)
@@ -104,7 +107,7 @@ class Outcomes:
             lost=tally[Lost],
         )
 
-    def put(self, outcome: Outcome, maybe_completed: bool = False) -> None:  # noqa: FBT001, FBT002  # a callback
+    def put(self, outcome: Outcome, *, maybe_completed: bool = False) -> None:
         """Take an outcome. Neither blocks nor fails, and is no checkpoint.
 
         `maybe_completed` says that the handler tried to complete its job and does not know whether it did.
@@ -133,9 +136,9 @@ class Outcomes:
     def _note_end(self, outcome: Settled | Lost, *, freed_a_queue: bool) -> None:
         """Take notice of the end of a job about which nothing is to be written."""
         self._tally[type(outcome)] += 1
-        self._on_recorded(freed_a_queue)
-        if self._on_certain is not None:
-            self._on_certain([outcome])
+        self._announcements.recorded(freed_a_job=freed_a_queue)
+        if self._job_events.are_observed:
+            self._job_events.recorded([outcome])
 
     @property
     def is_full(self) -> bool:
@@ -240,7 +243,7 @@ class Outcomes:
             if len(batch) > 1:
                 return error
             return await self._write_substitute(waiting, batch[0], error)
-        self._settle(waiting.kind, batch, ours)
+        self._note_written(waiting.kind, batch, ours)
         return None
 
     async def _write_substitute(
@@ -267,7 +270,7 @@ class Outcomes:
             return too_much.error
         except StatementFailed as refused:
             return refused
-        self._settle(Failed, [failure], ours)
+        self._note_written(Failed, [failure], ours)
         return None
 
     async def _record(self, kind: type[Outcome], batch: Sequence[Any]) -> set[int]:
@@ -319,7 +322,7 @@ class Outcomes:
         finally:
             self.writing_since = None
 
-    def _settle(self, kind: type[Outcome], batch: Sequence[Outcome], ours: set[int]) -> None:
+    def _note_written(self, kind: type[Outcome], batch: Sequence[Outcome], ours: set[int]) -> None:
         """Take notice that a batch is written."""
         jobs = [outcome.job for outcome in batch]
         unfound = self._ledger.settled(jobs, ours)
@@ -330,10 +333,11 @@ class Outcomes:
         self._tally[kind] += len(jobs) - len(unfound.lost) - len(unfound.completed)
         self.waiting -= len(jobs)
         self._written.ring()
-        self._on_recorded(kind is Returned or any(job.queue_name is not None for job in jobs))
-        if self._on_certain is not None:
+        freed_a_job = kind is Returned or any(job.queue_name is not None for job in jobs)
+        self._announcements.recorded(freed_a_job=freed_a_job)
+        if self._job_events.are_observed:
             lost, completed = {*map(id, unfound.lost)}, {*map(id, unfound.completed)}
-            self._on_certain([_as_it_is(outcome, lost, completed) for outcome in batch])
+            self._job_events.recorded([_as_it_is(outcome, lost, completed) for outcome in batch])
 
 
 def _as_it_is(outcome: Outcome, lost: set[int], completed: set[int]) -> Outcome:

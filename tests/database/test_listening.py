@@ -1,13 +1,17 @@
-"""What a notification announces, whoever sent it."""
+"""What a notification announces, whoever sent it; and that a session that has gone deaf is replaced."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+import attrs
 import pytest
 import trio
 
 from trio_graphile import Database, StatementFailed
 from trio_graphile._database.connection import Connection
-from trio_graphile._worker.listener import Listener, announced_jobs
+from trio_graphile._database.listening import Listening
+from trio_graphile._database.notifications import announced_jobs
 
 
 @pytest.mark.parametrize(
@@ -38,38 +42,42 @@ async def unlisten(connection: Connection) -> None:
             return
 
 
+@attrs.define(eq=False, kw_only=True)
+class Heard(Listening):
+    """Says each time that it listens, and through which session."""
+
+    announced: trio.MemorySendChannel[Connection]
+
+    def channels(self) -> Mapping[str, Callable[[str], None]]:
+        return {}
+
+    async def restored(self, connection: Connection) -> None:
+        self.announced.send_nowait(connection)
+
+
 async def test_a_session_that_has_gone_deaf_is_replaced_and_one_that_hears_is_kept(
     database: Database,
 ) -> None:
     """Deaf: it lives, but what is sent through it does not come back. UNLISTEN makes it so."""
-    opened: list[Connection] = []
-    announced, heard = trio.open_memory_channel[int](100)
-
-    async def open_session() -> Connection:
-        opened.append(await database.open_session("listen", cancel_patience=1.0))
-        return opened[-1]
-
-    listener = Listener(
-        open=open_session,
-        on_jobs=announced.send_nowait,
-        on_breaking_migration=lambda: None,
-        on_cancellation=lambda: None,
-        cancel_channel="a:cancellation",
+    announced, heard = trio.open_memory_channel[Connection](100)
+    listening = Heard(
+        database=database,
         echo_channel="an:echo",
+        cancel_timeout=1.0,
         echo_interval=0.02,
-        echo_patience=1.0,
+        announced=announced,
     )
     echo, echoed = trio.open_memory_channel[str](1000)
     async with database.connection() as bystander, trio.open_nursery() as nursery:
         await bystander.listen("an:echo", echo.send_nowait)
-        await nursery.start(listener.run)
-        assert await heard.receive() == 1  # whatever was added before it listened
+        await nursery.start(listening.run)
+        first = await heard.receive()
         for _ in range(5):
             await echoed.receive()
-        assert len(opened) == 1
-        await unlisten(opened[0])
+        assert heard.statistics().current_buffer_used == 0
+        await unlisten(first)
         with trio.fail_after(20):
-            assert await heard.receive() == 1
-        assert len(opened) == 2
-        assert opened[0].is_closed
+            second = await heard.receive()
+        assert second is not first
+        assert first.is_closed
         nursery.cancel_scope.cancel()

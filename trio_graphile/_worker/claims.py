@@ -1,0 +1,135 @@
+"""Claims: asks the database for jobs, by the rules of this worker, for as long as it takes."""
+
+from __future__ import annotations
+
+import logging
+
+import attrs
+import trio
+
+from trio_graphile._database import queue
+from trio_graphile._database.claimer import Claimer
+from trio_graphile._database.connection import Executor
+from trio_graphile._exceptions import DatabaseError
+from trio_graphile._model.backoff import backoff_delays
+from trio_graphile._model.claims import Bound
+from trio_graphile._model.jobs import Job
+from trio_graphile._model.options import WorkerOptions
+from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile._worker.emitter import Emitter
+from trio_graphile._worker.flags import flag_rules
+from trio_graphile._worker.ledger import Ledger
+from trio_graphile.hooks._worker_events import ClaimFailed, JobsClaimed
+
+logger = logging.getLogger("trio_graphile.worker")
+
+
+@attrs.define(eq=False, kw_only=True)
+class Claims:
+    """Claims jobs and enters them in the ledger; one claim at a time."""
+
+    _claimer: Claimer
+    _session: Executor
+    """The one through which the claimer claims."""
+    _ledger: Ledger
+    _tasks: TaskRegistry
+    _options: WorkerOptions
+    _worker_id: str
+    _emitter: Emitter
+    pending_since: float | None = None
+    """When the claim that is under way began, its repetitions included, by Trio's clock; None if none is."""
+    ended_at: float | None = None
+    """When the last claim came back; None if none has."""
+    _reconcile_at: float = attrs.field(init=False)
+    """When to reconcile without cause: no row is stuck for longer, whatever went wrong."""
+
+    def __attrs_post_init__(self) -> None:
+        self._postpone_reconciliation()
+
+    async def claim(self, limit: int) -> list[Job]:
+        """Claim up to so many jobs, however often the database has to be asked.
+
+        Raises `DatabaseError` for what does not pass. Cancelled, or failed, it leaves the ledger uncertain.
+        """
+        self.pending_since = began = trio.current_time()
+        self._ledger.claim_sent()
+        try:
+            jobs = await self._claim_patiently(limit)
+        finally:
+            self.pending_since = None
+        self.ended_at = now = trio.current_time()
+        self._emitter.emit(JobsClaimed, count=len(jobs), limit=limit, duration=now - began)
+        self._ledger.claimed(jobs)
+        return jobs
+
+    async def _claim_patiently(self, limit: int) -> list[Job]:
+        """Claim; wait out what passes. A claim that was lost on its way is given back before the next."""
+        lost = trio.current_time() >= self._reconcile_at
+        lapses = self._ledger.lapses
+        for delay in backoff_delays(cap=max(self._options.poll_interval, 1.0)):
+            try:
+                if lost:
+                    await self._reconcile()
+                    lost = False
+                jobs = await self._claim_once(limit)
+                if not jobs or self._ledger.lapses == lapses:
+                    return jobs
+                # As good as lost: others may have had them meanwhile.
+                lost, lapses = True, self._ledger.lapses
+            except DatabaseError as error:
+                if not error.transient:
+                    raise
+                lost = True
+                logger.warning("claiming failed, next try in %.1f s: %s", delay, error)
+                self._emitter.emit(ClaimFailed, error=str(error), retry_in=delay)
+            await trio.sleep(delay)
+        raise AssertionError("backoff_delays never ends")
+
+    async def _claim_once(self, limit: int) -> list[Job]:
+        flags = await flag_rules(self._options)
+        try:
+            self._ledger.claiming.acquire_nowait()  # else a turn of the event loop, even if free
+        except trio.WouldBlock:
+            await self._ledger.claiming.acquire()
+        try:
+            if self._claimer.identifiers != self._tasks.identifiers:
+                self._claimer.share(self._tasks.identifiers, self._bounds())
+            unended = (job.task_identifier for job in self._ledger.unended())
+            return await self._claimer.claim(limit, flags, unended)
+        finally:
+            self._ledger.claiming.release()
+
+    async def _reconcile(self) -> None:
+        async with self._ledger.claiming:
+            await reconcile(self._session, self._worker_id, self._ledger)
+        self._postpone_reconciliation()
+
+    def _postpone_reconciliation(self) -> None:
+        self._reconcile_at = trio.current_time() + self._options.lease.length
+
+    @property
+    def may_have_room_again(self) -> bool:
+        """Whether the end of a job may let one be claimed that the last claim, or this one, left out."""
+        claimer = self._claimer
+        return claimer.hit_a_bound or (claimer.is_bounded and self._ledger.claiming.locked())
+
+    def _bounds(self) -> list[Bound]:
+        bounds = [
+            Bound(task.options.concurrency, frozenset([task.identifier]))
+            for task in self._tasks
+            if task.options.concurrency is not None
+        ]
+        in_processes = frozenset(task.identifier for task in self._tasks if task.lane == "process")
+        if in_processes:
+            bounds.append(Bound(self._options.processes.count, in_processes))
+        return bounds
+
+
+async def reconcile(session: Executor, worker_id: str, ledger: Ledger) -> None:
+    """Give back what is locked by us and unknown to the ledger: a claim whose answer was lost, say.
+
+    The caller holds `ledger.claiming`, or knows that no claim is under way.
+    """
+    returned = await queue.reconcile(session, worker_id, ledger.snapshot())
+    if returned:
+        logger.warning("gave back jobs of a claim whose answer was lost: %s", sorted(returned))

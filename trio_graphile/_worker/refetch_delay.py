@@ -1,0 +1,54 @@
+"""The refetch delay: for a while after a claim that brought few jobs there is no other."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import attrs
+
+from trio_graphile._model.local_queue import draw_abort_threshold
+from trio_graphile._model.options import LocalQueueOptions
+from trio_graphile._worker.emitter import Emitter
+from trio_graphile.hooks._worker_events import RefetchDelayAborted, RefetchDelayExpired, RefetchDelayStarted
+
+
+@attrs.define(eq=False)
+class RefetchDelay:
+    """The delay that is in force, if one is."""
+
+    _options: LocalQueueOptions
+    _emitter: Emitter
+    until: float = attrs.field(init=False, default=-math.inf)
+    """When it is over, by Trio's clock; minus infinity if none is in force."""
+    _enough: float = attrs.field(init=False, default=math.inf)
+    """How many announced jobs end it early."""
+
+    def begin(self, came: int, now: float) -> None:
+        """Begin a delay if a claim that came back short has brought as few jobs as that."""
+        delay = self._options.refetch_delay
+        if delay is None or came > delay.threshold:
+            return
+        duration = delay.duration * random.uniform(0.5, 1.5)  # noqa: S311  # spreads a fleet
+        self.until = now + duration
+        self._enough = draw_abort_threshold(delay, self._options.size)
+        self._emitter.emit(
+            RefetchDelayStarted,
+            duration=duration,
+            threshold=delay.threshold,
+            abort_threshold=self._enough,
+        )
+
+    def is_over(self, announced: int, now: float) -> bool:
+        """Whether a claim may follow, since the time is over or enough jobs were announced meanwhile."""
+        return now >= self.until or announced >= self._enough
+
+    def end(self, announced: int, now: float) -> None:
+        """End it, and tell so once, if it is in force."""
+        if self.until == -math.inf:
+            return
+        if now >= self.until:
+            self._emitter.emit(RefetchDelayExpired)
+        else:
+            self._emitter.emit(RefetchDelayAborted, count=announced, abort_threshold=self._enough)
+        self.until = -math.inf
