@@ -18,7 +18,7 @@ from tests.benchmarks.tables import TASK
 from trio_graphile._database.claims import get_jobs
 from trio_graphile._database.connection import Row
 from trio_graphile._database.database import _STEADY_PLANS
-from trio_graphile._database.queue import complete_jobs
+from trio_graphile._database.held_rows import complete_jobs
 from trio_graphile._database.statement import Statement
 
 _SCHEMA = '"graphile_worker"'

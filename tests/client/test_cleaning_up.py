@@ -10,7 +10,7 @@ from tests.client.tasks import tick
 from tests.client.workers import lock, silence
 from tests.support.tables import stored
 from trio_graphile import Cleanup, Client, Database, JobSpec, StatementFailed
-from trio_graphile._database import claims, fleet, queue
+from trio_graphile._database import claims, fleet, held_rows
 
 
 async def names(database: Database, table: str, column: str) -> set[str]:
@@ -53,7 +53,7 @@ async def test_failed_jobs_are_cleaned_up_and_others_kept(
 async def test_unused_tasks_are_cleaned_up_but_for_ours_and_those_to_keep(
     client: Client, database: Database
 ) -> None:
-    await queue.register_tasks(database, ["tick", "idle elsewhere", "forgotten"])
+    await held_rows.register_tasks(database, ["tick", "idle elsewhere", "forgotten"])
     await client.add_raw_job("used")
     before = await database.fetch_value(
         "select id from graphile_worker._private_tasks where identifier = 'tick'"
@@ -69,7 +69,7 @@ async def test_unused_tasks_are_cleaned_up_but_for_ours_and_those_to_keep(
 
 
 async def test_the_tasks_of_live_workers_are_kept(client: Client, database: Database) -> None:
-    await queue.register_tasks(database, ["tick", "idle elsewhere", "of the dead"])
+    await held_rows.register_tasks(database, ["tick", "idle elsewhere", "of the dead"])
     await fleet.heartbeat(database, "alive", {"tasks": ["idle elsewhere"]})
     await fleet.heartbeat(database, "dead", {"tasks": ["of the dead"]})
     await silence(database, "dead", "6 minutes")
@@ -78,7 +78,7 @@ async def test_the_tasks_of_live_workers_are_kept(client: Client, database: Data
 
 
 async def test_cleaning_up_needs_no_registry_of_workers(client: Client, database: Database) -> None:
-    await queue.register_tasks(database, ["gone"])
+    await held_rows.register_tasks(database, ["gone"])
     await database.execute("drop table graphile_worker._private_workers")
     assert await client.cleanup([Cleanup.GC_TASK_IDENTIFIERS]) == {Cleanup.GC_TASK_IDENTIFIERS: 1}
 
@@ -86,7 +86,7 @@ async def test_cleaning_up_needs_no_registry_of_workers(client: Client, database
 async def test_cleaning_up_leaves_alone_what_a_concurrent_add_refers_to(
     client: Client, database: Database
 ) -> None:
-    await queue.register_tasks(database, ["adding"])
+    await held_rows.register_tasks(database, ["adding"])
     await client.complete_jobs([(await client.add_raw_job("t", None, JobSpec(queue_name="adding"))).id])
     async with database.transaction() as connection:
         await client.using(connection).add_raw_job("adding", None, JobSpec(queue_name="adding"))

@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from trio_graphile import Connection, Database, Job
-from trio_graphile._database import claims, plain_claims, queue
+from trio_graphile._database import claims, held_rows, plain_claims
 from trio_graphile._model.claims import FlagRules, Plain, Position
 
 ME = "trio_graphile_me"
@@ -172,7 +172,7 @@ async def test_a_claim_takes_the_best_first_whatever_stands_in_the_way(
         )
         done = [job for job in jobs if random.random() < 0.9]
         held += [job for job in jobs if job not in done]
-        assert len(await queue.complete_jobs(session, ME, done)) == len(done)
+        assert len(await held_rows.complete_jobs(session, ME, done)) == len(done)
     assert await claims.get_jobs(session, ME, TASKS, limit, NOT_SLOW) == []
     await session.aclose()
 

@@ -13,7 +13,7 @@ import trio
 from tests.database.functions.calls import add_job
 from tests.support.tables import locked_queues
 from trio_graphile import Connection, Database, DatabaseOptions, Job, SweepReport, open_database
-from trio_graphile._database import claims, fleet, queue, sweeps
+from trio_graphile._database import claims, fleet, held_rows, sweeps
 from trio_graphile._database.schema import migrate
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.outcomes import Returned
@@ -196,9 +196,9 @@ async def give_back(tables: Fleet, job: Job, way: str) -> None:
             await tables.beat(ME, "2 minutes")
             assert (await tables.sweep()).recovered_jobs == 1
         case "reconcile":
-            assert await queue.reconcile(tables.database, ME, []) == {job.id}
+            assert await held_rows.reconcile(tables.database, ME, []) == {job.id}
         case "return":
-            assert await queue.return_jobs(tables.database, ME, [Returned(job)]) == {job.id}
+            assert await held_rows.return_jobs(tables.database, ME, [Returned(job)]) == {job.id}
         case _:
             recover = "select graphile_worker.recover_dead_worker_jobs(array[$1::text])"
             assert await tables.database.fetch_value(recover, ME) == 1
@@ -234,7 +234,7 @@ async def test_who_completes_or_replaces_a_job_just_now_is_not_waited_for_nor_is
     completed, replaced = await tables.hold(queue_name="q"), await tables.hold(job_key="k")
     held = [completed, replaced]
     async with tables.database.transaction() as connection:
-        assert await queue.complete_jobs(connection, ME, [completed]) == {completed.id}
+        assert await held_rows.complete_jobs(connection, ME, [completed]) == {completed.id}
         await connection.execute("select graphile_worker.add_job('a', job_key => 'k')")
         with trio.fail_after(20):
             assert await fleet.renew(tables.database, ME, held) == renewal()

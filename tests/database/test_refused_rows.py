@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from trio_graphile import Client, Database, StatementFailed, open_database
-from trio_graphile._database import claims, fleet, queue, sweeps, unreadable
+from trio_graphile._database import claims, fleet, held_rows, sweeps, unreadable
 from trio_graphile._database.halves import in_halves
 from trio_graphile._database.search.find import find_jobs
 from trio_graphile._model.listing import JobSearch
@@ -74,7 +74,7 @@ async def test_only_what_is_refused_stays_locked(
         case "reset":
             assert (await sweeps.reset_stale_locks(database)).jobs == 8
         case _:
-            assert await queue.reconcile(database, ME, []) == {*ids} - {ids[4]}
+            assert await held_rows.reconcile(database, ME, []) == {*ids} - {ids[4]}
     jobs, queues = await locked(database)
     assert jobs == [ids[4]]
     assert "q7" in queues

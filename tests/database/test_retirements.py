@@ -10,7 +10,7 @@ import trio
 from tests.database.functions.calls import add_job
 from tests.database.sessions import wait_until_somebody_waits
 from trio_graphile import Connection, Database, Job
-from trio_graphile._database import claims, fleet, queue, sweeps
+from trio_graphile._database import claims, fleet, held_rows, sweeps
 from trio_graphile._database.connection import Executor
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.outcomes import Returned
@@ -74,7 +74,7 @@ async def test_a_sweep_does_not_run_a_retired_job_again(marked_database: Databas
 async def test_reconciling_does_not_run_a_retired_job_again(marked_database: Database) -> None:
     job = await held(marked_database, job_key="k")
     await retire(marked_database, job)
-    assert await queue.reconcile(marked_database, ME, []) == {job.id}
+    assert await held_rows.reconcile(marked_database, ME, []) == {job.id}
     assert await is_over(marked_database, job)
 
 
@@ -91,7 +91,7 @@ async def test_returning_a_retired_job_does_not_run_it_again(
 ) -> None:
     job = await held(marked_database, **options)
     await retire(marked_database, job)
-    assert await queue.return_jobs(marked_database, ME, [Returned(job)]) == {job.id}
+    assert await held_rows.return_jobs(marked_database, ME, [Returned(job)]) == {job.id}
     assert await is_over(marked_database, job)
 
 
@@ -102,6 +102,6 @@ async def test_who_retires_a_job_just_now_is_waited_for(
     job = await held(marked_database, job_key="k")
     async with trio.open_nursery() as nursery, connection.transaction():
         await retire(connection, job)
-        nursery.start_soon(queue.reconcile, marked_database, ME, [])
+        nursery.start_soon(held_rows.reconcile, marked_database, ME, [])
         await wait_until_somebody_waits(marked_database)
     assert await is_over(marked_database, job)

@@ -39,7 +39,7 @@ from tests.scenarios.fleet_model import (
 )
 from tests.scenarios.portal import Portal
 from trio_graphile import Job, JobKeyMode, JobSpec
-from trio_graphile._database import cancellations, claims, fleet, manage, queue, sweeps
+from trio_graphile._database import cancellations, claims, fleet, held_rows, manage, sweeps
 from trio_graphile._database.bulk import add_many
 from trio_graphile._database.connection import Connection
 from trio_graphile._model.cancellation import CancelledJobs, CancelOutcome
@@ -451,20 +451,20 @@ class FleetMachine(RuleBasedStateMachine):
         text = None if payload is None else encode(payload)
         match ending:
             case "complete":
-                return await queue.complete_jobs(self.session, worker.id, jobs)
+                return await held_rows.complete_jobs(self.session, worker.id, jobs)
             case "fail" | "fail later" | "fail for good":
                 delay = LATER if ending == "fail later" else None
                 permanent = ending == "fail for good"
                 failures = [
                     Failed(job, error, delay=delay, permanent=permanent, payload_json=text) for job in jobs
                 ]
-                return await queue.fail_jobs(self.session, worker.id, failures)
+                return await held_rows.fail_jobs(self.session, worker.id, failures)
             case "return":
                 returns = [Returned(job, payload_json=text) for job in jobs]
-                return await queue.return_jobs(self.session, worker.id, returns)
+                return await held_rows.return_jobs(self.session, worker.id, returns)
             case "snooze":
                 snoozes = [Snoozed(job, delay=LATER, payload_json=text) for job in jobs]
-                return await queue.return_jobs(self.session, worker.id, snoozes)
+                return await held_rows.return_jobs(self.session, worker.id, snoozes)
             case _:
                 assert_never(ending)
 
@@ -476,7 +476,7 @@ class FleetMachine(RuleBasedStateMachine):
         ]
         worker = choose([worker for worker in self.slots if worker in doubtful] or self.slots, which)
         held = [claim.job for claim in worker.known.values()]
-        returned = self.run(queue.reconcile, self.session, worker.id, held)
+        returned = self.run(held_rows.reconcile, self.session, worker.id, held)
         assert returned == self.model.reconcile(worker)
 
     @precondition(lambda self: self.model.has_locks)

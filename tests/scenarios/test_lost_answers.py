@@ -10,7 +10,7 @@ import trio
 
 from tests.support.intake import Intake, unobserved
 from trio_graphile import Client, ConnectionLost, Database, Job, JobSpec
-from trio_graphile._database import claims, queue
+from trio_graphile._database import claims, held_rows
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.outcomes import Failed, Returned
@@ -53,9 +53,9 @@ async def test_a_queue_is_freed_though_an_earlier_job_of_it_is_still_known(
     """The failure of the first was written, the answer was lost, and that to a claim of the second, too."""
     await client.add_raw_jobs([("a", None, JobSpec(queue_name="q", priority=n)) for n in range(2)])
     [first] = await claim(database)
-    await queue.fail_jobs(database, ME, [Failed(first, "no luck")])
+    await held_rows.fail_jobs(database, ME, [Failed(first, "no luck")])
     [second] = await claim(database)
-    assert await queue.reconcile(database, ME, [first]) == {second.id}
+    assert await held_rows.reconcile(database, ME, [first]) == {second.id}
     assert await locks(database) == []
 
 
@@ -65,11 +65,13 @@ async def test_a_lost_claim_of_a_job_that_is_known_from_an_earlier_attempt_is_gi
     """The failure of the first attempt was written, the answer was lost, and that to the next claim, too."""
     await client.add_raw_job("a")
     [first] = await claim(database)
-    await queue.fail_jobs(database, ME, [Failed(first, "no luck")])
+    await held_rows.fail_jobs(database, ME, [Failed(first, "no luck")])
     await make_due(database)
     await claim(database)
-    await queue.reconcile(database, ME, [first])
-    assert await queue.fail_jobs(database, ME, [Failed(first, "no luck")]) == set()  # once more, to be sure
+    await held_rows.reconcile(database, ME, [first])
+    assert (
+        await held_rows.fail_jobs(database, ME, [Failed(first, "no luck")]) == set()
+    )  # once more, to be sure
     assert await locks(database) == []
 
 
@@ -102,7 +104,7 @@ async def test_an_outcome_from_before_a_lapse_of_the_lease_takes_no_newer_claim_
     outcomes = recorder(ledger, database)
     [old] = await claim(database)
     hold(ledger, [old])
-    await queue.return_jobs(database, ME, [Returned(old)])
+    await held_rows.return_jobs(database, ME, [Returned(old)])
     ledger.lapsed()
     outcomes.put(Returned(old))
     [new] = await claim(database)

@@ -13,7 +13,7 @@ import trio.testing
 
 from tests.support.intake import Intake, unobserved
 from trio_graphile import ConnectionLost, Job, StatementFailed
-from trio_graphile._database.queue import COMPLETE_ALIKE_JOBS, COMPLETE_JOBS, FAIL_JOBS, RETURN_JOBS
+from trio_graphile._database.held_rows import COMPLETE_ALIKE_JOBS, COMPLETE_JOBS, FAIL_JOBS, RETURN_JOBS
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.outcomes import Completed, Failed, Outcome, Returned
 from trio_graphile._worker.announcements import Announcements

@@ -13,7 +13,7 @@ import attrs
 
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.halves import write_most
-from trio_graphile._database.queue import OURS, fences
+from trio_graphile._database.held_rows import OURS, fences
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.instants import time_of

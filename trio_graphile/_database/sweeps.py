@@ -14,7 +14,7 @@ import attrs
 
 from trio_graphile._database.connection import Connection, Row, Transactor, brief_transaction
 from trio_graphile._database.halves import in_savepoints
-from trio_graphile._database.queue import RETIRED
+from trio_graphile._database.held_rows import RETIRED
 from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from trio_graphile._client import Client
-from trio_graphile._database import queue
+from trio_graphile._database import held_rows
 from trio_graphile._database.connection import Connection, Isolation
 from trio_graphile._database.database import Database
 from trio_graphile._exceptions import JobLost, StatementFailed
@@ -152,7 +152,7 @@ class JobContext:
                 async with self._transaction_that_can_complete(connection, isolation):
                     yield connection
                     await trio.lowlevel.checkpoint_if_cancelled()
-                    if not await queue.complete_job(connection, self.worker_id, self.job):
+                    if not await held_rows.complete_job(connection, self.worker_id, self.job):
                         raise JobLost(self.job.id)
                     notes.completion = Completion.IN_DOUBT
             except StatementFailed:
@@ -176,7 +176,7 @@ class JobContext:
         while not has_begun:
             try:
                 async with connection.transaction(isolation):
-                    if takes_snapshot and not await queue.lock_job(connection, self.worker_id, self.job):
+                    if takes_snapshot and not await held_rows.lock_job(connection, self.worker_id, self.job):
                         raise JobLost(self.job.id)
                     has_begun = True
                     yield

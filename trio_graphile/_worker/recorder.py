@@ -11,7 +11,7 @@ from typing import Any, assert_never
 import attrs
 import trio
 
-from trio_graphile._database import queue
+from trio_graphile._database import held_rows as queue
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.session import persist
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed

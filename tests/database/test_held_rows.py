@@ -11,7 +11,7 @@ import trio
 
 from tests.database.functions.calls import add_job
 from tests.support.tables import locked_queues
-from trio_graphile._database import claims, plain_claims, queue
+from trio_graphile._database import claims, held_rows, plain_claims
 from trio_graphile._database.database import Database
 from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
 from trio_graphile._model.claims import FlagRules, Plain
@@ -96,7 +96,7 @@ async def test_one_batch_has_at_most_one_job_of_a_queue_the_first(database: Data
     assert {job.id for job in await claim(database)} == {first, free}
     assert await claim(database) == []
     [job] = [job for job in await queue_jobs(database) if job.id == first]
-    await queue.complete_jobs(database, ME, [job])
+    await held_rows.complete_jobs(database, ME, [job])
     assert [job.id for job in await claim(database)] == [second]
 
 
@@ -154,7 +154,7 @@ async def test_concurrent_claims_share_neither_a_job_nor_a_queue(database: Datab
 
 
 async def test_a_task_whose_row_was_collected_and_came_back_is_found(database: Database) -> None:
-    await queue.register_tasks(database, ALL)
+    await held_rows.register_tasks(database, ALL)
     await database.execute("delete from graphile_worker._private_tasks")
     job_id = await add(database)
     assert [job.id for job in await claim(database)] == [job_id]
@@ -171,7 +171,7 @@ async def test_a_job_is_of_its_own_task_whichever_of_ours_have_rows(database: Da
 
 async def test_registering_known_tasks_burns_no_ids(database: Database) -> None:
     for _ in range(3):
-        await queue.register_tasks(database, ALL)
+        await held_rows.register_tasks(database, ALL)
     last = await database.fetch_value("select last_value from graphile_worker.tasks_id_seq")
     assert last == len(ALL)
 
@@ -179,7 +179,7 @@ async def test_registering_known_tasks_burns_no_ids(database: Database) -> None:
 async def test_completing_deletes_the_job_and_frees_its_queue(database: Database) -> None:
     await add(database, queue_name="q")
     [job] = await claim(database)
-    assert await queue.complete_jobs(database, ME, [job]) == {job.id}
+    assert await held_rows.complete_jobs(database, ME, [job]) == {job.id}
     assert await database.fetch_value("select count(*) from graphile_worker._private_jobs") == 0
     assert await locked_queues(database) == {}
 
@@ -195,7 +195,7 @@ async def test_jobs_are_completed_together_however_often_they_were_tried(
         )
     jobs = await claim(database)
     assert [job.attempts for job in jobs] == [5 if number in retried else 1 for number in range(3)]
-    assert await queue.complete_jobs(database, ME, jobs) == set(ids)
+    assert await held_rows.complete_jobs(database, ME, jobs) == set(ids)
     assert await database.fetch_value("select count(*) from graphile_worker._private_jobs") == 0
 
 
@@ -204,7 +204,7 @@ async def test_a_queue_is_freed_whatever_is_completed_with_its_job(database: Dat
     for arguments in each:
         await add(database, **arguments)
     jobs = await claim(database)
-    assert await queue.complete_jobs(database, ME, jobs) == {job.id for job in jobs}
+    assert await held_rows.complete_jobs(database, ME, jobs) == {job.id for job in jobs}
     assert await locked_queues(database) == {}
 
 
@@ -225,9 +225,9 @@ async def test_a_job_that_was_taken_from_us_is_not_touched(
     [job, still_ours] = await claim(database)
     await database.execute(f"{takeover} where id = $1::bigint", job.id)
     before = await row(database, job.id)
-    assert await queue.complete_jobs(database, ME, [job, still_ours]) == {still_ours.id}
-    assert await queue.fail_jobs(database, ME, [Failed(job, "no")]) == set()
-    assert await queue.return_jobs(database, ME, [Returned(job)]) == set()
+    assert await held_rows.complete_jobs(database, ME, [job, still_ours]) == {still_ours.id}
+    assert await held_rows.fail_jobs(database, ME, [Failed(job, "no")]) == set()
+    assert await held_rows.return_jobs(database, ME, [Returned(job)]) == set()
     assert await row(database, job.id) == before
 
 
@@ -240,7 +240,7 @@ async def test_a_failure_waits_exponentially_longer_up_to_six_hours(
         "update graphile_worker._private_jobs set attempts = $1::smallint, max_attempts = 30", attempts - 1
     )
     [job] = await claim(database)
-    assert await queue.fail_jobs(database, ME, [Failed(job, "ValueError: no")]) == {job.id}
+    assert await held_rows.fail_jobs(database, ME, [Failed(job, "ValueError: no")]) == {job.id}
     stored = await database.fetch_row("""
         select extract(epoch from run_at - now())::float8 as delay, attempts, last_error, locked_by, locked_at
         from graphile_worker._private_jobs
@@ -256,7 +256,7 @@ async def test_a_failure_backs_off_from_a_time_in_the_future(database: Database)
     [job] = await claim(database)
     await database.execute("update graphile_worker._private_jobs set run_at = now() + interval '1 hour'")
     later = (await row(database, job.id))["run_at"]
-    await queue.fail_jobs(database, ME, [Failed(job, "no")])
+    await held_rows.fail_jobs(database, ME, [Failed(job, "no")])
     assert (await row(database, job.id))["run_at"] == later + timedelta(seconds=math.e)  # type: ignore[operator]
 
 
@@ -264,7 +264,7 @@ async def test_a_returned_job_is_as_if_never_claimed(database: Database) -> None
     job_id = await add(database, queue_name="q")
     before = await row(database, job_id)
     [job] = await claim(database)
-    assert await queue.return_jobs(database, ME, [Returned(job)]) == {job_id}
+    assert await held_rows.return_jobs(database, ME, [Returned(job)]) == {job_id}
     assert await row(database, job_id) == before
     assert await locked_queues(database) == {}
 
@@ -276,9 +276,9 @@ async def test_returning_a_job_that_was_replaced_does_not_revive_it(database: Da
     new = await add(database, job_key="k", payload="2")
     assert new != old
     if way == "reconcile":
-        assert await queue.reconcile(database, ME, []) == {old}
+        assert await held_rows.reconcile(database, ME, []) == {old}
     else:
-        assert await queue.return_jobs(database, ME, [Returned(job)]) == {old}
+        assert await held_rows.return_jobs(database, ME, [Returned(job)]) == {old}
     stored = await row(database, old)
     assert (stored["attempts"], stored["locked_by"], stored["is_available"]) == (25, None, False)
     assert [job.id for job in await claim(database)] == [new]
@@ -290,8 +290,8 @@ async def test_a_detached_job_is_still_ours_to_complete_and_to_fail(database: Da
     one, two = await claim(database)
     for number in range(2):
         await database.execute("select graphile_worker.remove_job($1::text)", f"k{number}")
-    assert await queue.complete_jobs(database, ME, [one]) == {one.id}
-    assert await queue.fail_jobs(database, ME, [Failed(two, "no")]) == {two.id}
+    assert await held_rows.complete_jobs(database, ME, [one]) == {one.id}
+    assert await held_rows.fail_jobs(database, ME, [Failed(two, "no")]) == {two.id}
     assert await locked_queues(database) == {}
     assert (await row(database, two.id))["is_available"] is False
 
@@ -301,7 +301,7 @@ async def test_reconciling_gives_back_what_we_do_not_know_of_and_nothing_else(da
         await add(database, queue_name=f"q{number}", max_attempts=1)
     known, *lost = await claim(database, 3)
     await claim(database, worker="other")
-    assert await queue.reconcile(database, ME, [known]) == {job.id for job in lost}
+    assert await held_rows.reconcile(database, ME, [known]) == {job.id for job in lost}
     for job in lost:
         stored = await row(database, job.id)
         assert (stored["attempts"], stored["locked_by"], stored["is_available"]) == (0, None, True)
@@ -315,7 +315,7 @@ async def test_reconciling_gives_the_attempt_back_though_the_key_was_deduplicate
     job_id = await add(database, job_key="k", max_attempts=1)
     await claim(database)
     assert await add(database, job_key="k", job_key_mode="unsafe_dedupe") == job_id
-    assert await queue.reconcile(database, ME, []) == {job_id}
+    assert await held_rows.reconcile(database, ME, []) == {job_id}
     assert (await row(database, job_id))["attempts"] == 0
 
 
@@ -323,8 +323,8 @@ async def test_reconciling_gives_back_a_claim_that_came_after_the_one_we_know_of
     """The first's failure was recorded, its answer lost, the job due again, and the second's answer lost."""
     job_id = await add(database)
     [known] = await claim(database)
-    await queue.fail_jobs(database, ME, [Failed(known, "no")])
+    await held_rows.fail_jobs(database, ME, [Failed(known, "no")])
     await database.execute("update graphile_worker._private_jobs set run_at = now()")
     await claim(database)
-    assert await queue.reconcile(database, ME, [known]) == {job_id}
+    assert await held_rows.reconcile(database, ME, [known]) == {job_id}
     assert (await row(database, job_id))["attempts"] == 1
