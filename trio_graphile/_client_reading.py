@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager
 
 import attrs
 
-from trio_graphile._database import fleet, inspect
-from trio_graphile._database.backlog import count_jobs
+from trio_graphile._database import fleet, inspection
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
+from trio_graphile._database.inspection import count_jobs
 from trio_graphile._database.schema import naming_missing_schema
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.inspection import (
@@ -44,7 +44,7 @@ class ReadingClient:
         added and completed meanwhile, no job comes twice, and none is left out that was there from the start.
         """
         with self._naming_missing_schema():
-            return await inspect.list_jobs(self._executor, which)
+            return await inspection.list_jobs(self._executor, which)
 
     async def job(self, job_id: int) -> ListedJob | None:
         """Return the job with this id; None if it was completed, removed, or never added."""
@@ -53,7 +53,7 @@ class ReadingClient:
         if job_id not in BIGINT:
             return None
         with self._naming_missing_schema():
-            return (await inspect.get_listed(self._executor, [job_id])).get(job_id)
+            return (await inspection.get_listed(self._executor, [job_id])).get(job_id)
 
     async def queues(self) -> list[QueueStatus]:
         """Return all named queues, by name, with how many jobs they have.
@@ -61,12 +61,12 @@ class ReadingClient:
         Looks at each row of the jobs' table once, as `known_tasks` and `workers` do.
         """
         with self._naming_missing_schema():
-            return await inspect.list_queues(self._executor)
+            return await inspection.list_queues(self._executor)
 
     async def known_tasks(self) -> list[TaskStatus]:
         """Return the tasks that the database knows, whichever program has them, with their jobs by state."""
         with self._naming_missing_schema():
-            return await inspect.list_tasks(self._executor)
+            return await inspection.list_tasks(self._executor)
 
     async def workers(self, stale_threshold: float = STALE_THRESHOLD) -> list[WorkerStatus]:
         """Return the workers that are registered, then whoever else has jobs or queues locked.
@@ -74,7 +74,7 @@ class ReadingClient:
         A worker that has sent no heartbeat for `stale_threshold` seconds is marked as stale.
         """
         with self._naming_missing_schema():
-            holders = await inspect.list_lock_holders(self._executor)
+            holders = await inspection.list_lock_holders(self._executor)
             has_registry = await fleet.has_registry(self._executor)
             registered = (
                 await fleet.list_active_workers(self._executor, stale_threshold) if has_registry else []

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from trio_graphile import Connection, Job, JobSpec
-from trio_graphile._database import inspect, rows
+from trio_graphile._database import inspection, rows
 
 INSERT = """
     with task as (
@@ -58,7 +58,7 @@ def as_given(job_id: int) -> Job:
 
 async def test_each_column_is_read_into_its_field(connection: Connection) -> None:
     job_id = await connection.fetch_value(INSERT)
-    [listed] = (await inspect.get_listed(connection, [job_id])).values()
+    [listed] = (await inspection.get_listed(connection, [job_id])).values()
     assert attrs.asdict(listed.job) == attrs.asdict(as_given(job_id))
 
 

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from trio_graphile import Connection, Job, _database
-from trio_graphile._database import claims, inspect, manage, sweeps
+from trio_graphile._database import claims, inspection, manage, sweeps
 from trio_graphile._database.search import read
 from trio_graphile._database.statement import Statement, quote_identifier
 
@@ -39,7 +39,7 @@ async def test_rows_of_jobs_begin_with_the_same_columns(connection: Connection) 
     for statement, arguments in (
         (manage.ADD_JOB, ["a", "{}", None, None, None, "k", None, ["flag"], "replace"]),
         (manage.REMOVE_JOB, ["k"]),
-        (inspect.GET_LISTED, [[job_id]]),
+        (inspection.GET_LISTED, [[job_id]]),
         (read.READ_JOBS, [[job_id]]),
         (read.READ_ESCAPED, [[job_id]]),
         (sweeps.JOBS_OF_DEAD, [[job_id]]),

@@ -69,9 +69,7 @@ async def test_a_lost_claim_of_a_job_that_is_known_from_an_earlier_attempt_is_gi
     await make_due(database)
     await claim(database)
     await held_rows.reconcile(database, ME, [first])
-    assert (
-        await held_rows.fail_jobs(database, ME, [Failed(first, "no luck")]) == set()
-    )  # once more, to be sure
+    assert await held_rows.fail_jobs(database, ME, [Failed(first, "no luck")]) == set()
     assert await locks(database) == []
 
 

@@ -10,7 +10,7 @@ import attrs
 from cyclopts import Parameter
 
 from trio_graphile._client import JobClient
-from trio_graphile._database import inspect
+from trio_graphile._database import inspection
 from trio_graphile._database.connection import Connection
 from trio_graphile._exceptions import GraphileError
 from trio_graphile._model.cancellation import DEFAULT_REASON
@@ -80,7 +80,7 @@ async def reschedule(
         )
 
     async def change(client: JobClient, connection: Connection) -> ChangedJobs:
-        time = await inspect.now(connection) if now or run_at == NOW else run_at
+        time = await inspection.now(connection) if now or run_at == NOW else run_at
         return await client.reschedule_jobs(ids, run_at=time, **chosen)
 
     await _change("rescheduled", ids, common, change)
@@ -138,7 +138,7 @@ async def _watching(
 ) -> AsyncIterator[tuple[JobClient, Connection, dict[int, ListedJob]]]:
     """Lend a client for one transaction, and what was seen of the jobs in it before."""
     async with client.database.transaction() as connection:
-        yield client.using(connection), connection, await inspect.get_listed(connection, ids)
+        yield client.using(connection), connection, await inspection.get_listed(connection, ids)
 
 
 async def _change(

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 from trio_graphile._client import Client
 from trio_graphile._database.database import open_database
-from trio_graphile._database.inspect import hides_rows
+from trio_graphile._database.inspection import hides_rows
 from trio_graphile._database.schema import naming_missing_schema
 from trio_graphile.cli._flags import Common
 from trio_graphile.cli._output import note

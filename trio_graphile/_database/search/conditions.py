@@ -8,7 +8,7 @@ import attrs
 
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.folding import ERROR_GROUP
-from trio_graphile._database.inspect import STATE
+from trio_graphile._database.inspection import STATE
 from trio_graphile._database.search.cursor import MOST_SKIPPED
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import OptionInvalid

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.halves import in_halves
-from trio_graphile._database.inspect import listed_job, listing
+from trio_graphile._database.inspection import listed_job, listing
 from trio_graphile._database.search.conditions import ERROR, ERROR_IS_SMALL, IS_SHOWN
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.unreadable import is_unreadable

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import attrs
 
-from trio_graphile._database.backlog import count_jobs
 from trio_graphile._database.connection import Executor, Row, Transactor
-from trio_graphile._database.inspect import now
+from trio_graphile._database.inspection import count_jobs, now
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.summaries.estimates import (
     FAILED_INDEX,

@@ -10,7 +10,7 @@ import attrs
 
 from trio_graphile._database import fleet
 from trio_graphile._database.connection import Executor
-from trio_graphile._database.inspect import get_listed, now
+from trio_graphile._database.inspection import get_listed, now
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.summaries.estimates import QUEUE_INDEX, TASK_INDEX, usable_indexes
 from trio_graphile._database.summaries.levels import CAP

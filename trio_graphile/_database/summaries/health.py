@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trio_graphile._database.connection import Executor
-from trio_graphile._database.inspect import hides_rows
+from trio_graphile._database.inspection import hides_rows
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.summaries.counts import count_states
 from trio_graphile._database.summaries.tasks import find_neglected

@@ -9,7 +9,7 @@ import attrs
 
 from trio_graphile._client import JobClient
 from trio_graphile._database.connection import Connection, Executor
-from trio_graphile._database.inspect import now
+from trio_graphile._database.inspection import now
 from trio_graphile._database.search.find import find_jobs
 from trio_graphile._model.cancellation import DEFAULT_REASON, CancelledJobs
 from trio_graphile._model.jobs import ChangedJobs

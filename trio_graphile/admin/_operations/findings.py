@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from trio_graphile._database import examine
-from trio_graphile._database.inspect import now
+from trio_graphile._database.inspection import now
 from trio_graphile._database.summaries.health import look_at_health
 from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.diagnosis import Finding, Level, Lock, examine_queue, examine_server

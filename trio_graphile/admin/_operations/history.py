@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from trio_graphile._database.inspect import now
+from trio_graphile._database.inspection import now
 from trio_graphile._database.samples import read_samples
 from trio_graphile._model.samples import Sample, history, slowest
 from trio_graphile.admin._context import Context

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trio_graphile._cron.recurring import recurring
 from trio_graphile._database.crontabs import list_known_crontabs
-from trio_graphile._database.inspect import now
+from trio_graphile._database.inspection import now
 from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import CrontabsAnswer
 

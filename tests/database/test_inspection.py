@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trio_graphile import Client, Database, JobSpec, OptionInvalid
-from trio_graphile._database import inspect
+from trio_graphile._database import inspection
 from trio_graphile._database.sweeps import bury
 from trio_graphile._model.inspection import JobFilter, JobState
 
@@ -21,17 +21,17 @@ async def test_a_job_is_seen_though_its_task_and_queue_are_gone(database: Databa
     job = await Client(database).add_raw_job("a", {"x": 1}, JobSpec(queue_name="q", flags=["f"]))
     await database.execute("delete from graphile_worker._private_tasks")
     await database.execute("delete from graphile_worker._private_job_queues")
-    [listed] = (await inspect.list_jobs(database, JobFilter())).jobs
+    [listed] = (await inspection.list_jobs(database, JobFilter())).jobs
     assert (listed.job.id, listed.job.task_identifier, listed.job.queue_name) == (job.id, "", None)
     assert (listed.state, listed.is_available, listed.job.flags) == (JobState.READY, True, ("f",))
-    assert await inspect.list_tasks(database) == []
-    assert await inspect.list_queues(database) == []
+    assert await inspection.list_tasks(database) == []
+    assert await inspection.list_queues(database) == []
 
 
 async def test_counts_are_by_task_with_the_time_of_the_oldest(database: Database) -> None:
     first, _ = await Client(database).add_raw_jobs([("a", 1), ("a", 2)])
     await database.execute("insert into graphile_worker._private_tasks (identifier) values ('idle')")
-    a, idle = await inspect.list_tasks(database)
+    a, idle = await inspection.list_tasks(database)
     assert (a.identifier, a.counts.total, a.counts.ready) == ("a", 2, 2)
     assert a.oldest_ready_at == first.run_at
     assert (idle.identifier, idle.counts.total, idle.oldest_ready_at) == ("idle", 0, None)
@@ -43,9 +43,9 @@ async def test_what_a_dead_worker_held_is_given_back_with_the_attempts(database:
     await database.execute(LOCK, "alive", [jobs[2].id])
     assert await bury(database, "dead") == 2
     assert await bury(database, "dead") == 0
-    listed = (await inspect.list_jobs(database, JobFilter())).jobs
+    listed = (await inspection.list_jobs(database, JobFilter())).jobs
     assert [(one.job.attempts, one.job.locked_by) for one in listed] == [(0, None), (0, None), (1, "alive")]
-    [holder] = await inspect.list_lock_holders(database)
+    [holder] = await inspection.list_lock_holders(database)
     assert (holder.worker_id, holder.locked_jobs) == ("alive", 1)
 
 
