@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import secrets
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -14,9 +15,10 @@ import trio
 from cyclopts import Parameter
 
 from trio_graphile._client import Client
-from trio_graphile._database.database import Database
-from trio_graphile._database.scratch import scratch_schema
-from trio_graphile._model.options import WorkerOptions
+from trio_graphile._database.database import Database, open_database
+from trio_graphile._database.schema import migrate
+from trio_graphile._database.statement import Statement
+from trio_graphile._model.options import DatabaseOptions, WorkerOptions
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.worker import Worker
 from trio_graphile.cli._errors import UsageError
@@ -24,9 +26,11 @@ from trio_graphile.cli._flags import NOTHING_GIVEN, CommonFlags, WorkerFlags, gi
 from trio_graphile.cli._output import note, print_json, print_table
 
 _NO_WORKER_FLAGS = WorkerFlags()
-_REDRAW = 0.1
+_REDRAW_INTERVAL = 0.1
 _ANSWER_TIMEOUT = 60.0
-_MOST = 10_000_000
+_DROP_TIMEOUT = 60.0
+_MOST_JOBS = 10_000_000
+_SCHEMA_PREFIX = "trio_graphile_bench_"
 
 
 @attrs.frozen(kw_only=True)
@@ -65,10 +69,10 @@ async def bench(
         jobs: How many jobs without work to drain.
         samples: How many jobs to wait for, one at a time.
     """
-    if not 1 <= jobs <= _MOST or not 1 <= samples <= _MOST:
-        raise UsageError(f"--jobs and --samples are numbers from 1 to {_MOST}")
+    if not 1 <= jobs <= _MOST_JOBS or not 1 <= samples <= _MOST_JOBS:
+        raise UsageError(f"--jobs and --samples are numbers from 1 to {_MOST_JOBS}")
     settings = common.settings(given(worker_flags))
-    async with scratch_schema(settings.database.url, settings.database) as database:
+    async with _schema_of_its_own(settings.database.url, settings.database) as database:
         note(f"measuring in the schema {database.schema}, at {database.address}")
         drain = await _measure_drain(database, settings.worker, jobs)
         latencies = await _measure_latency(database, settings.worker, samples)
@@ -77,6 +81,26 @@ async def bench(
         print_json(_as_json(figures, settings.worker))
     else:
         print_table(("measured", "figure", "unit"), figures.rows())
+
+
+DROP_SCHEMA = Statement("drop schema if exists {schema} cascade")
+
+
+@contextlib.asynccontextmanager
+async def _schema_of_its_own(url: str | None, options: DatabaseOptions) -> AsyncIterator[Database]:
+    """Lend the database with a new schema, which no other program knows, and drop that schema in any case.
+
+    Raises what `open_database` and `migrate` do.
+    """
+    name = f"{_SCHEMA_PREFIX}{secrets.token_hex(6)}"
+    async with open_database(url, attrs.evolve(options, schema=name)) as database:
+        try:
+            async with database.connection() as connection:
+                await migrate(connection, name)
+            yield database
+        finally:
+            with trio.move_on_after(_DROP_TIMEOUT, shield=True):
+                await database.execute(DROP_SCHEMA)
 
 
 def _as_json(figures: Figures, options: WorkerOptions) -> dict[str, Any]:
@@ -155,7 +179,7 @@ async def _progress(what: str, total: int, done: Callable[[], int]) -> AsyncIter
         async def draw() -> None:
             while True:
                 progress.update(bar, completed=done())
-                await trio.sleep(_REDRAW)
+                await trio.sleep(_REDRAW_INTERVAL)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(draw)
