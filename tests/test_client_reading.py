@@ -22,7 +22,7 @@ from trio_graphile import (
     WorkerStatus,
     open_database,
 )
-from trio_graphile._database import fleet
+from trio_graphile._database import worker_registry
 
 LOCK = """
     update graphile_worker._private_jobs
@@ -192,8 +192,8 @@ async def test_workers_are_shown_with_what_they_hold(client: Client, database: D
     ours, foreign = await add(client, 2)
     await database.execute(LOCK, ours, "busy")
     await database.execute(LOCK, foreign, "unregistered")
-    await fleet.heartbeat(database, "idle")
-    await fleet.heartbeat(database, "busy", {"pid": 1})
+    await worker_registry.heartbeat(database, "idle")
+    await worker_registry.heartbeat(database, "busy", {"pid": 1})
     busy, idle = await client.list_active_workers()
     assert await client.workers() == [
         WorkerStatus(worker_id="busy", locked_jobs=1, registration=busy),

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, get_args
 import attrs
 
 from trio_graphile._client_reading import STALE_THRESHOLD, ReadingClient
-from trio_graphile._database import cancellations, fleet, manage
+from trio_graphile._database import cancellations, manage, worker_registry
 from trio_graphile._database.bulk import add_many
 from trio_graphile._database.cleanup import clean_up
 from trio_graphile._database.connection import brief_transaction
@@ -266,8 +266,8 @@ class Client(JobClient):
             kept.extend(self.tasks.identifiers)
         with self._naming_missing_schema():
             async with self.database.connection() as connection:
-                if Cleanup.GC_TASK_IDENTIFIERS in kinds and await fleet.has_registry(connection):
-                    kept.extend(await fleet.advertised_tasks(connection, STALE_THRESHOLD))
+                if Cleanup.GC_TASK_IDENTIFIERS in kinds and await worker_registry.has_registry(connection):
+                    kept.extend(await worker_registry.advertised_tasks(connection, STALE_THRESHOLD))
                 return {kind: await clean_up(connection, kind, kept) for kind in kinds}
 
     async def sweep_stale_workers(

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager
 
 import attrs
 
-from trio_graphile._database import fleet, inspection
+from trio_graphile._database import inspection, worker_registry
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.inspection import count_jobs
@@ -75,10 +75,9 @@ class ReadingClient:
         """
         with self._naming_missing_schema():
             holders = await inspection.list_lock_holders(self._executor)
-            has_registry = await fleet.has_registry(self._executor)
-            registered = (
-                await fleet.list_active_workers(self._executor, stale_threshold) if has_registry else []
-            )
+            registered: list[ActiveWorker] = []
+            if await worker_registry.has_registry(self._executor):
+                registered = await worker_registry.list_active_workers(self._executor, stale_threshold)
         return status_of_workers(registered, holders)
 
     async def list_active_workers(self, stale_threshold: float = STALE_THRESHOLD) -> list[ActiveWorker]:
@@ -87,7 +86,7 @@ class ReadingClient:
         A worker that has sent none for `stale_threshold` seconds is marked as stale.
         """
         with self._naming_missing_schema():
-            return await fleet.list_active_workers(self._executor, stale_threshold)
+            return await worker_registry.list_active_workers(self._executor, stale_threshold)
 
     async def backlog(self) -> Backlog:
         """Count the jobs of the queue by state, whichever program handles them.

@@ -11,7 +11,7 @@ import trio
 from tests.admin.api import ADA, Api, open_api
 from trio_graphile._client import Client
 from trio_graphile._cron.crontab import parse_crontab
-from trio_graphile._database import fleet
+from trio_graphile._database import worker_registry
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._model.jobs import JobSpec
 from trio_graphile._tasks.registry import TaskRegistry
@@ -73,7 +73,7 @@ async def test_the_overview_has_the_ports_keys_and_says_what_is_exact(api: Api, 
     taken = await client.add_raw_job("print", {}, JobSpec(queue_name="printer"))
     await client.add_raw_job("print", {}, JobSpec(queue_name="printer"))
     await _lock(client.database, taken.id, "w1")
-    await fleet.heartbeat(client.database, "w2", {"tasks": ["print"], "concurrency": 4})
+    await worker_registry.heartbeat(client.database, "w2", {"tasks": ["print"], "concurrency": 4})
     overview = await api.get("/api/overview")
     assert overview["stats"] == {"total": 2, "ready": 1, "scheduled": 0, "locked": 1, "failed": 0}
     [queue] = overview["queues"]
@@ -104,7 +104,7 @@ async def test_lists_by_name_come_in_pages(api: Api, client: Client) -> None:
 async def test_a_task_is_told_with_who_has_it(api: Api, client: Client) -> None:
     await client.add_raw_job("mail", {})
     await client.add_raw_job("print", {})
-    await fleet.heartbeat(client.database, "w", {"tasks": ["print", 5, None]})
+    await worker_registry.heartbeat(client.database, "w", {"tasks": ["print", 5, None]})
     mail, print_ = (await api.get("/api/tasks"))["tasks"]
     assert (mail["task_identifier"], mail["workers"], mail["is_known_here"], mail["ready"]) == (
         "mail",
@@ -119,7 +119,7 @@ async def test_a_task_is_told_with_who_has_it(api: Api, client: Client) -> None:
 async def test_what_other_workers_say_of_themselves_may_be_anything(
     api: Api, client: Client, metadata: str
 ) -> None:
-    await fleet.heartbeat(client.database, "w", {})
+    await worker_registry.heartbeat(client.database, "w", {})
     async with client.database.connection() as connection:
         await connection.execute(
             "update graphile_worker._private_workers set metadata = $1::text::jsonb", metadata
@@ -137,7 +137,7 @@ async def test_whoever_has_locks_is_found_among_the_oldest_and_newest_and_where_
     oldest, middle, untold, newest = (1, 20_500, 20_600, 41_000)
     for number, id_ in enumerate((oldest, middle, untold, newest)):
         await _lock(client.database, id_, f"w{number}")
-    await fleet.heartbeat(
+    await worker_registry.heartbeat(
         client.database, "w1", {"statistics": {"running": [{"id": middle}, {"id": "x"}, 5]}}
     )
     answer = await api.get("/api/workers")
@@ -171,7 +171,7 @@ async def test_crontabs_are_told_as_the_database_and_the_program_know_them(clien
 async def test_findings_are_those_of_the_doctor(api: Api, client: Client) -> None:
     job = await client.add_raw_job("print", {})
     await _lock(client.database, job.id, "dead")
-    await fleet.heartbeat(client.database, "dead", {})
+    await worker_registry.heartbeat(client.database, "dead", {})
     async with client.database.connection() as connection:
         await connection.execute(
             "update graphile_worker._private_workers set last_heartbeat_at = now() - interval '1 day'"
@@ -239,7 +239,7 @@ async def test_unlocking_and_sweeping_give_jobs_back(api: Api, client: Client) -
     await api.post("/api/maintenance", action="force-unlock", worker_ids=["gone"])
     [left] = (await api.get("/api/workers"))["workers"]
     assert left["worker_id"] == "silent"
-    await fleet.heartbeat(client.database, "silent", {})
+    await worker_registry.heartbeat(client.database, "silent", {})
     async with client.database.connection() as connection:
         await connection.execute(
             "update graphile_worker._private_workers set last_heartbeat_at = now() - interval '1 hour'"

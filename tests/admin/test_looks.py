@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from trio_graphile import Client, Database, open_database
-from trio_graphile._database import fleet
+from trio_graphile._database import worker_registry
 from trio_graphile._database.samples import read_samples
 from trio_graphile.admin._live.looks import Looks, TooManyViewers
 from trio_graphile.admin._live.points import Look, Points
@@ -41,7 +41,7 @@ async def seen(looks: Looks) -> Look:
 async def test_who_watches_sees_what_is_there_and_what_comes(database: Database) -> None:
     client = Client(database)
     await client.add_raw_job("a")
-    await fleet.heartbeat(database, "w", {"pid": 1})
+    await worker_registry.heartbeat(database, "w", {"pid": 1})
     async with looking(Looks(database=database, interval=0.02)) as looks:
         with looks.watching("me"):
             look = await seen(looks)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.cli.program import Program
 from trio_graphile import Client, Database, JobSpec
-from trio_graphile._database import fleet
+from trio_graphile._database import worker_registry
 
 JOB_KEYS = {
     "id", "task_id", "task_identifier", "job_queue_id", "payload", "priority", "run_at", "attempts",
@@ -186,7 +186,7 @@ async def test_lists_are_filtered_by_key_and_flags(shop: Program, database: Data
 async def test_the_queue_is_counted_by_state_task_queue_and_worker(
     shop: Program, database: Database, crowd: dict[str, int]
 ) -> None:
-    await fleet.heartbeat(database, "worker-2", {"tasks": ["a"], "host": "box", "pid": 7})
+    await worker_registry.heartbeat(database, "worker-2", {"tasks": ["a"], "host": "box", "pid": 7})
     assert await said(shop, "stats") == {"total": 4, "ready": 1, "scheduled": 1, "locked": 1, "failed": 1}
     a, b = await said(shop, "tasks")
     assert (a["task_identifier"], a["total"], a["ready"], a["scheduled"], a["workers"]) == ("a", 2, 1, 1, 1)
@@ -228,7 +228,7 @@ async def test_force_unlock_frees_jobs_and_queues_of_one_worker(
     assert "1 jobs and 1 queues are free" in await text(shop, "force-unlock", "worker-1")
     assert (await text(shop, "force-unlock", "nobody")).startswith("unlocked 1 worker: ")
     assert await text(shop, "complete", str(crowd["locked"])) == f"completed 1 job: {crowd['locked']}\n"
-    await fleet.heartbeat(database, "worker-3")
+    await worker_registry.heartbeat(database, "worker-3")
     ended = await shop.run("force-unlock", "worker-3", "--json")
     assert json.loads(ended.output)["unlocked_workers"] == ["worker-3"]
     assert "worker-3 is alive" in ended.error
@@ -262,7 +262,7 @@ async def test_cleanup_deletes_what_it_is_told_to_and_nothing_by_default(
     await database.execute("""
         insert into graphile_worker._private_tasks (identifier) values ('idle'), ('old'), ('kept')
     """)
-    await fleet.heartbeat(database, "worker-2", {"tasks": ["idle"]})
+    await worker_registry.heartbeat(database, "worker-2", {"tasks": ["idle"]})
     ended = await shop.run("cleanup")
     assert "delete-permanently-failed-jobs" in ended.output
     assert (ended.exit_code, ended.error) == (2, "trio-graphile: nothing was deleted: say what is to be")
@@ -282,7 +282,7 @@ async def test_a_sweep_gives_back_the_jobs_of_the_dead(
     shop: Program, database: Database, crowd: dict[str, int]
 ) -> None:
     assert await text(shop, "sweep-stale-workers") == "no dead workers\n"
-    await fleet.heartbeat(database, "worker-1")
+    await worker_registry.heartbeat(database, "worker-1")
     await database.execute("""
         update graphile_worker._private_workers set last_heartbeat_at = now() - interval '10 minutes'
     """)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.cli.program import Program
 from trio_graphile import Client, Database, JobSpec
-from trio_graphile._database import fleet
+from trio_graphile._database import worker_registry
 
 CHECKS = {
     "connection", "version", "role", "pooling", "notifications", "clock", "sessions", "vacuum", "schema",
@@ -22,7 +22,7 @@ async def findings(program: Program, *arguments: str, exit_code: int = 0) -> dic
 
 
 async def test_where_all_is_well_it_says_so(shop: Program, database: Database) -> None:
-    await fleet.heartbeat(database, "worker-1", {"tasks": ["a"]})
+    await worker_registry.heartbeat(database, "worker-1", {"tasks": ["a"]})
     found = await findings(shop)
     assert found.keys() >= CHECKS
     assert {name: finding["text"] for name, finding in found.items() if finding["level"] == "problem"} == {}
@@ -36,7 +36,7 @@ async def test_what_is_wrong_comes_with_what_to_do_about_it(shop: Program, datab
         [("orphan", None, JobSpec(queue_name="q")), ("orphan", None, JobSpec(queue_name="q"))]
     )
     await Client(database).permanently_fail_jobs([(await Client(database).add_raw_job("bad")).id])
-    await fleet.heartbeat(database, "worker-1")
+    await worker_registry.heartbeat(database, "worker-1")
     await database.execute("update graphile_worker._private_jobs set run_at = now() - interval '1 hour'")
     await database.execute("""
         update graphile_worker._private_workers set last_heartbeat_at = now() - interval '1 hour'

@@ -10,7 +10,7 @@ from tests.client.tasks import tick
 from tests.client.workers import lock, silence
 from tests.support.tables import stored
 from trio_graphile import Cleanup, Client, Database, JobSpec, StatementFailed
-from trio_graphile._database import claims, fleet, held_rows
+from trio_graphile._database import claims, held_rows, worker_registry
 
 
 async def names(database: Database, table: str, column: str) -> set[str]:
@@ -70,8 +70,8 @@ async def test_unused_tasks_are_cleaned_up_but_for_ours_and_those_to_keep(
 
 async def test_the_tasks_of_live_workers_are_kept(client: Client, database: Database) -> None:
     await held_rows.register_tasks(database, ["tick", "idle elsewhere", "of the dead"])
-    await fleet.heartbeat(database, "alive", {"tasks": ["idle elsewhere"]})
-    await fleet.heartbeat(database, "dead", {"tasks": ["of the dead"]})
+    await worker_registry.heartbeat(database, "alive", {"tasks": ["idle elsewhere"]})
+    await worker_registry.heartbeat(database, "dead", {"tasks": ["of the dead"]})
     await silence(database, "dead", "6 minutes")
     assert await client.cleanup([Cleanup.GC_TASK_IDENTIFIERS]) == {Cleanup.GC_TASK_IDENTIFIERS: 1}
     assert await names(database, "_private_tasks", "identifier") == {"tick", "idle elsewhere"}

@@ -7,20 +7,20 @@ import pytest
 from tests.client.tasks import tick
 from tests.client.workers import lock, silence
 from trio_graphile import Client, Database, JobSpec, OptionInvalid, SweepReport
-from trio_graphile._database import fleet
+from trio_graphile._database import worker_registry
 
 
 async def test_registered_workers_are_listed_and_the_stale_marked(client: Client, database: Database) -> None:
     assert await client.list_active_workers() == []
-    await fleet.heartbeat(database, "stale", {"pid": 1})
-    await fleet.heartbeat(database, "fresh")
+    await worker_registry.heartbeat(database, "stale", {"pid": 1})
+    await worker_registry.heartbeat(database, "fresh")
     await silence(database, "stale", "301 seconds")
     fresh, stale = await client.list_active_workers()
     assert (fresh.worker_id, fresh.metadata, fresh.is_stale) == ("fresh", None, False)
     assert (stale.worker_id, stale.metadata, stale.is_stale) == ("stale", {"pid": 1}, True)
     assert not (await client.list_active_workers(310))[1].is_stale
     async with database.transaction() as connection:
-        await fleet.deregister(connection, "stale")
+        await worker_registry.deregister(connection, "stale")
         assert await client.using(connection).list_active_workers() == [fresh]
 
 
@@ -30,7 +30,7 @@ DEAD = "trio_graphile_dead"
 async def test_the_jobs_of_the_dead_are_given_back(client: Client, database: Database) -> None:
     job = await client.add_job(tick, None, JobSpec(queue_name="q"))
     await lock(database, DEAD, age="1 hour")
-    await fleet.heartbeat(database, DEAD)
+    await worker_registry.heartbeat(database, DEAD)
     assert await client.sweep_stale_workers() == SweepReport()
     await silence(database, DEAD, "2 minutes")
     assert await client.sweep_stale_workers() == SweepReport()
@@ -44,7 +44,7 @@ async def test_the_jobs_of_the_dead_are_given_back(client: Client, database: Dat
 async def test_a_sweep_can_be_told_more(client: Client, database: Database) -> None:
     await client.add_job(tick, None, JobSpec(flags=["patient"]))
     await lock(database, DEAD)
-    await fleet.heartbeat(database, DEAD)
+    await worker_registry.heartbeat(database, DEAD)
     await silence(database, DEAD, "2 minutes")
     patient = {"threshold": 60.0, "resilient_flags": ["patient"]}
     assert (await client.sweep_stale_workers(**patient)).worker_ids == ()  # type: ignore[arg-type]

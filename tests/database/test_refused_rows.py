@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from trio_graphile import Client, Database, StatementFailed, open_database
-from trio_graphile._database import claims, fleet, held_rows, sweeps, unreadable
+from trio_graphile._database import claims, held_rows, sweeps, unreadable, worker_registry
 from trio_graphile._database.halves import in_halves
 from trio_graphile._database.search.find import find_jobs
 from trio_graphile._model.listing import JobSearch
@@ -88,7 +88,7 @@ async def test_locks_are_renewed_beside_one_that_is_refused(database: Database) 
     held = await claims.get_jobs(database, ME, ["a"], 5)
     await database.execute("update graphile_worker._private_jobs set locked_at = now() - interval '1 hour'")
     await refuse(database, f"old.id = {held[2].id}")
-    renewal = await fleet.renew(database, ME, held)
+    renewal = await worker_registry.renew(database, ME, held)
     assert (renewal.lost, renewal.detached) == (frozenset(), frozenset())
     old = await database.fetch("""
         select id from graphile_worker._private_jobs where locked_at < now() - interval '1 minute'

@@ -10,7 +10,7 @@ import trio
 from tests.database.functions.calls import add_job
 from tests.database.sessions import wait_until_somebody_waits
 from trio_graphile import Connection, Database, Job
-from trio_graphile._database import claims, fleet, held_rows, sweeps
+from trio_graphile._database import claims, held_rows, sweeps, worker_registry
 from trio_graphile._database.connection import Executor
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.outcomes import Returned
@@ -61,7 +61,7 @@ async def is_over(database: Database, job: Job) -> bool:
 
 async def test_a_sweep_does_not_run_a_retired_job_again(marked_database: Database) -> None:
     job = await held(marked_database, job_key="k")
-    await fleet.heartbeat(marked_database, ME)
+    await worker_registry.heartbeat(marked_database, ME)
     await retire(marked_database, job)
     await marked_database.execute(
         "update graphile_worker._private_workers set last_heartbeat_at = now() - interval '1 hour'"

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from trio_graphile import Client, Database, JobSpec
-from trio_graphile._database import fleet
+from trio_graphile._database import worker_registry
 from trio_graphile._database.samples import count_changes, read_samples, take_sample
 from trio_graphile._model.samples import Sample, TaskRuns
 
@@ -85,13 +85,13 @@ async def test_one_of_many_writes_the_sample_of_a_minute(database: Database) -> 
 
 
 async def test_runs_are_what_came_since_the_sample_before_whoever_came_and_went(database: Database) -> None:
-    await fleet.heartbeat(database, "stays", said(10, 5.0))
-    await fleet.heartbeat(database, "goes", said(90, 5.0))
-    await fleet.heartbeat(database, "foreign")
+    await worker_registry.heartbeat(database, "stays", said(10, 5.0))
+    await worker_registry.heartbeat(database, "goes", said(90, 5.0))
+    await worker_registry.heartbeat(database, "foreign")
     await sampled(database)
-    await fleet.heartbeat(database, "stays", said(12, 6.0))
-    await fleet.deregister(database, "goes")
-    await fleet.heartbeat(database, "comes", said(1, 4.0))
+    await worker_registry.heartbeat(database, "stays", said(12, 6.0))
+    await worker_registry.deregister(database, "goes")
+    await worker_registry.heartbeat(database, "comes", said(1, 4.0))
     sample = await sampled(database)
     assert sample.tasks is not None
     assert {name: (runs.runs, runs.run_seconds) for name, runs in sample.tasks.items()} == {"a": (3, 5.0)}
@@ -114,7 +114,7 @@ async def test_totals_that_somebody_else_wrote_are_none(database: Database, stor
     await database.execute(
         "update graphile_worker.trio_graphile_samples set totals = $1::text::jsonb", stored
     )
-    await fleet.heartbeat(database, "w", said(1, 4.0))
+    await worker_registry.heartbeat(database, "w", said(1, 4.0))
     sample = await sampled(database)
     assert sample.tasks == {"a": TaskRuns(runs=1, run_seconds=4.0, run_max=4.0)}
 
@@ -159,8 +159,8 @@ async def test_locked_jobs_of_workers_that_tell_are_known_among_many(database: D
         select tasks.id
         from graphile_worker._private_tasks as tasks, generate_series(1, 10001)
     """)
-    await fleet.heartbeat(database, "w", said(1, 1.0))
-    await fleet.heartbeat(database, "x", said(1, 1.0))
+    await worker_registry.heartbeat(database, "w", said(1, 1.0))
+    await worker_registry.heartbeat(database, "x", said(1, 1.0))
     sample = await sampled(database)
     assert sample.locked == 6
     assert "locked" in sample.estimated

@@ -10,7 +10,7 @@ import pytest
 
 from tests.database.random_jobs import add_random_jobs, all_jobs
 from trio_graphile import Client, Connection, Database, JobSpec
-from trio_graphile._database import fleet
+from trio_graphile._database import worker_registry
 from trio_graphile._database.summaries.facts import facts_of_job
 from trio_graphile._model.explanation import JobFacts, LockOwner, TaskWorker
 from trio_graphile._model.inspection import JobState
@@ -97,11 +97,11 @@ async def test_beyond_the_cap_there_are_at_least_so_many_before_it(database: Dat
 async def test_workers_that_have_the_task_are_told_with_their_rules(database: Database) -> None:
     job_id = await add(database)
     rules = {"phase": "stopping", "forbidden_flags": ["x"], "accepted_flags": ["y"], "allowed_flags": []}
-    await fleet.heartbeat(database, "one", {"tasks": ["a", "b"], **rules})
-    await fleet.heartbeat(database, "two", {"tasks": ["a"], "phase": 7, "forbidden_flags": "x"})
-    await fleet.heartbeat(database, "other", {"tasks": ["b"]})
+    await worker_registry.heartbeat(database, "one", {"tasks": ["a", "b"], **rules})
+    await worker_registry.heartbeat(database, "two", {"tasks": ["a"], "phase": 7, "forbidden_flags": "x"})
+    await worker_registry.heartbeat(database, "other", {"tasks": ["b"]})
     for number, says in enumerate(({"pid": 1}, [1], "text", {"tasks": "a"}, None)):
-        await fleet.heartbeat(database, f"silent-{number}", says)
+        await worker_registry.heartbeat(database, f"silent-{number}", says)
     found = await facts(database, job_id)
     assert set(found.workers) == {
         TaskWorker(
@@ -132,7 +132,7 @@ async def test_who_has_a_job_is_known_and_when_it_comes_back(
     await database.execute(LOCK, job_id, worker_id)
     silence = patience + 1 if is_stale else patience - 30
     if is_registered:
-        await fleet.heartbeat(database, worker_id)
+        await worker_registry.heartbeat(database, worker_id)
         await database.execute(SILENCE, silence)
     else:
         await database.execute(
@@ -150,7 +150,7 @@ async def test_who_has_a_job_is_known_and_when_it_comes_back(
 
 async def test_a_job_with_a_resilient_flag_is_given_back_later(database: Database) -> None:
     job_id = await add(database, flags=["infrastructure_resilient"])
-    await fleet.heartbeat(database, OURS)
+    await worker_registry.heartbeat(database, OURS)
     await database.execute(LOCK, job_id, OURS)
     owner = (await facts(database, job_id)).owner
     assert owner is not None
@@ -164,7 +164,7 @@ async def test_a_locked_queue_is_told_with_its_owner_and_the_job_that_runs(datab
     await database.execute(LOCK, running, OURS)
     await database.execute(LOCK, elsewhere, OURS)
     await database.execute(LOCK_QUEUE, OURS)
-    await fleet.heartbeat(database, OURS, {"tasks": ["a"]})
+    await worker_registry.heartbeat(database, OURS, {"tasks": ["a"]})
     queue = (await facts(database, scheduled)).queue
     assert queue is not None
     assert (queue.queue_name, queue.running_id) == ("q", running)

@@ -20,7 +20,7 @@ from trio_graphile import (
     Worker,
     WorkerOptions,
 )
-from trio_graphile._database import claims, fleet
+from trio_graphile._database import claims, worker_registry
 from trio_graphile.hooks import (
     Continue,
     Fail,
@@ -40,7 +40,7 @@ async def bury(database: Database, client: Client, *specs: JobSpec, worker: str 
     """Leave jobs behind as a registered worker that died an hour ago; return their ids."""
     jobs = await client.add_raw_jobs([("quick", number, spec) for number, spec in enumerate(specs)])
     async with database.connection() as connection:
-        await fleet.heartbeat(connection, worker, {})
+        await worker_registry.heartbeat(connection, worker, {})
         await claims.get_jobs(connection, worker, ["quick"], 100)
         await connection.execute("""
             update graphile_worker._private_workers

@@ -24,7 +24,7 @@ from trio_graphile import (
     WorkerOptions,
     open_database,
 )
-from trio_graphile._database import claims, fleet
+from trio_graphile._database import claims, worker_registry
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]  # for the build, which the first one waits for
 
@@ -291,7 +291,7 @@ async def test_rust_recovers_the_jobs_of_a_dead_worker_of_ours(
     rust: RustWorker, migrated: Database, database_url: str
 ) -> None:
     job = await Client(migrated).add_raw_job("record", BRIEF, JobSpec(queue_name="q"))
-    await fleet.heartbeat(migrated, "trio_graphile_dead")
+    await worker_registry.heartbeat(migrated, "trio_graphile_dead")
     assert await claims.get_jobs(migrated, "trio_graphile_dead", ["record"], 1)
 
     async def is_free() -> bool:
@@ -299,7 +299,7 @@ async def test_rust_recovers_the_jobs_of_a_dead_worker_of_ours(
 
     async with rust.worker(database_url, heartbeatInterval=200, sweepInterval=200, sweepThreshold=2000):
         await until(is_free)
-    assert await fleet.list_active_workers(migrated, 60.0) == []
+    assert await worker_registry.list_active_workers(migrated, 60.0) == []
 
 
 # --- what is replaced while it runs ---------------------------------------------------------------

@@ -39,7 +39,7 @@ from tests.scenarios.fleet_model import (
 )
 from tests.scenarios.portal import Portal
 from trio_graphile import Job, JobKeyMode, JobSpec
-from trio_graphile._database import cancellations, claims, fleet, held_rows, manage, sweeps
+from trio_graphile._database import cancellations, claims, held_rows, manage, sweeps, worker_registry
 from trio_graphile._database.bulk import add_many
 from trio_graphile._database.connection import Connection
 from trio_graphile._model.cancellation import CancelledJobs, CancelOutcome
@@ -238,7 +238,7 @@ class FleetMachine(RuleBasedStateMachine):
 
     def beat(self, worker: Worker) -> None:
         if worker.renews:
-            self.run(fleet.heartbeat, self.session, worker.id, {"pid": 1})
+            self.run(worker_registry.heartbeat, self.session, worker.id, {"pid": 1})
             self.model.silence[worker.id] = 0
 
     def ids_at(self, positions: Collection[int]) -> list[int]:
@@ -488,7 +488,7 @@ class FleetMachine(RuleBasedStateMachine):
         """As a worker does it: the heartbeat goes with the locks."""
         self.beat(worker)
         held: list[Job] = [claim.job for claim in worker.known.values()]
-        renewal = self.run(fleet.renew, self.session, worker.id, held)
+        renewal = self.run(worker_registry.renew, self.session, worker.id, held)
         assert (set(renewal.lost), set(renewal.detached)) == self.model.renew(worker)
 
     # --- time and death -------------------------------------------------------------------------

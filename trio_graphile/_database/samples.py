@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from trio_graphile._database import fleet
+from trio_graphile._database import worker_registry
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.summaries.counts import count_states
@@ -133,9 +133,9 @@ async def count_changes(executor: Executor) -> tuple[int | None, int | None]:
 
 async def look_at_workers(executor: Executor) -> list[ActiveWorker]:
     """Return what all registered workers say of themselves."""
-    if not await fleet.has_registry(executor):
+    if not await worker_registry.has_registry(executor):
         return []
-    return await fleet.list_active_workers(executor, _STALE_AFTER)
+    return await worker_registry.list_active_workers(executor, _STALE_AFTER)
 
 
 def locked_by(workers: Iterable[ActiveWorker]) -> int | None:

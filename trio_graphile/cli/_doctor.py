@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 import attrs
 
 from trio_graphile._client import Client
-from trio_graphile._database import examine, fleet
+from trio_graphile._database import examine, worker_registry
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._exceptions import GraphileError, StatementFailed
 from trio_graphile._model.diagnosis import Finding, Level, examine_queue, examine_server
@@ -52,7 +52,7 @@ async def _look(database: Database) -> AsyncIterator[Finding]:
 
 
 async def _look_at_queue(database: Database) -> Sequence[Finding]:
-    has_registry = await fleet.has_registry(database)
+    has_registry = await worker_registry.has_registry(database)
     workers = await Client(database).list_active_workers() if has_registry else []
     tasks = [
         task

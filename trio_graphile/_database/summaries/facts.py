@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from trio_graphile._database import fleet
+from trio_graphile._database import worker_registry
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.inspection import get_listed, now
 from trio_graphile._database.statement import Statement
@@ -116,8 +116,8 @@ class _Fleet:
 
 async def _look_at_fleet(executor: Executor, options: SweepOptions) -> _Fleet:
     workers = []
-    if await fleet.has_registry(executor):
-        workers = await fleet.list_active_workers(executor, options.sweep_threshold)
+    if await worker_registry.has_registry(executor):
+        workers = await worker_registry.list_active_workers(executor, options.sweep_threshold)
     return _Fleet(
         registered={worker.worker_id: worker for worker in workers}, now=await now(executor), options=options
     )

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 import attrs
 
 from trio_graphile._client_reading import STALE_THRESHOLD
-from trio_graphile._database import fleet
+from trio_graphile._database import worker_registry
 from trio_graphile._database.search.find import find_jobs
 from trio_graphile._model.inspection import JobState
 from trio_graphile._model.jobs import BIGINT
@@ -80,9 +80,9 @@ def running_ids(worker: ActiveWorker) -> list[int]:
 
 async def list_registered(context: Context) -> list[ActiveWorker]:
     """Return the workers that send heartbeats, be they stale."""
-    if not await fleet.has_registry(context.database):
+    if not await worker_registry.has_registry(context.database):
         return []
-    return await fleet.list_active_workers(context.database, STALE_THRESHOLD)
+    return await worker_registry.list_active_workers(context.database, STALE_THRESHOLD)
 
 
 def _active(worker: ActiveWorker) -> ActiveWorkerAnswer:

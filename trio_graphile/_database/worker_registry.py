@@ -1,7 +1,7 @@
-"""The workers of a queue among themselves: keeping locks fresh, and showing life.
+"""The registry of workers: how a worker keeps its locks fresh, shows that it lives, and sees the others.
 
-`_private_workers` is shared with the Rust worker, the rules for its own kind included; workers of Node are
-known by their locks only.
+The table `_private_workers` is shared with the Rust worker, and so are the rules for workers of its kind.
+Workers of Node do not register: only their locks show that they exist.
 """
 
 from __future__ import annotations

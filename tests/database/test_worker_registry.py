@@ -13,7 +13,7 @@ import trio
 from tests.database.functions.calls import add_job
 from tests.support.tables import locked_queues
 from trio_graphile import Connection, Database, DatabaseOptions, Job, SweepReport, open_database
-from trio_graphile._database import claims, fleet, held_rows, sweeps
+from trio_graphile._database import claims, held_rows, sweeps, worker_registry
 from trio_graphile._database.schema import migrate
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.outcomes import Returned
@@ -23,7 +23,7 @@ RULES = SweepOptions(sweep_threshold=60.0, foreign_threshold=60.0)
 
 
 @attrs.define(eq=False)
-class Fleet:
+class Tables:
     """The tables of one schema, and what befalls them, as a test says it."""
 
     database: Database
@@ -66,7 +66,7 @@ class Fleet:
 
     async def beat(self, worker: str, age: str = "0") -> None:
         """Register a worker whose last heartbeat is so old."""
-        await fleet.heartbeat(self.database, worker)
+        await worker_registry.heartbeat(self.database, worker)
         await self.database.execute(
             f"""
             update {self.schema}._private_workers
@@ -106,12 +106,12 @@ class Fleet:
 
 
 @pytest.fixture
-def tables(database: Database) -> Fleet:
-    return Fleet(database)
+def tables(database: Database) -> Tables:
+    return Tables(database)
 
 
-def renewal(*, lost: Sequence[Job] = (), detached: Sequence[Job] = ()) -> fleet.Renewal:
-    return fleet.Renewal(
+def renewal(*, lost: Sequence[Job] = (), detached: Sequence[Job] = ()) -> worker_registry.Renewal:
+    return worker_registry.Renewal(
         lost=frozenset(job.id for job in lost), detached=frozenset(job.id for job in detached)
     )
 
@@ -119,12 +119,12 @@ def renewal(*, lost: Sequence[Job] = (), detached: Sequence[Job] = ()) -> fleet.
 # --- renewing -------------------------------------------------------------------------------------
 
 
-async def test_renewing_makes_locks_as_if_just_taken_and_changes_nothing_else(tables: Fleet) -> None:
+async def test_renewing_makes_locks_as_if_just_taken_and_changes_nothing_else(tables: Tables) -> None:
     mine = [await tables.hold(queue_name="mine"), await tables.hold(job_key="k")]
     other = await tables.hold("other", queue_name="other")
     await tables.age_locks("1 hour")
     before = {job.id: await tables.row(job.id) for job in (*mine, other)}
-    assert await fleet.renew(tables.database, ME, mine) == renewal()
+    assert await worker_registry.renew(tables.database, ME, mine) == renewal()
     for job in mine:
         old, new = before[job.id], await tables.row(job.id)
         assert new.pop("locked_at") >= old.pop("locked_at") + timedelta(hours=1)  # type: ignore[operator]
@@ -139,10 +139,10 @@ async def test_renewing_makes_locks_as_if_just_taken_and_changes_nothing_else(ta
     assert await tables.locked_queues() == {"mine": ME, "other": "other"}
 
 
-async def test_a_queue_is_renewed_though_its_job_is_unknown(tables: Fleet) -> None:
+async def test_a_queue_is_renewed_though_its_job_is_unknown(tables: Tables) -> None:
     await tables.hold(queue_name="q")
     await tables.age_locks("1 hour")
-    await fleet.renew(tables.database, ME, [])
+    await worker_registry.renew(tables.database, ME, [])
     fresh = "select locked_at > now() - interval '1 minute' from graphile_worker._private_job_queues"
     assert await tables.database.fetch_value(fresh)
 
@@ -158,26 +158,26 @@ async def test_a_queue_is_renewed_though_its_job_is_unknown(tables: Fleet) -> No
         "update graphile_worker._private_jobs set attempts = 0",
     ],
 )
-async def test_a_job_that_is_no_longer_ours_is_lost_and_not_touched(tables: Fleet, befalls: str) -> None:
+async def test_a_job_that_is_no_longer_ours_is_lost_and_not_touched(tables: Tables, befalls: str) -> None:
     kept = await tables.hold(queue_name="q")
     job = await tables.hold()
     await tables.database.execute(f"{befalls} where id = $1::bigint", job.id)
     untouched = "select * from graphile_worker._private_jobs where id = $1::bigint"
     before = await tables.database.fetch(untouched, job.id)
-    assert await fleet.renew(tables.database, ME, [kept, job]) == renewal(lost=[job])
+    assert await worker_registry.renew(tables.database, ME, [kept, job]) == renewal(lost=[job])
     assert await tables.database.fetch(untouched, job.id) == before
 
 
 @pytest.mark.parametrize("max_attempts", [1, 25])
 @pytest.mark.parametrize("how", ["add_job('a', job_key => 'k')", "remove_job('k')"])
 async def test_a_detached_job_is_ours_to_end_is_named_and_stays_recognizable(
-    tables: Fleet, how: str, max_attempts: int
+    tables: Tables, how: str, max_attempts: int
 ) -> None:
     job = await tables.hold(job_key="k", max_attempts=max_attempts)
     await tables.age_locks("1 hour")
     await tables.database.execute(f"select graphile_worker.{how}")
     for _ in range(2):
-        assert await fleet.renew(tables.database, ME, [job]) == renewal(detached=[job])
+        assert await worker_registry.renew(tables.database, ME, [job]) == renewal(detached=[job])
         stored = await tables.row(job.id)
         assert stored["locked_by"] == ME
         assert stored["updated_at"] == stored["locked_at"]
@@ -190,7 +190,7 @@ async def test_a_detached_job_is_ours_to_end_is_named_and_stays_recognizable(
 RETURNING = ["sweep", "reconcile", "return", "rust"]
 
 
-async def give_back(tables: Fleet, job: Job, way: str) -> None:
+async def give_back(tables: Tables, job: Job, way: str) -> None:
     match way:
         case "sweep":
             await tables.beat(ME, "2 minutes")
@@ -206,11 +206,11 @@ async def give_back(tables: Fleet, job: Job, way: str) -> None:
 
 @pytest.mark.parametrize("way", RETURNING)
 async def test_a_detached_job_is_never_revived_by_giving_it_back_after_a_renewal(
-    tables: Fleet, way: str
+    tables: Tables, way: str
 ) -> None:
     job = await tables.hold(job_key="k")
     await tables.add(job_key="k")
-    await fleet.renew(tables.database, ME, [job])
+    await worker_registry.renew(tables.database, ME, [job])
     await give_back(tables, job, way)
     stored = await tables.row(job.id)
     assert (stored["attempts"], stored["locked_by"], stored["is_available"]) == (25, None, False)
@@ -219,17 +219,17 @@ async def test_a_detached_job_is_never_revived_by_giving_it_back_after_a_renewal
 @pytest.mark.parametrize("way", RETURNING)
 @pytest.mark.parametrize("options", [{}, {"job_key": "k"}])
 async def test_a_last_attempt_is_given_back_after_a_renewal(
-    tables: Fleet, way: str, options: dict[str, object]
+    tables: Tables, way: str, options: dict[str, object]
 ) -> None:
     job = await tables.hold(max_attempts=1, **options)
-    await fleet.renew(tables.database, ME, [job])
+    await worker_registry.renew(tables.database, ME, [job])
     await give_back(tables, job, way)
     stored = await tables.row(job.id)
     assert (stored["attempts"], stored["locked_by"], stored["is_available"]) == (0, None, True)
 
 
 async def test_who_completes_or_replaces_a_job_just_now_is_not_waited_for_nor_is_the_job_lost(
-    tables: Fleet,
+    tables: Tables,
 ) -> None:
     completed, replaced = await tables.hold(queue_name="q"), await tables.hold(job_key="k")
     held = [completed, replaced]
@@ -237,21 +237,23 @@ async def test_who_completes_or_replaces_a_job_just_now_is_not_waited_for_nor_is
         assert await held_rows.complete_jobs(connection, ME, [completed]) == {completed.id}
         await connection.execute("select graphile_worker.add_job('a', job_key => 'k')")
         with trio.fail_after(20):
-            assert await fleet.renew(tables.database, ME, held) == renewal()
-    assert await fleet.renew(tables.database, ME, held) == renewal(lost=[completed], detached=[replaced])
+            assert await worker_registry.renew(tables.database, ME, held) == renewal()
+    assert await worker_registry.renew(tables.database, ME, held) == renewal(
+        lost=[completed], detached=[replaced]
+    )
 
 
-async def test_a_sweeper_of_rust_finds_no_orphans_among_what_is_renewed(tables: Fleet) -> None:
+async def test_a_sweeper_of_rust_finds_no_orphans_among_what_is_renewed(tables: Tables) -> None:
     held = [await tables.hold(queue_name="q"), await tables.hold(job_key="k"), await tables.hold()]
     await tables.database.execute("select graphile_worker.remove_job('k')")
     await tables.age_locks("10 minutes")
     orphans = "select worker_id from graphile_worker.list_orphan_locked_workers('5 minutes')"
     assert await tables.database.fetch_value(orphans) == ME
-    await fleet.renew(tables.database, ME, held)
+    await worker_registry.renew(tables.database, ME, held)
     assert await tables.database.fetch(orphans) == []
 
 
-async def test_renewing_writes_no_index(tables: Fleet) -> None:
+async def test_renewing_writes_no_index(tables: Tables) -> None:
     held = [await tables.hold(queue_name="q"), await tables.hold(job_key="k")]
     await tables.add(job_key="k")
     updates = """
@@ -261,7 +263,7 @@ async def test_renewing_writes_no_index(tables: Fleet) -> None:
     """
     async with tables.database.transaction() as connection:
         [before] = await connection.fetch(updates)
-        await fleet.renew(connection, ME, held)
+        await worker_registry.renew(connection, ME, held)
         [after] = await connection.fetch(updates)
     assert (after["updated"] - before["updated"], after["hot"] - before["hot"]) == (3, 3)
 
@@ -269,21 +271,23 @@ async def test_renewing_writes_no_index(tables: Fleet) -> None:
 # --- the registry ---------------------------------------------------------------------------------
 
 
-async def test_workers_register_beat_and_leave(tables: Fleet) -> None:
-    await fleet.heartbeat(tables.database, "plain")
-    await fleet.heartbeat(tables.database, ME, {"pid": 1, "tasks": ["a"]})
+async def test_workers_register_beat_and_leave(tables: Tables) -> None:
+    await worker_registry.heartbeat(tables.database, "plain")
+    await worker_registry.heartbeat(tables.database, ME, {"pid": 1, "tasks": ["a"]})
     await tables.database.execute("""
         update graphile_worker._private_workers
         set last_heartbeat_at = now() - interval '90 seconds', started_at = now() - interval '1 day'
     """)
-    await fleet.heartbeat(tables.database, ME)
-    mine, plain = await fleet.list_active_workers(tables.database, 60.0)
+    await worker_registry.heartbeat(tables.database, ME)
+    mine, plain = await worker_registry.list_active_workers(tables.database, 60.0)
     assert (mine.worker_id, mine.is_stale, mine.metadata) == (ME, False, {"pid": 1, "tasks": ["a"]})
     assert mine.last_heartbeat_at - mine.started_at >= timedelta(days=1)
     assert (plain.worker_id, plain.is_stale, plain.metadata) == ("plain", True, None)
-    assert not any(worker.is_stale for worker in await fleet.list_active_workers(tables.database, 120.0))
+    assert not any(
+        worker.is_stale for worker in await worker_registry.list_active_workers(tables.database, 120.0)
+    )
     for _ in range(2):
-        await fleet.deregister(tables.database, "plain")
+        await worker_registry.deregister(tables.database, "plain")
     assert await tables.registered() == {ME}
 
 
@@ -298,13 +302,13 @@ async def test_workers_register_beat_and_leave(tables: Fleet) -> None:
 async def test_a_schema_that_somebody_else_made_may_have_no_registry(
     connection: Connection, missing: str
 ) -> None:
-    assert await fleet.has_registry(connection)
+    assert await worker_registry.has_registry(connection)
     await connection.execute(f"drop {missing}")
-    assert not await fleet.has_registry(connection)
+    assert not await worker_registry.has_registry(connection)
 
 
 async def test_the_tasks_of_live_workers_are_known_whatever_others_have_in_their_metadata(
-    tables: Fleet,
+    tables: Tables,
 ) -> None:
     for worker, metadata in [
         ("one", {"tasks": ["a", "b"]}),
@@ -315,19 +319,19 @@ async def test_the_tasks_of_live_workers_are_known_whatever_others_have_in_their
         ("rust", {"pid": 1}),
         ("none", None),
     ]:
-        await fleet.heartbeat(tables.database, worker, metadata)
+        await worker_registry.heartbeat(tables.database, worker, metadata)
     await tables.database.execute("""
         update graphile_worker._private_workers
         set last_heartbeat_at = now() - interval '1 hour'
         where id = 'silent'
     """)
-    assert sorted(await fleet.advertised_tasks(tables.database, 300.0)) == ["1", "a", "b"]
+    assert sorted(await worker_registry.advertised_tasks(tables.database, 300.0)) == ["1", "a", "b"]
 
 
 # --- who is dead ----------------------------------------------------------------------------------
 
 
-async def test_a_silent_worker_loses_its_jobs_and_queues_and_a_live_one_does_not(tables: Fleet) -> None:
+async def test_a_silent_worker_loses_its_jobs_and_queues_and_a_live_one_does_not(tables: Tables) -> None:
     lost = await tables.hold("silent", queue_name="q")
     kept = await tables.hold("alive", queue_name="r")
     await tables.age_locks("1 hour")
@@ -345,7 +349,7 @@ async def test_a_silent_worker_loses_its_jobs_and_queues_and_a_live_one_does_not
     assert await tables.sweep() == SweepReport()
 
 
-async def test_a_short_threshold_takes_nothing_from_a_live_worker_of_rust(tables: Fleet) -> None:
+async def test_a_short_threshold_takes_nothing_from_a_live_worker_of_rust(tables: Tables) -> None:
     """Those send a heartbeat every half minute, unless told otherwise."""
     job = await tables.hold("graphile_worker_0123", queue_name="q")
     await tables.beat("graphile_worker_0123", "29 seconds")
@@ -353,7 +357,7 @@ async def test_a_short_threshold_takes_nothing_from_a_live_worker_of_rust(tables
     assert await tables.locked_by(job.id) == "graphile_worker_0123"
 
 
-async def test_the_later_of_both_times_and_no_less_than_no_attempt_is_kept(tables: Fleet) -> None:
+async def test_the_later_of_both_times_and_no_less_than_no_attempt_is_kept(tables: Tables) -> None:
     job = await tables.hold("silent")
     await tables.database.execute(
         "update graphile_worker._private_jobs set attempts = 0, run_at = now() + interval '1 hour'"
@@ -365,7 +369,7 @@ async def test_the_later_of_both_times_and_no_less_than_no_attempt_is_kept(table
     assert (stored["attempts"], stored["run_at"]) == (0, later)
 
 
-async def test_a_worker_of_node_that_never_registers_keeps_its_jobs_for_hours(tables: Fleet) -> None:
+async def test_a_worker_of_node_that_never_registers_keeps_its_jobs_for_hours(tables: Tables) -> None:
     job = await tables.hold("pool-5d1a", queue_name="q")
     await tables.age_locks("10 minutes")
     assert await tables.sweep() == SweepReport()
@@ -376,7 +380,7 @@ async def test_a_worker_of_node_that_never_registers_keeps_its_jobs_for_hours(ta
 
 
 async def test_a_worker_of_ours_that_is_not_registered_renews_so_an_old_lock_means_that_it_is_gone(
-    tables: Fleet,
+    tables: Tables,
 ) -> None:
     job = await tables.hold(ME)
     await tables.age_locks("59 seconds")
@@ -386,7 +390,7 @@ async def test_a_worker_of_ours_that_is_not_registered_renews_so_an_old_lock_mea
     assert await tables.locked_by(job.id) is None
 
 
-async def test_whoever_has_one_fresh_lock_lives(tables: Fleet) -> None:
+async def test_whoever_has_one_fresh_lock_lives(tables: Tables) -> None:
     old = await tables.hold(ME, queue_name="q")
     await tables.age_locks("1 hour")
     new = await tables.hold(ME)
@@ -394,7 +398,7 @@ async def test_whoever_has_one_fresh_lock_lives(tables: Fleet) -> None:
     assert await tables.locked_by(old.id) == await tables.locked_by(new.id) == ME
 
 
-async def test_fractions_of_a_second_count(tables: Fleet) -> None:
+async def test_fractions_of_a_second_count(tables: Tables) -> None:
     job = await tables.hold("orphan")
     await tables.age_locks("10 minutes")
     rules = SweepOptions(sweep_threshold=60.0, orphan_threshold=60.0, recovery_delay=0.75)
@@ -408,7 +412,7 @@ async def test_fractions_of_a_second_count(tables: Fleet) -> None:
 
 
 @pytest.mark.parametrize("value", ["true", "false"])
-async def test_a_worker_with_a_resilient_job_is_given_more_time(tables: Fleet, value: str) -> None:
+async def test_a_worker_with_a_resilient_job_is_given_more_time(tables: Tables, value: str) -> None:
     job = await tables.hold("silent")
     await tables.hold("silent")
     await tables.database.execute(
@@ -423,14 +427,14 @@ async def test_a_worker_with_a_resilient_job_is_given_more_time(tables: Fleet, v
 
 
 @pytest.mark.parametrize("flags", [(), ("other",)])
-async def test_which_flags_are_resilient_can_be_said(tables: Fleet, flags: tuple[str, ...]) -> None:
+async def test_which_flags_are_resilient_can_be_said(tables: Tables, flags: tuple[str, ...]) -> None:
     await tables.hold("silent", flags=["infrastructure_resilient"])
     await tables.beat("silent", "2 minutes")
     rules = attrs.evolve(RULES, resilient_flags=flags)
     assert (await tables.sweep(rules)).recovered_jobs == 1
 
 
-async def test_a_queue_that_is_locked_without_a_job_is_freed(tables: Fleet) -> None:
+async def test_a_queue_that_is_locked_without_a_job_is_freed(tables: Tables) -> None:
     job = await tables.hold("silent", queue_name="q")
     await tables.database.execute("delete from graphile_worker._private_jobs where id = $1::bigint", job.id)
     await tables.age_locks("10 minutes")
@@ -439,7 +443,7 @@ async def test_a_queue_that_is_locked_without_a_job_is_freed(tables: Fleet) -> N
     assert await tables.locked_queues() == {}
 
 
-async def test_an_orphaned_queue_alone_betrays_a_dead_worker(tables: Fleet) -> None:
+async def test_an_orphaned_queue_alone_betrays_a_dead_worker(tables: Tables) -> None:
     job = await tables.hold(ME, queue_name="q")
     await tables.database.execute("delete from graphile_worker._private_jobs where id = $1::bigint", job.id)
     await tables.age_locks("10 minutes")
@@ -447,7 +451,7 @@ async def test_an_orphaned_queue_alone_betrays_a_dead_worker(tables: Fleet) -> N
     assert await tables.locked_queues() == {}
 
 
-async def test_the_registered_dead_are_named_first_and_nobody_twice(tables: Fleet) -> None:
+async def test_the_registered_dead_are_named_first_and_nobody_twice(tables: Tables) -> None:
     for worker in (ME, "silent", "trio_graphile_b"):
         await tables.hold(worker)
     await tables.age_locks("1 hour")
@@ -459,7 +463,7 @@ async def test_the_registered_dead_are_named_first_and_nobody_twice(tables: Flee
     assert await tables.registered() == set()
 
 
-async def test_a_dry_run_finds_the_same_and_writes_nothing(tables: Fleet) -> None:
+async def test_a_dry_run_finds_the_same_and_writes_nothing(tables: Tables) -> None:
     await tables.hold("silent", queue_name="q")
     await tables.hold(ME)
     await tables.age_locks("1 hour")
@@ -470,21 +474,21 @@ async def test_a_dry_run_finds_the_same_and_writes_nothing(tables: Fleet) -> Non
     assert await tables.sweep() == SweepReport(worker_ids=("silent", ME), recovered_jobs=2)
 
 
-async def test_a_worker_that_was_taken_for_dead_registers_anew(tables: Fleet) -> None:
+async def test_a_worker_that_was_taken_for_dead_registers_anew(tables: Tables) -> None:
     await tables.beat(ME, "1 hour")
     await tables.database.execute(
         "update graphile_worker._private_workers set started_at = now() - interval '1 day'"
     )
     await tables.sweep()
-    await fleet.heartbeat(tables.database, ME)
-    [worker] = await fleet.list_active_workers(tables.database, 60.0)
+    await worker_registry.heartbeat(tables.database, ME)
+    [worker] = await worker_registry.list_active_workers(tables.database, 60.0)
     assert worker.started_at == worker.last_heartbeat_at
 
 
 # --- beside others --------------------------------------------------------------------------------
 
 
-async def test_sweeps_at_the_same_time_recover_a_job_once_in_all(tables: Fleet) -> None:
+async def test_sweeps_at_the_same_time_recover_a_job_once_in_all(tables: Tables) -> None:
     job = await tables.hold("silent", queue_name="q")
     await tables.database.execute("update graphile_worker._private_jobs set attempts = 5")
     await tables.beat("silent", "1 hour")
@@ -500,7 +504,7 @@ async def test_sweeps_at_the_same_time_recover_a_job_once_in_all(tables: Fleet) 
     assert (await tables.row(job.id))["attempts"] == 4
 
 
-async def test_a_sweep_gives_way_to_another_of_its_schema(tables: Fleet) -> None:
+async def test_a_sweep_gives_way_to_another_of_its_schema(tables: Tables) -> None:
     await tables.beat("silent", "1 hour")
     async with tables.database.transaction() as connection:
         assert await connection.fetch_value(sweeps.TRY_LOCK_SWEEP)
@@ -509,7 +513,7 @@ async def test_a_sweep_gives_way_to_another_of_its_schema(tables: Fleet) -> None
     assert await tables.sweep() == SweepReport(worker_ids=("silent",))
 
 
-async def test_a_sweep_leaves_the_transaction_of_its_caller_as_it_was(tables: Fleet) -> None:
+async def test_a_sweep_leaves_the_transaction_of_its_caller_as_it_was(tables: Tables) -> None:
     await tables.beat("silent", "1 hour")
     async with tables.database.transaction() as connection:
         report = await sweeps.sweep(connection, SweepOptions(sweep_threshold=60.0))
@@ -517,7 +521,7 @@ async def test_a_sweep_leaves_the_transaction_of_its_caller_as_it_was(tables: Fl
         assert await connection.fetch_value("show idle_in_transaction_session_timeout") == "0"
 
 
-async def test_a_sweep_has_prepared_all_that_it_runs_before_it_locks_anything(tables: Fleet) -> None:
+async def test_a_sweep_has_prepared_all_that_it_runs_before_it_locks_anything(tables: Tables) -> None:
     """A sweeper that is suspended between a statement's two halves would keep its locks for good."""
     await tables.beat("silent", "1 hour")
     job = await tables.hold("silent", queue_name="q")
@@ -548,7 +552,7 @@ async def test_a_sweep_without_prepared_statements_ends_in_time_whoever_was_susp
             assert await callers.fetch_value(limit) == 0
 
 
-async def test_sweepers_of_rust_and_ours_keep_each_other_out(tables: Fleet) -> None:
+async def test_sweepers_of_rust_and_ours_keep_each_other_out(tables: Tables) -> None:
     rust = "select pg_try_advisory_xact_lock(1196905043, 1398228304)"  # GWRS, SWEP
     await tables.beat("silent", "1 hour")
     async with tables.database.transaction() as connection:
@@ -560,21 +564,21 @@ async def test_sweepers_of_rust_and_ours_keep_each_other_out(tables: Fleet) -> N
     assert (int.from_bytes(b"GWRS"), int.from_bytes(b"SWEP")) == (1196905043, 1398228304)
 
 
-async def test_sweeps_of_two_schemas_do_not_keep_each_other_out(tables: Fleet, database_url: str) -> None:
+async def test_sweeps_of_two_schemas_do_not_keep_each_other_out(tables: Tables, database_url: str) -> None:
     name = """it's "odd" $schema$"""
     async with open_database(database_url, DatabaseOptions(schema=name)) as other:
         async with other.connection() as connection:
             await migrate(connection, name)
-        assert await fleet.has_registry(other)
-        await fleet.heartbeat(other, "trio_graphile_silent")
+        assert await worker_registry.has_registry(other)
+        await worker_registry.heartbeat(other, "trio_graphile_silent")
         async with tables.database.transaction() as connection:
             assert await connection.fetch_value(sweeps.TRY_LOCK_SWEEP)
             report = await sweeps.sweep(other, SweepOptions(sweep_threshold=1e-6))
         assert report == SweepReport(worker_ids=("trio_graphile_silent",))
-        assert await fleet.list_active_workers(other, 60.0) == []
+        assert await worker_registry.list_active_workers(other, 60.0) == []
 
 
-async def test_what_somebody_has_locked_just_now_is_neither_waited_for_nor_forgotten(tables: Fleet) -> None:
+async def test_what_somebody_has_locked_just_now_is_neither_waited_for_nor_forgotten(tables: Tables) -> None:
     busy = await tables.hold("silent", queue_name="busy", job_key="k")
     free = await tables.hold("silent", queue_name="free")
     await tables.beat("silent", "1 hour")
@@ -591,11 +595,11 @@ async def test_what_somebody_has_locked_just_now_is_neither_waited_for_nor_forgo
     assert await tables.registered() == set()
 
 
-async def test_a_heartbeat_that_is_coming_just_now_is_a_sign_of_life(tables: Fleet) -> None:
+async def test_a_heartbeat_that_is_coming_just_now_is_a_sign_of_life(tables: Tables) -> None:
     job = await tables.hold("slow")
     await tables.beat("slow", "1 hour")
     async with tables.database.transaction() as connection:
-        await fleet.heartbeat(connection, "slow")
+        await worker_registry.heartbeat(connection, "slow")
         with trio.fail_after(20):
             assert await tables.sweep() == SweepReport()
     assert await tables.sweep() == SweepReport()
@@ -605,7 +609,7 @@ async def test_a_heartbeat_that_is_coming_just_now_is_a_sign_of_life(tables: Fle
 # --- locks that are too old -----------------------------------------------------------------------
 
 
-async def test_what_was_locked_for_over_four_hours_is_released_whoever_locked_it(tables: Fleet) -> None:
+async def test_what_was_locked_for_over_four_hours_is_released_whoever_locked_it(tables: Tables) -> None:
     young = await tables.hold("pool-1", queue_name="young")
     await tables.age_locks("5 minutes")
     old = await tables.hold("pool-2", queue_name="old")
@@ -624,7 +628,9 @@ async def test_what_was_locked_for_over_four_hours_is_released_whoever_locked_it
     assert (report.jobs, report.queues) == (0, 0)
 
 
-async def test_old_queues_are_released_without_their_job_and_late_jobs_keep_their_time(tables: Fleet) -> None:
+async def test_old_queues_are_released_without_their_job_and_late_jobs_keep_time(
+    tables: Tables,
+) -> None:
     job = await tables.hold("pool", queue_name="q")
     await tables.age_locks("5 hours")
     await tables.database.execute("""
@@ -639,7 +645,7 @@ async def test_old_queues_are_released_without_their_job_and_late_jobs_keep_thei
     assert (await tables.row(job.id))["run_at"] == later
 
 
-async def test_releasing_an_old_lock_waits_for_nobody_and_revives_nothing(tables: Fleet) -> None:
+async def test_releasing_an_old_lock_waits_for_nobody_and_revives_nothing(tables: Tables) -> None:
     replaced = await tables.hold("pool", job_key="k")
     await tables.add(job_key="k")
     await tables.age_locks("5 hours")
