@@ -95,7 +95,7 @@ _COMMANDS = {
             "List the tasks that the database knows, with their jobs by state and their live workers.",
         ),
         "workers": (
-            "_fleet:workers",
+            "_workers:workers",
             "List the workers that are registered, and whoever else has jobs or queues locked.",
         ),
         "bench": (
@@ -117,11 +117,11 @@ _COMMANDS = {
             "Delete what nobody needs any more; without an argument, explain what.",
         ),
         "force-unlock": (
-            "_fleet:force_unlock",
+            "_workers:force_unlock",
             "Take their jobs and queues from workers that are gone for good. Their attempts stay used.",
         ),
         "sweep-stale-workers": (
-            "_fleet:sweep_stale_workers",
+            "_workers:sweep_stale_workers",
             "Give back the jobs of workers that died, as workers with recovery do by themselves.",
         ),
     },

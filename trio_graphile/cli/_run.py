@@ -39,7 +39,7 @@ from trio_graphile.cli._settings import KeyPath, Settings
 from trio_graphile.cli._setup import load_setup
 from trio_graphile.cli._status import Monitor
 from trio_graphile.cli._supervised import Supervisor
-from trio_graphile.cli._supervisor import Fleet, command_of_a_worker
+from trio_graphile.cli._supervisor import Processes, command_of_a_worker
 from trio_graphile.cli._tasks import load_tasks
 from trio_graphile.cli._working import Work, work
 from trio_graphile.embedded import embedded_postgres
@@ -107,7 +107,7 @@ async def _supervise(settings: Settings, url: str | None, voice: Voice, *, reloa
         async with open_database(url, options) as database:
             return await Client(database).backlog()
 
-    fleet = Fleet(
+    processes = Processes(
         count=settings.processes,
         command=command_of_a_worker(sys.argv[1:]),
         environment=os.environ if url is None else {**os.environ, "TRIO_GRAPHILE_DATABASE_URL": url},
@@ -118,11 +118,11 @@ async def _supervise(settings: Settings, url: str | None, voice: Voice, *, reloa
         relay=print if voice.on_terminal else None,
     )
     monitor = Monitor(
-        look=fleet.statuses, count_backlog=count_backlog, voice=voice, interval=settings.status_interval
+        look=processes.statuses, count_backlog=count_backlog, voice=voice, interval=settings.status_interval
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(monitor.run)
-        exit_code = await fleet.run()
+        exit_code = await processes.run()
         nursery.cancel_scope.cancel()
     if exit_code != 0:
         raise WorkersFailed(exit_code)

@@ -104,8 +104,8 @@ class _Child:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Fleet:
-    """The workers of one supervisor."""
+class Processes:
+    """The processes of one supervisor, one worker in each."""
 
     count: int
     command: Sequence[str]
