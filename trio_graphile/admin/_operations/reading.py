@@ -17,7 +17,7 @@ from cattrs import ForbiddenExtraKeysError, transform_error
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.annotations import core_of, expected, is_union
 from trio_graphile._model.similar import did_you_mean
-from trio_graphile._model.strict import Mismatch, strict_converter
+from trio_graphile._model.strict_converter import Mismatch, strict_converter
 from trio_graphile._model.texts import flaw_of
 from trio_graphile.admin._operations.refusals import Malformed
 
