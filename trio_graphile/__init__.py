@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         WorkerBusy,
         WorkerCrashed,
     )
+    from trio_graphile._model.app_state import State
     from trio_graphile._model.cancellation import CancelledJobs
     from trio_graphile._model.inspection import (
         JobCounts,
@@ -83,7 +84,6 @@ if TYPE_CHECKING:
     )
     from trio_graphile._model.outcomes import AbandonedThread, ShutdownReport, StopCause
     from trio_graphile._model.recovery import ActiveWorker, SweepReport
-    from trio_graphile._model.state import State
     from trio_graphile._model.statistics import (
         Backlog,
         ListenState,
@@ -201,7 +201,7 @@ _MODULES = (
     "_model.options",
     "_model.outcomes",
     "_model.recovery",
-    "_model.state",
+    "_model.app_state",
     "_model.statistics",
     "_model.task_options",
     "_cron.item",

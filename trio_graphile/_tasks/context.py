@@ -17,9 +17,9 @@ from trio_graphile._database import held_rows
 from trio_graphile._database.connection import Connection, Isolation
 from trio_graphile._database.database import Database
 from trio_graphile._exceptions import JobLost, StatementFailed
+from trio_graphile._model.app_state import find_state
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.json import encode
-from trio_graphile._model.state import find_state
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, Unpack, overload
 
 from trio_graphile._exceptions import DuplicateTask, OptionInvalid, StateMissing, TaskInvalid, UnknownTask
+from trio_graphile._model.app_state import find_state
 from trio_graphile._model.batches import BatchResult
 from trio_graphile._model.jobs import check_identifier
 from trio_graphile._model.payloads import PayloadFormat, PayloadFormats, UnknownKeys
 from trio_graphile._model.shape import Unstorable
-from trio_graphile._model.state import find_state
 from trio_graphile._model.task_options import TaskOptions, TaskSettings
 from trio_graphile._tasks.context import JobContext
 from trio_graphile._tasks.signature import (

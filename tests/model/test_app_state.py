@@ -15,7 +15,7 @@ from trio_graphile import (
     TaskRegistry,
     Worker,
 )
-from trio_graphile._model.state import find_state
+from trio_graphile._model.app_state import find_state
 
 
 class Mailer:
