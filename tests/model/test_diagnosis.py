@@ -16,9 +16,9 @@ from trio_graphile._model.diagnosis import (
     Neglected,
     QueueFacts,
     ServerFacts,
+    diagnose_queue,
+    diagnose_server,
     duration,
-    examine_queue,
-    examine_server,
 )
 
 FINE = ServerFacts(version=180_006, clock_skew=0.01, clock_error=0.02, hears=True, is_pooled=False)
@@ -29,7 +29,7 @@ def not_ok(findings: Any) -> list[Finding]:
 
 
 def test_nothing_is_wrong_with_a_server_that_is_fine() -> None:
-    assert not_ok(examine_server(FINE, [])) == []
+    assert not_ok(diagnose_server(FINE, [])) == []
 
 
 @pytest.mark.parametrize(
@@ -49,19 +49,19 @@ def test_nothing_is_wrong_with_a_server_that_is_fine() -> None:
 def test_each_thing_wrong_with_a_server_is_named_with_advice(
     changes: dict[str, Any], level: Level, check: str, text: str
 ) -> None:
-    [finding] = not_ok(examine_server(attrs.evolve(FINE, **changes), []))
+    [finding] = not_ok(diagnose_server(attrs.evolve(FINE, **changes), []))
     assert (finding.level, finding.check) == (level, check)
     assert text in finding.text
     assert finding.advice
 
 
 def test_a_clock_that_cannot_be_measured_well_is_not_blamed() -> None:
-    assert not_ok(examine_server(attrs.evolve(FINE, clock_skew=3.0, clock_error=2.5), [])) == []
+    assert not_ok(diagnose_server(attrs.evolve(FINE, clock_skew=3.0, clock_error=2.5), [])) == []
 
 
 def test_what_holds_back_vacuum_is_named_with_how_to_end_it() -> None:
     long, prepared, slot = not_ok(
-        examine_server(
+        diagnose_server(
             FINE,
             [
                 Holdback(kind="transaction", name="7", user="ada", application="psql", seconds=4000.0),
@@ -78,14 +78,14 @@ def test_what_holds_back_vacuum_is_named_with_how_to_end_it() -> None:
 
 
 def test_an_empty_queue_with_a_worker_is_fine() -> None:
-    assert not_ok(examine_queue(QueueFacts(live_workers=1))) == []
-    [finding] = not_ok(examine_queue(QueueFacts()))
+    assert not_ok(diagnose_queue(QueueFacts(live_workers=1))) == []
+    [finding] = not_ok(diagnose_queue(QueueFacts()))
     assert (finding.level, finding.check) == (Level.NOTE, "workers")
 
 
 def test_bloat_is_dead_rows_that_outnumber_the_others() -> None:
-    assert not_ok(examine_queue(QueueFacts(live_workers=1, live_rows=100_000, dead_rows=60_000))) == []
-    [finding] = not_ok(examine_queue(QueueFacts(live_workers=1, live_rows=10, dead_rows=60_000)))
+    assert not_ok(diagnose_queue(QueueFacts(live_workers=1, live_rows=100_000, dead_rows=60_000))) == []
+    [finding] = not_ok(diagnose_queue(QueueFacts(live_workers=1, live_rows=10, dead_rows=60_000)))
     assert finding.check == "bloat"
 
 
@@ -94,7 +94,7 @@ def test_locks_of_the_dead_are_a_problem_and_old_ones_a_warning() -> None:
         return attrs.evolve(Lock(worker_id="w", jobs=1, queues=0, waiting=0, seconds=10.0), **changes)
 
     locks = [lock(), lock(is_alive=True), lock(is_alive=False), lock(seconds=4000.0)]
-    dead, old = not_ok(examine_queue(QueueFacts(live_workers=1, locks=locks)))
+    dead, old = not_ok(diagnose_queue(QueueFacts(live_workers=1, locks=locks)))
     assert (dead.level, old.level) == (Level.PROBLEM, Level.WARNING)
     assert "w (dead) has 1 jobs" in dead.text
     assert "w (not registered) has 1 jobs and 0 queues locked, the latest for 67 min" in old.text
@@ -102,7 +102,7 @@ def test_locks_of_the_dead_are_a_problem_and_old_ones_a_warning() -> None:
 
 def test_rows_that_are_hidden_and_tasks_that_nobody_has_are_found() -> None:
     task = Neglected(identifier="t", jobs=3, since=datetime(2020, 1, 1, tzinfo=UTC))
-    rows, tasks = not_ok(examine_queue(QueueFacts(live_workers=1, sees_rows=False, neglected=[task])))
+    rows, tasks = not_ok(diagnose_queue(QueueFacts(live_workers=1, sees_rows=False, neglected=[task])))
     assert (rows.level, rows.check) == (Level.PROBLEM, "rows")
     assert tasks.text.startswith("3 jobs of task t are due since 2020-01-01 00:00:00 UTC")
 

@@ -26,7 +26,7 @@ from trio_graphile import (
     WorkerOptions,
     open_database,
 )
-from trio_graphile._database import examine, sweeps
+from trio_graphile._database import probe, sweeps
 from trio_graphile.hooks import FailWithBackoff, Hooks, JobToRecover
 from trio_graphile.plugins.logging import Logging
 from trio_graphile.testing import TemplateDatabases
@@ -203,7 +203,7 @@ async def look(database: Database, client: Client, ids: Sequence[int]) -> None:
     str(await client.workers())
     str(await client.backlog())
     str(await client.list_active_workers())
-    str(await examine.look_at_queue(database, alive={}, tasks=[]))
+    str(await probe.probe_queue(database, alive={}, tasks=[]))
     str(await client.sweep_stale_workers(dry_run=True))
 
 

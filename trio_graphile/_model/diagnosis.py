@@ -116,7 +116,7 @@ class QueueFacts:
     failed_jobs: int = 0
 
 
-def examine_server(facts: ServerFacts, holdbacks: Sequence[Holdback]) -> Iterator[Finding]:
+def diagnose_server(facts: ServerFacts, holdbacks: Sequence[Holdback]) -> Iterator[Finding]:
     """Judge the server."""
     yield _version(facts)
     yield _role(facts)
@@ -239,7 +239,7 @@ _ENDINGS = {
 }
 
 
-def examine_queue(facts: QueueFacts) -> Iterator[Finding]:
+def diagnose_queue(facts: QueueFacts) -> Iterator[Finding]:
     """Judge what is in the schema."""
     if not facts.sees_rows:
         yield Finding(

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 import attrs
 
 from trio_graphile._client import Client
-from trio_graphile._database import examine, worker_registry
+from trio_graphile._database import probe, worker_registry
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._exceptions import GraphileError, StatementFailed
-from trio_graphile._model.diagnosis import Finding, Level, examine_queue, examine_server
+from trio_graphile._model.diagnosis import Finding, Level, diagnose_queue, diagnose_server
 from trio_graphile.cli._flags import NOTHING_GIVEN, CommonFlags
 from trio_graphile.cli._output import print_json, print_table
 from trio_graphile.cli._streams import harmless
@@ -37,21 +37,21 @@ async def doctor(*, common: CommonFlags = NOTHING_GIVEN) -> None:
 
 
 async def _look(database: Database) -> AsyncIterator[Finding]:
-    server = await examine.look_at_server(database)
-    for finding in examine_server(server, await examine.list_holdbacks(database)):
+    server = await probe.probe_server(database)
+    for finding in diagnose_server(server, await probe.list_holdbacks(database)):
         yield finding
-    schema, is_readable = await examine.look_at_schema(database)
+    schema, is_readable = await probe.probe_schema(database)
     yield schema
     if not is_readable:
         return
     try:
-        for finding in await _look_at_queue(database):
+        for finding in await _findings_of_queue(database):
             yield finding
     except StatementFailed as error:
         yield Finding("queue", Level.PROBLEM, f"it cannot be read: {error}", "grant our role what it needs")
 
 
-async def _look_at_queue(database: Database) -> Sequence[Finding]:
+async def _findings_of_queue(database: Database) -> Sequence[Finding]:
     has_registry = await worker_registry.has_registry(database)
     workers = await Client(database).list_active_workers() if has_registry else []
     tasks = [
@@ -61,7 +61,7 @@ async def _look_at_queue(database: Database) -> Sequence[Finding]:
         for task in worker.metadata.get("tasks") or ()
     ]
     alive = {worker.worker_id: not worker.is_stale for worker in workers}
-    return [*examine_queue(await examine.look_at_queue(database, alive=alive, tasks=tasks))]
+    return [*diagnose_queue(await probe.probe_queue(database, alive=alive, tasks=tasks))]
 
 
 def _print(findings: Sequence[Finding]) -> None:

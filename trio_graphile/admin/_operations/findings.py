@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from trio_graphile._database import examine
+from trio_graphile._database import probe
 from trio_graphile._database.inspection import now
 from trio_graphile._database.summaries.health import look_at_health
 from trio_graphile._exceptions import StatementFailed
-from trio_graphile._model.diagnosis import Finding, Level, Lock, examine_queue, examine_server
+from trio_graphile._model.diagnosis import Finding, Level, Lock, diagnose_queue, diagnose_server
 from trio_graphile._model.listing import FoundJob
 from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import FindingsAnswer
@@ -21,20 +21,20 @@ async def look_for_findings(context: Context) -> FindingsAnswer:
 
     Takes up to five seconds where the server does not notify.
     """
-    server = await examine.look_at_server(context.database)
-    findings = [*examine_server(server, await examine.list_holdbacks(context.database))]
-    schema, is_readable = await examine.look_at_schema(context.database)
+    server = await probe.probe_server(context.database)
+    findings = [*diagnose_server(server, await probe.list_holdbacks(context.database))]
+    schema, is_readable = await probe.probe_schema(context.database)
     findings.append(schema)
     if is_readable:
         try:
-            findings += await _look_at_queue(context)
+            findings += await _findings_of_queue(context)
         except StatementFailed as error:
             advice = "grant our role what it needs"
             findings.append(Finding("queue", Level.PROBLEM, f"it cannot be read: {error}", advice))
     return FindingsAnswer(findings=findings)
 
 
-async def _look_at_queue(context: Context) -> list[Finding]:
+async def _findings_of_queue(context: Context) -> list[Finding]:
     workers = await list_registered(context)
     alive = {worker.worker_id: not worker.is_stale for worker in workers}
     locked = await find_locked(context, workers)
@@ -44,7 +44,7 @@ async def _look_at_queue(context: Context) -> list[Finding]:
         tasks=[task for worker in workers if not worker.is_stale for task in tasks_of(worker)],
         locks=locks_of(locked.jobs, alive, await now(context.database)),
     )
-    return [*examine_queue(facts)]
+    return [*diagnose_queue(facts)]
 
 
 def locks_of(locked: Iterable[FoundJob], alive: Mapping[str, bool], now_: datetime) -> list[Lock]:

@@ -1,6 +1,6 @@
-"""Looking at a server and a queue for whatever is wrong with them; `_model.diagnosis` judges it.
+"""Facts about a server and a queue, by which `_model.diagnosis` says what is wrong with them.
 
-For sessions without named statements: a pooler may stand between us and the server.
+It needs no named statements: a pooler may stand between us and the server.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from trio_graphile._model.instants import time_of
 
 _ECHO_TIMEOUT = 5.0
 
-LOOK_AT_SERVER = Statement("""
+PROBE_SERVER = Statement("""
     select current_setting('server_version_num')::integer as version,
       pg_is_in_recovery() as is_standby,
       current_setting('server_encoding') = 'SQL_ASCII' as is_without_encoding,
@@ -40,10 +40,10 @@ LOOK_AT_SERVER = Statement("""
 """)
 
 
-async def look_at_server(database: Database) -> ServerFacts:
-    """Look at the server; takes up to five seconds if it does not notify."""
+async def probe_server(database: Database) -> ServerFacts:
+    """Return what is known of the server. Takes up to five seconds if it does not notify."""
     skew, error = await _compare_clocks(database)
-    [row] = await database.fetch(LOOK_AT_SERVER)
+    [row] = await database.fetch(PROBE_SERVER)
     return ServerFacts(
         **row,
         clock_skew=skew,
@@ -127,7 +127,7 @@ async def list_holdbacks(executor: Executor) -> list[Holdback]:
     return [Holdback(**row) for row in await executor.fetch(LIST_HOLDBACKS)]
 
 
-LOOK_AT_TABLE = Statement("""
+PROBE_TABLE = Statement("""
     select coalesce(stats.n_live_tup, 0) as live_rows,
       coalesce(stats.n_dead_tup, 0) as dead_rows,
       not row_security_active(
@@ -185,17 +185,17 @@ LIST_NEGLECTED = Statement("""
 """)  # $1 tasks that somebody has, $2 seconds
 
 
-async def look_at_queue(
-    executor: Executor, *, alive: dict[str, bool], tasks: list[str], patience: float = 60.0
+async def probe_queue(
+    executor: Executor, *, alive: dict[str, bool], tasks: list[str], neglected_after: float = 60.0
 ) -> QueueFacts:
     """Look at the jobs and their locks.
 
     `alive` says of each registered worker whether its heart beats, and `tasks` what the live ones have. Jobs
-    count as neglected after `patience` seconds. Reads the whole table.
+    count as neglected after `neglected_after` seconds. Reads the whole table.
     """
-    [table] = await executor.fetch(LOOK_AT_TABLE)
+    [table] = await executor.fetch(PROBE_TABLE)
     locks = await executor.fetch(LIST_LOCKS)
-    neglected = await executor.fetch(LIST_NEGLECTED, tasks, patience)
+    neglected = await executor.fetch(LIST_NEGLECTED, tasks, neglected_after)
     return QueueFacts(
         **table,
         locks=[Lock(**row, is_alive=alive.get(row["worker_id"])) for row in locks],
@@ -207,7 +207,7 @@ async def look_at_queue(
 _MIGRATE = "trio-graphile migrate (with --dry-run it only says what it would do)"
 
 
-async def look_at_schema(database: Database) -> tuple[Finding, bool]:
+async def probe_schema(database: Database) -> tuple[Finding, bool]:
     """Return what is to be said of the schema, and whether there is a queue in it to look at."""
     async with database.connection() as connection:
         state = await check_schema(connection, database.schema)
