@@ -10,8 +10,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar, get_args
 import attrs
 
 from trio_graphile._client_reading import STALE_THRESHOLD, ReadingClient
-from trio_graphile._database import cancellations, manage, worker_registry
-from trio_graphile._database.bulk import add_many
+from trio_graphile._database import cancellations, changes, worker_registry
+from trio_graphile._database.adding.many import add_many, analyze_jobs
+from trio_graphile._database.adding.one import add_job
 from trio_graphile._database.cleanup import clean_up
 from trio_graphile._database.connection import brief_transaction
 from trio_graphile._database.database import Database
@@ -123,14 +124,14 @@ class JobClient(ReadingClient):
         """
         check_text("job_key", job_key)
         with self._naming_missing_schema():
-            return await manage.remove_job(self._executor, job_key)
+            return await changes.remove_job(self._executor, job_key)
 
     async def complete_jobs(self, ids: Iterable[int]) -> ChangedJobs:
         """Delete jobs as if they had succeeded; those that a worker has locked are left alone."""
         if not (ids := list(ids)):
             return ChangedJobs()
         with self._naming_missing_schema():
-            return await manage.complete_jobs(self._executor, ids)
+            return await changes.complete_jobs(self._executor, ids)
 
     async def permanently_fail_jobs(self, ids: Iterable[int], reason: str | None = None) -> ChangedJobs:
         """Take all attempts from jobs and record `reason`; those that a worker has locked are left alone.
@@ -142,7 +143,7 @@ class JobClient(ReadingClient):
         if not (ids := list(ids)):
             return ChangedJobs()
         with self._naming_missing_schema():
-            return await manage.permanently_fail_jobs(self._executor, ids, reason)
+            return await changes.permanently_fail_jobs(self._executor, ids, reason)
 
     async def cancel_jobs(
         self, ids: Iterable[int], *, outcome: CancelOutcome = "fail", reason: str = DEFAULT_REASON
@@ -181,7 +182,7 @@ class JobClient(ReadingClient):
         if not (ids := list(ids)):
             return ChangedJobs()
         with self._naming_missing_schema():
-            return await manage.reschedule_jobs(self._executor, ids, change)
+            return await changes.reschedule_jobs(self._executor, ids, change)
 
     async def force_unlock_workers(self, worker_ids: Iterable[str]) -> None:
         """Take their jobs and queues from workers that are gone for good.
@@ -194,17 +195,17 @@ class JobClient(ReadingClient):
         for worker_id in worker_ids:
             check_text("worker_ids", worker_id)
         with self._naming_missing_schema():
-            await manage.force_unlock_workers(self._executor, worker_ids)
+            await changes.force_unlock_workers(self._executor, worker_ids)
 
     async def _add_one(self, operation: Operation, new_job: NewJob, read: Reader | None) -> Job:
         with self._naming_missing_schema():
             if not self._chains.touches_additions:
-                return await manage.add_job(self._executor, new_job)
+                return await add_job(self._executor, new_job)
             with around(self._chains.around_job_schedule, Addition(operation, (new_job.identifier,))):
                 wanted = await intercept_addition(self._chains, operation, new_job, read)
                 if isinstance(wanted, Skip):
                     raise JobSkipped(new_job.identifier, wanted.reason)
-                return await manage.add_job(self._executor, wanted)
+                return await add_job(self._executor, wanted)
 
     async def _add_all(
         self, jobs: list[T], make: Callable[[T], NewJob], reader_of: Callable[[T], Reader | None]
@@ -310,7 +311,7 @@ class Client(JobClient):
         added = await super()._add_many(jobs, make)
         if len(added) >= _MANY_JOBS:
             try:
-                await manage.analyze_jobs(self.database)
+                await analyze_jobs(self.database)
             except DatabaseError as error:  # the jobs are there; only the planner does not know yet
                 logger.warning("the jobs table could not be analyzed: %s", error)
         return added

@@ -9,7 +9,7 @@ import trio
 
 from trio_graphile import Connection, Database, JobSpec, StatementFailed
 from trio_graphile._cron.due import Known
-from trio_graphile._database.additions import add_jobs
+from trio_graphile._database.adding.mixed import add_jobs
 from trio_graphile._database.crontabs import CronJob, Scheduled, register_crontabs, schedule_cron_jobs
 from trio_graphile._model.jobs import JobKeyMode, NewJob
 

@@ -10,7 +10,8 @@ import attrs
 import pytest
 
 from trio_graphile import Connection, Job, _database
-from trio_graphile._database import claims, inspection, manage, sweeps
+from trio_graphile._database import changes, claims, inspection, sweeps
+from trio_graphile._database.adding import one
 from trio_graphile._database.search import read
 from trio_graphile._database.statement import Statement, quote_identifier
 
@@ -32,13 +33,13 @@ async def test_a_statement_can_be_prepared(connection: Connection, statement: St
 
 async def test_rows_of_jobs_begin_with_the_same_columns(connection: Connection) -> None:
     """They are read by position, and the columns after them by name."""
-    await connection.execute(manage.ADD_JOB, "a", "{}", *[None] * 7)
+    await connection.execute(one.ADD_JOB, "a", "{}", *[None] * 7)
     job_id = await connection.fetch_value("select id from graphile_worker._private_jobs")
     columns = {field.name for field in attrs.fields(Job)} - {"task_identifier"} | {"task"}
     first = None
     for statement, arguments in (
-        (manage.ADD_JOB, ["a", "{}", None, None, None, "k", None, ["flag"], "replace"]),
-        (manage.REMOVE_JOB, ["k"]),
+        (one.ADD_JOB, ["a", "{}", None, None, None, "k", None, ["flag"], "replace"]),
+        (changes.REMOVE_JOB, ["k"]),
         (inspection.GET_LISTED, [[job_id]]),
         (read.READ_JOBS, [[job_id]]),
         (read.READ_ESCAPED, [[job_id]]),

@@ -39,8 +39,9 @@ from tests.scenarios.fleet_model import (
 )
 from tests.scenarios.portal import Portal
 from trio_graphile import Job, JobKeyMode, JobSpec
-from trio_graphile._database import cancellations, claims, held_rows, manage, sweeps, worker_registry
-from trio_graphile._database.bulk import add_many
+from trio_graphile._database import cancellations, changes, claims, held_rows, sweeps, worker_registry
+from trio_graphile._database.adding.many import add_many
+from trio_graphile._database.adding.one import add_job
 from trio_graphile._database.connection import Connection
 from trio_graphile._model.cancellation import CancelledJobs, CancelOutcome
 from trio_graphile._model.claims import FlagRules
@@ -198,7 +199,7 @@ which = st.integers(0, 5)
 """One of those for whom a step means something, counted round."""
 LATE = 30
 """From this step on all may end."""
-changes = st.fixed_dictionaries(
+new_values = st.fixed_dictionaries(
     {},
     optional={
         "run_at": moments.filter(lambda moment: moment is not None),
@@ -257,7 +258,7 @@ class FleetMachine(RuleBasedStateMachine):
     def add_job(self, job: tuple[str, Any, JobSpec]) -> None:
         task, payload, spec = job
         spec = attrs.evolve(spec, run_at=self.distinct(spec.run_at))
-        answer = self.run(manage.add_job, self.database, NewJob(task, encode(payload), spec))
+        answer = self.run(add_job, self.database, NewJob(task, encode(payload), spec))
         self.model.add(task, payload, spec, answer)
         self.model.last_id = max(self.model.last_id, answer.id)
 
@@ -291,25 +292,25 @@ class FleetMachine(RuleBasedStateMachine):
     @precondition(lambda self: any(row.key for row in self.model.jobs.values()))
     @rule(key=st.sampled_from(["k", "l"]))
     def remove_job(self, key: str) -> None:
-        answer = self.run(manage.remove_job, self.database, key)
+        answer = self.run(changes.remove_job, self.database, key)
         assert (None if answer is None else answer.id) == self.model.remove(key)
 
     @precondition(lambda self: self.model.jobs)
-    @rule(positions=some, what=st.sampled_from(["reschedule", "complete", "fail"]), changes=changes)
-    def change_jobs(self, positions: set[int], what: str, changes: dict[str, Any]) -> None:
+    @rule(positions=some, what=st.sampled_from(["reschedule", "complete", "fail"]), values=new_values)
+    def change_jobs(self, positions: set[int], what: str, values: dict[str, Any]) -> None:
         ids, database = self.ids_at(positions), self.database
-        if "run_at" in changes:
-            ids, changes = ids[:1], changes | {"run_at": self.distinct(changes["run_at"])}
+        if "run_at" in values:
+            ids, values = ids[:1], values | {"run_at": self.distinct(values["run_at"])}
         match what:
             case "complete":
-                answer = self.run(manage.complete_jobs, database, ids)
+                answer = self.run(changes.complete_jobs, database, ids)
                 changed = self.model.complete_as_client(ids)
             case "fail":
-                answer = self.run(manage.permanently_fail_jobs, database, ids, "enough")
+                answer = self.run(changes.permanently_fail_jobs, database, ids, "enough")
                 changed = self.model.fail_as_client(ids, "enough")
             case _:
-                answer = self.run(manage.reschedule_jobs, database, ids, JobChange(**changes))
-                changed = self.model.reschedule(ids, **changes)
+                answer = self.run(changes.reschedule_jobs, database, ids, JobChange(**values))
+                changed = self.model.reschedule(ids, **values)
         assert {job.id for job in answer.jobs} == changed
         assert set(answer.skipped_ids) == set(ids) - changed
 
@@ -333,7 +334,7 @@ class FleetMachine(RuleBasedStateMachine):
         ids = [self.slots[slot].id for slot in sorted(chosen)]
         if the_dead:
             ids = [worker.id for worker in self.workers if not worker.alive]
-        self.run(manage.force_unlock_workers, self.database, ids)
+        self.run(changes.force_unlock_workers, self.database, ids)
         self.model.force_unlock(ids)
 
     # --- workers --------------------------------------------------------------------------------
@@ -364,7 +365,7 @@ class FleetMachine(RuleBasedStateMachine):
     def claim_again_what_was_taken_by_force(self, which: int) -> None:
         """Now the worker runs jobs twice, and only the later claim may end them."""
         worker = choose([worker for worker in self.slots if worker.running], which)
-        self.run(manage.force_unlock_workers, self.database, [worker.id])
+        self.run(changes.force_unlock_workers, self.database, [worker.id])
         self.model.force_unlock([worker.id])
         self.claim(self.slots.index(worker), 4, forbidden=())
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trio_graphile._database import manage
+from trio_graphile._database import changes
 from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.cancellation import CancelledJobs, CancelOutcome, CancelRequest, within_reach
@@ -69,7 +69,7 @@ async def cancel_jobs(
     rest = [id_ for id_ in dict.fromkeys(ids) if id_ not in requested]
     if outcome == "return" or not rest:
         return CancelledJobs(requested_ids=tuple(requested), skipped_ids=tuple(rest))
-    failed = await manage.permanently_fail_jobs(connection, rest, reason)
+    failed = await changes.permanently_fail_jobs(connection, rest, reason)
     return CancelledJobs(requested_ids=tuple(requested), jobs=failed.jobs, skipped_ids=failed.skipped_ids)
 
 

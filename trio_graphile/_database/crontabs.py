@@ -11,10 +11,9 @@ from datetime import datetime
 import attrs
 
 from trio_graphile._cron.due import Known
-from trio_graphile._database.additions import array_literal
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.halves import in_halves
-from trio_graphile._database.statement import Statement
+from trio_graphile._database.statement import Statement, array_literal
 from trio_graphile._model.instants import time_of
 from trio_graphile._model.jobs import NewJob
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 
 import attrs
 
@@ -61,3 +62,9 @@ def quote_identifier(name: str) -> str:
             "schema", f"{name!r} is longer than the {_MAX_IDENTIFIER_BYTES} bytes PostgreSQL keeps"
         )
     return '"' + name.replace('"', '""') + '"'
+
+
+def array_literal(texts: Sequence[str]) -> str:
+    """Return the text of a text[]: PostgreSQL has no arrays of arrays of different lengths."""
+    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"

@@ -23,7 +23,7 @@ COUNT_ROWS = Statement("""
 async def look_at_health(
     executor: Executor, *, alive: Mapping[str, bool], tasks: Sequence[str], locks: Sequence[Lock]
 ) -> QueueFacts:
-    """Look at the queue as `examine.probe_queue` does, but at a bounded number of rows.
+    """Look at the queue as `probe.probe_queue` does, but at a bounded number of rows.
 
     `alive` says of each registered worker whether its heart beats, `tasks` are those that the live ones have,
     and `locks` those that were found.

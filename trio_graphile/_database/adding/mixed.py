@@ -1,21 +1,18 @@
-"""How many jobs are added by one statement. What it answers becomes jobs later, when there is time."""
+"""Jobs of any kind, many at once: added by the schema's own function, as every other program does."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from datetime import datetime
 from functools import partial
 from operator import itemgetter
-from typing import Any, TypeAlias
+from typing import Any
 
+from trio_graphile._database.adding.answer import Answer, other_rows
 from trio_graphile._database.connection import Connection, Executor, Row
 from trio_graphile._database.rows import job_as_added, values_as_added
-from trio_graphile._database.statement import Statement
-from trio_graphile._exceptions import StatementFailed
-from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, Job, JobSpec, NewJob
-
-Answer: TypeAlias = Callable[[], list[Job]]
-"""Makes the jobs of the rows that came back, in the order in which they were added."""
+from trio_graphile._database.statement import Statement, array_literal
+from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, Job, NewJob
 
 _ASKED = """unnest(
         $1::text[], $2::text[], $3::text[], $4::timestamptz[],
@@ -95,7 +92,7 @@ async def add_jobs(connection: Connection, new_jobs: Sequence[NewJob], *, preser
     """
     rows = await connection.fetch(ADD_JOBS, *_columns(new_jobs), preserve_run_at)
     if len(rows) != len(new_jobs):
-        raise _other_rows(len(new_jobs), len(rows))
+        raise other_rows(len(new_jobs), len(rows))
     if not all(row["is_asked"] for row in rows):
         by_id = {row["id"]: row for row in rows}
         added = await connection.fetch(ADDED_JOBS, list(by_id))
@@ -135,7 +132,7 @@ def _ids_as_asked(new_jobs: Sequence[NewJob], added: Sequence[Row]) -> list[int]
         wanted = None if spec.job_key else spec.run_at
         job_id = next((job_id for job_id, run_at in candidates.items() if wanted in (None, run_at)), None)
         if job_id is None:
-            raise _other_rows(len(new_jobs), len(added))
+            raise other_rows(len(new_jobs), len(added))
         ids[place] = job_id
         del candidates[job_id]
     return [ids[place] for place in range(len(new_jobs))]
@@ -197,139 +194,3 @@ def _keyed_jobs_of(new_jobs: Sequence[NewJob], row: Row) -> list[Job]:
     by_key = dict(zip(columns["keys"], zip(*columns.values(), strict=True), strict=True))
     rows = [by_key[new_job.spec.job_key] for new_job in new_jobs]
     return _jobs_of(new_jobs, rows)
-
-
-_ADDED = """with task as materialized (
-      select tasks.id
-      from {schema}._private_tasks as tasks
-      where tasks.identifier = $1::text
-      for key share
-    ),
-    adding as (
-      insert into {schema}._private_tasks (identifier)
-      select $1::text
-      where false
-    ),
-    added as (
-      insert into {schema}._private_jobs as jobs
-        (task_id, payload, run_at, max_attempts, priority, flags)
-      select
-        task.id,
-        given.payload::json,
-        coalesce($3::timestamptz, now()),
-        coalesce($4::smallint, 25::smallint),
-        coalesce($5::smallint, 0::smallint),
-        (select jsonb_object_agg(flag.name, true) from unnest($6::text[]) as flag(name))
-      from task
-      cross join {given}
-      returning jobs.id, jobs.flags, jobs.run_at, jobs.created_at, jobs.updated_at
-    )"""
-# `adding` inserts nothing: it locks the table as whoever adds a job has it locked, until all is committed. By
-# that, not by the rows, collectors of garbage know of adds, ours and Rust's.
-_ONE = "(select $2::text as payload) as given"
-_MANY_IN_ORDER = """unnest($2::text[]) with ordinality as given(payload, position)
-      order by given.position"""
-
-ADD_PLAIN_JOB = Statement(
-    """
-    {added}
-    select added.id, added.flags::text as flags,
-      date_part('epoch', added.run_at) as run_at, date_part('epoch', added.created_at) as created_at,
-      date_part('epoch', added.updated_at) as updated_at,
-      pg_notify('jobs:insert', json_build_object('r', random(), 'count', 1)::text) as notified
-    from added
-""".replace("{added}", _ADDED.replace("{given}", _ONE))
-)
-# $1 identifier, $2 payload, $3 time, $4 maximum of attempts, $5 priority, $6 flags. What the schema's own
-# function does with such a job, for an eighth less, in an idle server a fifth: nothing is interpreted.
-
-
-async def add_plain_job(executor: Executor, new_job: NewJob) -> Job | None:
-    """Add a job that has no key and no queue; None, and nothing added, if its task is unknown."""
-    identifier, payload_json, spec = new_job.identifier, new_job.payload_json, new_job.spec
-    row = await executor.fetch_row(
-        ADD_PLAIN_JOB, identifier, payload_json, spec.run_at, spec.max_attempts, spec.priority, spec.flags
-    )
-    if row is None:
-        return None
-    job_id, flags, *times, _ = row.values()
-    return job_as_added(job_id, identifier, payload_json, values_as_added(spec, flags, times))
-
-
-ADD_ALIKE_JOBS = Statement(
-    """
-    {added}
-    select
-      case
-        when (select count(*) from added) = cardinality($2::text[])
-        then array(select added.id from added order by added.id)
-        else array[
-          format(
-            '%s jobs were to be added, but %s came back',
-            cardinality($2::text[]),
-            (select count(*) from added)
-          )::bigint
-        ]
-      end as ids,
-      one.flags::text as flags,
-      date_part('epoch', one.run_at) as run_at, date_part('epoch', one.created_at) as created_at,
-      date_part('epoch', one.updated_at) as updated_at,
-      pg_notify(
-        'jobs:insert',
-        json_build_object('r', random(), 'count', cardinality($2::text[]))::text
-      ) as notified
-    from (
-      select added.flags, added.run_at, added.created_at, added.updated_at
-      from added
-      limit 1
-    ) as one
-""".replace("{added}", _ADDED.replace("{given}", _MANY_IN_ORDER))
-)
-# $1 identifier, $2 payloads, $3 time, $4 maximum of attempts, $5 priority, $6 flags. What the schema's own
-# function does with such jobs, for two thirds of its price; that takes an array of rows, and returns rows.
-# If a trigger keeps rows out, none is to stay: the text that is no number has the statement refused.
-
-
-async def add_alike_jobs(executor: Executor, new_jobs: Sequence[NewJob]) -> Answer | None:
-    """Add jobs that differ in nothing but their payloads; None, and nothing added, if their task is unknown.
-
-    Only for `are_alike` ones.
-    """
-    identifier, spec = new_jobs[0].identifier, new_jobs[0].spec
-    payloads = [new_job.payload_json for new_job in new_jobs]
-    row = await executor.fetch_row(
-        ADD_ALIKE_JOBS, identifier, payloads, spec.run_at, spec.max_attempts, spec.priority, spec.flags
-    )
-    if row is None:
-        return None
-    return partial(_alike_jobs_of, identifier, spec, payloads, row)
-
-
-def are_alike(new_jobs: Sequence[NewJob]) -> bool:
-    """Return whether jobs have one task, no keys, no queues, and nothing different but their payloads."""
-    identifier, spec = new_jobs[0].identifier, new_jobs[0].spec
-    return (
-        spec.job_key is None
-        and spec.queue_name is None
-        and all(new_job.identifier == identifier for new_job in new_jobs)
-        and all(new_job.spec is spec or new_job.spec == spec for new_job in new_jobs)
-    )
-
-
-def _alike_jobs_of(identifier: str, spec: JobSpec, payloads: Sequence[str], row: Row) -> list[Job]:
-    ids, flags, *times, _ = row.values()
-    values = values_as_added(spec, flags, times)
-    return [
-        job_as_added(job_id, identifier, payload_json, values)
-        for job_id, payload_json in zip(ids, payloads, strict=True)
-    ]
-
-
-def _other_rows(given: int, returned: int) -> StatementFailed:
-    return StatementFailed(f"{given} jobs were to be added, but these are not the {returned} that came back")
-
-
-def array_literal(texts: Sequence[str]) -> str:
-    """Return the text of a text[]: PostgreSQL has no arrays of arrays of different lengths."""
-    quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
-    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"

@@ -9,23 +9,29 @@ from typing import TypeVar
 import attrs
 import trio
 
-from trio_graphile._database.additions import Answer, add_alike_jobs, add_jobs, add_keyed_jobs, are_alike
-from trio_graphile._database.connection import Connection, brief_transaction
+from trio_graphile._database.adding.answer import Answer
+from trio_graphile._database.adding.mixed import add_jobs, add_keyed_jobs
+from trio_graphile._database.adding.plain import add_alike_jobs, are_alike
+from trio_graphile._database.connection import Connection, Executor, brief_transaction
 from trio_graphile._database.database import Database
+from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import DuplicateJobKey, OptionInvalid
 from trio_graphile._model.groups import leaves
 from trio_graphile._model.jobs import AddedJobs, Job, JobKeyMode, NewJob
 
 T = TypeVar("T")
 
-_CHUNK = 2_000
-"""How many jobs are sent at a time; more are split inside a transaction."""
-_LARGEST_CALL = 32_000_000
-"""How many characters their payloads may have together, unless one has more: PostgreSQL takes no gigabyte."""
+_MOST_JOBS = 2_000
+"""How many jobs one statement adds. More are split, inside a transaction."""
+_MOST_CHARACTERS = 32_000_000
+"""How many characters the payloads of one statement have together, unless one payload alone has more.
+
+PostgreSQL accepts no value of a gigabyte.
+"""
 
 
 @attrs.define
-class _Call:
+class _Batch:
     """Jobs that one statement can add."""
 
     preserve_run_at: bool
@@ -43,14 +49,14 @@ async def add_many(
 
     Raises `DuplicateJobKey`, `OptionInvalid`, and what `make` raises.
     """
-    if len(jobs) > _CHUNK:
+    if len(jobs) > _MOST_JOBS:
         async with brief_transaction(executor) as connection:
             return AddedJobs(len(jobs), tuple(await _add_in_chunks(connection, jobs, make)))
-    calls = _calls(map(make, jobs), set())
-    if len(calls) <= 1:
-        return AddedJobs(len(jobs), (await _send(executor, calls),))
+    batches = _batches(map(make, jobs), set())
+    if len(batches) <= 1:
+        return AddedJobs(len(jobs), (await _send(executor, batches),))
     async with brief_transaction(executor) as connection:
-        return AddedJobs(len(jobs), (await _send(connection, calls),))
+        return AddedJobs(len(jobs), (await _send(connection, batches),))
 
 
 async def _add_in_chunks(
@@ -59,13 +65,13 @@ async def _add_in_chunks(
     """Add many jobs in a transaction that is open; while the database adds some, the next are made ready."""
     answers: list[Answer] = []
     keys: set[str] = set()
-    chunks = [jobs[start : start + _CHUNK] for start in range(0, len(jobs), _CHUNK)]
-    ready = _calls(map(make, chunks[0]), keys)
+    chunks = [jobs[start : start + _MOST_JOBS] for start in range(0, len(jobs), _MOST_JOBS)]
+    ready = _batches(map(make, chunks[0]), keys)
 
     async def make_ready(chunk: Sequence[T]) -> None:
         nonlocal ready
         await trio.lowlevel.checkpoint()  # the others are on their way first: the database is not to wait
-        ready = _calls(map(make, chunk), keys)
+        ready = _batches(map(make, chunk), keys)
 
     try:
         for following in (*chunks[1:], ()):
@@ -78,10 +84,10 @@ async def _add_in_chunks(
     return answers
 
 
-def _calls(new_jobs: Iterable[NewJob], keys: set[str]) -> list[_Call]:
-    """Return the calls that add all jobs. `keys` are those of jobs before them; theirs are added."""
-    calls: list[_Call] = []
-    by_mode: dict[bool, _Call] = {}
+def _batches(new_jobs: Iterable[NewJob], keys: set[str]) -> list[_Batch]:
+    """Return the batches that add all jobs. `keys` are those of jobs before them; theirs are added."""
+    batches: list[_Batch] = []
+    by_mode: dict[bool, _Batch] = {}
     for position, new_job in enumerate(new_jobs):
         key, mode = new_job.spec.job_key, new_job.spec.job_key_mode
         if mode is JobKeyMode.UNSAFE_DEDUPE:
@@ -94,33 +100,41 @@ def _calls(new_jobs: Iterable[NewJob], keys: set[str]) -> list[_Call]:
             keys.add(key)
         preserve_run_at = mode is JobKeyMode.PRESERVE_RUN_AT and key is not None
         size = len(new_job.payload_json)
-        call = by_mode.get(preserve_run_at)
-        if call is None or call.size + size > _LARGEST_CALL:
-            call = by_mode[preserve_run_at] = _Call(preserve_run_at)
-            calls.append(call)
-        call.size += size
-        call.positions.append(position)
-        call.new_jobs.append(new_job)
-    return calls
+        batch = by_mode.get(preserve_run_at)
+        if batch is None or batch.size + size > _MOST_CHARACTERS:
+            batch = by_mode[preserve_run_at] = _Batch(preserve_run_at)
+            batches.append(batch)
+        batch.size += size
+        batch.positions.append(position)
+        batch.new_jobs.append(new_job)
+    return batches
 
 
-async def _send(executor: Database | Connection, calls: Sequence[_Call]) -> Answer:
-    answers = [await _send_one(executor, call) for call in calls]
-    return answers[0] if len(answers) == 1 else partial(_in_order, calls, answers)
+async def _send(executor: Database | Connection, batches: Sequence[_Batch]) -> Answer:
+    answers = [await _send_one(executor, batch) for batch in batches]
+    return answers[0] if len(answers) == 1 else partial(_in_order, batches, answers)
 
 
-async def _send_one(executor: Database | Connection, call: _Call) -> Answer:
-    if are_alike(call.new_jobs) and (answer := await add_alike_jobs(executor, call.new_jobs)) is not None:
+async def _send_one(executor: Database | Connection, batch: _Batch) -> Answer:
+    if are_alike(batch.new_jobs) and (answer := await add_alike_jobs(executor, batch.new_jobs)) is not None:
         return answer
-    if all(new_job.spec.job_key is not None for new_job in call.new_jobs):
-        return await add_keyed_jobs(executor, call.new_jobs, preserve_run_at=call.preserve_run_at)
+    if all(new_job.spec.job_key is not None for new_job in batch.new_jobs):
+        return await add_keyed_jobs(executor, batch.new_jobs, preserve_run_at=batch.preserve_run_at)
     async with brief_transaction(executor) as connection:  # if it is refused, nothing stays
-        return await add_jobs(connection, call.new_jobs, preserve_run_at=call.preserve_run_at)
+        return await add_jobs(connection, batch.new_jobs, preserve_run_at=batch.preserve_run_at)
 
 
-def _in_order(calls: Sequence[_Call], answers: Sequence[Answer]) -> list[Job]:
-    """Return the jobs of several calls in the order in which they were given."""
+def _in_order(batches: Sequence[_Batch], answers: Sequence[Answer]) -> list[Job]:
+    """Return the jobs of several batches in the order in which they were given."""
     added: dict[int, Job] = {}
-    for call, answer in zip(calls, answers, strict=True):
-        added.update(zip(call.positions, answer(), strict=True))
+    for batch, answer in zip(batches, answers, strict=True):
+        added.update(zip(batch.positions, answer(), strict=True))
     return [added[position] for position in range(len(added))]
+
+
+ANALYZE_JOBS = Statement("analyze {schema}._private_jobs")
+
+
+async def analyze_jobs(executor: Executor) -> None:
+    """Have the planner look at the table again, after it has grown by much."""
+    await executor.execute(ANALYZE_JOBS)

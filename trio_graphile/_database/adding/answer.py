@@ -1,0 +1,17 @@
+"""What a statement that adds jobs answers. It becomes jobs later, when there is time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from trio_graphile._exceptions import StatementFailed
+from trio_graphile._model.jobs import Job
+
+Answer: TypeAlias = Callable[[], list[Job]]
+"""Makes the jobs of the rows that came back, in the order in which they were added."""
+
+
+def other_rows(given: int, returned: int) -> StatementFailed:
+    """Return the error for rows that came back and are not the jobs that were given."""
+    return StatementFailed(f"{given} jobs were to be added, but these are not the {returned} that came back")
