@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import importlib
 import re
 import statistics
 import subprocess
@@ -125,10 +126,12 @@ def test_the_facade_knows_where_its_names_are() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("trio_graphile.")
     ]
-    assert {node.module for node in imports} == {f"trio_graphile.{name}" for name in trio_graphile._MODULES}
-    names = [alias.name for node in imports for alias in node.names]
-    assert sorted(names) == sorted(trio_graphile.__all__)
-    assert all(getattr(trio_graphile, name).__module__.startswith("trio_graphile.") for name in names)
+    homes = {alias.name: node.module for node in imports for alias in node.names}
+    assert homes == {name: f"trio_graphile.{home}" for name, home in vars(trio_graphile)["_HOMES"].items()}
+    assert all(alias.asname == alias.name for node in imports for alias in node.names)
+    for name, home in homes.items():
+        assert getattr(trio_graphile, name) is getattr(importlib.import_module(str(home)), name)
+    assert sorted(vars(trio_graphile)["__all__"]) == sorted(homes)
 
 
 def test_the_top_level_holds_what_a_newcomer_expects() -> None:
