@@ -6,15 +6,14 @@ Uses the database that $DATABASE_URL names, or else brings a PostgreSQL of its o
 from __future__ import annotations
 
 import asyncio  # noqa: TID251  # what this example is about
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 
 import trio
+from example_database import database_url
 
 from trio_graphile import Client, Database, JobContext, TaskRegistry, Worker, current_job, open_database
-from trio_graphile.embedded import embedded_postgres
 
 tasks = TaskRegistry()
 
@@ -79,15 +78,6 @@ async def serve_echo(database: Database) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-
-
-@asynccontextmanager
-async def database_url() -> AsyncIterator[str]:
-    if url := os.environ.get("DATABASE_URL"):
-        yield url
-    else:
-        async with embedded_postgres() as server:
-            yield server.url
 
 
 if __name__ == "__main__":

@@ -5,15 +5,11 @@ Uses the database that $DATABASE_URL names, or else brings a PostgreSQL of its o
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import attrs
 import trio
+from example_database import database_url
 
 from trio_graphile import Client, JobContext, JobSpec, TaskRegistry, Worker, open_database
-from trio_graphile.embedded import embedded_postgres
 
 tasks = TaskRegistry()
 
@@ -53,15 +49,6 @@ async def main() -> None:
         print("a worker:")
         report = await Worker(database, tasks).run_once()
         print(f"  {report.completed} completed after {report.failed} failed")
-
-
-@asynccontextmanager
-async def database_url() -> AsyncIterator[str]:
-    if url := os.environ.get("DATABASE_URL"):
-        yield url
-    else:
-        async with embedded_postgres() as server:
-            yield server.url
 
 
 if __name__ == "__main__":

@@ -6,13 +6,12 @@ Uses the database that $DATABASE_URL names, or else brings a PostgreSQL of its o
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import attrs
 import trio
+from example_database import database_url
 
 from trio_graphile import (
     Client,
@@ -26,7 +25,6 @@ from trio_graphile import (
     open_database,
     parse_crontab,
 )
-from trio_graphile.embedded import embedded_postgres
 
 tasks = TaskRegistry()
 
@@ -102,15 +100,6 @@ async def forget(database: Database, identifiers: Sequence[str]) -> None:
     """An earlier run of this program has added the jobs of these two days already."""
     sql = f'delete from "{database.schema}"._private_known_crontabs where identifier = any($1::text[])'
     await database.execute(sql, identifiers)
-
-
-@asynccontextmanager
-async def database_url() -> AsyncIterator[str]:
-    if url := os.environ.get("DATABASE_URL"):
-        yield url
-    else:
-        async with embedded_postgres() as server:
-            yield server.url
 
 
 if __name__ == "__main__":

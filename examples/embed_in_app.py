@@ -8,17 +8,15 @@ Uses the database that $DATABASE_URL names, or else brings a PostgreSQL of its o
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from functools import partial
 
 import attrs
 import trio
+from example_database import database_url
 
 from trio_graphile import Client, JobContext, TaskRegistry, Worker, open_database, stop_on_signals
-from trio_graphile.embedded import embedded_postgres
 
 tasks = TaskRegistry()
 
@@ -75,15 +73,6 @@ async def main(*, serve: bool) -> None:
             # Orders were taken up to here: those that nobody made are made after the next start.
             app.cancel_scope.cancel()
         print("the bar is closed")
-
-
-@asynccontextmanager
-async def database_url() -> AsyncIterator[str]:
-    if url := os.environ.get("DATABASE_URL"):
-        yield url
-    else:
-        async with embedded_postgres() as server:
-            yield server.url
 
 
 if __name__ == "__main__":

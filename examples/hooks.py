@@ -5,13 +5,13 @@ Uses the database that $DATABASE_URL names, or else brings a PostgreSQL of its o
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import attrs
 import trio
+from example_database import database_url
 
 from trio_graphile import (
     Client,
@@ -23,7 +23,6 @@ from trio_graphile import (
     WorkerOptions,
     open_database,
 )
-from trio_graphile.embedded import embedded_postgres
 from trio_graphile.hooks import (
     Fail,
     Hooks,
@@ -166,15 +165,6 @@ async def fetch(address: str, path: str) -> str:
         answer = b"".join([chunk async for chunk in stream]).decode()
     head, _, body = answer.partition("\r\n\r\n")
     return f"{head.splitlines()[0]}: {body}"
-
-
-@asynccontextmanager
-async def database_url() -> AsyncIterator[str]:
-    if url := os.environ.get("DATABASE_URL"):
-        yield url
-    else:
-        async with embedded_postgres() as server:
-            yield server.url
 
 
 if __name__ == "__main__":

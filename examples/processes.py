@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import attrs
 import trio
+from example_database import database_url
 
 from trio_graphile import (
     Client,
@@ -24,7 +23,6 @@ from trio_graphile import (
     current_job,
     open_database,
 )
-from trio_graphile.embedded import embedded_postgres
 
 # Each process imports this module anew: what stands here happens there, too.
 tasks = TaskRegistry()
@@ -84,15 +82,6 @@ async def errors(database: Database) -> list[tuple[str, str]]:
         " where task_identifier in ('search', 'crash') order by id desc limit 2"
     )
     return [(row["task_identifier"], row["last_error"]) for row in rows]
-
-
-@asynccontextmanager
-async def database_url() -> AsyncIterator[str]:
-    if url := os.environ.get("DATABASE_URL"):
-        yield url
-    else:
-        async with embedded_postgres() as server:
-            yield server.url
 
 
 if __name__ == "__main__":  # each process imports this file, and must not do this

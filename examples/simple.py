@@ -5,12 +5,9 @@ Uses the database that $DATABASE_URL names, or else brings a PostgreSQL of its o
 
 from __future__ import annotations
 
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 import attrs
 import trio
+from example_database import database_url
 
 from trio_graphile import (
     Client,
@@ -21,7 +18,6 @@ from trio_graphile import (
     WorkerOptions,
     open_database,
 )
-from trio_graphile.embedded import embedded_postgres
 
 tasks = TaskRegistry()
 
@@ -72,15 +68,6 @@ async def main() -> None:
         print("another worker, which ends as soon as nothing is due:")
         report = await Worker(database, tasks, state=trio.Event()).run_once()
         print(f"  {report.completed} completed, {report.failed} failed, {report.returned} given back")
-
-
-@asynccontextmanager
-async def database_url() -> AsyncIterator[str]:
-    if url := os.environ.get("DATABASE_URL"):
-        yield url
-    else:
-        async with embedded_postgres() as server:
-            yield server.url
 
 
 if __name__ == "__main__":

@@ -5,13 +5,11 @@ Uses the database that $DATABASE_URL names, or else brings a PostgreSQL of its o
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import trio
+from example_database import database_url
 
 from trio_graphile import (
     Client,
@@ -22,7 +20,6 @@ from trio_graphile import (
     WorkerOptions,
     open_database,
 )
-from trio_graphile.embedded import embedded_postgres
 
 tasks = TaskRegistry()
 
@@ -100,15 +97,6 @@ async def tick() -> None:
 async def stop_once_it_stares(worker: Worker) -> None:
     await worker.state.wait()
     worker.stop()
-
-
-@asynccontextmanager
-async def database_url() -> AsyncIterator[str]:
-    if url := os.environ.get("DATABASE_URL"):
-        yield url
-    else:
-        async with embedded_postgres() as server:
-            yield server.url
 
 
 if __name__ == "__main__":

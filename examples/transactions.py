@@ -6,15 +6,12 @@ Uses the database that $DATABASE_URL names, or else brings a PostgreSQL of its o
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import attrs
 import trio
+from example_database import database_url
 
 from trio_graphile import Client, Connection, Database, JobContext, TaskRegistry, Worker, open_database
-from trio_graphile.embedded import embedded_postgres
 
 tasks = TaskRegistry()
 
@@ -81,15 +78,6 @@ async def open_accounts(database: Database) -> None:
         create table example_accounts (owner text primary key, balance int not null);
         insert into example_accounts values ('ada', 100), ('grace', 100);
     """)
-
-
-@asynccontextmanager
-async def database_url() -> AsyncIterator[str]:
-    if url := os.environ.get("DATABASE_URL"):
-        yield url
-    else:
-        async with embedded_postgres() as server:
-            yield server.url
 
 
 if __name__ == "__main__":
