@@ -27,7 +27,8 @@ from trio_graphile._model.task_options import TaskSettings
         ("max_attempts", 0, "not between 1"),
         ("priority", 40_000, "not between"),
         ("queue_name", "q" * 129, "over the limit"),
-        ("retires", 3, "there is no such option; there are lane, timeout"),
+        ("retires", 3, "there is no such option; did you mean retry?"),
+        ("x", 3, "there is no such option; there are lane, timeout"),
     ],
 )
 def test_an_option_that_can_never_work_is_refused_by_name(option: str, value: object, reason: str) -> None:

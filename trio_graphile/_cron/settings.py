@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from trio_graphile._cron.item import LONGEST_BACKFILL, CronItem
 from trio_graphile._cron.zones import load_zone
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import JobKeyMode, JobSpec
+from trio_graphile._model.similar import did_you_mean
 
 _PAIR = re.compile(r"([0-9]+)([wdhms])")
 _UNITS = {"w": 604_800, "d": 86_400, "h": 3600, "m": 60, "s": 1}
@@ -121,9 +121,7 @@ def _read_into(settings: Settings, part: str, seen: set[str]) -> None:
     key, equals, value = part.partition("=")
     name = _NAMES.get(key)
     if name is None:
-        close = difflib.get_close_matches(key, _NAMES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_NAMES)}"
-        raise ValueError(f"there is no option {key!r}; {hint}")
+        raise ValueError(f"there is no option {key!r}{did_you_mean(key, _NAMES)}")
     if not equals:
         raise ValueError(f"{key}: a value is needed, as in {key}=...")
     if name in seen:

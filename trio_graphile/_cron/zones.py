@@ -7,11 +7,11 @@ is the first of the two.
 from __future__ import annotations
 
 import contextlib
-import difflib
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo, available_timezones
 
 from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.similar import did_you_mean
 
 # What a machine or a process calls its own: the same crontab would mean different times elsewhere.
 _NO_PLACES = frozenset({"localtime", "posixrules", "Factory"})
@@ -24,9 +24,8 @@ def load_zone(name: str) -> tzinfo:
     if name not in _NO_PLACES:
         with contextlib.suppress(KeyError, ValueError, OSError):  # not there, no name, a folder of names
             return ZoneInfo(name)
-    close = difflib.get_close_matches(name, available_timezones(), n=1)
-    hint = f"did you mean {close[0]}?" if close else "right is UTC, or a name such as Europe/Paris"
-    raise OptionInvalid("zone", f"there is no time zone {name!r}; {hint}")
+    hint = did_you_mean(name, available_timezones(), otherwise="write UTC, or a name such as Europe/Paris")
+    raise OptionInvalid("zone", f"there is no time zone {name!r}{hint}")
 
 
 def instant_of(wall: datetime, zone: tzinfo) -> datetime | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
@@ -15,6 +14,7 @@ from trio_graphile._cron.item import CronItem, payload_at
 from trio_graphile._exceptions import CrontabInvalid, CrontabMistake, OptionInvalid, PayloadInvalid
 from trio_graphile._model.jobs import JobSpec
 from trio_graphile._model.json import decode
+from trio_graphile._model.similar import did_you_mean
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._tasks.task import Task
 
@@ -251,8 +251,7 @@ def fit_crontab(items: Iterable[CronItem], tasks: TaskRegistry) -> tuple[CronIte
 def _misfit(item: CronItem, tasks: TaskRegistry) -> Iterable[CrontabMistake]:
     name = item.task_identifier
     if name not in tasks:
-        close = difflib.get_close_matches(name, tasks.identifiers, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(name, tasks.identifiers, otherwise="")
         yield mistake_of(item, f"no task {name!r} is registered{hint}")
         return
     try:

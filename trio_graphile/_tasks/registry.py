@@ -12,6 +12,7 @@ from trio_graphile._model.batches import BatchResult
 from trio_graphile._model.jobs import check_identifier
 from trio_graphile._model.payloads import PayloadFormat, PayloadFormats, UnknownKeys
 from trio_graphile._model.shape import Unstorable
+from trio_graphile._model.similar import did_you_mean
 from trio_graphile._model.task_options import TaskOptions, TaskSettings
 from trio_graphile._tasks.context import JobContext
 from trio_graphile._tasks.signature import (
@@ -189,4 +190,4 @@ def _check_names(settings: Mapping[str, object]) -> None:
     known = TaskSettings.__annotations__
     for name in settings:
         if name not in known:
-            raise OptionInvalid(name, f"there is no such option; there are {', '.join(known)}")
+            raise OptionInvalid(name, f"there is no such option{did_you_mean(name, known)}")

@@ -105,8 +105,7 @@ def _from_environment(environment: Mapping[str, str]) -> Source:
 
 
 def _suggestion(name: str, known: Mapping[str, Leaf]) -> str:
-    text = did_you_mean(name, list(known))
-    return text if "did you mean" in text else "; see trio-graphile run --help for what can be set"
+    return did_you_mean(name, known, otherwise="see trio-graphile run --help for what can be set")
 
 
 def _value(leaf: Leaf, text: str) -> Any:

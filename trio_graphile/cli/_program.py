@@ -7,12 +7,12 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from trio_graphile._exceptions import GraphileError
+from trio_graphile._model.version import installed_version
 from trio_graphile.cli._errors import FAILED, judge
 from trio_graphile.cli._streams import harmless
 
@@ -20,10 +20,7 @@ logger = logging.getLogger("trio_graphile.cli")
 
 
 def _version() -> str:
-    try:
-        return metadata.version("trio-graphile")
-    except metadata.PackageNotFoundError:
-        return "not installed: run from its sources"
+    return installed_version() or "not installed: run from its sources"
 
 
 program = App(

@@ -7,13 +7,13 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from importlib import metadata
 from typing import Any
 
 import attrs
 
 from trio_graphile._model.annotations import is_union, origin_of
 from trio_graphile._model.verbatim import Verbatim
+from trio_graphile._model.version import installed_version
 from trio_graphile.admin._api.endpoint import Endpoint
 from trio_graphile.admin._operations.answers import Problem
 from trio_graphile.admin._operations.reading import choices_of, is_choice, kinds_of
@@ -63,7 +63,7 @@ def document_of(
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint, schemas)
     document: dict[str, Any] = {
         "openapi": "3.1.0",
-        "info": {"title": "trio_graphile admin", "version": _version()},
+        "info": {"title": "trio_graphile admin", "version": installed_version() or "0"},
         "servers": [{"url": prefix or "/"}],
         "paths": paths,
         "components": {"schemas": schemas.named},
@@ -85,13 +85,6 @@ def security_of(options: AdminOptions) -> dict[str, Any] | None:
             return {"type": "apiKey", "in": "header", "name": options.login.header_name}
         case "none":
             return None
-
-
-def _version() -> str:
-    try:
-        return metadata.version("trio-graphile")
-    except metadata.PackageNotFoundError:  # run from a checkout that was never installed
-        return "0"
 
 
 def _operation(endpoint: Endpoint, schemas: Schemas) -> dict[str, Any]:

@@ -1,0 +1,13 @@
+"""The version of this package that is installed."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+
+def installed_version() -> str | None:
+    """Return the version of trio-graphile; None if it runs from sources that were never installed."""
+    try:
+        return metadata.version("trio-graphile")
+    except metadata.PackageNotFoundError:
+        return None
