@@ -33,6 +33,7 @@ from trio_graphile._model.jobs import (
 from trio_graphile._model.json import encode
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import SweepReport
+from trio_graphile._model.similar import did_you_mean
 from trio_graphile._model.texts import check_text
 from trio_graphile.hooks._additions import Reader, intercept_addition, intercept_additions
 from trio_graphile.hooks._chains import NO_CHAINS, Chains, around
@@ -262,7 +263,7 @@ class Client(JobClient):
         no tasks and queues are deleted. The identifiers of this client's tasks and `keep_tasks` stay, and
         those of the tasks that live workers say they have.
         """
-        kinds, kept = [Cleanup(kind) for kind in what], list(keep_tasks)
+        kinds, kept = list(map(_cleanup, what)), list(keep_tasks)
         if self.tasks is not None:
             kept.extend(self.tasks.identifiers)
         with self._naming_missing_schema():
@@ -315,6 +316,14 @@ class Client(JobClient):
             except DatabaseError as error:  # the jobs are there; only the planner does not know yet
                 logger.warning("the jobs table could not be analyzed: %s", error)
         return added
+
+
+def _cleanup(kind: str) -> Cleanup:
+    try:
+        return Cleanup(kind)
+    except ValueError:
+        hint = did_you_mean(str(kind), [str(known) for known in Cleanup])
+        raise OptionInvalid("what", f"there is no {kind!r} to delete{hint}") from None
 
 
 def _typed_job(job: TypedJob[Any]) -> NewJob:

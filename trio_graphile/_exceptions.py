@@ -322,17 +322,18 @@ class Snooze(GraphileError):
 
 
 class JobLost(GraphileError):
-    """The job is not this run's to complete: it was taken from the worker, or is completed already.
+    """This run cannot complete the job: the job was taken from the worker, or is completed already.
 
-    Whatever the handler did in the transaction was rolled back.
+    `reason` says which. Whatever the handler did in the transaction was rolled back.
     """
 
-    def __init__(self, job_id: int) -> None:
-        super().__init__(job_id)
+    def __init__(self, job_id: int, reason: str) -> None:
+        super().__init__(job_id, reason)
         self.job_id = job_id
+        self.reason = reason
 
     def __str__(self) -> str:
-        return f"job {self.job_id} is not this run's to complete (any more)"
+        return f"this run cannot complete job {self.job_id}: {self.reason}"
 
 
 class StateMissing(GraphileError, LookupError):

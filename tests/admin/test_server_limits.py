@@ -296,5 +296,5 @@ def test_a_limit_that_can_never_work_is_refused_by_name(field: str, value: objec
 
 
 def test_milliseconds_are_taken_for_what_they_are() -> None:
-    with pytest.raises(OptionInvalid, match="head_timeout: is in seconds: 10000 is over the maximum of 3600"):
+    with pytest.raises(OptionInvalid, match="head_timeout: 10000 seconds are over the maximum of 3600"):
         ServerLimits(head_timeout=10_000)

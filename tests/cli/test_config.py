@@ -133,7 +133,7 @@ MISTAKES = {
     "wurker = 1": "trio_graphile.toml: there is no setting wurker; did you mean worker?",
     "[worker]\nconcurency = 3": "there is no setting worker.concurency; did you mean concurrency?",
     "[worker.lease]\nlenght = 3": "there is no setting worker.lease.lenght; did you mean length?",
-    "[worker]\npoll_interval = 2000": "trio_graphile.toml: worker.poll_interval: is in seconds: 2000",
+    "[worker]\npoll_interval = 2000": "trio_graphile.toml: worker.poll_interval: 2000 seconds are over",
     '[worker]\nconcurrency = "3"': "trio_graphile.toml: worker.concurrency: expected int, not str",
     "worker = 3": "trio_graphile.toml: worker is a table",
     "[worker]\nrecovery = true": "trio_graphile.toml: worker.recovery is a table or false",
@@ -156,7 +156,11 @@ def test_a_mistake_in_the_file_is_named_with_its_place(folder: Path, text: str) 
     [
         ("TRIO_GRAPHILE_CONCURENCY", "3", "; did you mean TRIO_GRAPHILE_CONCURRENCY?"),
         ("TRIO_GRAPHILE_POLL_INTERVAL", "soon", "$TRIO_GRAPHILE_POLL_INTERVAL: a number is needed"),
-        ("TRIO_GRAPHILE_POLL_INTERVAL", "2000", "$TRIO_GRAPHILE_POLL_INTERVAL: is in seconds: 2000"),
+        (
+            "TRIO_GRAPHILE_POLL_INTERVAL",
+            "2000",
+            "$TRIO_GRAPHILE_POLL_INTERVAL: 2000 seconds are over",
+        ),
         ("TRIO_GRAPHILE_NOTIFICATIONS", "maybe", "$TRIO_GRAPHILE_NOTIFICATIONS: true or false is needed"),
         ("TRIO_GRAPHILE_PROCESSES", "0", "$TRIO_GRAPHILE_PROCESSES: 0 is not between 1 and 1000"),
         (

@@ -159,7 +159,7 @@ async def test_verbose_shows_where_an_import_failed(program: Program) -> None:
 
 
 BAD_FLAGS = {
-    ("--poll-interval", "2000"): "--poll-interval: is in seconds: 2000",
+    ("--poll-interval", "2000"): "--poll-interval: 2000 seconds are over the maximum",
     ("--poll-interval", "soon"): 'Invalid value for --poll-interval: unable to convert "soon" into float',
     ("--concurrency", "0"): "--concurrency: 0 is not between 1 and",
     ("--grace-period", "-1"): "--grace-period: -1",

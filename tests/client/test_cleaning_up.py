@@ -9,7 +9,7 @@ from tests.client.five import Five
 from tests.client.tasks import tick
 from tests.client.workers import lock, silence
 from tests.support.tables import stored
-from trio_graphile import Cleanup, Client, Database, JobSpec, StatementFailed
+from trio_graphile import Cleanup, Client, Database, JobSpec, OptionInvalid, StatementFailed
 from trio_graphile._database import claims, held_rows, worker_registry
 
 
@@ -167,5 +167,7 @@ async def test_no_job_is_left_without_its_task_or_queue_by_cleaning_up_meanwhile
 
 async def test_cleanup_knows_its_tasks_by_name_too(client: Client) -> None:
     assert await client.cleanup(["gc_job_queues"]) == {Cleanup.GC_JOB_QUEUES: 0}  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="everything"):
+    with pytest.raises(OptionInvalid, match="there is no 'everything' to delete; there are delete_perm"):
         await client.cleanup(["everything"])  # type: ignore[list-item]
+    with pytest.raises(OptionInvalid, match="did you mean gc_job_queues"):
+        await client.cleanup(["job_queues"])  # type: ignore[list-item]

@@ -113,7 +113,7 @@ WRONG_TIMES: dict[str, Callable[[], CronItem]] = {
     "weekday: 'sunday' is not one of sun, mon": lambda: Cron.weekly_on(tick, "sunday", hour=1),  # type: ignore[call-overload]
     "day: there is no day 30 in the months 2": lambda: Cron.yearly_on(tick, 2, 30, hour=1),
     "zone: there is no time zone 'Mars'": lambda: Cron.every_minute(tick, zone="Mars"),
-    "backfill_period: is in seconds": lambda: Cron.every_minute(tick, backfill_period=1e12),
+    "backfill_period: 1000000000000 seconds": lambda: Cron.every_minute(tick, backfill_period=1e12),
     "spec.job_key_mode: unsafe_dedupe": lambda: Cron.every_minute(
         tick, spec=JobSpec(job_key="k", job_key_mode="unsafe_dedupe")
     ),

@@ -291,7 +291,10 @@ WRONG_ITEMS: dict[str, tuple[dict[str, object], str]] = {
     "mode": ({"spec": JobSpec(job_key_mode="unsafe_dedupe")}, "spec.job_key_mode: unsafe_dedupe would add"),
     "zone": ({"zone": "Mars"}, "zone: there is no time zone 'Mars'"),
     "period": ({"backfill_period": 1.5}, "backfill_period: whole seconds are needed"),
-    "long": ({"backfill_period": 1e9}, "backfill_period: is in seconds"),
+    "long": (
+        {"backfill_period": 1e9},
+        "backfill_period: 1000000000 seconds are over",
+    ),
     "identifier": ({"identifier": ""}, "identifier: a text without NUL is needed"),
     "task": ({"task_identifier": ""}, "identifier: 0 characters are not between 1 and 128"),
 }

@@ -233,7 +233,7 @@ def test_a_job_without_payload_is_told_too() -> None:
 WRONG_OPTIONS: dict[str, dict[str, object]] = {
     "catch_up_window: 30 s is less than 60": {"catch_up_window": 30},
     "catch_up_window: 0 is not a positive number of seconds": {"catch_up_window": 0},
-    "catch_up_window: is in seconds: 3600000000 is over the maximum": {"catch_up_window": 3_600_000_000},
+    "catch_up_window: 3600000000 seconds are over the maximum": {"catch_up_window": 3_600_000_000},
     "missed_limit: 0 is not between 1 and 100000": {"missed_limit": 0},
     "missed_limit: a whole number is needed, not 1.5": {"missed_limit": 1.5},
 }

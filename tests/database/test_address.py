@@ -43,7 +43,7 @@ def test_hosts_may_stand_in_variables() -> None:
     ("url", "text"),
     [
         ("mysql://ada@a/queue", "mysql:// is not PostgreSQL's"),
-        ("nonsense", "looks like postgresql://"),
+        ("nonsense", "it does not begin with postgresql://; a database URL looks like postgresql://"),
         ("postgresql://ada:p@secret@a/queue", "an @ stands in the user or the password"),
         ("postgresql://ada:secret/more@a/queue", "an @ stands where none can be"),
         ("postgresql://ada:secret@a b/queue", "the host or the port is not one"),

@@ -80,5 +80,5 @@ def test_what_is_worth_a_remark_is_no_reason() -> None:
 
 
 def test_milliseconds_are_refused() -> None:
-    with pytest.raises(OptionInvalid, match="is in seconds"):
+    with pytest.raises(OptionInvalid, match="seconds are over the maximum"):
         HealthOptions(lagging_after=5000)

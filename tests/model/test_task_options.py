@@ -15,7 +15,7 @@ from trio_graphile._model.task_options import TaskSettings
     [
         ("lane", "fiber", "'fiber' is not one of 'async', 'thread', 'process'"),
         ("timeout", 0, "not a positive number"),
-        ("timeout", 3_600_000, "is in seconds"),
+        ("timeout", 3_600_000, "seconds are over the maximum"),
         ("concurrency", 0, "not between 1"),
         ("concurrency", 1.5, "a whole number"),
         ("retry", [], "a list of seconds"),

@@ -187,6 +187,7 @@ async def test_a_job_that_was_taken_away_meanwhile_is_lost_and_what_was_written_
     report = await make_worker(client.database, handlers.tasks).run_once()
     assert (report.lost, report.completed, report.failed) == (1, 0, 0)
     assert [error.job_id for error in raised] == [job.id]
+    assert "it was taken from this worker" in str(raised[0])
     assert await paid(client.database) == []
     [row] = await table.jobs()
     assert (row["id"], row["last_error"]) == (job.id, None)
@@ -261,6 +262,7 @@ async def test_a_job_is_completed_once_and_stays_so(
     report = await make_worker(database, handlers.tasks).run_once()
     assert (report.completed, report.failed, report.lost) == (1, 0, 0)
     assert [error.job_id for error in raised] == [job.id]
+    assert "it has completed the job already" in str(raised[0])
     assert await paid(database) == [job.id]
     assert await table.jobs() == []
 

@@ -17,7 +17,7 @@ MINUTE = timedelta(minutes=1)
 
 def _comes(_: object, attribute: attrs.Attribute[Any], value: frozenset[int]) -> None:
     if not value:
-        raise OptionInvalid(attribute.name, "nothing ever falls on no number at all")
+        raise OptionInvalid(attribute.name, "at least one number is needed")
 
 
 @attrs.frozen

@@ -119,8 +119,10 @@ def _split(url: str) -> tuple[str, str, dict[str, str]]:
     """Return what stands between the slashes, the database, and the parameters."""
     if not url.startswith(_SCHEMES):
         scheme = re.match(r"[a-z][a-z0-9+.]*(?=://)", url)
-        wrong = f"{scheme.group()}:// is not PostgreSQL's; " if scheme else ""
-        raise DatabaseUrlInvalid(f"{wrong}{EXAMPLE}")
+        wrong = (
+            f"{scheme.group()}:// is not PostgreSQL's" if scheme else "it does not begin with postgresql://"
+        )
+        raise DatabaseUrlInvalid(f"{wrong}; {EXAMPLE}")
     try:
         parts = urlsplit(url)
     except ValueError:

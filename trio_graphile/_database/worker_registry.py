@@ -82,6 +82,8 @@ RENEW = Statement(
 # A detached job keeps `updated_at` at no less than `locked_at`: that is how others know it for one.
 
 
+_WITH_QUEUES, _WITHOUT_QUEUES = True, False  # what $5 can be
+
 FIND_OURS = Statement(
     """
     select jobs.id, jobs.key is null and jobs.id = any($4::bigint[]) as is_detached
@@ -94,7 +96,7 @@ FIND_OURS = Statement(
 async def renew(executor: Executor, worker_id: str, held: Sequence[Job]) -> Renewal:
     """Make the locks of all jobs and queues that we hold as fresh as if just taken."""
     try:
-        rows = await executor.fetch(RENEW, worker_id, *fences(held), True)  # noqa: FBT003  # named above
+        rows = await executor.fetch(RENEW, worker_id, *fences(held), _WITH_QUEUES)
     except StatementFailed as error:
         if error.transient:
             raise
@@ -110,11 +112,11 @@ async def _renew_apart(executor: Executor, worker_id: str, held: Sequence[Job]) 
     """Renew what can be: a row that refuses it is ours all the same, and others know by our heartbeat."""
 
     async def attempt(part: Sequence[Job]) -> list[Row]:
-        return await executor.fetch(RENEW, worker_id, *fences(part), False)  # noqa: FBT003  # as above
+        return await executor.fetch(RENEW, worker_id, *fences(part), _WITHOUT_QUEUES)
 
     await write_most(attempt, held, what="renewing the locks of jobs", name=lambda job: job.id)
     try:
-        await executor.fetch(RENEW, worker_id, *fences([]), True)  # noqa: FBT003  # as above
+        await executor.fetch(RENEW, worker_id, *fences([]), _WITH_QUEUES)
     except StatementFailed as error:
         if error.transient:
             raise

@@ -30,7 +30,9 @@ def seconds(maximum: float, *, zero: bool = False) -> Any:
         if not value >= 0 or (value == 0 and not zero):
             raise OptionInvalid(attribute.name, f"{value} is not a positive number of seconds")
         if value > maximum:
-            raise OptionInvalid(attribute.name, f"is in seconds: {value} is over the maximum of {maximum:g}")
+            raise OptionInvalid(
+                attribute.name, f"{value:.15g} seconds are over the maximum of {maximum:.15g}"
+            )
 
     return check
 

@@ -27,7 +27,8 @@ Ts = TypeVarTuple("Ts")
 # Whose transactions cannot write a row that was written since they began, as the job's is by each renewal of
 # its lock; unless it is locked from the start.
 _SNAPSHOTS: tuple[Isolation, ...] = ("repeatable_read", "serializable")
-_CONFLICT = "40001"
+_CONFLICT = "40001"  # the SQLSTATE of a serialization failure
+_TAKEN = "it was taken from this worker meanwhile"
 """Somebody has written a row since the snapshot."""
 
 CURRENT_JOB: ContextVar[Job | None] = ContextVar("trio_graphile_current_job", default=None)
@@ -146,14 +147,14 @@ class JobContext:
         """
         notes = self._notes
         if notes.completion is not Completion.NONE:
-            raise JobLost(self.job.id)
+            raise JobLost(self.job.id, "it has completed the job already, or may have")
         async with self.database.connection() as connection:
             try:
                 async with self._transaction_that_can_complete(connection, isolation):
                     yield connection
                     await trio.lowlevel.checkpoint_if_cancelled()
                     if not await held_rows.complete_job(connection, self.worker_id, self.job):
-                        raise JobLost(self.job.id)
+                        raise JobLost(self.job.id, _TAKEN)
                     notes.completion = Completion.IN_DOUBT
             except StatementFailed:
                 notes.completion = Completion.NONE  # a commit that is refused is none
@@ -177,7 +178,7 @@ class JobContext:
             try:
                 async with connection.transaction(isolation):
                     if takes_snapshot and not await held_rows.lock_job(connection, self.worker_id, self.job):
-                        raise JobLost(self.job.id)
+                        raise JobLost(self.job.id, _TAKEN)
                     has_begun = True
                     yield
             except StatementFailed as error:

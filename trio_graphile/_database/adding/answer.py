@@ -14,4 +14,7 @@ Answer: TypeAlias = Callable[[], list[Job]]
 
 def other_rows(given: int, returned: int) -> StatementFailed:
     """Return the error for rows that came back and are not the jobs that were given."""
-    return StatementFailed(f"{given} jobs were to be added, but these are not the {returned} that came back")
+    return StatementFailed(
+        f"asked for {given} jobs, but the {returned} that came back are others: "
+        "does a trigger on _private_jobs change or suppress rows?"
+    )

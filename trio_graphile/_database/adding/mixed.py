@@ -161,7 +161,8 @@ ADD_KEYED_JOBS = Statement(
         then array_agg(added.id)
         else array[
           format(
-            '%s jobs were to be added, but these are not the %s that came back',
+            'asked for %s jobs, but the %s that came back are others: '
+              'does a trigger on _private_jobs change or suppress rows?',
             cardinality($6::text[]),
             count(*)
           )::bigint

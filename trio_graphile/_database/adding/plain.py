@@ -80,7 +80,7 @@ ADD_ALIKE_JOBS = Statement(
         then array(select added.id from added order by added.id)
         else array[
           format(
-            '%s jobs were to be added, but %s came back',
+            'asked for %s jobs, but %s came back: does a trigger on _private_jobs suppress rows?',
             cardinality($2::text[]),
             (select count(*) from added)
           )::bigint
