@@ -18,6 +18,9 @@ from trio_graphile._database.connection import brief_transaction
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import MigrationReport, migrate
 from trio_graphile._exceptions import DatabaseError, JobSkipped, OptionInvalid, PayloadInvalid
+from trio_graphile._interceptors.additions import Reader, intercept_addition, intercept_additions
+from trio_graphile._interceptors.chains import NO_CHAINS, Chains, around
+from trio_graphile._interceptors.recoveries import sweep
 from trio_graphile._model.cancellation import DEFAULT_REASON, CancelledJobs, CancelOutcome
 from trio_graphile._model.jobs import (
     Addable,
@@ -35,10 +38,7 @@ from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import SweepReport
 from trio_graphile._model.similar import did_you_mean
 from trio_graphile._model.texts import check_text
-from trio_graphile.hooks._additions import Reader, intercept_addition, intercept_additions
-from trio_graphile.hooks._chains import NO_CHAINS, Chains, around
-from trio_graphile.hooks._interceptors import Addition, Operation, Skip
-from trio_graphile.hooks._recovery import sweep
+from trio_graphile.hooks._questions import Addition, Operation, Skip
 from trio_graphile.hooks._registry import Plugin, hooks_of
 
 PayloadT = TypeVar("PayloadT")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from trio_graphile import Client, Database, HooksFrozen, OptionInvalid, TaskRegistry, Worker
+from trio_graphile._interceptors.chains import Chains
 from trio_graphile.hooks import (
     Event,
     Hooks,
@@ -18,7 +19,6 @@ from trio_graphile.hooks import (
     WorkerEnded,
     WorkerStarted,
 )
-from trio_graphile.hooks._chains import Chains
 from trio_graphile.hooks._registry import hooks_of
 
 

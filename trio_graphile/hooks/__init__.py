@@ -6,19 +6,6 @@ A plugin is any object with a method `register(hooks)`. It registers observers o
 from __future__ import annotations
 
 from trio_graphile.hooks._event import Event, JobEvent
-from trio_graphile.hooks._interceptors import (
-    Addition,
-    Continue,
-    Fail,
-    FailWithBackoff,
-    JobRun,
-    JobRunEnd,
-    JobToAdd,
-    JobToRecover,
-    Reschedule,
-    Rewrite,
-    Skip,
-)
 from trio_graphile.hooks._job_events import (
     InterruptReason,
     JobCompleted,
@@ -30,6 +17,19 @@ from trio_graphile.hooks._job_events import (
     JobStarted,
     JobTaken,
     JobTakenAway,
+)
+from trio_graphile.hooks._questions import (
+    Addition,
+    Continue,
+    Fail,
+    FailWithBackoff,
+    JobRun,
+    JobRunEnd,
+    JobToAdd,
+    JobToRecover,
+    Reschedule,
+    Rewrite,
+    Skip,
 )
 from trio_graphile.hooks._registry import Hooks, ObservedWorker, Plugin
 from trio_graphile.hooks._worker_events import (

@@ -11,7 +11,7 @@ import attrs
 from trio_graphile._exceptions import HooksFrozen, OptionInvalid
 from trio_graphile._model.statistics import Backlog, WorkerStatistics
 from trio_graphile.hooks._event import Event
-from trio_graphile.hooks._interceptors import (
+from trio_graphile.hooks._questions import (
     AfterJobRun,
     AroundJobRun,
     AroundJobSchedule,

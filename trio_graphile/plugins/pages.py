@@ -14,10 +14,10 @@ import attrs
 import trio
 
 from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._interceptors.raised import own_failure
 from trio_graphile._model.health import Health, HealthOptions, judge
 from trio_graphile._model.json import encode
 from trio_graphile.hooks import ObservedWorker
-from trio_graphile.hooks._raised import own_failure
 
 __all__ = ["HealthOptions", "Page", "Pages", "health_pages", "serve_pages"]
 

@@ -11,9 +11,10 @@ from typing import Any
 import attrs
 import trio
 
+from trio_graphile._interceptors.raised import own_failure
 from trio_graphile._model.failures import Failure, Verdict, failure_of, storable
 from trio_graphile.hooks._event import Event
-from trio_graphile.hooks._interceptors import (
+from trio_graphile.hooks._questions import (
     Addition,
     Continue,
     Fail,
@@ -25,7 +26,6 @@ from trio_graphile.hooks._interceptors import (
     Reschedule,
     Skip,
 )
-from trio_graphile.hooks._raised import own_failure
 from trio_graphile.hooks._registry import Hook, Hooks
 
 logger = logging.getLogger("trio_graphile.hooks")

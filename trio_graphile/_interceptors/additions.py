@@ -10,11 +10,11 @@ import attrs
 
 from trio_graphile._database.crontabs import CronJob
 from trio_graphile._exceptions import JobRefused, PayloadInvalid
+from trio_graphile._interceptors.chains import Chains, Raised, call, wrong_answer
 from trio_graphile._model.failures import describe_error
 from trio_graphile._model.jobs import NewJob, SkippedJob
 from trio_graphile._model.json import decode, encode
-from trio_graphile.hooks._chains import Chains, Raised, call, wrong_answer
-from trio_graphile.hooks._interceptors import Continue, Fail, JobToAdd, Operation, Rewrite, Skip
+from trio_graphile.hooks._questions import Continue, Fail, JobToAdd, Operation, Rewrite, Skip
 from trio_graphile.hooks._registry import Hook
 
 logger = logging.getLogger("trio_graphile.hooks")

@@ -9,12 +9,12 @@ import attrs
 from trio_graphile._database import sweeps
 from trio_graphile._database.connection import Transactor
 from trio_graphile._database.sweeps import RecoveryDecision
+from trio_graphile._interceptors.chains import Chains, ask_about_recovery
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import SweepReport
-from trio_graphile.hooks._chains import Chains, ask_about_recovery
-from trio_graphile.hooks._interceptors import FailWithBackoff, JobToRecover, Reschedule, Skip
 from trio_graphile.hooks._job_events import JobInterrupted
+from trio_graphile.hooks._questions import FailWithBackoff, JobToRecover, Reschedule, Skip
 
 
 @attrs.frozen
