@@ -19,7 +19,8 @@ from trio_graphile._database.database import Database
 from trio_graphile._database.schema import MigrationReport, migrate
 from trio_graphile._exceptions import DatabaseError, JobSkipped, OptionInvalid, PayloadInvalid
 from trio_graphile._interceptors.additions import Reader, intercept_addition, intercept_additions
-from trio_graphile._interceptors.chains import NO_CHAINS, Chains, around
+from trio_graphile._interceptors.calls import around
+from trio_graphile._interceptors.chains import NO_CHAINS, Chains
 from trio_graphile._interceptors.recoveries import sweep
 from trio_graphile._model.cancellation import DEFAULT_REASON, CancelledJobs, CancelOutcome
 from trio_graphile._model.jobs import (

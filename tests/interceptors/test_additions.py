@@ -138,7 +138,7 @@ async def test_an_async_one_is_waited_for(database: Database) -> None:
         (skips, JobSkipped, "the job for task 'count' was skipped by an interceptor: not today"),
         (fails, JobRefused, "the job for task 'count' was refused: never"),
         (raises, JobRefused, "raised LookupError: who is that"),
-        (lambda _: True, JobRefused, "answered with bool; right is Continue, Rewrite, Skip or Fail"),
+        (lambda _: True, JobRefused, "answered with bool; expected Continue, Rewrite, Skip or Fail"),
         (lambda _: Rewrite("one"), PayloadInvalid, "(as rewritten by before_job_schedule of Interceptors"),
         (lambda _: Rewrite(object()), PayloadInvalid, "as rewritten by"),
     ],

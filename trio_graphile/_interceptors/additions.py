@@ -1,4 +1,4 @@
-"""Jobs on their way into the table: what interceptors make of them."""
+"""Interceptors of additions: they skip, refuse or rewrite jobs before these are added."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import attrs
+from outcome import Error
 
 from trio_graphile._database.crontabs import CronJob
 from trio_graphile._exceptions import JobRefused, PayloadInvalid
-from trio_graphile._interceptors.chains import Chains, Raised, call, wrong_answer
+from trio_graphile._interceptors.calls import ask, wrong_answer
+from trio_graphile._interceptors.chains import Chains
 from trio_graphile._model.failures import describe_error
 from trio_graphile._model.jobs import NewJob, SkippedJob
 from trio_graphile._model.json import decode, encode
@@ -20,34 +22,35 @@ from trio_graphile.hooks._registry import Hook
 logger = logging.getLogger("trio_graphile.hooks")
 
 Reader: TypeAlias = Callable[[str], object]
-"""Reads the JSON text of a payload. Raises `PayloadInvalid`."""
+"""Reads the JSON text of a payload, as the task will. Raises `PayloadInvalid`."""
 
 
 async def intercept_addition(
     chains: Chains, operation: Operation, new_job: NewJob, read: Reader | None = None
 ) -> NewJob | Skip:
-    """Return the job as interceptors want it to be added, or that it is not to be.
+    """Ask interceptors about a job that is about to be added. Return it with its final payload, or `Skip`.
 
-    A payload that was rewritten has to be one that `read` can read. Raises `JobRefused`, `PayloadInvalid`.
+    Raises `JobRefused` if an interceptor refuses the job or fails, and `PayloadInvalid` if `read` cannot read
+    a payload that an interceptor has rewritten.
     """
     if not chains.before_job_schedule:
         return new_job
     identifier = new_job.identifier
-    about = JobToAdd(
+    question = JobToAdd(
         identifier=identifier, payload=decode(new_job.payload_json), spec=new_job.spec, operation=operation
     )
     for hook in chains.before_job_schedule:
-        match await call(hook, about):
+        match await ask(hook, question):
             case None | Continue():
                 pass
             case Rewrite(payload):
-                new_job = attrs.evolve(new_job, payload_json=_rewritten(hook, about, payload, read))
-                about = attrs.evolve(about, payload=payload)
+                new_job = attrs.evolve(new_job, payload_json=_rewritten(hook, question, payload, read))
+                question = attrs.evolve(question, payload=payload)
             case Skip() as skip:
                 return skip
             case Fail(reason):
                 raise JobRefused(identifier, reason)
-            case Raised(error):
+            case Error(error):
                 raise JobRefused(identifier, f"{hook} raised {describe_error(error)}") from error
             case answer:
                 raise JobRefused(identifier, wrong_answer(hook, answer, "Continue, Rewrite, Skip or Fail"))
@@ -57,41 +60,43 @@ async def intercept_addition(
 async def intercept_additions(
     chains: Chains, operation: Operation, new_jobs: Sequence[NewJob], readers: Sequence[Reader | None]
 ) -> tuple[list[NewJob], list[SkippedJob]]:
-    """Return those of many jobs that are to be added, and the others. Raises as for one."""
+    """Ask about many jobs. Return the jobs to add and the skipped ones. Raises as `intercept_addition`."""
     wanted: list[NewJob] = []
     skipped: list[SkippedJob] = []
     for position, (new_job, read) in enumerate(zip(new_jobs, readers, strict=True)):
         match await intercept_addition(chains, operation, new_job, read):
             case Skip(reason):
                 skipped.append(SkippedJob(position=position, identifier=new_job.identifier, reason=reason))
-            case NewJob() as as_wanted:
-                wanted.append(as_wanted)
+            case NewJob() as final:
+                wanted.append(final)
     return wanted, skipped
 
 
 async def intercept_cron_jobs(chains: Chains, jobs: Sequence[CronJob]) -> list[CronJob]:
-    """Return recurring jobs as they are to be added; those that are not wanted are marked as such.
+    """Ask about recurring jobs. Return all of them, the final jobs in those that are wanted.
 
-    What is refused is logged: nobody called who could be told.
+    A job that an interceptor skips or refuses is returned with `is_wanted=False`, so that its time counts as
+    done. A refusal is logged, since no caller could receive it.
     """
-    wanted: list[CronJob] = []
+    decided: list[CronJob] = []
     for job in jobs:
         try:
-            found = await intercept_addition(chains, "cron", job.new_job)
+            answer = await intercept_addition(chains, "cron", job.new_job)
         except (JobRefused, PayloadInvalid) as error:
             logger.error("cron entry %s: nothing is added: %s", job.entry, error)  # noqa: TRY400  # it says all
-            found = Skip()
-        if isinstance(found, Skip):
-            wanted.append(attrs.evolve(job, is_wanted=False))
+            answer = Skip()
+        if isinstance(answer, Skip):
+            decided.append(attrs.evolve(job, is_wanted=False))
         else:
-            wanted.append(attrs.evolve(job, new_job=found))
-    return wanted
+            decided.append(attrs.evolve(job, new_job=answer))
+    return decided
 
 
-def _rewritten(hook: Hook, about: JobToAdd, payload: Any, read: Reader | None) -> str:
+def _rewritten(hook: Hook, question: JobToAdd, payload: Any, read: Reader | None) -> str:
+    """Return the JSON text of a rewritten payload. Raises `PayloadInvalid`, which names the interceptor."""
     try:
         text = encode(payload)
-        if about.operation == "add_batch_job":
+        if question.operation == "add_batch_job":
             _check_batch(payload)
         if read is not None:
             read(text)
@@ -100,11 +105,11 @@ def _rewritten(hook: Hook, about: JobToAdd, payload: Any, read: Reader | None) -
         by = f"(as rewritten by {hook})"
     else:
         return text
-    raise PayloadInvalid(about.identifier, [f"{reason} {by}" for reason in reasons])
+    raise PayloadInvalid(question.identifier, [f"{reason} {by}" for reason in reasons])
 
 
 def _check_batch(payload: object) -> None:
     if not isinstance(payload, (list, tuple)):
-        raise ValueError("a batch needs a JSON array @ $")  # noqa: TRY004  # as `encode` says what it refuses
+        raise ValueError("a batch needs a JSON array @ $")  # noqa: TRY004  # `encode` raises it, too
     if not payload:
         raise ValueError("a batch needs a JSON array with at least one item @ $")

@@ -1,4 +1,4 @@
-"""What users' functions raise: their own failure, or what is not ours to swallow."""
+"""Exceptions that users' functions raise: those that are failures, and those that nobody may swallow."""
 
 from __future__ import annotations
 
@@ -10,43 +10,42 @@ from trio_graphile._model.groups import leaves
 
 
 def split_raised(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """Return what has failed, and what must go further: Trio's cancellation and `KeyboardInterrupt`.
+    """Split an exception into the failure, and the part that must be raised again; either may be None.
 
-    Everything else is a failure: `SystemExit`, asyncio's cancellation, and a `trio.Cancelled` from elsewhere,
-    which is raised though nothing around us is cancelled.
+    Trio's cancellation and `KeyboardInterrupt` must be raised again. Everything else is a failure: also
+    `SystemExit`, asyncio's cancellation, and a `trio.Cancelled` that a function raises though no scope around
+    it is cancelled.
     """
-    further = [leaf for leaf in leaves(error) if _goes_further(leaf)]
-    failures = [leaf for leaf in leaves(error) if not _goes_further(leaf)]
-    if not further:
+    raised_again = [leaf for leaf in leaves(error) if _must_be_raised(leaf)]
+    failures = [leaf for leaf in leaves(error) if not _must_be_raised(leaf)]
+    if not raised_again:
         return error, None
     if not failures:
         return None, error
-    # Not by the group's own `split`, which may be the user's, too.
-    return BaseExceptionGroup("beside others", failures), BaseExceptionGroup("beside others", further)
+    # A group's own method `split` is not used: a user's subclass may have overridden it.
+    return BaseExceptionGroup("beside others", failures), BaseExceptionGroup("beside others", raised_again)
 
 
 def own_failure(error: BaseException) -> BaseException:
-    """Return what has failed; raise instead if something must go further."""
-    failure, further = split_raised(error)
-    if failure is None or further is not None:
-        raise further or error from None
+    """Return the failure in an exception. Raises the part that must be raised again, if there is one."""
+    failure, raised_again = split_raised(error)
+    if failure is None or raised_again is not None:
+        raise raised_again or error from None
     return failure
 
 
 def is_cancellation(error: BaseException) -> bool:
-    """Whether an exception, or a group, is made of nothing but Trio's cancellation."""
+    """Whether an exception is a `trio.Cancelled`, or a group of nothing else."""
     return all(isinstance(leaf, trio.Cancelled) for leaf in leaves(error))
 
 
-def _goes_further(error: BaseException) -> bool:
+def _must_be_raised(error: BaseException) -> bool:
     match error:
         case KeyboardInterrupt():
             return True
         case trio.Cancelled():
             return trio.current_effective_deadline() == -math.inf
-        case GeneratorExit():
-            return (
-                not trio.lowlevel.in_trio_task()
-            )  # Trio has crashed, and what was left of it is thrown away
+        case GeneratorExit():  # outside of Trio tasks: Trio has crashed, and its coroutines are collected
+            return not trio.lowlevel.in_trio_task()
         case _:
             return False
