@@ -1,6 +1,7 @@
-"""Hooks: see what happens to jobs and workers, and have a say in it.
+"""Hooks: observe what happens to jobs and workers, and intercept what is about to happen.
 
-A plugin is any object with a method `register(hooks)`. It registers observers of events and interceptors.
+A plugin is any object with a method `register(hooks)`. It registers observers, which are called with events,
+and interceptors, which are asked questions: may this job be added, run, recovered?
 """
 
 from __future__ import annotations

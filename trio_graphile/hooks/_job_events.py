@@ -1,4 +1,4 @@
-"""Events about jobs. Those that tell how a run ended come after the database has confirmed it."""
+"""Events about jobs. Those about the end of a run are emitted once the database has confirmed it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from trio_graphile.hooks._event import JobEvent
 
 
 class InterruptReason(enum.Enum):
-    """Why a job did not run to its end."""
+    """Why a job was interrupted."""
 
     SHUTDOWN = "shutdown"
-    """Its worker ended."""
+    """Its worker stopped, or was cancelled."""
     LEASE = "lease"
-    """Its worker could not renew its lease, and others might have taken the job."""
+    """Its worker could not renew its lease, so that another worker might have taken the job."""
     REQUESTED = "requested"
-    """Somebody asked for it with `Client.cancel_jobs`."""
+    """`Client.cancel_jobs` asked for it."""
     WORKER_CRASHED = "worker crashed"
-    """Its worker is gone, and another one, which tells of it, has given the job back."""
+    """Its worker died. The worker that emits the event has given the job back."""
 
 
 @attrs.frozen(kw_only=True)
@@ -29,12 +29,12 @@ class JobTaken(JobEvent):
 
 @attrs.frozen(kw_only=True)
 class JobStarted(JobEvent):
-    """The handler of a job is called now: every interceptor before the run has let it pass."""
+    """A handler is about to be called: every `before_job_run` interceptor has let its job pass."""
 
 
 @attrs.frozen(kw_only=True)
 class JobCompleted(JobEvent):
-    """A job has succeeded, or an interceptor has it count as such. Its row is deleted."""
+    """A job has succeeded, or an interceptor has skipped it or its error. Its row is deleted."""
 
     duration: float
     """How long its run took, in seconds, interceptors included."""
@@ -42,50 +42,50 @@ class JobCompleted(JobEvent):
 
 @attrs.frozen(kw_only=True)
 class JobFailed(JobEvent):
-    """A job has failed, and is tried again."""
+    """A job has failed, and will be tried again."""
 
     error: str
-    """What stands in `last_error`."""
+    """The text in `last_error`."""
     duration: float
     """How long its run took, in seconds, interceptors included; 0 if its handler could not be called."""
     retry_in: float | None
-    """After how many seconds it is tried again; None if the database decides, by the number of attempts."""
+    """The seconds until its next attempt; None if the database computes them from the number of attempts."""
 
 
 @attrs.frozen(kw_only=True)
 class JobFailedPermanently(JobEvent):
-    """A job has failed, and no attempt is left. Comes instead of `JobFailed`."""
+    """A job has failed, and no attempt is left. Emitted instead of `JobFailed`."""
 
     error: str
-    """What stands in `last_error`."""
+    """The text in `last_error`."""
     duration: float
-    """As that of `JobFailed`."""
+    """How long its run took, in seconds, interceptors included; 0 if its handler could not be called."""
 
 
 @attrs.frozen(kw_only=True)
 class JobSnoozed(JobEvent):
-    """The handler wants the job to run later; its attempt was given back."""
+    """A handler has put its job off, which costs no attempt."""
 
     delay: float
-    """After how many seconds it runs again."""
+    """The seconds until it may run again."""
     duration: float
     """How long its run took, in seconds."""
 
 
 @attrs.frozen(kw_only=True)
 class JobInterrupted(JobEvent):
-    """A job did not run to its end for no fault of its own, and went back to the queue."""
+    """A job was interrupted through no fault of its own, and went back to the queue with its attempt."""
 
     reason: InterruptReason
     duration: float = 0.0
-    """How long it ran, in seconds; 0 if that is not known, as after a crash."""
+    """How long it ran, in seconds; 0 if that is unknown, as after a crash."""
     previous_worker_id: str | None = None
-    """The worker that crashed, if one did."""
+    """The worker that died; None with other reasons."""
 
 
 @attrs.frozen(kw_only=True)
 class JobRemoved(JobEvent):
-    """A job was replaced or removed through its key while it ran; its run was interrupted."""
+    """A running job was replaced or removed through its key. Its run was interrupted."""
 
     duration: float
     """How long it ran, in seconds."""
@@ -93,7 +93,7 @@ class JobRemoved(JobEvent):
 
 @attrs.frozen(kw_only=True)
 class JobTakenAway(JobEvent):
-    """A job was not this worker's any more when its run ended: nothing of the run was recorded."""
+    """This worker did not hold the job any more when its run ended. Nothing of the run was recorded."""
 
     duration: float
     """How long it ran, in seconds."""

@@ -1,4 +1,4 @@
-"""What interceptors are asked, and what they may answer."""
+"""The questions that interceptors are asked, and the answers that they may give."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import SMALLINT, Job, JobSpec
 from trio_graphile.hooks._job_events import InterruptReason
 
-# --- what they are asked ------------------------------------------------------------------------
+# --- questions ----------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
@@ -26,14 +26,14 @@ class JobRun:
 
 @attrs.frozen(kw_only=True)
 class JobRunEnd:
-    """A job whose handler has ended: by itself or by its timeout, and not because it was interrupted."""
+    """A job whose handler has returned, raised, or run into its timeout. Interrupted jobs are left out."""
 
     job: Job
     worker_id: str
     duration: float
     """How long its run took, in seconds."""
     error: str | None
-    """What will stand in `last_error`; None if it succeeded."""
+    """The text for `last_error`; None if the handler succeeded."""
 
 
 Operation: TypeAlias = Literal["add_job", "add_jobs", "add_batch_job", "cron"]
@@ -48,18 +48,18 @@ class JobToAdd:
     payload: Any = attrs.field(repr=False)
     """The payload as plain JSON values. Not shown in the representation: it may hold secrets."""
     spec: JobSpec
-    """How it is added, the task's own defaults included."""
+    """The options of the job, with the defaults of its task filled in."""
     operation: Operation
-    """By what: one of the methods of a client, raw or not, or a crontab."""
+    """The method of a client that adds it, be it the raw one or the typed one; or `cron` for a crontab."""
 
 
 @attrs.frozen
 class Addition:
-    """Jobs that are about to be added by one call."""
+    """Jobs that one call is about to add."""
 
     operation: Operation
     identifiers: tuple[str, ...]
-    """The task of each job, in their order."""
+    """The identifier of each job's task, in the order of the jobs."""
 
 
 @attrs.frozen(kw_only=True)
@@ -68,26 +68,27 @@ class JobToRecover:
 
     job: Job
     worker_id: str
-    """Who gives it back: a worker, or `client` if `Client.sweep_stale_workers` does."""
+    """The worker that gives it back; `client` for `Client.sweep_stale_workers`."""
     previous_worker_id: str
-    """Who died."""
+    """The worker that died."""
     reason: InterruptReason = InterruptReason.WORKER_CRASHED
+    """Why the job was interrupted."""
 
 
-# --- what they may answer -----------------------------------------------------------------------
+# --- answers ------------------------------------------------------------------------------------
 
 
 @attrs.frozen
 class Continue:
-    """Ask the next interceptor; after the last one, do what would be done without any. As good as None."""
+    """Ask the next interceptor; after the last one, go on as without interceptors. None means the same."""
 
 
 @attrs.frozen
 class Skip:
-    """Do not do it, and ask nobody else.
+    """Do not run, add or recover the job, and ask no other interceptor.
 
-    A run then counts as completed, and the job is deleted; a job is not added; a job of a dead worker stays
-    locked as it is, and is asked about again by the next sweep.
+    A skipped run counts as completed, and its job is deleted. A skipped addition adds nothing. A job whose
+    recovery is skipped stays locked, and the next sweep asks about it again.
     """
 
     reason: str = ""
@@ -95,16 +96,16 @@ class Skip:
 
 @attrs.frozen
 class Fail:
-    """Have it fail, and ask nobody else: the run fails with `reason` as its error, nothing is added."""
+    """Fail the run, with `reason` as its error, or refuse the addition. Ask no other interceptor."""
 
     reason: str
     permanent: bool = attrs.field(default=False, kw_only=True)
-    """Whether a job whose run fails has no further attempt."""
+    """Whether the job has no further attempt. Ignored for additions. Defaults to False."""
 
 
 @attrs.frozen
 class Rewrite:
-    """Add the job with another payload, of plain JSON values. The next interceptor sees that one."""
+    """Add the job with another payload, of plain JSON values. The next interceptor is asked about it."""
 
     payload: Any = attrs.field(repr=False)
 
@@ -121,25 +122,25 @@ def _attempts(_: object, attribute: attrs.Attribute[int | None], value: object) 
 
 @attrs.frozen
 class Reschedule:
-    """Give the job back for this time."""
+    """Give the job back, to run at `run_at`."""
 
     run_at: datetime = attrs.field(validator=_aware)
     attempts: int | None = attrs.field(default=None, validator=_attempts)
-    """How many attempts count as used; None gives the one back that was interrupted."""
+    """The number of attempts that count as used. Defaults to None: all but the interrupted one."""
 
 
 @attrs.frozen
 class FailWithBackoff:
-    """Have the interrupted run count as failed: the attempt is used, and the next one waits as ever."""
+    """Count the interrupted run as failed: its attempt is used, and the usual delay precedes the next."""
 
 
-RunVerdict: TypeAlias = Continue | Skip | Fail | None
-AddVerdict: TypeAlias = Continue | Rewrite | Skip | Fail | None
-RecoveryVerdict: TypeAlias = Continue | Reschedule | FailWithBackoff | Skip | None
+RunAnswer: TypeAlias = Continue | Skip | Fail | None
+AdditionAnswer: TypeAlias = Continue | Rewrite | Skip | Fail | None
+RecoveryAnswer: TypeAlias = Continue | Reschedule | FailWithBackoff | Skip | None
 
-BeforeJobRun: TypeAlias = Callable[[JobRun], RunVerdict | Awaitable[RunVerdict]]
-AfterJobRun: TypeAlias = Callable[[JobRunEnd], RunVerdict | Awaitable[RunVerdict]]
-BeforeJobSchedule: TypeAlias = Callable[[JobToAdd], AddVerdict | Awaitable[AddVerdict]]
-RecoverJob: TypeAlias = Callable[[JobToRecover], RecoveryVerdict | Awaitable[RecoveryVerdict]]
+BeforeJobRun: TypeAlias = Callable[[JobRun], RunAnswer | Awaitable[RunAnswer]]
+AfterJobRun: TypeAlias = Callable[[JobRunEnd], RunAnswer | Awaitable[RunAnswer]]
+BeforeJobSchedule: TypeAlias = Callable[[JobToAdd], AdditionAnswer | Awaitable[AdditionAnswer]]
+RecoverJob: TypeAlias = Callable[[JobToRecover], RecoveryAnswer | Awaitable[RecoveryAnswer]]
 AroundJobRun: TypeAlias = Callable[[JobRun], AbstractContextManager[object]]
 AroundJobSchedule: TypeAlias = Callable[[Addition], AbstractContextManager[object]]

@@ -1,4 +1,4 @@
-"""The registry: who observes which events, and who is asked before what."""
+"""The registry: which hooks were registered, by which plugin, and in which order."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ HookT = TypeVar("HookT", bound=Callable[..., object])
 
 
 class Plugin(Protocol):
-    """Anything that registers hooks. One plugin may be given to several workers and clients."""
+    """An object that registers hooks. Several workers and clients can share one plugin."""
 
     def register(self, hooks: Hooks, /) -> object:
-        """Register observers and interceptors; called once by each worker and client it is given to."""
+        """Register observers and interceptors. Called once by each worker and client with this plugin."""
         ...
 
 
 class ObservedWorker(Protocol):
-    """What a plugin can ask its worker."""
+    """The methods of a worker that its plugins can use."""
 
     @property
     def worker_id(self) -> str:
-        """What stands in `locked_by` of the rows that it holds."""
+        """The text in `locked_by` of the jobs that it holds."""
         ...
 
     def statistics(self) -> WorkerStatistics:
-        """Say what the worker is doing."""
+        """Return what the worker is doing."""
         ...
 
     async def backlog(self) -> Backlog:
@@ -51,12 +51,13 @@ class ObservedWorker(Protocol):
 
 @attrs.frozen
 class Hook:
-    """A function that somebody registered, and who that was."""
+    """A registered function, with the plugin that registered it."""
 
     function: Callable[..., Any]
     kind: str
-    """What it is called for."""
+    """The method of `Hooks` that registered an interceptor; for an observer, the class of its events."""
     plugin: str
+    """The class of the plugin."""
 
     def __str__(self) -> str:
         function = getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
@@ -65,16 +66,16 @@ class Hook:
 
 @attrs.define(eq=False)
 class Hooks:
-    """Observers of events, and interceptors, in the order of their registration.
+    """A registry of observers and interceptors, in the order of their registration.
 
-    Plugins get one to register with. It can also be filled by hand and be given as a plugin itself. Once a
-    worker or client is made with it, it is complete: what is registered later raises `HooksFrozen`.
+    A worker or client passes one to its plugins. You can also make one, register functions with it, and give
+    it to a worker or client as a plugin. From then on every further registration raises `HooksFrozen`.
     """
 
     worker: ObservedWorker | None = attrs.field(default=None, kw_only=True)
-    """The worker that the hooks are for; None if they are for a client, or for whoever is given them."""
+    """The worker that calls the hooks; None for a client, and in a registry that you have made."""
     _entries: list[tuple[type[Event] | None, Hook]] = attrs.field(init=False, factory=list, repr=False)
-    """What was registered; of observers with the class of their events."""
+    """The registered hooks; an observer with the class of its events, an interceptor with None."""
     _plugin: str = attrs.field(init=False, default="hooks", repr=False)
     _frozen: bool = attrs.field(init=False, default=False, repr=False)
 
@@ -87,10 +88,11 @@ class Hooks:
         self, event: type[EventT], /
     ) -> Callable[[Callable[[EventT], object]], Callable[[EventT], object]]: ...
     def on(self, event: type[Event], observer: Any = None, /) -> Any:
-        """Have a function, async or not, called with each event of a class and of the classes below it.
+        """Register a function, async or not, that is called with each event of a class or its subclasses.
 
-        Without a function, return a decorator. Observers are called one after the other, in a Trio task of
-        their worker's: they hold up no job.
+        Returns the function, or a decorator if no function is given. A worker calls its observers one after
+        the other in a Trio task of their own, so that no job waits for them. A client emits no events. Raises
+        `OptionInvalid` for a class that is not one of events, and `HooksFrozen`.
         """
         given: object = event
         if not (isinstance(given, type) and issubclass(given, Event)):
@@ -101,71 +103,78 @@ class Hooks:
         return observer
 
     def before_job_run(self, interceptor: BeforeJobRun, /) -> BeforeJobRun:
-        """Ask before a handler is called, in the slot. Answers: `Continue` or None, `Skip`, `Fail`.
+        """Register an interceptor that is asked in the slot before a handler is called.
 
-        An exception is a failure of the job, as if its handler had raised it: `Snooze`, `RetryAfter` and
-        `PermanentFailure` mean what they mean there. The time counts towards the timeout of the task.
+        It answers with `Continue` or None, `Skip` or `Fail`. An exception fails the job as if its handler had
+        raised it: `Snooze`, `RetryAfter` and `PermanentFailure` have the same effect. The timeout of the task
+        includes the time of its interceptors.
         """
         return self._intercept(interceptor, "before_job_run")
 
     def after_job_run(self, interceptor: AfterJobRun, /) -> AfterJobRun:
-        """Ask after a handler has ended, in the slot, before that is recorded. Otherwise as `before_job_run`.
+        """Register an interceptor that is asked in the slot after a handler, before the outcome is recorded.
 
-        `Skip` completes the job, whatever its handler raised. Not asked about jobs that were interrupted, or
-        that their handlers completed in a transaction of their own, or snoozed. If it is cancelled, what the
-        handler did is recorded as it is.
+        It answers with `Continue` or None, `Skip` or `Fail`, or raises, as for `before_job_run`. `Skip`
+        completes the job even if its handler raised. The interceptor is not asked about runs that were
+        interrupted or snoozed, nor if the handler has completed the job in its own transaction. If the
+        interceptor is cancelled, the outcome of the handler is recorded unchanged.
         """
         return self._intercept(interceptor, "after_job_run")
 
     def before_job_schedule(self, interceptor: BeforeJobSchedule, /) -> BeforeJobSchedule:
-        """Ask before a job is added, in the call that adds it.
+        """Register an interceptor that is asked before a job is added, in the call that adds it.
 
-        Answers: `Continue` or None, `Rewrite`, `Skip`, `Fail`. An exception is as good as `Fail`. `add_job`
-        raises `JobSkipped` and `JobRefused`; where many are added at once, one that is skipped is left out
-        and reported, and one that fails keeps all from being added. A recurring job is not added in either
-        case, and its time counts as done.
+        It answers with `Continue` or None, `Rewrite`, `Skip` or `Fail`; an exception is the same as `Fail`.
+        `add_job` raises `JobSkipped` after `Skip` and `JobRefused` after `Fail`. `add_jobs` leaves skipped
+        jobs out and reports them, and adds none of the jobs if one is refused. A recurring job is not added
+        after either answer, and its time counts as done.
         """
         return self._intercept(interceptor, "before_job_schedule")
 
     def recover_job(self, interceptor: RecoverJob, /) -> RecoverJob:
-        """Ask before a job of a dead worker is given back.
+        """Register an interceptor that is asked before a sweep gives back a job of a dead worker.
 
-        Answers: `Continue` or None, `Reschedule`, `FailWithBackoff`, `Skip`. An exception is logged, and the
-        job given back as ever. Asked before the sweep's transaction: an answer about a job that is not the
-        dead worker's any more by then is of no effect.
+        It answers with `Continue` or None, `Reschedule`, `FailWithBackoff` or `Skip`. An exception is logged,
+        and the job goes back with its attempt, as without interceptors. They are asked before the transaction
+        of the sweep begins. An answer has no effect if the dead worker no longer holds the job by then.
         """
         return self._intercept(interceptor, "recover_job")
 
     def around_job_run(self, wrapper: AroundJobRun, /) -> AroundJobRun:
-        """Have a handler and its interceptors run inside a context manager, in the slot: for spans and such.
+        """Register a function that returns a context manager around a handler and its interceptors.
 
-        The manager sees what the handler raised, cancellation included, and cannot change what comes of it:
-        that is for `after_job_run`. Nor can it await, so an exception of its own is only logged.
+        It is entered and left in the slot, for spans, context variables or timings. It sees the exception of
+        the handler, cancellation included, and cannot change the outcome: `after_job_run` can. It cannot
+        await. An exception of its own is only logged.
         """
         return self._intercept(wrapper, "around_job_run")
 
     def around_job_schedule(self, wrapper: AroundJobSchedule, /) -> AroundJobSchedule:
-        """Have jobs added inside a context manager, `before_job_schedule` included. As `around_job_run`."""
+        """Register a function that returns a context manager around the adding of jobs by one call.
+
+        `before_job_schedule` is asked inside of it. It cannot change what is added, nor what the call raises.
+        It cannot await. An exception of its own is only logged.
+        """
         return self._intercept(wrapper, "around_job_schedule")
 
     def register(self, hooks: Hooks, /) -> None:
-        """Register everything that is registered here: a registry is a plugin, too."""
+        """Register the hooks of this registry with another one, as a plugin does."""
         self._frozen = True
         hooks._take_over(self._entries)
 
     @property
     def entries(self) -> tuple[tuple[type[Event] | None, Hook], ...]:
-        """What is registered; of observers with the class of their events."""
+        """The registered hooks; an observer with the class of its events, an interceptor with None."""
         return tuple(self._entries)
 
     @contextlib.contextmanager
     def registering(self, plugin: object) -> Iterator[None]:
-        """Remember that a plugin registers what is registered in the body."""
+        """Note a plugin as the one that registers hooks in the body."""
         self._plugin = type(plugin).__qualname__
         yield
 
     def freeze(self) -> None:
-        """Refuse what is registered from now on."""
+        """Refuse further registrations: they raise `HooksFrozen` from now on."""
         self._frozen = True
 
     def _intercept(self, function: HookT, kind: str) -> HookT:
@@ -185,7 +194,7 @@ class Hooks:
 
 
 def hooks_of(plugins: Iterable[Plugin], worker: ObservedWorker | None = None) -> Hooks:
-    """Return what plugins register, complete. Raises `OptionInvalid` for what is no plugin."""
+    """Return a frozen registry of what plugins register. Raises `OptionInvalid` for any other object."""
     hooks = Hooks(worker=worker)
     for plugin in plugins:
         if isinstance(plugin, type) or not callable(getattr(plugin, "register", None)):

@@ -1,4 +1,4 @@
-"""Events about a worker: its life, its claims, what it hears, and what it does for the fleet."""
+"""Events about a worker: its life, its claims, its notifications, and its work for the fleet."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from trio_graphile.hooks._event import Event
 
 @attrs.frozen(kw_only=True)
 class WorkerStarting(Event):
-    """A run begins: nothing was asked of the database yet. Comes once for each `run` and `run_once`."""
+    """A worker starts, before its first statement. Emitted once for each `run` and `run_once`."""
 
     schema: str
-    """The schema of the queue."""
+    """The database schema of the queue."""
     concurrency: int
-    """How many slots it has."""
+    """The number of its slots."""
     tasks: tuple[str, ...]
     """The identifiers of its tasks."""
 
 
 @attrs.frozen(kw_only=True)
 class WorkerStarted(Event):
-    """The worker is registered, and takes jobs. Comes once for each `run` and `run_once` that gets so far."""
+    """The worker is registered, and claims jobs. Emitted at most once for each `run` and `run_once`."""
 
 
 @attrs.frozen(kw_only=True)
 class ShutdownStarted(Event):
-    """The worker begins to end: it takes no more jobs. Does not come if its nursery is cancelled."""
+    """The worker begins to end: it takes no more jobs. Not emitted if the scope around it is cancelled."""
 
     cause: StopCause
     running: tuple[Job, ...]
-    """What runs at this moment."""
+    """The jobs that run at this moment."""
     grace_period: float
-    """How long that may go on, in seconds."""
+    """How long their handlers may go on, in seconds."""
 
 
 @attrs.frozen(kw_only=True)
 class GracePeriodOver(Event):
-    """Handlers have not ended in time, and were interrupted."""
+    """Handlers have not ended within the grace period, and were interrupted."""
 
     running: tuple[Job, ...]
-    """Their jobs."""
+    """The jobs of these handlers."""
 
 
 @attrs.frozen(kw_only=True)
@@ -56,29 +56,29 @@ class ShutdownForced(Event):
     """`Worker.cancel` was called: handlers are interrupted at once."""
 
     running: tuple[Job, ...]
-    """Their jobs."""
+    """The jobs of these handlers."""
 
 
 @attrs.frozen(kw_only=True)
 class WorkerEnded(Event):
-    """The run is over. The last event of a worker; comes however it ended, unless it was killed."""
+    """The run is over: the last event of a worker, emitted however it ended, unless it was killed."""
 
     cause: StopCause | None
-    """Why it ended; None if it did not get to the end on its own terms: then `error` says more."""
+    """Why it ended; None if it failed, for the reason in `error`."""
     report: ShutdownReport | None
-    """What it did, if it ended in good order."""
+    """What became of its jobs; None if it failed, or if the scope around it was cancelled."""
     error: str | None = None
-    """What it raised, as text; None if it raised nothing, or was cancelled from outside."""
+    """The exception that it raised, as text; None if it did not fail."""
 
 
 @attrs.frozen(kw_only=True)
 class LeaseExpiring(Event):
-    """The lease could not be renewed for too long: all handlers are interrupted, nothing is taken."""
+    """The lease is about to expire unrenewed: all handlers are interrupted, and nothing is claimed."""
 
 
 @attrs.frozen(kw_only=True)
 class LeaseRestored(Event):
-    """The lease holds again: the worker goes on."""
+    """The lease holds again: the worker claims jobs."""
 
 
 # --- its claims ---------------------------------------------------------------------------------
@@ -86,35 +86,35 @@ class LeaseRestored(Event):
 
 @attrs.frozen(kw_only=True)
 class JobsClaimed(Event):
-    """A claim has come back."""
+    """A claim has succeeded."""
 
     count: int
-    """How many jobs it brought; 0 if there were none to be had."""
+    """The number of claimed jobs; 0 if none was ready for this worker."""
     limit: int
-    """How many it asked for."""
+    """The number of jobs that it asked for."""
     duration: float
     """How long it took, in seconds."""
 
 
 @attrs.frozen(kw_only=True)
 class ClaimFailed(Event):
-    """A claim has failed for a reason that passes; it is repeated."""
+    """A claim has failed for a transient reason, and will be repeated."""
 
     error: str
     retry_in: float
-    """After how many seconds."""
+    """The seconds until it is repeated."""
 
 
 @attrs.frozen(kw_only=True)
 class JobsReturned(Event):
-    """Jobs that no slot took were given back, and others can claim them."""
+    """Claimed jobs that no slot had taken were given back, so that others can claim them."""
 
     count: int
 
 
 @attrs.frozen(kw_only=True)
 class LocalQueueModeChanged(Event):
-    """The local queue is about something else now. The first one starts with `Mode.STARTING`."""
+    """The local queue has changed its mode. The first change is from `Mode.STARTING`."""
 
     old: Mode
     new: Mode
@@ -122,132 +122,136 @@ class LocalQueueModeChanged(Event):
 
 @attrs.frozen(kw_only=True)
 class RefetchDelayStarted(Event):
-    """A claim brought few jobs: the next one waits."""
+    """A claim brought so few jobs that the next one waits."""
 
     duration: float
-    """For how many seconds."""
+    """How long it waits, in seconds."""
     threshold: int
-    """Up to how many jobs are few."""
+    """The greatest number of jobs after which the next claim waits."""
     abort_threshold: float
-    """How many announced jobs end the wait early; infinity if none do."""
+    """The number of announced jobs that ends the wait early; infinity if no number does."""
 
 
 @attrs.frozen(kw_only=True)
 class RefetchDelayAborted(Event):
-    """So many jobs were announced that the wait is over early."""
+    """So many jobs were announced that the refetch delay ends early."""
 
     count: int
+    """The number of announced jobs."""
     abort_threshold: float
-    """How many were enough."""
+    """The number that was enough."""
 
 
 @attrs.frozen(kw_only=True)
 class RefetchDelayExpired(Event):
-    """The wait is over, and the next claim is made."""
+    """The refetch delay is over, and the next claim is made."""
 
 
-# --- what it hears ------------------------------------------------------------------------------
+# --- its notifications ------------------------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
 class ListenConnecting(Event):
-    """The session that hears of new jobs is about to be opened."""
+    """The worker is about to open the session that listens for new jobs."""
 
     attempt: int
-    """Which try this is since it was lost: 1 at the first."""
+    """The number of this try: 1 is the first since the session was lost, or since the start."""
 
 
 @attrs.frozen(kw_only=True)
 class ListenRestored(Event):
-    """The worker hears of new jobs, for the first time or again."""
+    """The worker listens for new jobs, for the first time or again."""
 
 
 @attrs.frozen(kw_only=True)
 class ListenLost(Event):
-    """The worker does not hear of new jobs: it polls."""
+    """The worker does not listen for new jobs. It polls meanwhile."""
 
     error: str
     retry_in: float
-    """After how many seconds the session is opened again."""
+    """The seconds until it opens the session again."""
 
 
-# --- what it does for the fleet -----------------------------------------------------------------
+# --- its work for the fleet -----------------------------------------------------------------
 
 
 @attrs.frozen(kw_only=True)
 class WorkersRecovered(Event):
-    """The jobs of dead workers were given back. Comes only if there were dead workers."""
+    """A sweep has given back the jobs of dead workers. Not emitted if it found no dead worker."""
 
     dead_worker_ids: tuple[str, ...]
     jobs: int
-    """How many jobs were given back."""
+    """The number of jobs that were given back."""
 
 
 @attrs.frozen(kw_only=True)
 class LocksReset(Event):
-    """The worker has looked for locks that are older than four hours, and has released what it found."""
+    """The worker has released all locks that are older than four hours. Emitted even if there were none."""
 
     jobs: int
+    """The number of jobs that were unlocked."""
     queues: int
+    """The number of named queues that were unlocked."""
 
 
 @attrs.frozen(kw_only=True)
 class MaintenanceFailed(Event):
-    """Looking for dead workers or for old locks has failed; it is done again at its next time."""
+    """A maintenance chore has failed. It is tried again at its next interval."""
 
     what: str
+    """The chore: "looking for dead workers", "releasing old locks" or "taking a sample"."""
     error: str
 
 
 @attrs.frozen(kw_only=True)
 class CronStarted(Event):
-    """The entries of the crontab are known in the database, and their times are watched."""
+    """The database knows the entries of the crontab, and the worker watches their times."""
 
     entries: tuple[str, ...]
-    """Their identifiers."""
+    """The identifiers of the entries."""
     at: datetime
-    """Up to when nothing is left to be added, but for what is to be backfilled."""
+    """The time from which on they are watched. Earlier times are added only as backfill."""
 
 
 @attrs.frozen(kw_only=True)
 class CronTicked(Event):
-    """A time has come at which entries are due. Minutes at which none is due pass without an event."""
+    """Entries of the crontab are due. Not emitted at times at which none is due."""
 
     at: datetime
-    """That time."""
+    """The time at which they are due."""
     entries: tuple[CronItem, ...]
-    """What is due, in the order of the crontab."""
+    """The entries that are due, in the order of the crontab."""
     backfilled: bool
-    """Whether the time was missed, and is made up for."""
+    """Whether this makes up for a time that was missed."""
 
 
 @attrs.frozen(kw_only=True)
 class CronOverdue(Event):
-    """A time of the crontab was noticed late: the machine slept, or its clock was set."""
+    """The worker noticed a due time late: the machine slept, or its clock was set."""
 
     late: float
-    """By how many seconds."""
+    """How late it was, in seconds."""
 
 
 @attrs.frozen(kw_only=True)
 class CronJobScheduled(Event):
-    """A recurring job was added, by this worker: of a fleet one alone tells of it."""
+    """This worker has added a recurring job. One worker of a fleet adds it and emits the event."""
 
     entry: CronItem
     at: datetime
-    """The time that it was added for."""
+    """The time of the entry for which it was added."""
     job_id: int
     backfilled: bool
-    """Whether the time was missed, and is made up for."""
+    """Whether this makes up for a time that was missed."""
 
 
 @attrs.frozen(kw_only=True)
 class CronFailed(Event):
-    """Recurring jobs could not be added; it is tried again."""
+    """Recurring jobs could not be added. The worker tries again."""
 
     error: str
     retry_in: float
-    """After how many seconds."""
+    """The seconds until it tries again."""
 
 
 CLAIM_EVENTS: tuple[type[Event], ...] = (
@@ -258,4 +262,4 @@ CLAIM_EVENTS: tuple[type[Event], ...] = (
     RefetchDelayExpired,
     RefetchDelayStarted,
 )
-"""What a local queue tells of."""
+"""The events that a local queue emits."""
