@@ -1,4 +1,4 @@
-"""One line in the log for each event, with its fields beside it, for whatever makes JSON of log records."""
+"""Logs each event as one line, with its fields as attributes of the record, for JSON formatters."""
 
 from __future__ import annotations
 
@@ -61,25 +61,30 @@ LEVELS: Mapping[type[Event], int] = {
     RefetchDelayExpired: logging.DEBUG,
     RefetchDelayStarted: logging.DEBUG,
 }
-"""The level of each event; what is not listed is INFO."""
+"""The level of each class of events. Defaults to INFO for a class that is not listed."""
 
 
 @attrs.frozen(eq=False)
 class Logging:
-    """Logs events: `Worker(..., plugins=[Logging()])`. Payloads are never logged, errors are.
+    """Logs events: `Worker(..., plugins=[Logging()])`. Never logs payloads, but does log errors.
 
-    The text is `job completed job_id=1 task=send_welcome attempt=1 duration=0.012345`; the same fields are
-    attributes of the record, where formatters for JSON and structlog's `ExtraAdder` find them. Fields of a
-    job: `job_id`, `task`, `attempt`, `queue`. All have `event` and `worker_id`.
+    A line reads `job completed worker_id=… job_id=1 task=send_welcome attempt=1 duration=0.012345`. The same
+    fields are attributes of the record, where JSON formatters and structlog's `ExtraAdder` find them. Each
+    record has `event` and `worker_id`; an event about a job also has `job_id`, `task`, `attempt` and, if the
+    job has one, `queue`.
     """
 
     logger: logging.Logger = attrs.field(factory=lambda: logging.getLogger("trio_graphile.events"))
+    """The logger of the lines. Defaults to `trio_graphile.events`."""
     events: tuple[type[Event], ...] = (Event,)
-    """Which events are logged; with a class, those of the classes below it."""
+    """The classes of events to log, each with its subclasses. Defaults to all events."""
     levels: Mapping[type[Event], int] = LEVELS
+    """The level of each class of events; INFO for a class that is not listed. Defaults to WARNING or ERROR
+    for failures and interruptions, and to DEBUG for claims.
+    """
 
     def register(self, hooks: Hooks, /) -> None:
-        """Observe the events that are to be logged."""
+        """Register an observer for each of `events`."""
         for event in self.events:
             hooks.on(event, self._log)
 
@@ -94,7 +99,7 @@ class Logging:
 
 
 def fields_of(event: Event) -> dict[str, Any]:
-    """Return what an event says, in values that any formatter can write: no payload among them."""
+    """Return the fields of an event as plain values, which any formatter can write. Leaves payloads out."""
     fields: dict[str, Any] = {}
     for field in attrs.fields(type(event)):
         fields.update(_plain(field.name, getattr(event, field.name)))

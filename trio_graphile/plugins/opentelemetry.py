@@ -1,7 +1,7 @@
-"""Traces and metrics by OpenTelemetry's API. Needs the extra `opentelemetry`, and an SDK of your choice.
+"""Traces and metrics through OpenTelemetry's API. Needs the extra `opentelemetry`, and an SDK of your choice.
 
-A trace goes from whoever adds a job to whoever runs it by `_trace` in the payload, as workers of other
-languages write and read it; handlers do not see it.
+The key `_trace` of a payload carries the trace from the program that adds a job to the one that runs it.
+Workers in other languages read and write it, too. Handlers do not see it.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ TRACE_KEY = "_trace"
 Connect: TypeAlias = Literal["link", "parent"]
 
 _SYSTEM = {"messaging.system": "graphile-worker"}
-_MOST_LINKS = 128
+_MOST_LINKS = 128  # of one run; also the SDK's default
 _W3C, _BAGGAGE = TraceContextTextMapPropagator(), W3CBaggagePropagator()
 
 
 class OpenTelemetry:
-    """Makes a span for each call that adds jobs and for each run, and connects them; counts and measures.
+    """Makes a span for each call that adds jobs and for each run, connects the two, and measures runs.
 
-    Give one to the client and to the worker. With `connect="link"` a run begins a trace of its own, which
-    links to where the job was added; with `"parent"` it is part of that trace. Providers default to the
-    global ones.
+    Give one to the client and to the worker. `connect` defaults to "link": a run begins a trace of its own,
+    with a link to the span that added the job. With "parent" the run is part of that span's trace. The
+    providers default to OpenTelemetry's global ones.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class OpenTelemetry:
         self._duration = meter.create_histogram("messaging.process.duration", "s", "How long runs took.")
 
     def register(self, hooks: Hooks, /) -> None:
-        """Be around what is added and what runs, and observe what becomes of it."""
+        """Register the spans around additions and runs and, with a worker, an observer that measures runs."""
         hooks.around_job_schedule(self._producing)
         hooks.before_job_schedule(mark_with_trace)
         hooks.around_job_run(self._consuming)
@@ -126,7 +126,7 @@ class OpenTelemetry:
             kind=kind,
             attributes=attributes,
             links=links,
-            record_exception=False,  # not each is an error
+            record_exception=False,  # `_note` records those that are errors
             set_status_on_exception=False,
         ) as span:
             try:
@@ -164,7 +164,7 @@ def _run_attributes(job: Job) -> dict[str, Any]:
 
 
 def _note(span: trace.Span, error: BaseException) -> None:
-    """Say on a span what was raised inside of it."""
+    """Record on a span the exception that was raised inside of it."""
     if isinstance(error, trio.Cancelled):
         span.set_attribute("trio_graphile.interrupted", value=True)
     elif not isinstance(error, Snooze):
@@ -177,7 +177,7 @@ def _note(span: trace.Span, error: BaseException) -> None:
 
 
 def mark_with_trace(job: JobToAdd) -> Rewrite | None:
-    """Put the current span into a payload: an object, or each object of an array. Else leave it as it is."""
+    """Put the current span into a payload that is an object, or into each object of an array."""
     mark = trace_mark()
     if mark is None or job.operation == "cron":
         return None
@@ -190,7 +190,7 @@ def mark_with_trace(job: JobToAdd) -> Rewrite | None:
 
 
 def trace_mark() -> dict[str, Any] | None:
-    """Return what stands for the current span in a payload; None if there is none that is valid."""
+    """Return the mark for the current span, to be put into a payload; None without a valid span."""
     span = trace.get_current_span().get_span_context()
     if not span.is_valid:
         return None
@@ -207,7 +207,7 @@ def trace_mark() -> dict[str, Any] | None:
 
 
 def remote_contexts(job: Job) -> list[context.Context]:
-    """Return the spans that a payload speaks of, of other programs too; what is malformed is ignored."""
+    """Return the contexts of the spans in a payload, at most 128. Malformed marks are ignored."""
     if f'"{TRACE_KEY}"' not in job.payload_json:
         return []
     payload = job.payload
@@ -219,7 +219,7 @@ def remote_contexts(job: Job) -> list[context.Context]:
 
 
 def _context_of(mark: Mapping[str, Any]) -> context.Context:
-    """Return the context of a mark, be it of `trace_id` and `span_id` or a `traceparent` of W3C's."""
+    """Return the context of a mark, which has either `trace_id` and `span_id` or W3C's `traceparent`."""
     carrier = {key: value for key, value in mark.items() if isinstance(value, str)}
     trace_id, span_id, flags = (mark.get(key) for key in ("trace_id", "span_id", "flags"))
     if isinstance(trace_id, str) and isinstance(span_id, str):

@@ -1,6 +1,7 @@
-"""Pages for orchestrators and scrapers: a few paths over HTTP, for a network that is trusted.
+"""Pages over HTTP for orchestrators and scrapers in a trusted network.
 
-Small and strict: GET and HEAD, no body, one request for each connection, and a limit on everything.
+The server is small and strict: it answers GET and HEAD without a body, one request for each connection, and
+limits time, size and number of requests.
 """
 
 from __future__ import annotations
@@ -24,12 +25,15 @@ __all__ = ["HealthOptions", "Page", "Pages", "health_pages", "serve_pages"]
 _logger = logging.getLogger("trio_graphile.pages")
 
 _LONGEST_HEAD = 8192
+"""The limit of a request's line and headers, in bytes."""
 _TIMEOUT = 5.0
-"""How long a request and its answer may take together, in seconds."""
-_GRACE = 0.5
-"""How long a client has to hang up, in seconds."""
+"""How long a request and its response may take together, in seconds."""
+_HANG_UP_TIMEOUT = 0.5
+"""How long a client has to hang up after the response, in seconds."""
 _MOST_IGNORED = 1 << 20
+"""The limit of what is read and ignored until a client hangs up, in bytes."""
 _MOST_AT_ONCE = 64
+"""The number of requests that are served at once; further ones wait."""
 _REASONS = {
     200: "OK",
     400: "Bad Request",
@@ -44,7 +48,7 @@ _REASONS = {
 
 @attrs.frozen(kw_only=True)
 class Page:
-    """What is answered."""
+    """A response."""
 
     status: int = 200
     content_type: str = "application/json"
@@ -52,7 +56,7 @@ class Page:
 
 
 Pages: TypeAlias = Mapping[str, Callable[[], Page | Awaitable[Page]]]
-"""What is answered for which path, by a function, async or not."""
+"""For each path the function, async or not, that makes its page."""
 
 
 async def serve_pages(
@@ -60,9 +64,10 @@ async def serve_pages(
 ) -> None:
     """Serve pages until cancelled, on an address such as `127.0.0.1:9000`, `[::]:9000` or `:9000`.
 
-    `nursery.start` returns the address, with the port that was found for port 0. Raises `OptionInvalid` for
-    what is no address, and `OSError` if it cannot be listened to. Start it beside the worker:
+    Start it beside the worker:
     `await nursery.start(serve_pages, ":9000", {**health_pages(worker), **prometheus.pages()})`.
+    `nursery.start` returns the address; for port 0 it has the port that the system has chosen. Raises
+    `OptionInvalid` if `listen` is no address, and `OSError` if nobody can listen there.
     """
     host, port = _address(listen)
     listeners = await trio.open_tcp_listeners(port, host=host)
@@ -76,10 +81,10 @@ async def serve_pages(
 
 
 def health_pages(worker: ObservedWorker, options: HealthOptions | None = None) -> Pages:
-    """Return the pages `/livez` and `/readyz` of a worker: 200 or 503, and in JSON why.
+    """Return the pages `/livez` and `/readyz` of a worker: status 200 or 503, with the reasons as JSON.
 
-    Not alive is a worker that has ended, or was cut off from the database for too long: replace it. Not ready
-    is one that does not do its work at the moment.
+    `/livez` fails if the worker has ended, or was cut off from the database for too long: its process should
+    be replaced. `/readyz` fails while the worker does not do its work.
     """
     options = HealthOptions() if options is None else options
 
@@ -95,8 +100,8 @@ def health_pages(worker: ObservedWorker, options: HealthOptions | None = None) -
 
 
 def _health_page(worker_id: str, health: Health, *, ok: bool) -> Page:
-    answer = {"ok": ok, "worker_id": worker_id, "reasons": health.reasons, "remarks": health.remarks}
-    return Page(status=200 if ok else 503, body=encode(answer).encode())
+    body = {"ok": ok, "worker_id": worker_id, "reasons": health.reasons, "remarks": health.remarks}
+    return Page(status=200 if ok else 503, body=encode(body).encode())
 
 
 def _address(listen: str) -> tuple[str | None, int]:
@@ -107,27 +112,28 @@ def _address(listen: str) -> tuple[str | None, int]:
 
 
 async def _serve(pages: Pages, limiter: trio.CapacityLimiter, stream: trio.SocketStream) -> None:
-    """Answer one request. What a client does wrong ends here."""
+    """Respond to one request. A client's mistakes affect no other client."""
     try:
         with trio.move_on_after(_TIMEOUT):
             async with stream, limiter:
-                is_head, page = await _answer(pages, stream)
+                is_head, page = await _requested_page(pages, stream)
                 await stream.send_all(_encoded(page, with_body=not is_head))
                 await stream.send_eof()
-                await _let_go(stream)
+                await _wait_for_hang_up(stream)
     except (trio.BrokenResourceError, trio.ClosedResourceError):
-        pass  # it has hung up
+        pass  # the client has hung up
 
 
-async def _let_go(stream: trio.SocketStream) -> None:
-    """Wait a moment for the client to hang up: to close on what it still sends would lose the answer."""
+async def _wait_for_hang_up(stream: trio.SocketStream) -> None:
+    """Wait a moment for the client to hang up: to close while it still sends could lose the response."""
     left = _MOST_IGNORED
-    with trio.move_on_after(_GRACE):
+    with trio.move_on_after(_HANG_UP_TIMEOUT):
         while left > 0 and (chunk := await stream.receive_some(_LONGEST_HEAD)):
             left -= len(chunk)
 
 
-async def _answer(pages: Pages, stream: trio.SocketStream) -> tuple[bool, Page]:
+async def _requested_page(pages: Pages, stream: trio.SocketStream) -> tuple[bool, Page]:
+    """Read a request. Return whether it asks for the head of a response alone, and the page."""
     head = await _read_head(stream)
     if head is None:
         return False, _error(431, "the request is too long")
@@ -144,13 +150,13 @@ async def _answer(pages: Pages, stream: trio.SocketStream) -> tuple[bool, Page]:
     try:
         page = make()
         return is_head, page if isinstance(page, Page) else await page
-    except BaseException as error:  # noqa: ASYNC103  # a page of the user's may raise anything
+    except BaseException as error:  # noqa: ASYNC103  # a user's page may raise anything
         _logger.exception("a page could not be made: %s", path.decode("latin-1"), exc_info=own_failure(error))
-        return is_head, _error(500, "the page could not be made: see the log")  # noqa: ASYNC104  # no cancellation
+        return is_head, _error(500, "the page could not be made: see the log")  # noqa: ASYNC104  # `own_failure` raises a cancellation
 
 
 async def _read_head(stream: trio.SocketStream) -> bytes | None:
-    """Return a request up to the empty line that ends its head; None if it is too long."""
+    """Return a request up to the empty line that ends its headers; None if it is too long."""
     head = b""
     while b"\r\n\r\n" not in head:
         if len(head) > _LONGEST_HEAD:

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus, in the registry of your choice. Needs the extra `prometheus`."""
+"""Metrics for Prometheus. Needs the extra `prometheus`."""
 
 from __future__ import annotations
 
@@ -56,17 +56,17 @@ _OUTCOMES: dict[type[JobEvent], str] = {
     JobRemoved: "removed",
     JobTakenAway: "taken_away",
 }
-_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0)
-_PATIENCE = 2.0
+_BUCKETS_IN_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0)
+_BACKLOG_TIMEOUT = 2.0
 """How long a scrape waits for the backlog, in seconds."""
 
 
 class Prometheus:
-    """Counts and measures for all workers that it is given to: make one for a process.
+    """Metrics of all the workers that have it as a plugin: make one for each process.
 
-    Its registry defaults to that of prometheus-client. The backlog is counted when `pages` or `refresh` ask
-    for it, but not more often than every `backlog_interval` seconds, and never with None. `buckets` are those
-    of both histograms, in seconds.
+    The metrics go to `registry`, which defaults to that of prometheus-client. A scrape of `pages`, or a call
+    of `refresh`, counts the backlog if the last count is `backlog_interval` seconds old, or never with None.
+    `buckets` are the upper bounds of both histograms, in seconds.
     """
 
     def __init__(
@@ -74,21 +74,21 @@ class Prometheus:
         registry: prometheus.CollectorRegistry | None = None,
         *,
         backlog_interval: float | None = 15.0,
-        buckets: Sequence[float] = _BUCKETS,
+        buckets: Sequence[float] = _BUCKETS_IN_SECONDS,
     ) -> None:
         self.registry: prometheus.CollectorRegistry = prometheus.REGISTRY if registry is None else registry
-        """Where the metrics are."""
+        """The registry with the metrics."""
         self._backlog_interval = backlog_interval
         self._backlog: Backlog | None = None
         self._counted_at = -math.inf
         self._workers: dict[str, ObservedWorker] = {}
         self._dropped = 0
-        """How many events workers dropped that have ended since."""
+        """The number of events that were dropped by workers which have ended."""
         self._make_counters(buckets)
         self.registry.register(_Gauges(self))
 
     def register(self, hooks: Hooks, /) -> None:
-        """Observe what is counted. Of a client there is nothing to be counted."""
+        """Register observers with a worker. Nothing is counted for a client."""
         worker = hooks.worker
         if worker is None:
             return
@@ -115,7 +115,7 @@ class Prometheus:
         return {"/metrics": metrics}
 
     async def refresh(self) -> None:
-        """Count the backlog, if it is time. For those who serve the registry in another way."""
+        """Count the backlog if it is due. Call it before a scrape unless `pages` serves the registry."""
         worker = next(iter(self._workers.values()), None)
         if worker is None or self._backlog_interval is None:
             return
@@ -123,23 +123,23 @@ class Prometheus:
             return
         self._counted_at, self._backlog = trio.current_time(), None
         try:
-            with trio.move_on_after(_PATIENCE):
+            with trio.move_on_after(_BACKLOG_TIMEOUT):
                 self._backlog = await worker.backlog()
         except DatabaseError as error:
             _logger.warning("the backlog could not be counted: %s", error)
 
     @property
     def backlog(self) -> Backlog | None:
-        """What was counted last; None if that did not succeed."""
+        """The last count of the backlog; None if there was none, or if it failed."""
         return self._backlog
 
     @property
     def dropped(self) -> int:
-        """How many events were dropped, by workers that have ended and others."""
+        """The number of events that were dropped, by running workers and by those that have ended."""
         return self._dropped + sum(each.events_dropped for each in self.statistics())
 
     def statistics(self) -> list[WorkerStatistics]:
-        """Return what each worker is doing."""
+        """Return what each running worker is doing."""
         return [worker.statistics() for worker in self._workers.values()]
 
     # --- counting -------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class Prometheus:
         self._wait_time = histogram("job_wait_seconds", "How long jobs were due before they were claimed.")
         self._claimed = counter("jobs_claimed", "Jobs that were claimed.")
         self._claims_failed = counter("claims_failed", "Claims that failed, and were repeated.")
-        self._listen_lost = counter("listen_lost", "How often the session was lost that hears of new jobs.")
+        self._listen_lost = counter("listen_lost", "How often the session for notifications was lost.")
         self._recovered = counter("jobs_recovered", "Jobs of dead workers that were given back.")
         self._cron = counter("cron_jobs", "Recurring jobs that were added.", "entry")
 
@@ -188,7 +188,7 @@ class Prometheus:
 
 
 class _Gauges:
-    """Reads gauges when they are scraped: what changes all the time is not kept up to date for nobody."""
+    """Reads gauges at each scrape, so that nothing has to keep them up to date between scrapes."""
 
     def __init__(self, plugin: Prometheus) -> None:
         self._plugin = plugin
@@ -196,7 +196,7 @@ class _Gauges:
     def collect(self) -> Iterator[Any]:
         statistics = self._plugin.statistics()
         yield from _of_workers(statistics)
-        dropped = CounterMetricFamily("trio_graphile_events_dropped", "Events that no observer heard of.")
+        dropped = CounterMetricFamily("trio_graphile_events_dropped", "Events that reached no observer.")
         dropped.add_metric([], self._plugin.dropped)
         yield dropped
         if (backlog := self._plugin.backlog) is not None:
@@ -204,14 +204,14 @@ class _Gauges:
 
 
 def _of_workers(workers: Iterable[WorkerStatistics]) -> Iterator[GaugeMetricFamily]:
-    """Yield sums over the workers of this process, and of ages the greatest."""
+    """Yield sums over the workers of this process, and for ages the maximum."""
     workers = list(workers)
     up = sum(each.phase in (WorkerPhase.RUNNING, WorkerPhase.STOPPING) for each in workers)
     ready = sum(judge(each, HealthOptions()).is_ready for each in workers)
     listening = sum(each.listen_state is ListenState.LISTENING for each in workers)
     yield _gauge("worker_up", "Workers of this process that run.", up)
     yield _gauge("worker_ready", "Workers of this process that do their work.", ready)
-    yield _gauge("worker_listening", "Workers of this process that hear of new jobs.", listening)
+    yield _gauge("worker_listening", "Workers of this process that listen for new jobs.", listening)
     yield _gauge("slots", "How many jobs can run at once.", sum(each.slots for each in workers))
     yield _gauge("slots_busy", "How many jobs run.", sum(each.busy for each in workers))
     yield _gauge("slots_idle", "Slots that wait for a job.", sum(each.idle for each in workers))
