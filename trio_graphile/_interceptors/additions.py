@@ -83,7 +83,7 @@ async def intercept_cron_jobs(chains: Chains, jobs: Sequence[CronJob]) -> list[C
         try:
             answer = await intercept_addition(chains, "cron", job.new_job)
         except (JobRefused, PayloadInvalid) as error:
-            logger.error("cron entry %s: nothing is added: %s", job.entry, error)  # noqa: TRY400  # it says all
+            logger.error("cron entry %s: nothing is added: %s", job.entry, error)  # noqa: TRY400  # the message says all
             answer = Skip()
         if isinstance(answer, Skip):
             decided.append(attrs.evolve(job, is_wanted=False))

@@ -1,4 +1,4 @@
-"""Exceptions that users' functions raise: those that are failures, and those that nobody may swallow."""
+"""Exceptions that users' functions raise: which ones are failures, and which ones must be raised again."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ async def serve_pages(
     Start it beside the worker:
     `await nursery.start(serve_pages, ":9000", {**health_pages(worker), **prometheus.pages()})`.
     `nursery.start` returns the address; for port 0 it has the port that the system has chosen. Raises
-    `OptionInvalid` if `listen` is no address, and `OSError` if nobody can listen there.
+    `OptionInvalid` if `listen` is no address, and `OSError` if the address cannot be bound.
     """
     host, port = _address(listen)
     listeners = await trio.open_tcp_listeners(port, host=host)
