@@ -15,7 +15,7 @@ import trio
 
 from tests.benchmarks.ours import migrate
 from tests.benchmarks.tables import TASK
-from trio_graphile._database.claims import get_jobs
+from trio_graphile._database.claiming.claims import get_jobs
 from trio_graphile._database.connection import Row
 from trio_graphile._database.database import _STEADY_PLANS
 from trio_graphile._database.held_rows import complete_jobs

@@ -21,7 +21,7 @@ from trio_graphile import (
     PayloadInvalid,
     open_database,
 )
-from trio_graphile._database import claims
+from trio_graphile._database.claiming import claims
 from trio_graphile._model.json import decode
 
 ODD_FLAGS = ["", " ", "NULL", 'quotes " and \\', "{a,b}", "é"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.client.tasks import tasks
 from trio_graphile import Database, Job
-from trio_graphile._database import claims
+from trio_graphile._database.claiming import claims
 
 
 async def lock(database: Database, worker_id: str = "somebody", *, age: str = "0") -> list[Job]:

@@ -6,7 +6,8 @@ import attrs
 import pytest
 
 from trio_graphile import Client, Database, LeaseOptions, RecoveryOptions, SweepReport, WorkerOptions
-from trio_graphile._database import claims, fleet
+from trio_graphile._database import fleet
+from trio_graphile._database.claiming import claims
 from trio_graphile._worker.clocks import ServerClock, find_clock
 from trio_graphile._worker.maintenance import Maintenance
 from trio_graphile.hooks._chains import NO_CHAINS

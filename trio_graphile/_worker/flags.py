@@ -12,7 +12,7 @@ import trio
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._interceptors.raised import own_failure
 from trio_graphile._model.backoff import backoff_delays
-from trio_graphile._model.claims import FlagRules
+from trio_graphile._model.bounds import FlagRules
 from trio_graphile._model.failures import describe_error
 from trio_graphile._model.options import Flags, WorkerOptions
 from trio_graphile._model.texts import flaw_of

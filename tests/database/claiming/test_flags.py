@@ -8,9 +8,10 @@ from itertools import product
 import pytest
 
 from trio_graphile import Connection, Job
-from trio_graphile._database import claims, plain_claims
+from trio_graphile._database.claiming import claims, plain_claims
+from trio_graphile._database.claiming.memory import Plain
 from trio_graphile._database.rows import flags_of
-from trio_graphile._model.claims import FlagRules, Plain
+from trio_graphile._model.bounds import FlagRules
 
 FLAGS = [
     None,

@@ -11,8 +11,9 @@ import trio
 
 from tests.database.sessions import wait_until_somebody_waits
 from trio_graphile import Connection, Database, Job
-from trio_graphile._database import claims, plain_claims
-from trio_graphile._model.claims import FlagRules, Plain
+from trio_graphile._database.claiming import claims, plain_claims
+from trio_graphile._database.claiming.memory import Plain
+from trio_graphile._model.bounds import FlagRules
 
 # A claim has chosen the moment of which it sees all rows before it asks for its tasks; it locks jobs later.
 WAITING_TASKS = """

@@ -18,21 +18,12 @@ from operator import attrgetter
 import attrs
 import trio
 
-from trio_graphile._database import claims, plain_claims
+from trio_graphile._database.claiming import claims, plain_claims
+from trio_graphile._database.claiming.memory import Floor, Front, Position
 from trio_graphile._database.session import Session
 from trio_graphile._database.unreadable import fail_unreadable, is_unreadable
 from trio_graphile._exceptions import StatementFailed
-from trio_graphile._model.claims import (
-    Bound,
-    FlagRules,
-    Floor,
-    Front,
-    Position,
-    Share,
-    room_of,
-    shares_of,
-    used_of,
-)
+from trio_graphile._model.bounds import Bound, FlagRules, Share, room_of, shares_of, used_of
 from trio_graphile._model.jobs import Job
 
 _priority = attrgetter("priority")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from trio_graphile._database.claiming.memory import Position
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.rows import claimed_jobs, job_columns
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.claims import ANY_FLAGS, FlagRules, Position
+from trio_graphile._model.bounds import ANY_FLAGS, FlagRules
 from trio_graphile._model.jobs import Job
 
 _TASKS = """tasks as materialized (

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trio_graphile._database.claims import claim_statement, place_of, ranks_if, rules_of
+from trio_graphile._database.claiming.claims import claim_statement, place_of, ranks_if, rules_of
+from trio_graphile._database.claiming.memory import Plain, Position
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.rows import claimed_jobs
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.claims import ANY_FLAGS, FlagRules, Plain, Position
+from trio_graphile._model.bounds import ANY_FLAGS, FlagRules
 from trio_graphile._model.jobs import Job
 
 _FEW_QUEUES = 20
