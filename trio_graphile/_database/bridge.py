@@ -11,8 +11,8 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import attrs
 import trio
-import trio_asyncio  # type: ignore[import-untyped]  # trio-asyncio has no py.typed
 
+from trio_graphile._database.driver.libraries import LOOP_IS_CHECKED, call_in, trio_asyncio
 from trio_graphile._database.loops import PromptFuture, loop_here, open_private_loop
 
 T = TypeVar("T")
@@ -41,6 +41,10 @@ class Bridge:
     async def in_task(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run asyncio code that must be in an asyncio task, for `settle`: what sets a timeout, say."""
         return await self.start(function())  # type: ignore[no-any-return]  # trio-asyncio is untyped
+
+    def _step(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run asyncio code up to the future that it waits for next."""
+        return self.context.run(coroutine.send, None)
 
     @trio.lowlevel.enable_ki_protection
     async def settle(
@@ -84,7 +88,10 @@ class Bridge:
             # As `move_on_after`, for less; never a shield.
             with trio.CancelScope(deadline=trio.current_time() + limit) as scope:  # noqa: TID251
                 while True:
-                    future = self.context.run(coroutine.send, None)
+                    if LOOP_IS_CHECKED:
+                        future = call_in(self.loop, self._step, coroutine)
+                    else:
+                        future = self._step(coroutine)
                     future._asyncio_future_blocking = False  # noqa: SLF001  # as whoever awaits one has to say
                     if isinstance(future, PromptFuture):
                         future.on_done = partial(trio.lowlevel.reschedule, trio_task)

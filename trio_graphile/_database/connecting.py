@@ -7,13 +7,13 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]  # asyncpg has no py.typed
 import attrs
 import trio
 
 from trio_graphile._database.access import Access, Host, PasswordSource
 from trio_graphile._database.bridge import LAST_RESORT, Bridge
 from trio_graphile._database.connection import DRIVER_ERRORS, Connection, SessionSettings
+from trio_graphile._database.driver.libraries import asyncpg
 from trio_graphile._database.errors import describe
 from trio_graphile._model.json import decode, encode
 

@@ -12,11 +12,11 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
-import asyncpg  # type: ignore[import-untyped]  # asyncpg has no py.typed
 import attrs
 import trio
 
 from trio_graphile._database.bridge import Bridge, bridge_here
+from trio_graphile._database.driver.libraries import asyncpg
 from trio_graphile._database.errors import describe_statement_error
 from trio_graphile._database.statement import Statement, may_change_session
 from trio_graphile._exceptions import ConnectionLost, DatabaseError

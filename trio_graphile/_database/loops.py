@@ -15,11 +15,11 @@ from functools import partial
 from typing import Any
 
 import trio
-import trio_asyncio  # type: ignore[import-untyped]  # trio-asyncio has no py.typed
-from trio_asyncio._base import TrioAsyncioExit  # type: ignore[import-untyped]  # as above
 
+from trio_graphile._database.driver.libraries import trio_asyncio
 from trio_graphile._model.groups import leaves
 
+TrioAsyncioExit: type[SystemExit] = trio_asyncio._base.TrioAsyncioExit  # noqa: SLF001  # as above
 logger = logging.getLogger("trio_graphile.database")
 
 _RESOLVERS = 16
