@@ -6,230 +6,208 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trio_graphile._client import Client, JobClient
-    from trio_graphile._cron.crontab import format_crontab, parse_crontab
-    from trio_graphile._cron.item import CronItem
-    from trio_graphile._database.connection import Connection
-    from trio_graphile._database.database import Database, open_database
+    # Otherwise each name would get an import statement of its own.
+    # isort: off
+    from trio_graphile._client import Client as Client, JobClient as JobClient
+    from trio_graphile._cron.crontab import format_crontab as format_crontab, parse_crontab as parse_crontab
+    from trio_graphile._cron.item import CronItem as CronItem
+    from trio_graphile._database.connection import Connection as Connection
+    from trio_graphile._database.database import Database as Database, open_database as open_database
     from trio_graphile._exceptions import (
-        ConnectionLost,
-        CrontabInvalid,
-        CrontabMistake,
-        DatabaseClosed,
-        DatabaseError,
-        DatabaseRefused,
-        DatabaseUnavailable,
-        DatabaseUrlInvalid,
-        DuplicateJobKey,
-        DuplicateTask,
-        EmbeddedPostgresError,
-        GraphileError,
-        HooksFrozen,
-        JobLost,
-        JobPayloadInvalid,
-        JobRefused,
-        JobSkipped,
-        MigrationFailed,
-        OptionInvalid,
-        PayloadInvalid,
-        PermanentFailure,
-        PostgresNotFound,
-        PostgresTooOld,
-        RetryAfter,
-        SchemaError,
-        SchemaMissing,
-        SchemaTooNew,
-        SchemaTooOld,
-        ShutdownIncomplete,
-        Snooze,
-        StatementFailed,
-        StateMissing,
-        TaskInvalid,
-        UnknownTask,
-        WorkerBusy,
-        WorkerCrashed,
+        ConnectionLost as ConnectionLost,
+        CrontabInvalid as CrontabInvalid,
+        CrontabMistake as CrontabMistake,
+        DatabaseClosed as DatabaseClosed,
+        DatabaseError as DatabaseError,
+        DatabaseRefused as DatabaseRefused,
+        DatabaseUnavailable as DatabaseUnavailable,
+        DatabaseUrlInvalid as DatabaseUrlInvalid,
+        DuplicateJobKey as DuplicateJobKey,
+        DuplicateTask as DuplicateTask,
+        EmbeddedPostgresError as EmbeddedPostgresError,
+        GraphileError as GraphileError,
+        HooksFrozen as HooksFrozen,
+        JobLost as JobLost,
+        JobPayloadInvalid as JobPayloadInvalid,
+        JobRefused as JobRefused,
+        JobSkipped as JobSkipped,
+        MigrationFailed as MigrationFailed,
+        OptionInvalid as OptionInvalid,
+        PayloadInvalid as PayloadInvalid,
+        PermanentFailure as PermanentFailure,
+        PostgresNotFound as PostgresNotFound,
+        PostgresTooOld as PostgresTooOld,
+        RetryAfter as RetryAfter,
+        SchemaError as SchemaError,
+        SchemaMissing as SchemaMissing,
+        SchemaTooNew as SchemaTooNew,
+        SchemaTooOld as SchemaTooOld,
+        ShutdownIncomplete as ShutdownIncomplete,
+        Snooze as Snooze,
+        StatementFailed as StatementFailed,
+        StateMissing as StateMissing,
+        TaskInvalid as TaskInvalid,
+        UnknownTask as UnknownTask,
+        WorkerBusy as WorkerBusy,
+        WorkerCrashed as WorkerCrashed,
     )
-    from trio_graphile._model.app_state import State
-    from trio_graphile._model.cancellation import CancelledJobs
+    from trio_graphile._model.app_state import State as State
+    from trio_graphile._model.cancellation import CancelledJobs as CancelledJobs
     from trio_graphile._model.inspection import (
-        JobCounts,
-        JobFilter,
-        JobPage,
-        JobState,
-        ListedJob,
-        QueueStatus,
-        TaskStatus,
-        WorkerStatus,
+        JobCounts as JobCounts,
+        JobFilter as JobFilter,
+        JobPage as JobPage,
+        JobState as JobState,
+        ListedJob as ListedJob,
+        QueueStatus as QueueStatus,
+        TaskStatus as TaskStatus,
+        WorkerStatus as WorkerStatus,
     )
     from trio_graphile._model.jobs import (
-        AddedJobs,
-        ChangedJobs,
-        Cleanup,
-        Job,
-        JobKeyMode,
-        JobSpec,
-        SkippedJob,
+        AddedJobs as AddedJobs,
+        ChangedJobs as ChangedJobs,
+        Cleanup as Cleanup,
+        Job as Job,
+        JobKeyMode as JobKeyMode,
+        JobSpec as JobSpec,
+        SkippedJob as SkippedJob,
     )
     from trio_graphile._model.options import (
-        CronOptions,
-        DatabaseOptions,
-        LeaseOptions,
-        LocalQueueOptions,
-        ObserverOptions,
-        ProcessOptions,
-        RecoveryOptions,
-        RefetchDelayOptions,
-        ShutdownOptions,
-        WorkerOptions,
+        CronOptions as CronOptions,
+        DatabaseOptions as DatabaseOptions,
+        LeaseOptions as LeaseOptions,
+        LocalQueueOptions as LocalQueueOptions,
+        ObserverOptions as ObserverOptions,
+        ProcessOptions as ProcessOptions,
+        RecoveryOptions as RecoveryOptions,
+        RefetchDelayOptions as RefetchDelayOptions,
+        ShutdownOptions as ShutdownOptions,
+        WorkerOptions as WorkerOptions,
     )
-    from trio_graphile._model.outcomes import AbandonedThread, ShutdownReport, StopCause
-    from trio_graphile._model.recovery import ActiveWorker, SweepReport
+    from trio_graphile._model.outcomes import (
+        AbandonedThread as AbandonedThread,
+        ShutdownReport as ShutdownReport,
+        StopCause as StopCause,
+    )
+    from trio_graphile._model.recovery import ActiveWorker as ActiveWorker, SweepReport as SweepReport
     from trio_graphile._model.statistics import (
-        Backlog,
-        ListenState,
-        RunningJobStatistics,
-        WorkerPhase,
-        WorkerStatistics,
+        Backlog as Backlog,
+        ListenState as ListenState,
+        RunningJobStatistics as RunningJobStatistics,
+        WorkerPhase as WorkerPhase,
+        WorkerStatistics as WorkerStatistics,
     )
-    from trio_graphile._model.task_options import TaskOptions
-    from trio_graphile._tasks.context import JobContext, current_job
-    from trio_graphile._tasks.cron import Cron
-    from trio_graphile._tasks.registry import TaskRegistry
-    from trio_graphile._tasks.task import Task
-    from trio_graphile._worker.setup import WorkerSetup
-    from trio_graphile._worker.stop_signals import stop_on_signals
-    from trio_graphile._worker.worker import Worker
-
-__all__ = [
-    "AbandonedThread",
-    "ActiveWorker",
-    "AddedJobs",
-    "Backlog",
-    "CancelledJobs",
-    "ChangedJobs",
-    "Cleanup",
-    "Client",
-    "Connection",
-    "ConnectionLost",
-    "Cron",
-    "CronItem",
-    "CronOptions",
-    "CrontabInvalid",
-    "CrontabMistake",
-    "Database",
-    "DatabaseClosed",
-    "DatabaseError",
-    "DatabaseOptions",
-    "DatabaseRefused",
-    "DatabaseUnavailable",
-    "DatabaseUrlInvalid",
-    "DuplicateJobKey",
-    "DuplicateTask",
-    "EmbeddedPostgresError",
-    "GraphileError",
-    "HooksFrozen",
-    "Job",
-    "JobClient",
-    "JobContext",
-    "JobCounts",
-    "JobFilter",
-    "JobKeyMode",
-    "JobLost",
-    "JobPage",
-    "JobPayloadInvalid",
-    "JobRefused",
-    "JobSkipped",
-    "JobSpec",
-    "JobState",
-    "LeaseOptions",
-    "ListedJob",
-    "ListenState",
-    "LocalQueueOptions",
-    "MigrationFailed",
-    "ObserverOptions",
-    "OptionInvalid",
-    "PayloadInvalid",
-    "PermanentFailure",
-    "PostgresNotFound",
-    "PostgresTooOld",
-    "ProcessOptions",
-    "QueueStatus",
-    "RecoveryOptions",
-    "RefetchDelayOptions",
-    "RetryAfter",
-    "RunningJobStatistics",
-    "SchemaError",
-    "SchemaMissing",
-    "SchemaTooNew",
-    "SchemaTooOld",
-    "ShutdownIncomplete",
-    "ShutdownOptions",
-    "ShutdownReport",
-    "SkippedJob",
-    "Snooze",
-    "State",
-    "StateMissing",
-    "StatementFailed",
-    "StopCause",
-    "SweepReport",
-    "Task",
-    "TaskInvalid",
-    "TaskOptions",
-    "TaskRegistry",
-    "TaskStatus",
-    "UnknownTask",
-    "Worker",
-    "WorkerBusy",
-    "WorkerCrashed",
-    "WorkerOptions",
-    "WorkerPhase",
-    "WorkerSetup",
-    "WorkerStatistics",
-    "WorkerStatus",
-    "current_job",
-    "format_crontab",
-    "open_database",
-    "parse_crontab",
-    "stop_on_signals",
-]
-
-_MODULES = (
-    "_exceptions",
-    "_model.cancellation",
-    "_model.inspection",
-    "_model.jobs",
-    "_model.options",
-    "_model.outcomes",
-    "_model.recovery",
-    "_model.app_state",
-    "_model.statistics",
-    "_model.task_options",
-    "_cron.item",
-    "_cron.crontab",
-    "_database.connection",
-    "_database.database",
-    "_client",
-    "_tasks.context",
-    "_tasks.cron",
-    "_tasks.task",
-    "_tasks.registry",
-    "_worker.setup",
-    "_worker.stop_signals",
-    "_worker.worker",
-)
-"""Those that are imported from above, the lowest layers first."""
-
-if not TYPE_CHECKING:
-    # Imported when first asked for: `trio-graphile --help` would otherwise wait for asyncpg and all the rest.
+    from trio_graphile._model.task_options import TaskOptions as TaskOptions
+    from trio_graphile._tasks.context import JobContext as JobContext, current_job as current_job
+    from trio_graphile._tasks.cron import Cron as Cron
+    from trio_graphile._tasks.registry import TaskRegistry as TaskRegistry
+    from trio_graphile._tasks.task import Task as Task
+    from trio_graphile._worker.setup import WorkerSetup as WorkerSetup
+    from trio_graphile._worker.stop_signals import stop_on_signals as stop_on_signals
+    from trio_graphile._worker.worker import Worker as Worker
+    # isort: on
+else:
+    # A name is imported when it is first asked for: `trio-graphile --help` would otherwise wait for asyncpg
+    # and for all the rest. Type checkers read the imports above, and a test compares them with this table.
+    _HOMES = {
+        "AbandonedThread": "_model.outcomes",
+        "ActiveWorker": "_model.recovery",
+        "AddedJobs": "_model.jobs",
+        "Backlog": "_model.statistics",
+        "CancelledJobs": "_model.cancellation",
+        "ChangedJobs": "_model.jobs",
+        "Cleanup": "_model.jobs",
+        "Client": "_client",
+        "Connection": "_database.connection",
+        "ConnectionLost": "_exceptions",
+        "Cron": "_tasks.cron",
+        "CronItem": "_cron.item",
+        "CronOptions": "_model.options",
+        "CrontabInvalid": "_exceptions",
+        "CrontabMistake": "_exceptions",
+        "Database": "_database.database",
+        "DatabaseClosed": "_exceptions",
+        "DatabaseError": "_exceptions",
+        "DatabaseOptions": "_model.options",
+        "DatabaseRefused": "_exceptions",
+        "DatabaseUnavailable": "_exceptions",
+        "DatabaseUrlInvalid": "_exceptions",
+        "DuplicateJobKey": "_exceptions",
+        "DuplicateTask": "_exceptions",
+        "EmbeddedPostgresError": "_exceptions",
+        "GraphileError": "_exceptions",
+        "HooksFrozen": "_exceptions",
+        "Job": "_model.jobs",
+        "JobClient": "_client",
+        "JobContext": "_tasks.context",
+        "JobCounts": "_model.inspection",
+        "JobFilter": "_model.inspection",
+        "JobKeyMode": "_model.jobs",
+        "JobLost": "_exceptions",
+        "JobPage": "_model.inspection",
+        "JobPayloadInvalid": "_exceptions",
+        "JobRefused": "_exceptions",
+        "JobSkipped": "_exceptions",
+        "JobSpec": "_model.jobs",
+        "JobState": "_model.inspection",
+        "LeaseOptions": "_model.options",
+        "ListedJob": "_model.inspection",
+        "ListenState": "_model.statistics",
+        "LocalQueueOptions": "_model.options",
+        "MigrationFailed": "_exceptions",
+        "ObserverOptions": "_model.options",
+        "OptionInvalid": "_exceptions",
+        "PayloadInvalid": "_exceptions",
+        "PermanentFailure": "_exceptions",
+        "PostgresNotFound": "_exceptions",
+        "PostgresTooOld": "_exceptions",
+        "ProcessOptions": "_model.options",
+        "QueueStatus": "_model.inspection",
+        "RecoveryOptions": "_model.options",
+        "RefetchDelayOptions": "_model.options",
+        "RetryAfter": "_exceptions",
+        "RunningJobStatistics": "_model.statistics",
+        "SchemaError": "_exceptions",
+        "SchemaMissing": "_exceptions",
+        "SchemaTooNew": "_exceptions",
+        "SchemaTooOld": "_exceptions",
+        "ShutdownIncomplete": "_exceptions",
+        "ShutdownOptions": "_model.options",
+        "ShutdownReport": "_model.outcomes",
+        "SkippedJob": "_model.jobs",
+        "Snooze": "_exceptions",
+        "State": "_model.app_state",
+        "StateMissing": "_exceptions",
+        "StatementFailed": "_exceptions",
+        "StopCause": "_model.outcomes",
+        "SweepReport": "_model.recovery",
+        "Task": "_tasks.task",
+        "TaskInvalid": "_exceptions",
+        "TaskOptions": "_model.task_options",
+        "TaskRegistry": "_tasks.registry",
+        "TaskStatus": "_model.inspection",
+        "UnknownTask": "_exceptions",
+        "Worker": "_worker.worker",
+        "WorkerBusy": "_exceptions",
+        "WorkerCrashed": "_exceptions",
+        "WorkerOptions": "_model.options",
+        "WorkerPhase": "_model.statistics",
+        "WorkerSetup": "_worker.setup",
+        "WorkerStatistics": "_model.statistics",
+        "WorkerStatus": "_model.inspection",
+        "current_job": "_tasks.context",
+        "format_crontab": "_cron.crontab",
+        "open_database": "_database.database",
+        "parse_crontab": "_cron.crontab",
+        "stop_on_signals": "_worker.stop_signals",
+    }
+    __all__ = list(_HOMES)
 
     def __getattr__(name: str) -> object:
-        if name in __all__:
-            for module in _MODULES:
-                home = importlib.import_module(f"trio_graphile.{module}")
-                if hasattr(home, name):
-                    globals()[name] = getattr(home, name)
-                    return globals()[name]
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+        return value
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return sorted({*globals(), *_HOMES})

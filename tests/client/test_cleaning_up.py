@@ -10,7 +10,8 @@ from tests.client.tasks import tick
 from tests.client.workers import lock, silence
 from tests.support.tables import stored
 from trio_graphile import Cleanup, Client, Database, JobSpec, OptionInvalid, StatementFailed
-from trio_graphile._database import claims, held_rows, worker_registry
+from trio_graphile._database import held_rows, worker_registry
+from trio_graphile._database.claiming import claims
 
 
 async def names(database: Database, table: str, column: str) -> set[str]:

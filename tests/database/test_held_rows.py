@@ -11,10 +11,12 @@ import trio
 
 from tests.database.functions.calls import add_job
 from tests.support.tables import locked_queues
-from trio_graphile._database import claims, held_rows, plain_claims
+from trio_graphile._database import held_rows
+from trio_graphile._database.claiming import claims, plain_claims
+from trio_graphile._database.claiming.memory import Plain
 from trio_graphile._database.database import Database
 from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
-from trio_graphile._model.claims import FlagRules, Plain
+from trio_graphile._model.bounds import FlagRules
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Failed, Returned
 

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from trio_graphile import Client, Database, StatementFailed, open_database
-from trio_graphile._database import claims, held_rows, sweeps, unreadable, worker_registry
+from trio_graphile._database import held_rows, sweeps, unreadable, worker_registry
+from trio_graphile._database.claiming import claims
 from trio_graphile._database.halves import in_halves
 from trio_graphile._database.search.find import find_jobs
 from trio_graphile._model.listing import JobSearch

@@ -10,7 +10,8 @@ import trio
 from tests.database.functions.calls import add_job
 from tests.database.sessions import wait_until_somebody_waits
 from trio_graphile import Connection, Database, Job
-from trio_graphile._database import claims, held_rows, sweeps, worker_registry
+from trio_graphile._database import held_rows, sweeps, worker_registry
+from trio_graphile._database.claiming import claims
 from trio_graphile._database.connection import Executor
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.outcomes import Returned

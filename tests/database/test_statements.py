@@ -10,8 +10,9 @@ import attrs
 import pytest
 
 from trio_graphile import Connection, Job, _database
-from trio_graphile._database import changes, claims, inspection, sweeps
+from trio_graphile._database import changes, inspection, sweeps
 from trio_graphile._database.adding import one
+from trio_graphile._database.claiming import claims
 from trio_graphile._database.search import read
 from trio_graphile._database.statement import Statement, quote_identifier
 

@@ -13,7 +13,8 @@ import trio
 from tests.database.functions.calls import add_job
 from tests.support.tables import locked_queues
 from trio_graphile import Connection, Database, DatabaseOptions, Job, SweepReport, open_database
-from trio_graphile._database import claims, held_rows, sweeps, worker_registry
+from trio_graphile._database import held_rows, sweeps, worker_registry
+from trio_graphile._database.claiming import claims
 from trio_graphile._database.schema import migrate
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.outcomes import Returned

@@ -25,6 +25,7 @@ from trio_graphile import (
     WorkerCrashed,
     WorkerOptions,
 )
+from trio_graphile._interceptors.chains import Chains
 from trio_graphile._worker.emitter import Emitter
 from trio_graphile.hooks import (
     Event,
@@ -37,7 +38,6 @@ from trio_graphile.hooks import (
     WorkerStarted,
     WorkerStarting,
 )
-from trio_graphile.hooks._chains import Chains
 from trio_graphile.hooks._registry import hooks_of
 
 LIMIT = 0.1

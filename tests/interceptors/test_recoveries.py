@@ -20,7 +20,8 @@ from trio_graphile import (
     Worker,
     WorkerOptions,
 )
-from trio_graphile._database import claims, worker_registry
+from trio_graphile._database import worker_registry
+from trio_graphile._database.claiming import claims
 from trio_graphile.hooks import (
     Continue,
     Fail,

@@ -24,7 +24,8 @@ from trio_graphile import (
     WorkerOptions,
     open_database,
 )
-from trio_graphile._database import claims, worker_registry
+from trio_graphile._database import worker_registry
+from trio_graphile._database.claiming import claims
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]  # for the build, which the first one waits for
 

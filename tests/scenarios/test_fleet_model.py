@@ -39,12 +39,13 @@ from tests.scenarios.fleet_model import (
 )
 from tests.scenarios.portal import Portal
 from trio_graphile import Job, JobKeyMode, JobSpec
-from trio_graphile._database import cancellations, changes, claims, held_rows, sweeps, worker_registry
+from trio_graphile._database import cancellations, changes, held_rows, sweeps, worker_registry
 from trio_graphile._database.adding.many import add_many
 from trio_graphile._database.adding.one import add_job
+from trio_graphile._database.claiming import claims
 from trio_graphile._database.connection import Connection
+from trio_graphile._model.bounds import FlagRules
 from trio_graphile._model.cancellation import CancelledJobs, CancelOutcome
-from trio_graphile._model.claims import FlagRules
 from trio_graphile._model.jobs import JobChange, NewJob
 from trio_graphile._model.json import decode, encode
 from trio_graphile._model.options import SweepOptions

@@ -10,7 +10,8 @@ import trio
 
 from tests.support.intake import Intake, unobserved
 from trio_graphile import Client, ConnectionLost, Database, Job, JobSpec
-from trio_graphile._database import claims, held_rows
+from trio_graphile._database import held_rows
+from trio_graphile._database.claiming import claims
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.outcomes import Failed, Returned

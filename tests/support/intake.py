@@ -11,12 +11,13 @@ import trio
 
 from tests.support.workers import NEVER
 from trio_graphile import LocalQueueOptions, ObserverOptions, TaskRegistry, WorkerOptions
-from trio_graphile._database.claimer import Claimer
+from trio_graphile._database.claiming.claimer import Claimer
 from trio_graphile._database.connection import Row
-from trio_graphile._database.queue import FIND_UNKNOWN_JOBS
+from trio_graphile._database.held_rows import FIND_UNKNOWN_JOBS
 from trio_graphile._database.statement import Statement
+from trio_graphile._interceptors.chains import NO_CHAINS
 from trio_graphile._model.bell import Bell
-from trio_graphile._model.claims import FlagRules
+from trio_graphile._model.bounds import FlagRules
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Outcome, Returned
 from trio_graphile._worker.announcements import Announcements
@@ -29,7 +30,6 @@ from trio_graphile._worker.local_queue import LocalQueue
 from trio_graphile._worker.prefetcher import Prefetcher
 from trio_graphile._worker.recorder import Recorder
 from trio_graphile._worker.refetch_delay import RefetchDelay
-from trio_graphile.hooks._chains import NO_CHAINS
 
 ME = "trio_graphile_me"
 

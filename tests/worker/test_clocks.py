@@ -6,11 +6,11 @@ import attrs
 import pytest
 
 from trio_graphile import Client, Database, LeaseOptions, RecoveryOptions, SweepReport, WorkerOptions
-from trio_graphile._database import fleet
+from trio_graphile._database import worker_registry
 from trio_graphile._database.claiming import claims
+from trio_graphile._interceptors.chains import NO_CHAINS
 from trio_graphile._worker.clocks import ServerClock, find_clock
 from trio_graphile._worker.maintenance import Maintenance
-from trio_graphile.hooks._chains import NO_CHAINS
 
 THRESHOLD = 60.0
 ME = "trio_graphile_me"
@@ -42,7 +42,7 @@ def server_clock(our_clock: OurClock) -> ServerClock:
 
 @pytest.fixture
 async def maintenance(database: Database, client: Client, server_clock: ServerClock) -> Maintenance:
-    await fleet.heartbeat(database, ME)
+    await worker_registry.heartbeat(database, ME)
     assert await server_clock.is_steady(database)
     return maintenance_by(server_clock, database)
 
@@ -62,7 +62,7 @@ def maintenance_by(server_clock: ServerClock, database: Database) -> Maintenance
 async def add_another_worker(client: Client) -> None:
     """Have a job locked by another worker, which was last heard of two minutes ago."""
     await client.add_raw_job("quick")
-    await fleet.heartbeat(client.database, OTHER)
+    await worker_registry.heartbeat(client.database, OTHER)
     assert await claims.get_jobs(client.database, OTHER, ["quick"], 1)
     await silence(client.database, OTHER)
 
@@ -118,7 +118,7 @@ async def test_a_sweeper_that_is_silent_itself_takes_nobody_for_dead(
     await add_another_worker(client)
     await silence(client.database, ME)
     assert await swept(maintenance) == SweepReport()
-    await fleet.heartbeat(client.database, ME)
+    await worker_registry.heartbeat(client.database, ME)
     assert await swept(maintenance) == ANOTHER
 
 

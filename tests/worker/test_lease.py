@@ -28,7 +28,7 @@ from trio_graphile import (
     open_database,
 )
 from trio_graphile._database.connection import Executor
-from trio_graphile._database.fleet import Renewal
+from trio_graphile._database.worker_registry import Renewal
 from trio_graphile._worker.ending import Ending
 from trio_graphile._worker.lease import Lease
 from trio_graphile._worker.lease_signals import LeaseSignals

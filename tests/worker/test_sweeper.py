@@ -24,13 +24,14 @@ from trio_graphile import (
     Worker,
     WorkerOptions,
 )
-from trio_graphile._database import claims, fleet
+from trio_graphile._database import worker_registry
+from trio_graphile._database.claiming import claims
+from trio_graphile._interceptors.chains import NO_CHAINS
+from trio_graphile._interceptors.recoveries import Sweep
 from trio_graphile._model.recovery import ResetReport
 from trio_graphile._worker.clocks import ServerClock
 from trio_graphile._worker.maintenance import Maintenance
 from trio_graphile._worker.sweeper import Sweeper
-from trio_graphile.hooks._chains import NO_CHAINS
-from trio_graphile.hooks._recovery import Sweep
 
 HOUR = 3600.0
 
@@ -224,7 +225,7 @@ async def test_the_job_of_a_worker_that_died_runs_again_as_if_for_the_first_time
 ) -> None:
     await client.add_raw_job("quick", None, JobSpec(queue_name="q", max_attempts=1))
     await claims.get_jobs(database, "trio_graphile_dead", ["quick"], 1)
-    await fleet.heartbeat(database, "trio_graphile_dead")
+    await worker_registry.heartbeat(database, "trio_graphile_dead")
     async with trio.open_nursery() as nursery:
         await nursery.start(sweeper.run)
         await database.execute("""
@@ -260,7 +261,7 @@ async def test_locks_older_than_four_hours_are_released(
 
 
 async def test_a_sweeper_survives_the_loss_of_its_session(database: Database, sweeper: Sweeper) -> None:
-    await fleet.heartbeat(database, "trio_graphile_dead")
+    await worker_registry.heartbeat(database, "trio_graphile_dead")
     async with database.connection() as watching, trio.open_nursery() as nursery:
         await nursery.start(sweeper.run)
         await watching.execute("""

@@ -7,12 +7,12 @@ import logging
 import attrs
 import trio
 
-from trio_graphile._database import queue
-from trio_graphile._database.claimer import Claimer
+from trio_graphile._database import held_rows
+from trio_graphile._database.claiming.claimer import Claimer
 from trio_graphile._database.connection import Executor
 from trio_graphile._exceptions import DatabaseError
 from trio_graphile._model.backoff import backoff_delays
-from trio_graphile._model.claims import Bound
+from trio_graphile._model.bounds import Bound
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._tasks.registry import TaskRegistry
@@ -130,6 +130,6 @@ async def reconcile(session: Executor, worker_id: str, ledger: Ledger) -> None:
 
     The caller holds `ledger.claiming`, or knows that no claim is under way.
     """
-    returned = await queue.reconcile(session, worker_id, ledger.snapshot())
+    returned = await held_rows.reconcile(session, worker_id, ledger.snapshot())
     if returned:
         logger.warning("gave back jobs of a claim whose answer was lost: %s", sorted(returned))

@@ -22,12 +22,12 @@ from trio_graphile._database.connection import Connection
 from trio_graphile._database.crontabs import CronJob, register_crontabs, schedule_cron_jobs
 from trio_graphile._database.database import Database
 from trio_graphile._exceptions import StatementFailed
+from trio_graphile._interceptors.additions import intercept_cron_jobs
+from trio_graphile._interceptors.chains import Chains
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.options import CronOptions
 from trio_graphile._worker.brief_session import brief_session
 from trio_graphile._worker.emitter import Emitter
-from trio_graphile.hooks._additions import intercept_cron_jobs
-from trio_graphile.hooks._chains import Chains
 from trio_graphile.hooks._worker_events import (
     CronFailed,
     CronJobScheduled,

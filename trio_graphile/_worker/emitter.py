@@ -20,12 +20,13 @@ import attrs
 import outcome
 import trio
 
+from trio_graphile._interceptors.calls import begin, finish
+from trio_graphile._interceptors.chains import Chains
+from trio_graphile._interceptors.raised import is_cancellation
 from trio_graphile._model.bell import Bell
 from trio_graphile._model.groups import leaves
 from trio_graphile._model.options import ObserverOptions
-from trio_graphile.hooks._chains import Chains, Raised, begin, finish
 from trio_graphile.hooks._event import Event
-from trio_graphile.hooks._raised import is_cancellation
 from trio_graphile.hooks._registry import Hook
 from trio_graphile.hooks._worker_events import (
     GracePeriodOver,
@@ -172,13 +173,13 @@ class Emitter:
                 await self._finish(hook, event, answer)
             elif (took := trio.current_time() - began) > self._options.timeout:
                 logger.warning("%s held up the event loop: it took %.1f s", hook, took)
-            if isinstance(answer, Raised):
+            if isinstance(answer, outcome.Error):
                 _log(hook, answer)
 
     async def _finish(self, hook: Hook, event: Event, answer: Awaitable[object]) -> None:
         with trio.move_on_at(self._deadline_of_one(), shield=True) as self._scope:
             result = await finish(answer)
-            if isinstance(result, Raised):
+            if isinstance(result, outcome.Error):
                 _log(hook, result)
         if self._scope.cancelled_caught:
             logger.warning("%s was cancelled: it took too long for %s", hook, type(event).__name__)
@@ -200,5 +201,5 @@ class Emitter:
             logger.warning("%d events were dropped, since observers were too slow", count)
 
 
-def _log(hook: Hook, raised: Raised) -> None:
+def _log(hook: Hook, raised: outcome.Error) -> None:
     logger.error("%s raised; nobody else is affected", hook, exc_info=raised.error)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import attrs
 import trio
 
+from trio_graphile._interceptors.calls import around
+from trio_graphile._interceptors.chains import Chains
+from trio_graphile._interceptors.runs import ask_about_run
 from trio_graphile._model.failures import Failure
 from trio_graphile._model.outcomes import Completed, Failed, Outcome
 from trio_graphile._tasks.context import Completion
 from trio_graphile._worker.emitter import Emitter
 from trio_graphile._worker.lanes import End, Ended, Lanes
 from trio_graphile._worker.running_job import RunningJob, log_failure
-from trio_graphile.hooks._chains import Chains, around, ask_about_run
-from trio_graphile.hooks._interceptors import JobRun, JobRunEnd, Skip
 from trio_graphile.hooks._job_events import JobStarted
+from trio_graphile.hooks._questions import JobRun, JobRunEnd, Skip
 
 
 class HandlerFailed(Exception):

@@ -7,12 +7,12 @@ import trio
 
 from trio_graphile._database import samples, sweeps
 from trio_graphile._database.database import Database
+from trio_graphile._interceptors.chains import Chains
+from trio_graphile._interceptors.recoveries import Sweep, sweep
 from trio_graphile._model.options import RecoveryOptions
 from trio_graphile._model.recovery import ResetReport, SweepReport
 from trio_graphile._worker.brief_session import brief_session
 from trio_graphile._worker.clocks import ServerClock
-from trio_graphile.hooks._chains import Chains
-from trio_graphile.hooks._recovery import Sweep, sweep
 
 _SAMPLE_TIMEOUT = 10.0
 """How long a sample may take, in seconds: for charts nobody need wait who has dead workers to look for."""

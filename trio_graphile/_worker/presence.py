@@ -6,7 +6,7 @@ import logging
 
 import attrs
 
-from trio_graphile._database import fleet, queue, sweeps
+from trio_graphile._database import held_rows, sweeps, worker_registry
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
@@ -27,7 +27,7 @@ class Renewed:
     """What a renewal asked for, and what it found."""
 
     asked: tuple[Job, ...]
-    found: fleet.Renewal
+    found: worker_registry.Renewal
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -65,8 +65,8 @@ class Presence:
             await migrate(connection, self._database.schema)
             if not self._tasks.identifiers:
                 logger.warning("worker %s has no tasks: it will find nothing to do", self._worker_id)
-            await queue.register_tasks(connection, self._tasks.identifiers)
-            self.is_registered = self._registers and await fleet.has_registry(connection)
+            await held_rows.register_tasks(connection, self._tasks.identifiers)
+            self.is_registered = self._registers and await worker_registry.has_registry(connection)
             await self._server_clock.is_steady(connection)  # from here on a step of it will be noticed
             if self.is_registered:
                 await self._say(connection)
@@ -76,15 +76,15 @@ class Presence:
     async def renew(self, session: Session) -> Renewed:
         """Renew all that we hold, and our heartbeat. Runs in the lease's thread."""
         asked = self._ledger.snapshot()
-        found = await fleet.renew(session, self._worker_id, asked)
+        found = await worker_registry.renew(session, self._worker_id, asked)
         if self.is_registered:
             await self._say(session)
-        await queue.register_tasks(session, self._tasks.identifiers)
+        await held_rows.register_tasks(session, self._tasks.identifiers)
         return Renewed(asked, found)
 
     async def _say(self, executor: Executor) -> None:
         """Say that we live, and what we are and do."""
-        refusal = await fleet.heartbeat(executor, self._worker_id, self._heartbeat.as_dict())
+        refusal = await worker_registry.heartbeat(executor, self._worker_id, self._heartbeat.as_dict())
         if refusal is not None and not self._is_unsaid:
             logger.warning("the server refuses what the worker says of itself: %s", refusal)
         self._is_unsaid = refusal is not None
@@ -117,7 +117,7 @@ class Presence:
 
     async def _deregister(self) -> None:
         if self.is_registered:
-            await fleet.deregister(self._recording, self._worker_id)
+            await worker_registry.deregister(self._recording, self._worker_id)
 
     def terminate(self) -> None:
         """Cut the sessions off at once."""

@@ -10,12 +10,12 @@ import attrs
 import trio
 
 from trio_graphile._exceptions import DatabaseError
+from trio_graphile._interceptors.raised import is_cancellation
 from trio_graphile._model.options import ShutdownOptions
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._model.statistics import WorkerStatistics
 from trio_graphile._worker.services import RunSettings, Services
 from trio_graphile._worker.verdict import Unwritten, verdict_of
-from trio_graphile.hooks._raised import is_cancellation
 
 logger = logging.getLogger("trio_graphile.worker")
 

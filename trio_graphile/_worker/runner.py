@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from trio_graphile._exceptions import JobLost, UnknownTask
+from trio_graphile._interceptors.raised import split_raised
 from trio_graphile._model.cancellation import CancelRequest
 from trio_graphile._model.failures import Failure, failure_of
 from trio_graphile._model.groups import leaves
@@ -30,7 +31,6 @@ from trio_graphile._worker.running_job import Interruption, RunningJob, log_fail
 from trio_graphile._worker.surroundings import Surroundings
 from trio_graphile._worker.task_totals import TaskTotals
 from trio_graphile.hooks._job_events import JobStarted, JobTaken
-from trio_graphile.hooks._raised import split_raised
 
 logger = logging.getLogger("trio_graphile.worker")
 

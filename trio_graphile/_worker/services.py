@@ -15,9 +15,10 @@ import trio
 
 from trio_graphile._client import Client
 from trio_graphile._cron.item import CronItem
-from trio_graphile._database.claimer import Claimer
+from trio_graphile._database.claiming.claimer import Claimer
 from trio_graphile._database.database import Database
 from trio_graphile._database.session import Session
+from trio_graphile._interceptors.chains import Chains
 from trio_graphile._model.bell import Bell
 from trio_graphile._model.options import LocalQueueOptions, RecoveryOptions, WorkerOptions
 from trio_graphile._tasks.registry import TaskRegistry
@@ -50,7 +51,6 @@ from trio_graphile._worker.surroundings import Surroundings
 from trio_graphile._worker.sweeper import Sweeper
 from trio_graphile._worker.task_totals import TaskTotals
 from trio_graphile._worker.watch import Watch
-from trio_graphile.hooks._chains import Chains
 from trio_graphile.hooks._registry import Hooks
 
 _LOCK_SHARE = 0.25

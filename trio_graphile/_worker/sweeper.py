@@ -13,7 +13,6 @@ import attrs
 import trio
 
 from trio_graphile._exceptions import DatabaseError
-from trio_graphile._interceptors.recoveries import Sweep
 from trio_graphile._model.options import RecoveryOptions
 from trio_graphile._worker.emitter import Emitter
 from trio_graphile._worker.maintenance import Maintenance

@@ -1,4 +1,4 @@
-"""What all events have in common."""
+"""The base classes of all events."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from trio_graphile._model.jobs import Job
 
 @attrs.frozen(kw_only=True)
 class Event:
-    """Something that has happened. To observe this class is to observe every event."""
+    """Something that has happened. An observer of this class is called with every event."""
 
     worker_id: str = ""
-    """The worker that tells of it, which fills it in."""
+    """The worker that emitted the event, which fills it in."""
 
 
 @attrs.frozen(kw_only=True)
 class JobEvent(Event):
-    """Something that has happened to a job. To observe this class is to observe all events about jobs."""
+    """Something that has happened to a job. An observer of this class is called with all of these."""
 
     job: Job
-    """The job as it was claimed. What the event has changed in the database is not in it."""
+    """The job as it was claimed, without the changes in the database that the event is about."""

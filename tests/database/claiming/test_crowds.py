@@ -12,8 +12,10 @@ import attrs
 import pytest
 
 from trio_graphile import Connection, Database, Job
-from trio_graphile._database import claims, held_rows, plain_claims
-from trio_graphile._model.claims import FlagRules, Plain, Position
+from trio_graphile._database import held_rows
+from trio_graphile._database.claiming import claims, plain_claims
+from trio_graphile._database.claiming.memory import Plain, Position
+from trio_graphile._model.bounds import FlagRules
 
 ME = "trio_graphile_me"
 NOT_SLOW = FlagRules(["slow"])

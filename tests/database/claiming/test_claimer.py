@@ -9,9 +9,10 @@ import trio
 
 from tests.support.handlers import Handlers
 from trio_graphile import Client, Database, Job, JobSpec
-from trio_graphile._database.claimer import Claimer
+from trio_graphile._database.claiming.claimer import Claimer
+from trio_graphile._database.claiming.memory import Front, Plain
 from trio_graphile._database.session import Session
-from trio_graphile._model.claims import FlagRules, Front, Plain
+from trio_graphile._model.bounds import FlagRules
 
 
 @contextlib.asynccontextmanager
