@@ -13,7 +13,7 @@ from tests.database.functions.calls import add_job
 from tests.support.tables import locked_queues
 from trio_graphile._database import held_rows
 from trio_graphile._database.claiming import claims, plain_claims
-from trio_graphile._database.claiming.memory import Plain
+from trio_graphile._database.claiming.memory import PlainClaim
 from trio_graphile._database.database import Database
 from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
 from trio_graphile._model.bounds import FlagRules
@@ -167,7 +167,7 @@ async def test_a_job_is_of_its_own_task_whichever_of_ours_have_rows(database: Da
         await add(database, identifier)
     tasks = ["new", "a", "newer", "b", "newest"]
     one = await claims.get_jobs(database, ME, tasks, 1)
-    rest = await plain_claims.get_plain_jobs(database, ME, tasks, 10, plain=Plain.NONE_QUEUED)
+    rest = await plain_claims.get_plain_jobs(database, ME, tasks, 10, which=PlainClaim.IN_HEAD)
     assert [job.task_identifier for job in one + rest] == ["b", "a"]
 
 

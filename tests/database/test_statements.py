@@ -16,6 +16,9 @@ from trio_graphile._database.claiming import claims
 from trio_graphile._database.search import read
 from trio_graphile._database.statement import Statement, quote_identifier
 
+LONGEST_KEPT = 15 * 1024
+"""What asyncpg keeps prepared in a session, unless it is told otherwise (`max_cacheable_statement_size`)."""
+
 
 def statements() -> Iterator[object]:
     for module in pkgutil.walk_packages(_database.__path__, f"{_database.__name__}."):
@@ -30,6 +33,12 @@ async def test_a_statement_can_be_prepared(connection: Connection, statement: St
     if not sql.lstrip().startswith(("select", "with", "insert", "update", "delete")):
         return  # utility statements cannot be
     await connection.execute(f"prepare probe as {sql}")
+
+
+@pytest.mark.parametrize("statement", list(statements()))
+def test_a_statement_is_short_enough_to_stay_prepared(statement: Statement) -> None:
+    """With the longest name that a schema can have. A claim that is planned anew costs four times as much."""
+    assert len(statement.for_schema(quote_identifier("s" * 63))) <= LONGEST_KEPT
 
 
 async def test_rows_of_jobs_begin_with_the_same_columns(connection: Connection) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -43,10 +42,8 @@ class ScriptedClaimer(Claimer):
     """Claims what the test says."""
 
     def __init__(self, script: Callable[[int], Awaitable[list[Job]]]) -> None:
+        super().__init__(Reconciled(trio.lowlevel.checkpoint), ME)
         self.script = script
-        self.identifiers = ()
-        self.sources = deque()
-        self.hit_a_bound = False
 
     async def claim(self, limit: int, _flags: FlagRules, _unended: Iterable[str]) -> list[Job]:
         """Ask the test."""

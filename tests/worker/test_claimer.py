@@ -1,73 +1,159 @@
-"""What is claimed after a claim that took long, or brought nothing."""
+"""Which statements a claimer claims with, by what it learned from the claims before."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
-import trio
+import attrs
+import pytest
+from trio.testing import MockClock
 
-from tests.support.handlers import Handlers
-from trio_graphile import Client, Database, Job, JobSpec
+from trio_graphile import Client, Database, JobSpec
+from trio_graphile._database.claiming import claims, plain_claims
 from trio_graphile._database.claiming.claimer import Claimer
-from trio_graphile._database.claiming.memory import Front, Plain
-from trio_graphile._database.session import Session
-from trio_graphile._model.bounds import FlagRules
+from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.statement import Statement
+from trio_graphile._model.bounds import ANY_FLAGS
+
+WHOLE = claims.GET_JOBS
+PLAIN = plain_claims.GET_PLAIN_JOBS
+PROBE = plain_claims.FIND_PLAIN_CLAIM
+SLOW, QUICK = 0.05, 0.001
+LATER = 1.1
+"""Another probe is due by then, and a start that was remembered is not any more."""
 
 
-@contextlib.asynccontextmanager
-async def claimer_of(database: Database, handlers: Handlers) -> AsyncIterator[Claimer]:
-    session = Session(database, "claim", 5.0)
+@attrs.define(eq=False)
+class Watched:
+    """Runs statements in no time but what a test says, and notes which."""
+
+    executor: Executor
+    clock: MockClock
+    takes: float = QUICK
+    """How many seconds each takes."""
+    seen: list[str | Statement] = attrs.field(factory=list)
+
+    async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
+        self._note(sql)
+        return await self.executor.fetch(sql, *arguments)
+
+    async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
+        self._note(sql)
+        return await self.executor.fetch_row(sql, *arguments)
+
+    async def fetch_value(self, sql: str | Statement, *arguments: object) -> Any:
+        self._note(sql)
+        return await self.executor.fetch_value(sql, *arguments)
+
+    async def execute(self, sql: str | Statement, *arguments: object) -> str:
+        self._note(sql)
+        return await self.executor.execute(sql, *arguments)
+
+    def _note(self, sql: str | Statement) -> None:
+        self.seen.append(sql)
+        self.clock.jump(self.takes)
+
+    def seen_since(self) -> list[str | Statement]:
+        """Return what was run since this was asked last."""
+        seen, self.seen = self.seen, []
+        return seen
+
+
+@pytest.fixture
+async def client(database: Database) -> Client:
+    return Client(database)
+
+
+@pytest.fixture
+async def session(database: Database, mock_clock: MockClock) -> Watched:
+    """Its clock is the one of a test that asks for `mock_clock`, too, and stands still otherwise."""
+    return Watched(database, mock_clock)
+
+
+@pytest.fixture
+async def claimer(session: Watched) -> Claimer:
     claimer = Claimer(session, "trio_graphile_me")
-    claimer.share(handlers.tasks.identifiers, [])
-    async with contextlib.aclosing(session):
-        yield claimer
+    claimer.share(("a",), [])
+    return claimer
 
 
-LONG = 0.05
-"""So long a claim is held up: more than what is taken for slow."""
+async def add(client: Client, count: int = 1, **spec: Any) -> list[int]:
+    jobs = await client.add_raw_jobs([("a", None, JobSpec(**spec))] * count)
+    return [job.id for job in jobs]
 
 
-async def test_a_job_before_the_place_that_was_remembered_is_claimed_when_there_are_no_more_behind_it(
-    database: Database, client: Client, handlers: Handlers
+async def claim(claimer: Claimer, limit: int) -> list[int]:
+    return [job.id for job in await claimer.claim(limit, ANY_FLAGS, [])]
+
+
+async def test_claims_are_plain_once_a_probe_has_found_that_enough(
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
-    """How long anything takes here decides by which way it is found, and not whether."""
-    async with claimer_of(database, handlers) as claimer:
-        first, second = await client.add_raw_jobs([("quick", None)] * 2)
-        claimed: list[int] = []
-
-        async def claim(limit: int) -> None:
-            claimed.extend(job.id for job in await claimer.claim(limit, FlagRules(), ()))
-
-        async with trio.open_nursery() as nursery, database.transaction() as connection:
-            await connection.execute("lock table graphile_worker._private_tasks")
-            began = trio.current_time()
-            nursery.start_soon(claim, 1)
-            while trio.current_time() < began + LONG:
-                await connection.fetch_value("select 1")
-        assert claimed == [first.id]
-        better = await client.add_raw_job("quick", None, JobSpec(priority=-1))
-        await claim(5)
-        assert sorted(claimed) == [first.id, second.id, better.id]
+    ids = await add(client, 3)
+    assert [await claim(claimer, 1) for _ in ids] == [[id_] for id_ in ids]
+    assert session.seen_since() == [WHOLE, PROBE, PLAIN, PLAIN]
 
 
-class Unhurried(Front):
-    """A front that takes no claim for slow, however long it took."""
-
-    def learn(self, jobs: Sequence[Job], took: float, now: float) -> None: ...
-
-
-async def test_claims_go_on_plainly_until_there_is_something_that_a_plain_one_does_not_take(
-    database: Database, client: Client, handlers: Handlers
+async def test_a_claim_that_brings_nothing_is_no_reason_to_give_up_plain_ones(
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
-    """That one brought nothing is no reason: there may be nothing to be had."""
-    async with claimer_of(database, handlers) as claimer:
-        assert await claimer.claim(5, FlagRules(), ()) == []
-        [source] = claimer.sources
-        source.front = front = Unhurried()
-        front.seen(Plain.NONE_QUEUED, trio.current_time() + 3600)
-        assert await claimer.claim(5, FlagRules(), ()) == []
-        assert front.plain(trio.current_time()) is Plain.NONE_QUEUED
-        queued = await client.add_raw_job("quick", None, JobSpec(queue_name="q"))
-        assert [job.id for job in await claimer.claim(5, FlagRules(), ())] == [queued.id]
-        assert front.plain(trio.current_time()) is None
+    """There may be nothing to be had; but whether there is only the whole claim knows."""
+    await add(client, 2)
+    assert len(await claim(claimer, 1) + await claim(claimer, 1)) == 2
+    session.seen_since()
+    assert await claim(claimer, 1) == []
+    assert await claim(claimer, 1) == []
+    assert session.seen_since() == [PLAIN, WHOLE] * 2
+
+
+async def test_plain_claims_end_with_a_job_that_they_do_not_take(
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
+) -> None:
+    await add(client, 2)
+    assert len(await claim(claimer, 1) + await claim(claimer, 1)) == 2
+    queued = await add(client, queue_name="q")
+    session.seen_since()
+    assert await claim(claimer, 1) == queued
+    unqueued = await add(client)
+    assert await claim(claimer, 1) == unqueued
+    assert session.seen_since() == [PLAIN, WHOLE, WHOLE]
+
+
+async def test_plain_claims_end_after_two_slow_ones(
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
+) -> None:
+    ids = await add(client, 5)
+    await claim(claimer, 1)
+    session.takes = SLOW
+    for id_ in ids[1:3]:
+        assert await claim(claimer, 1) == [id_]
+    session.seen_since()
+    assert await claim(claimer, 1) == [ids[3]]
+    assert session.seen_since() == [WHOLE]
+
+
+async def test_a_start_is_remembered_after_two_slow_claims_until_too_few_come_after_it(
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
+) -> None:
+    ids = await add(client, 4)
+    session.takes = SLOW
+    for id_ in ids[:2]:
+        assert await claim(claimer, 1) == [id_]
+    session.takes = QUICK
+    better = await add(client, priority=-1)
+    assert await claim(claimer, 1) == [ids[2]]
+    assert await claim(claimer, 5) == [ids[3], *better]
+    best = await add(client, 2, priority=-2)
+    assert await claim(claimer, 1) == best[:1]
+
+
+async def test_a_start_is_forgotten_after_a_while(
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
+) -> None:
+    ids = await add(client, 3)
+    session.takes = SLOW
+    for id_ in ids[:2]:
+        assert await claim(claimer, 1) == [id_]
+    better = await add(client, priority=-1)
+    mock_clock.jump(LATER)
+    assert await claim(claimer, 1) == better

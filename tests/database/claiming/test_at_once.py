@@ -12,7 +12,7 @@ import trio
 from tests.database.sessions import wait_until_somebody_waits
 from trio_graphile import Connection, Database, Job
 from trio_graphile._database.claiming import claims, plain_claims
-from trio_graphile._database.claiming.memory import Plain
+from trio_graphile._database.claiming.memory import PlainClaim
 from trio_graphile._model.bounds import FlagRules
 
 # A claim has chosen the moment of which it sees all rows before it asks for its tasks; it locks jobs later.
@@ -63,15 +63,15 @@ class Place:
     """Where a job stands that a claim finds."""
 
     queue_name: str | None = None
-    plain: Plain | None = None
+    plain: PlainClaim | None = None
     crowd_queue_name: str | None = None
     crowd: int = 0
     """How many jobs of a foreign task stand before it."""
 
 
 PLACES = {
-    "plain": Place(plain=Plain.NONE_QUEUED),
-    "plain, behind a crowd": Place(plain=Plain.BEHIND_CROWD, crowd=1000),
+    "plain": Place(plain=PlainClaim.IN_HEAD),
+    "plain, behind a crowd": Place(plain=PlainClaim.PAST_HEAD, crowd=1000),
     "without a queue": Place(),
     "without a queue, behind a crowd": Place(crowd=1000),
     "named queue": Place(queue_name="first"),
@@ -108,8 +108,8 @@ async def claim_while(
     return jobs
 
 
-async def claim_one(connection: Connection, *, plain: Plain | None) -> list[Job]:
-    get_jobs = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
+async def claim_one(connection: Connection, *, plain: PlainClaim | None) -> list[Job]:
+    get_jobs = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, which=plain)
     return await get_jobs(connection, "me", ["mine"], 1, FlagRules(["slow"]))
 
 
@@ -143,14 +143,14 @@ async def test_no_two_jobs_of_a_queue_are_claimed_when_one_comes_from_another(da
     assert (job.queue_name, job.priority) == ("second", 2)
 
 
-@pytest.mark.parametrize("plain", [None, Plain.BEHIND_CROWD])
+@pytest.mark.parametrize("plain", [None, PlainClaim.PAST_HEAD])
 async def test_two_claims_at_once_behind_a_crowd_take_different_jobs(
-    database: Database, plain: Plain | None
+    database: Database, plain: PlainClaim | None
 ) -> None:
     await database.execute(WAITING_TASKS)
     await database.execute(INSERT, "foreign", None, 0, 1000)
     await database.execute(INSERT, "mine", None, 1, 9)
-    get_jobs = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
+    get_jobs = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, which=plain)
     async with database.transaction() as connection:
         first = await get_jobs(connection, "me", ["mine"], 4)
         second = await get_jobs(database, "other", ["mine"], 4)

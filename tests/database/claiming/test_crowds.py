@@ -14,7 +14,7 @@ import pytest
 from trio_graphile import Connection, Database, Job
 from trio_graphile._database import held_rows
 from trio_graphile._database.claiming import claims, plain_claims
-from trio_graphile._database.claiming.memory import Plain, Position
+from trio_graphile._database.claiming.memory import PlainClaim, Position
 from trio_graphile._model.bounds import FlagRules
 
 ME = "trio_graphile_me"
@@ -147,11 +147,11 @@ async def fill(connection: Connection, kinds: list[Kind], random: Random) -> Non
     await connection.execute(DELETE_OTHER_QUEUES)
 
 
-async def claim(session: Connection, limit: int, plain: Plain | None, *, width: int = 1) -> list[Job]:
+async def claim(session: Connection, limit: int, plain: PlainClaim | None, *, width: int = 1) -> list[Job]:
     """Claim as a worker does that has looked at the front."""
     jobs: list[Job] = []
     if plain is not None:
-        jobs = await plain_claims.get_plain_jobs(session, ME, TASKS, limit, NOT_SLOW, plain=plain)
+        jobs = await plain_claims.get_plain_jobs(session, ME, TASKS, limit, NOT_SLOW, which=plain)
     return jobs or await claims.get_jobs(session, ME, TASKS, limit, NOT_SLOW, width=width)
 
 
@@ -166,7 +166,7 @@ async def test_a_claim_takes_the_best_first_whatever_stands_in_the_way(
     await fill(session, kinds, random)
     held: list[Any] = []
     while expected := [row["id"] for row in await session.fetch(CLAIMABLE, TASKS)]:
-        plain = await plain_claims.how_plain(session, TASKS, limit) if random.random() < 0.7 else None
+        plain = await plain_claims.find_plain_claim(session, TASKS, limit) if random.random() < 0.7 else None
         jobs = await claim(session, limit, plain, width=random.choice([1, 10]))
         assert [job.id for job in jobs] == expected[:limit]
         assert len({job.queue_name for job in jobs if job.queue_name}) == len(
@@ -188,7 +188,7 @@ async def test_a_claim_passes_over_rows_that_somebody_has_locked(
     async with aclosing(await database.open_session("claim", cancel_patience=5.0)) as session:
         await fill(session, kinds, Random(limit))
         expected = [row["id"] for row in await session.fetch(CLAIMABLE, TASKS)]
-        plain = await plain_claims.how_plain(session, TASKS, limit)
+        plain = await plain_claims.find_plain_claim(session, TASKS, limit)
         async with database.transaction() as connection:
             await connection.execute(LOCK_JOBS, expected[:-limit])
             jobs = await claim(session, limit, plain)
@@ -202,7 +202,7 @@ async def test_a_claim_from_a_place_on_leaves_out_what_comes_before_it(connectio
         "select priority, run_at from graphile_worker._private_jobs where id = $1::bigint", rest[0]
     )
     assert place is not None
-    jobs = await claims.get_jobs(connection, ME, TASKS, 20, floor=Position(**place))
+    jobs = await claims.get_jobs(connection, ME, TASKS, 20, start=Position(**place))
     assert [job.id for job in jobs] == rest
     assert [job.id for job in await claims.get_jobs(connection, ME, TASKS, 20)] == [best]
 
@@ -214,65 +214,66 @@ async def test_a_plain_claim_from_a_place_on_leaves_out_what_comes_before_it(con
         "select priority, run_at from graphile_worker._private_jobs where id = $1::bigint", rest[0]
     )
     assert place is not None
-    floor = Position(**place)
-    for plain in Plain:
+    start = Position(**place)
+    for plain in PlainClaim:
         jobs = await plain_claims.get_plain_jobs(
-            connection, ME, TASKS, 20, NOT_SLOW, floor=floor, plain=plain
+            connection, ME, TASKS, 20, NOT_SLOW, start=start, which=plain
         )
         assert [job.id for job in jobs] == rest[:20]
         del rest[:20]
-    [job] = await plain_claims.get_plain_jobs(connection, ME, TASKS, 1, NOT_SLOW, plain=NONE_QUEUED)
+    [job] = await plain_claims.get_plain_jobs(connection, ME, TASKS, 1, NOT_SLOW, which=IN_HEAD)
     assert job.id == best
 
 
 QUEUED = Kind(count=1, queues=1)
-NONE_QUEUED, QUEUES_LOCKED, BEHIND_CROWD = Plain
+IN_HEAD, PAST_HEAD = PlainClaim
 
 
 @pytest.mark.parametrize(
     ("kinds", "plain"),
     [
-        ([], NONE_QUEUED),
-        (PLAIN, NONE_QUEUED),
-        ([*PLAIN, Kind(count=100, is_future=True, priority=-5)], NONE_QUEUED),
-        ([*PLAIN, Kind(count=111, task="foreign", priority=-5)], BEHIND_CROWD),
-        ([*PLAIN, Kind(count=111, is_future=True, priority=-5)], BEHIND_CROWD),
+        ([], IN_HEAD),
+        (PLAIN, IN_HEAD),
+        ([*PLAIN, Kind(count=100, is_future=True, priority=-5)], IN_HEAD),
+        ([*PLAIN, Kind(count=111, task="foreign", priority=-5)], PAST_HEAD),
+        ([*PLAIN, Kind(count=111, is_future=True, priority=-5)], PAST_HEAD),
         ([*PLAIN, Kind(count=111, is_future=True, priority=-5), Kind(count=1, priority=3)], None),
         ([*PLAIN, Kind(count=111, task="foreign", priority=-5), QUEUED], None),
         ([Kind(count=111, task="foreign", priority=-5)], None),
-        ([Kind(count=50, task="foreign")], NONE_QUEUED),
+        ([Kind(count=50, task="foreign")], IN_HEAD),
         ([*PLAIN, QUEUED], None),
         ([QUEUED], None),
         ([attrs.evolve(QUEUED, is_future=True, priority=9)], None),
         ([attrs.evolve(QUEUED, task="foreign")], None),
-        ([attrs.evolve(QUEUED, attempts=25), *PLAIN], NONE_QUEUED),
+        ([attrs.evolve(QUEUED, attempts=25), *PLAIN], IN_HEAD),
     ],
 )
 async def test_the_front_is_plain_without_named_queues_and_crowds(
-    connection: Connection, kinds: list[Kind], plain: Plain | None
+    connection: Connection, kinds: list[Kind], plain: PlainClaim | None
 ) -> None:
     if kinds:
         await fill(connection, kinds, Random(1))
-    assert await plain_claims.how_plain(connection, TASKS, 10) is plain
+    assert await plain_claims.find_plain_claim(connection, TASKS, 10) is plain
 
 
 @pytest.mark.parametrize(
     ("kinds", "locked", "plain"),
     [
-        ([*PLAIN, Kind(count=50, queues=2, priority=-5)], ["q1", "q2"], QUEUES_LOCKED),
+        ([*PLAIN, Kind(count=50, queues=2, priority=-5)], ["q1", "q2"], IN_HEAD),
         ([*PLAIN, Kind(count=50, queues=2, priority=-5)], ["q1"], None),
-        ([*PLAIN, Kind(count=500, queues=20)], [f"q{n}" for n in range(1, 21)], QUEUES_LOCKED),
+        ([*PLAIN, Kind(count=500, queues=20)], [f"q{n}" for n in range(1, 21)], IN_HEAD),
         ([*PLAIN, Kind(count=500, queues=21)], [f"q{n}" for n in range(1, 22)], None),
+        ([*PLAIN, Kind(count=111, task="foreign", priority=-5), QUEUED], ["q1"], PAST_HEAD),
         ([Kind(count=111, task="foreign"), QUEUED], ["q1"], None),
-        ([*PLAIN, attrs.evolve(QUEUED, attempts=25)], ["q1"], NONE_QUEUED),
+        ([*PLAIN, attrs.evolve(QUEUED, attempts=25)], ["q1"], IN_HEAD),
     ],
 )
 async def test_the_front_is_plain_beside_few_locked_queues(
-    connection: Connection, kinds: list[Kind], locked: list[str], plain: Plain | None
+    connection: Connection, kinds: list[Kind], locked: list[str], plain: PlainClaim | None
 ) -> None:
     await fill(connection, kinds, Random(1))
     await connection.execute(LOCK_QUEUES, locked)
-    assert await plain_claims.how_plain(connection, TASKS, 10) is plain
+    assert await plain_claims.find_plain_claim(connection, TASKS, 10) is plain
 
 
 FREE_QUEUE = """
@@ -287,26 +288,27 @@ LOCK_QUEUES = """
 """
 
 
-@pytest.mark.parametrize("plain", Plain)
+@pytest.mark.parametrize("plain", PlainClaim)
 @pytest.mark.parametrize("queued", [QUEUED, attrs.evolve(QUEUED, is_future=True, priority=9)])
 async def test_a_plain_claim_takes_nothing_while_a_job_of_a_named_queue_waits(
-    connection: Connection, queued: Kind, plain: Plain
+    connection: Connection, queued: Kind, plain: PlainClaim
 ) -> None:
     await fill(connection, [*PLAIN, queued], Random(1))
-    assert await plain_claims.get_plain_jobs(connection, ME, TASKS, 10, plain=plain) == []
+    assert await plain_claims.get_plain_jobs(connection, ME, TASKS, 10, which=plain) == []
     assert len(await claims.get_jobs(connection, ME, TASKS, 10)) == 10
 
 
+@pytest.mark.parametrize("plain", PlainClaim)
 async def test_a_plain_claim_takes_the_best_beside_locked_queues_until_one_is_free(
-    connection: Connection,
+    connection: Connection, plain: PlainClaim
 ) -> None:
     await fill(connection, [*PLAIN, Kind(count=50, queues=2, priority=-9)], Random(1))
     await connection.execute(LOCK_QUEUES, ["q1", "q2"])
-    expected = await plain_claims.get_plain_jobs(connection, ME, TASKS, 10, plain=QUEUES_LOCKED)
-    assert len(expected) == 10
-    assert await plain_claims.get_plain_jobs(connection, ME, TASKS, 10, plain=NONE_QUEUED) == []
+    expected = [row["id"] for row in await connection.fetch(CLAIMABLE, TASKS)]
+    jobs = await plain_claims.get_plain_jobs(connection, ME, TASKS, 10, NOT_SLOW, which=plain)
+    assert [job.id for job in jobs] == expected[:10]
     await connection.execute(FREE_QUEUE, "q2")
-    assert await plain_claims.get_plain_jobs(connection, ME, TASKS, 10, plain=QUEUES_LOCKED) == []
+    assert await plain_claims.get_plain_jobs(connection, ME, TASKS, 10, which=plain) == []
     [best, *_] = await claims.get_jobs(connection, ME, TASKS, 10)
     assert best.queue_name == "q2"
 
@@ -334,8 +336,8 @@ async def test_a_claim_does_not_read_the_crowd(database: Database, kinds: list[K
     async with aclosing(await database.open_session("claim", cancel_patience=5.0)) as session:
         await fill(session, kinds, Random(1))
         await session.execute(before)
-        for plain in dict.fromkeys([None, await plain_claims.how_plain(session, TASKS, 20)]):
-            claim = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, plain=plain)
+        for plain in dict.fromkeys([None, await plain_claims.find_plain_claim(session, TASKS, 20)]):
+            claim = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, which=plain)
             await session.execute("begin")  # within a transaction the server counts what was read
             read = await session.fetch_value(ROWS_READ, "_private_jobs")
             assert len(await claim(session, ME, TASKS, 20, NOT_SLOW)) == 20

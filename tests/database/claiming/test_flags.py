@@ -9,7 +9,7 @@ import pytest
 
 from trio_graphile import Connection, Job
 from trio_graphile._database.claiming import claims, plain_claims
-from trio_graphile._database.claiming.memory import Plain
+from trio_graphile._database.claiming.memory import PlainClaim
 from trio_graphile._database.rows import flags_of
 from trio_graphile._model.bounds import FlagRules
 
@@ -45,10 +45,10 @@ INSERT = """
 """
 
 
-async def claim(connection: Connection, rules: FlagRules, plain: Plain | None) -> list[Job]:
+async def claim(connection: Connection, rules: FlagRules, plain: PlainClaim | None) -> list[Job]:
     if plain is None:
         return await claims.get_jobs(connection, "me", ["a"], 1_000, rules)
-    return await plain_claims.get_plain_jobs(connection, "me", ["a"], 1_000, rules, plain=plain)
+    return await plain_claims.get_plain_jobs(connection, "me", ["a"], 1_000, rules, which=plain)
 
 
 def fits(text: str | None, rules: FlagRules) -> bool:
@@ -62,12 +62,12 @@ def fits(text: str | None, rules: FlagRules) -> bool:
 
 @pytest.mark.parametrize(
     ("is_queued", "plain"),
-    [(True, None), (False, None), *[(False, plain) for plain in Plain]],
-    ids=["queued", "unqueued", *Plain],
+    [(True, None), (False, None), *[(False, plain) for plain in PlainClaim]],
+    ids=["queued", "unqueued", *PlainClaim],
 )
 @pytest.mark.parametrize("has_crowd", [False, True], ids=["alone", "behind a crowd"])
 async def test_a_job_is_claimed_if_its_flags_fit_all_rules(
-    connection: Connection, plain: Plain | None, *, is_queued: bool, has_crowd: bool
+    connection: Connection, plain: PlainClaim | None, *, is_queued: bool, has_crowd: bool
 ) -> None:
     queues = [f"q{number}" if is_queued else None for number in range(len(FLAGS))]
     await connection.execute(
@@ -77,7 +77,7 @@ async def test_a_job_is_claimed_if_its_flags_fit_all_rules(
         "insert into graphile_worker._private_job_queues (queue_name) select unnest($1::text[])",
         [queue for queue in queues if queue is not None],
     )
-    if has_crowd and plain is not Plain.NONE_QUEUED:
+    if has_crowd and plain is not PlainClaim.IN_HEAD:
         await connection.execute("""
             insert into graphile_worker._private_jobs (task_id, priority)
             select id, -1

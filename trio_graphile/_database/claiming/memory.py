@@ -1,4 +1,8 @@
-"""What a worker remembers of its claims: where jobs begin that it can claim, and which claim finds them."""
+"""What a worker remembers of its claims, so that the next one costs the server less.
+
+It never decides whether a job is claimed, only how jobs are looked for: what is remembered may be wrong by
+now, and is forgotten after seconds.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,29 @@ import attrs
 
 from trio_graphile._model.jobs import Job
 
-_QUICK = 0.005
-_SLOW = 0.02
-_FEW = 20
-_TOO_LONG = 2.0
-_PATIENCE = 10.0
-_LONGEST_PATIENCE = 3.0
-_BUSY = 0.5
-_LOOK_INTERVAL = 1.0
-_WIDE = 10
-_WIDE_PERIOD = 10.0
+SLOW_CLAIM_SECONDS = 0.02
+"""A claim that takes longer is slow. One may be so by chance; the second in a row is for a reason."""
+LARGE_CLAIM_JOBS = 20
+"""A claim that brings so many is measured by what each took: how long is long depends on their number."""
+LARGE_CLAIM_LONG_FACTOR = 2.0
+"""It took long if each job took so many times as long as one has taken at best, ..."""
+LARGE_CLAIM_QUICK_SECONDS = 0.005
+"""... unless all of them together took no longer than this."""
+
+START_FACTOR = 10.0
+"""A start is remembered for so many times as long as it took to find: nine tenths of the time go to jobs."""
+START_MOST_SECONDS = 3.0
+"""But for no longer: jobs may come before it, and are found only afterwards."""
+
+PROBE_INTERVAL_SECONDS = 1.0
+"""How often it is asked whether a plain claim is enough, and for how long that is believed."""
+BUSY_SECONDS = 0.5
+"""Who got jobs so recently claims often, and saves more by asking than that takes."""
+
+WIDE_FACTOR = 10
+"""How many times as far as usual to look for jobs of named queues, after two slow claims in a row."""
+WIDE_SECONDS = 10.0
+"""For how long to do so."""
 
 
 @attrs.frozen
@@ -31,99 +48,89 @@ class Position:
     run_at: datetime
 
 
-@attrs.define
-class Floor:
-    """From where on a claim looks, for a while, after two that had to look at very much. Times are seconds.
+class PlainClaim(enum.StrEnum):
+    """A claim that takes what the whole one would, for less, where no job of a named queue is to be had."""
 
-    While any transaction on the server is older than they are, the traces of jobs that are gone stay in the
-    index, and each claim steps over all of them. So what was found last is remembered, for ten times as long
-    as it took to find: then nine tenths of the time are spent on jobs.
+    IN_HEAD = "in_head"
+    """Where the jobs at the head are ours to claim."""
+    PAST_HEAD = "past_head"
+    """Where the head is blocked, and jobs of few tasks and priorities wait behind it."""
+
+
+@attrs.define
+class ClaimMemory:
+    """What was learned of the jobs of some tasks: where they start, and which claim is enough.
+
+    - **Start.** While any transaction on the server is older than they are, the traces of jobs that are gone
+      stay in the index, and each claim steps over all of them. So after two claims in a row that took long,
+      the next ones look from the best job on that was found last.
+    - **Plain claim.** Who claims often asks once in a while which plain claim is enough, if any. None is any
+      more when it brings nothing and the whole one does, or when two claims in a row were slow.
+    - **Width.** Where very many queues have jobs, those in the head may be too few, and to ask each queue is
+      dear. So after two slow claims in a row the whole claim looks further ahead for a while.
+
+    `now` is `trio.current_time()`.
     """
 
-    _position: Position | None = None
-    _until: float = -math.inf
-    _was_slow: bool = False
-    """Whether the last claim was slow. One may be by chance; the second is for a reason."""
-    _best_per_job: float = math.inf
+    _start: Position | None = None
+    _start_until: float = -math.inf
+    _took_long: bool = False
+    """Whether the last claim took long for what it brought."""
+    _best_seconds_per_job: float = math.inf
     """What a job of a large claim has taken at best."""
-
-    def at(self, now: float) -> Position | None:
-        """Return from where on to look; None for everywhere."""
-        return self._position if now < self._until else None
-
-    def learn(self, jobs: Sequence[Job], took: float, now: float) -> None:
-        """Take notice of what a claim that looked everywhere brought, and of how long it took."""
-        was_slow, self._was_slow = self._was_slow, bool(jobs) and took > self._usual(len(jobs))
-        if was_slow and self._was_slow:
-            self._position = Position(jobs[0].priority, jobs[0].run_at)
-            self._until = now + min(took * _PATIENCE, _LONGEST_PATIENCE)
-        if len(jobs) >= _FEW:
-            self._best_per_job = min(self._best_per_job, took / len(jobs))
-
-    def _usual(self, jobs: int) -> float:
-        """Return how long a claim of so many may take without being taken for slow."""
-        if jobs < _FEW or math.isinf(self._best_per_job):
-            return _SLOW
-        return max(_QUICK, _TOO_LONG * self._best_per_job * jobs)
-
-    def forget(self) -> None:
-        """Look everywhere again."""
-        self._until = -math.inf
-
-
-class Plain(enum.StrEnum):
-    """Why a claim need not look at named queues, and whether it need look behind a crowd."""
-
-    NONE_QUEUED = "none_queued"
-    """No job of a named queue waits."""
-    QUEUES_LOCKED = "queues_locked"
-    """Some do, but their queues are few, and locked."""
-    BEHIND_CROWD = "behind_crowd"
-    """No job of a named queue waits, and a crowd stands before jobs of few tasks and priorities."""
-
-
-@attrs.define
-class Front:
-    """Why claims can be plain, or how far they look, for a while: the next finds what the last has found.
-
-    Who claims often looks once in a while, and saves more than that takes. Times are seconds.
-    """
-
-    _plain: Plain | None = None
-    _looked_at: float = -math.inf
+    _plain_claim: PlainClaim | None = None
+    _probed_at: float = -math.inf
     _jobs_came_at: float = -math.inf
-    _wide_until: float = -math.inf
     _was_slow: bool = False
-    """As in `Floor`."""
+    """Whether the last claim was slow, whatever it brought."""
+    _wide_until: float = -math.inf
 
-    def is_worth_a_look(self, now: float) -> bool:
-        """Return whether it is time to look: jobs have come just now, and it was not looked for a while."""
-        return now - self._jobs_came_at < _BUSY and now - self._looked_at >= _LOOK_INTERVAL
+    def start(self, now: float) -> Position | None:
+        """Return from where on to look; None for everywhere."""
+        return self._start if now < self._start_until else None
 
-    def seen(self, plain: Plain | None, now: float) -> None:
-        """Take notice of what it looks like."""
-        self._plain, self._looked_at = plain, now
-
-    def plain(self, now: float) -> Plain | None:
-        """Return why a plain claim is likely to do; None if it is not."""
-        return self._plain if now - self._looked_at < _LOOK_INTERVAL else None
+    def plain_claim(self, now: float) -> PlainClaim | None:
+        """Return the plain claim that is likely to be enough; None if only the whole one is."""
+        return self._plain_claim if now - self._probed_at < PROBE_INTERVAL_SECONDS else None
 
     def width(self, now: float) -> int:
-        """Return how many times as far as usual to look for jobs of named queues.
+        """Return how many times as far as usual the whole claim looks for jobs of named queues."""
+        return WIDE_FACTOR if now < self._wide_until else 1
 
-        If the usual is not enough each queue is asked, and there may be very many.
-        """
-        return _WIDE if now < self._wide_until else 1
+    def is_probe_due(self, now: float) -> bool:
+        """Whether it is time to ask which plain claim is enough."""
+        return now - self._jobs_came_at < BUSY_SECONDS and now - self._probed_at >= PROBE_INTERVAL_SECONDS
 
-    def learn(self, jobs: Sequence[Job], took: float, now: float) -> None:
-        """Take notice of what a claim brought, and of how long it took: a crowd may have come."""
+    def probed(self, found: PlainClaim | None, now: float) -> None:
+        """Take notice of which plain claim is enough, if any."""
+        self._plain_claim, self._probed_at = found, now
+
+    def learn(self, jobs: Sequence[Job], seconds: float, now: float) -> None:
+        """Take notice of what a claim that looked everywhere brought, and of how long it took."""
         if jobs:
             self._jobs_came_at = now
-        was_slow, self._was_slow = self._was_slow, took > _SLOW
-        if was_slow and self._was_slow:
-            self.forget()
-            self._wide_until = now + _WIDE_PERIOD
+        had_taken_long, self._took_long = self._took_long, bool(jobs) and seconds > self._usual(len(jobs))
+        if had_taken_long and self._took_long:
+            self._start = Position(jobs[0].priority, jobs[0].run_at)
+            self._start_until = now + min(seconds * START_FACTOR, START_MOST_SECONDS)
+        had_been_slow, self._was_slow = self._was_slow, seconds > SLOW_CLAIM_SECONDS
+        if had_been_slow and self._was_slow:
+            self.forget_plain_claim()
+            self._wide_until = now + WIDE_SECONDS
+        if len(jobs) >= LARGE_CLAIM_JOBS:
+            self._best_seconds_per_job = min(self._best_seconds_per_job, seconds / len(jobs))
 
-    def forget(self) -> None:
-        """Take it that claims cannot be plain, until the next look."""
-        self._plain = None
+    def _usual(self, jobs: int) -> float:
+        """Return how many seconds a claim of so many may take without having taken long."""
+        if jobs < LARGE_CLAIM_JOBS or math.isinf(self._best_seconds_per_job):
+            return SLOW_CLAIM_SECONDS
+        usual = LARGE_CLAIM_LONG_FACTOR * self._best_seconds_per_job * jobs
+        return max(LARGE_CLAIM_QUICK_SECONDS, usual)
+
+    def forget_start(self) -> None:
+        """Look everywhere again."""
+        self._start_until = -math.inf
+
+    def forget_plain_claim(self) -> None:
+        """Take it that only the whole claim is enough, until the next probe."""
+        self._plain_claim = None

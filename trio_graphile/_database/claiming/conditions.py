@@ -1,0 +1,64 @@
+"""What all claims have in common: which jobs may be claimed, and what is told of those that were.
+
+A new rule for what may be claimed is written here once: as SQL in `FLAGS_FIT`, or beside it, and as a
+parameter in `conditions_of`. All statements that claim have it then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TypeAlias
+
+from trio_graphile._database.claiming.memory import Position
+from trio_graphile._database.rows import job_columns
+from trio_graphile._model.bounds import FlagRules
+
+FLAGS_FIT = """($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+  and ($5::text[] is null or (jobs.flags ?| $5::text[]) is true)
+  and ($6::text[] is null or case jsonb_typeof(jobs.flags)
+    when 'object' then jobs.flags - $6::text[] = '{}'::jsonb
+    when 'array' then not jsonb_path_exists(jobs.flags - $6::text[], '$[*] ? (@.type() == "string")')
+    when 'string' then jobs.flags ?| $6::text[]
+    else true
+  end)"""
+# Whether the flags of the row `jobs` fit. What `?` finds are its flags, whatever others have written there.
+
+_PLACE_OF_TASK = """array_position(
+        array(select wanted_tasks.id from wanted_tasks order by wanted_tasks.place), jobs.task_id
+      )"""
+_QUEUE_NAME = """case
+        when jobs.job_queue_id is not null then (
+          select queues.queue_name
+          from {schema}._private_job_queues as queues
+          where queues.id = jobs.job_queue_id
+        )
+      end"""
+
+CLAIMED = job_columns(task=_PLACE_OF_TASK, queue_name=_QUEUE_NAME, locked_by="null::text")
+# What a claim returns of a job. It names the task by its place in $2, so that no name is looked up or sent
+# for each job; nor is the worker's, which asks.
+CLAIMED_WITHOUT_QUEUE = job_columns(task=_PLACE_OF_TASK, queue_name="null::text", locked_by="null::text")
+# The same of jobs without a queue: a table that is not named need not be opened.
+
+Texts: TypeAlias = list[str] | None
+
+
+def conditions_of(
+    flags: FlagRules, start: Position | None
+) -> tuple[Texts, Texts, Texts, int | None, datetime | None]:
+    """Return the parameters $4 to $8: forbidden, accepted and allowed flags, priority and time of the start.
+
+    Each is null where there is no such rule.
+    """
+    return (
+        list(flags.forbidden) or None,
+        _list_of(flags.accepted),
+        _list_of(flags.allowed),
+        None if start is None else start.priority,
+        None if start is None else start.run_at,
+    )
+
+
+def _list_of(flags: Sequence[str] | None) -> Texts:
+    return None if flags is None else list(flags)

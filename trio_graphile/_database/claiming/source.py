@@ -1,0 +1,107 @@
+"""How jobs of one source are claimed: which statement, and from where on.
+
+By what is remembered of the claims before, a claim decides
+
+1. from where on to look: from the best job on that was found last if finding it took long, mostly everywhere;
+2. which statement to use: a plain claim, if the last probe found one that is enough, else the whole claim;
+3. whether that was all: if a plain claim brought nothing, the whole one is next, and if too few came from a
+   start on, one that looks everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+
+import attrs
+import trio
+
+from trio_graphile._database.claiming import claims, plain_claims
+from trio_graphile._database.claiming.memory import ClaimMemory, PlainClaim, Position
+from trio_graphile._database.connection import Executor
+from trio_graphile._database.unreadable import fail_unreadable, is_unreadable
+from trio_graphile._exceptions import StatementFailed
+from trio_graphile._model.bounds import FlagRules, Share
+from trio_graphile._model.jobs import Job
+
+
+@attrs.define(eq=False)
+class Source:
+    """Tasks that are claimed together, and what is remembered of their claims."""
+
+    _session: Executor
+    _worker_id: str
+    share: Share
+    _memory: ClaimMemory = attrs.field(init=False, factory=ClaimMemory)
+
+    async def claim(self, limit: int, flags: FlagRules) -> list[Job]:
+        """Claim up to so many jobs. Those that nobody can read fail for good."""
+        if limit == 0:
+            return []
+        try:
+            return await self._claim(limit, flags)
+        except StatementFailed as error:
+            if not is_unreadable(error) or not await fail_unreadable(self._session, self.share.identifiers):
+                raise
+        return await self._claim(limit, flags)
+
+    async def _claim(self, limit: int, flags: FlagRules) -> list[Job]:
+        memory = self._memory
+        if (start := memory.start(trio.current_time())) is None:
+            return await self._claim_anywhere(limit, flags)
+        jobs = await self._claim_from(start, limit, flags)
+        if len(jobs) == limit or (jobs and is_cancelled()):
+            return jobs
+        memory.forget_start()
+        return jobs + await self._claim_whole(None, limit - len(jobs), flags)
+
+    async def _claim_anywhere(self, limit: int, flags: FlagRules) -> list[Job]:
+        memory = self._memory
+        began = trio.current_time()
+        if memory.is_probe_due(began):
+            found = await plain_claims.find_plain_claim(self._session, self.share.identifiers, limit)
+            began = trio.current_time()
+            memory.probed(found, began)
+        jobs = await self._claim_from(None, limit, flags)
+        now = trio.current_time()
+        memory.learn(jobs, now - began, now)
+        return jobs
+
+    async def _claim_from(self, start: Position | None, limit: int, flags: FlagRules) -> list[Job]:
+        plain_claim = self._memory.plain_claim(trio.current_time())
+        if plain_claim is None:
+            return await self._claim_whole(start, limit, flags)
+        if jobs := await self._claim_plainly(plain_claim, start, limit, flags):
+            return jobs
+        jobs = await self._claim_whole(start, limit, flags)
+        if jobs:
+            self._memory.forget_plain_claim()  # what it takes is not all there is
+        return jobs
+
+    async def _claim_plainly(
+        self, which: PlainClaim, start: Position | None, limit: int, flags: FlagRules
+    ) -> list[Job]:
+        return await plain_claims.get_plain_jobs(
+            self._session,
+            self._worker_id,
+            self.share.identifiers,
+            limit,
+            flags,
+            start=start,
+            which=which,
+        )
+
+    async def _claim_whole(self, start: Position | None, limit: int, flags: FlagRules) -> list[Job]:
+        return await claims.get_jobs(
+            self._session,
+            self._worker_id,
+            self.share.identifiers,
+            limit,
+            flags,
+            start=start,
+            width=self._memory.width(trio.current_time()),
+        )
+
+
+def is_cancelled() -> bool:
+    """Whether whatever is awaited next will be cancelled."""
+    return trio.current_effective_deadline() == -math.inf
