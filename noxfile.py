@@ -2,23 +2,76 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import re
+import shutil
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import nox
+from packaging.requirements import Requirement
 
 nox.needs_version = ">=2025.5.1"
 
 ROOT = Path(__file__).parent
 PYPROJECT = nox.project.load_toml(ROOT / "pyproject.toml")
 PYTHONS = nox.project.python_versions(PYPROJECT)
+"""The supported versions, the oldest first."""
 THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+PRERELEASED = ("trio", "asyncpg", "cattrs", "croniter", "orjson")
+"""What `nox -s newest` installs as new as it gets."""
+IN_PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist=worksteal")
+SAMPLED = ("tests/worker", "tests/database", "tests/scenarios")
+"""What runs on the Pythons between the oldest and the newest, too."""
 
-nox.options.sessions = ["lint", "types", f"tests-{THIS_PYTHON}", "examples", "docs"]
+
+def programs_of(version: str) -> Iterator[str]:
+    """Yield the programs that may be this version of Python: on PATH, then pyenv's, the latest first."""
+    if version == THIS_PYTHON:
+        yield sys.executable
+    if on_path := shutil.which(f"python{version}"):
+        yield on_path
+    root = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
+    folders = {
+        tuple(map(int, folder.name.split("."))): folder
+        for folder in root.glob(f"versions/{version}.*")
+        if re.fullmatch(r"[0-9.]+", folder.name)
+    }
+    for _, folder in sorted(folders.items(), reverse=True):
+        yield str(folder / "bin" / f"python{version}")
+
+
+def is_python(program: str, version: str) -> bool:
+    """Whether it runs, and is that version: a program that pyenv put on PATH may be none."""
+    asked = [program, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    try:
+        run = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603  # ours
+    except OSError:
+        return False
+    return run.stdout.strip() == version
+
+
+def find_pythons() -> dict[str, str]:
+    """Return where the supported versions are that can be run here, the oldest first."""
+    found = {}
+    for version in PYTHONS:
+        for program in programs_of(version):
+            if is_python(program, version):
+                found[version] = program
+                break
+    return found
+
+
+FOUND = find_pythons()
+
+nox.options.sessions = ["lint", "types", *(f"share-{version}" for version in FOUND), "examples", "docs"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.download_python = "never"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.error_on_missing_interpreters = False
+nox.options.error_on_missing_interpreters = True
 nox.options.stop_on_first_error = False
 
 if THIS_PYTHON not in PYTHONS:
@@ -55,12 +108,51 @@ def types(session: nox.Session) -> None:
     session.run("pyright", "--verifytypes", "trio_graphile", "--ignoreexternal", env=environment)
 
 
-@nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Does it do what it says? Arguments go to pytest: `nox -s tests-3.12 -- tests/database -k keyed`."""
     session.install("-e", ".[all]", *group("tests"))
-    workers = [] if session.posargs else ["-n", "auto", "--maxprocesses", "4", "--dist=loadgroup"]
+    workers = [] if session.posargs else IN_PARALLEL
     run_pytest(session, *workers, *session.posargs)
+
+
+def share(session: nox.Session) -> None:
+    """Does it do so on every Python that is here? Of what is sampled, each tries another share."""
+    versions = list(FOUND)
+    version = session.name.removeprefix("share-")
+    number = versions.index(version) + 1
+    whole = version in (versions[0], versions[-1])
+    session.log(
+        f"Found Python {', '.join(versions)}. This is {version}: "
+        f"{'the whole suite' if whole else 'in part'}, share {number} of {len(versions)}."
+    )
+    session.install("-e", ".[all]", *group("tests"))
+    run_pytest(session, *IN_PARALLEL, f"--share={number}/{len(versions)}", *([] if whole else SAMPLED))
+
+
+for _version in PYTHONS:
+    nox.session(name=f"tests-{_version}", python=FOUND.get(_version, _version), tags=["tests"])(tests)
+for _version in FOUND:
+    nox.session(name=f"share-{_version}", python=FOUND[_version])(share)
+
+
+@nox.session(python=next(iter(FOUND.values())))
+def oldest(session: nox.Session) -> None:
+    """Does it run with the oldest dependencies that it allows?"""
+    constraints = Path(session.create_tmp()) / "oldest.txt"
+    constraints.write_text("\n".join(lower_bounds()) + "\n")
+    session.log(f"With {', '.join(lower_bounds())}")
+    session.install("-e", ".[all]", "--constraint", str(constraints), *group("tests"))
+    run_pytest(session, *IN_PARALLEL, *session.posargs)
+
+
+@nox.session(python=list(FOUND.values())[-1])
+def newest(session: nox.Session) -> None:
+    """Would it run with the newest dependencies, those included that it does not allow yet?"""
+    session.install("-e", ".[all]", *group("tests"))
+    # By itself: pip then goes beyond the upper bounds of ours, and only says so.
+    session.install("--pre", "--upgrade", *PRERELEASED)
+    session.run("python", "-m", "pip", "freeze", "--exclude-editable")
+    run_pytest(session, *IN_PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -120,6 +212,18 @@ def changelog(session: nox.Session) -> None:
     """What would the next release announce?"""
     session.install(*group("changelog"))
     session.run("towncrier", "build", "--draft", "--version", PYPROJECT["project"]["version"])
+
+
+def lower_bounds() -> list[str]:
+    """Return the requirements of the package and its extras, each pinned to the oldest version it allows."""
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    texts = [*PYPROJECT["project"]["dependencies"], *itertools.chain(*extras.values())]
+    return [
+        f"{requirement.name}=={bound.version}"
+        for requirement in map(Requirement, texts)
+        for bound in requirement.specifier
+        if bound.operator == ">="
+    ]
 
 
 def run_pytest(session: nox.Session, *arguments: str) -> None:

@@ -10,13 +10,6 @@ from tests.admin.browser.site import serving
 from trio_graphile import Client, Database
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have all tests with a browser run one after the other: each process would have a browser of its own."""
-    for item in items:
-        if "chromium" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("chromium"))
-
-
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Chromium]:
     if reason := reason_to_skip():

@@ -1,0 +1,46 @@
+"""Runs that share the samples try, taken together, what one run by itself tries."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from argparse import ArgumentTypeError
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.support.shares import Share
+
+ROOT = Path(__file__).parents[1]
+POINTS = "tests/scenarios/test_every_point.py"
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("total", [0, 1, 4, 7, 30])
+def test_each_thing_is_in_one_share(total: int, of: int) -> None:
+    things = list(range(total))
+    shares = [Share(number, of) for number in range(1, of + 1)]
+    assert sorted(thing for share in shares for thing in share.deal(things)) == things
+    assert [len(share.deal(things)) for share in shares] == [share.count(total) for share in shares]
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "1/0", "a/b", "-1/3", "1/3/5"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="is no share such as"):
+        Share.parse(text)
+
+
+def collected(*arguments: str) -> list[str]:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    return [line for line in run.stdout.splitlines() if "::" in line]
+
+
+def test_shares_have_all_tests_between_them_and_each_dealt_one_once() -> None:
+    shares = [collected(f"--share={number}/3", POINTS) for number in (1, 2, 3)]
+    whole, dealt = collected(POINTS), set(collected("-m", "dealt", POINTS))
+    assert Counter(test for tests in shares for test in tests) == {
+        test: 1 if test in dealt else 3 for test in whole
+    }
+    assert 0 < len(dealt) < len(whole)
