@@ -7,8 +7,8 @@
 - `conditions`: which jobs may be claimed at all. A new rule is written there.
 
 What a claim costs the server, in microseconds of processor time for each job, from one run of
-`python tests/benchmarks/claims.py` with PostgreSQL 18.6. To complete the job costs 1 more if 500 are completed
-at once, and 4 more if 24 are.
+`python tests/benchmarks/claims.py` with PostgreSQL 18.6. To complete the job costs 1 more if 500 are
+completed at once, and 4 more if 24 are.
 
 | what is in the way | jobs a claim | whole claim | plain claim |
 | --- | --: | --: | --: |
