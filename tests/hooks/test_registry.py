@@ -142,8 +142,8 @@ def test_a_hook_says_who_registered_it_for_what() -> None:
         def register(self, hooks: Hooks) -> None:
             hooks.on(WorkerEnded, one)
 
-    [(_, hook)] = hooks_of([Mine()]).entries
+    [hook] = hooks_of([Mine()]).entries
     assert str(hook).startswith("observer of WorkerEnded of test_a_hook_says")
     assert str(hook).endswith("Mine (one)")
-    [(_, again)] = hooks_of([hooks_of([Mine()])]).entries
+    [again] = hooks_of([hooks_of([Mine()])]).entries
     assert str(again) == str(hook), "whoever passes it on did not register it"

@@ -214,7 +214,7 @@ async def test_the_backlog_is_not_counted_at_each_scrape(database: Database, han
 async def test_nothing_else_is_observed_than_what_is_counted(database: Database, plugin: Prometheus) -> None:
     worker = Worker(database, TaskRegistry(), plugins=[plugin])
     assert worker._hooks.entries
-    assert {event for event, _ in worker._hooks.entries} >= {JobStarted, JobCompleted}
+    assert {hook.event for hook in worker._hooks.entries} >= {JobStarted, JobCompleted}
 
 
 async def test_the_dashboard_asks_for_metrics_that_there_are(

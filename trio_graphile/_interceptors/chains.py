@@ -18,22 +18,23 @@ class Chains:
     recover_job: tuple[Hook, ...] = ()
     around_job_run: tuple[Hook, ...] = ()
     around_job_schedule: tuple[Hook, ...] = ()
-    _observers: tuple[tuple[type[Event], Hook], ...] = ()
+    _observers: tuple[Hook, ...] = ()
 
     @classmethod
     def of(cls, hooks: Hooks) -> Chains:
         """Return the chains of the hooks in a registry."""
-        entries = hooks.entries
         chains = {
-            field.name: tuple(hook for _, hook in entries if hook.kind == field.name)
+            field.name: tuple(hook for hook in hooks.entries if hook.kind == field.name)
             for field in attrs.fields(cls)
-            if field.init and not field.name.startswith("_")
+            if not field.name.startswith("_")
         }
-        return cls(**chains, observers=tuple((event, hook) for event, hook in entries if event is not None))
+        return cls(**chains, observers=tuple(hook for hook in hooks.entries if hook.event is not None))
 
     def observers_of(self, event: type[Event]) -> tuple[Hook, ...]:
         """Return the observers of a class of events, and of the classes above it."""
-        return tuple(hook for observed, hook in self._observers if issubclass(event, observed))
+        return tuple(
+            hook for hook in self._observers if hook.event is not None and issubclass(event, hook.event)
+        )
 
     @property
     def has_observers(self) -> bool:

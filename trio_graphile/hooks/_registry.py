@@ -55,9 +55,11 @@ class Hook:
 
     function: Callable[..., Any]
     kind: str
-    """The method of `Hooks` that registered an interceptor; for an observer, the class of its events."""
+    """What it is called for: `before_job_run` and the like, or `observer of JobFailed`."""
     plugin: str
     """The class of the plugin."""
+    event: type[Event] | None = None
+    """The class of the events that an observer is called with; None for an interceptor."""
 
     def __str__(self) -> str:
         function = getattr(self.function, "__qualname__", None) or type(self.function).__qualname__
@@ -74,8 +76,7 @@ class Hooks:
 
     worker: ObservedWorker | None = attrs.field(default=None, kw_only=True)
     """The worker that calls the hooks; None for a client, and in a registry that you have made."""
-    _entries: list[tuple[type[Event] | None, Hook]] = attrs.field(init=False, factory=list, repr=False)
-    """The registered hooks; an observer with the class of its events, an interceptor with None."""
+    _entries: list[Hook] = attrs.field(init=False, factory=list, repr=False)
     _plugin: str = attrs.field(init=False, default="hooks", repr=False)
     _frozen: bool = attrs.field(init=False, default=False, repr=False)
 
@@ -99,7 +100,7 @@ class Hooks:
             raise OptionInvalid("event", f"a class of events is needed, not {event!r}")
         if observer is None:
             return lambda function: self.on(event, function)
-        self._add(event, observer, f"observer of {event.__name__}")
+        self._add(observer, f"observer of {event.__name__}", event)
         return observer
 
     def before_job_run(self, interceptor: BeforeJobRun, /) -> BeforeJobRun:
@@ -163,8 +164,8 @@ class Hooks:
         hooks._take_over(self._entries)
 
     @property
-    def entries(self) -> tuple[tuple[type[Event] | None, Hook], ...]:
-        """The registered hooks; an observer with the class of its events, an interceptor with None."""
+    def entries(self) -> tuple[Hook, ...]:
+        """The registered hooks, in their order."""
         return tuple(self._entries)
 
     @contextlib.contextmanager
@@ -178,19 +179,19 @@ class Hooks:
         self._frozen = True
 
     def _intercept(self, function: HookT, kind: str) -> HookT:
-        self._add(None, function, kind)
+        self._add(function, kind)
         return function
 
-    def _add(self, event: type[Event] | None, function: object, kind: str) -> None:
+    def _add(self, function: object, kind: str, event: type[Event] | None = None) -> None:
         if not callable(function):
             raise OptionInvalid("hook", f"{kind}: a function is needed, not {function!r}")
-        self._take_over([(event, Hook(function, kind, self._plugin))])
+        self._take_over([Hook(function, kind, self._plugin, event)])
 
-    def _take_over(self, entries: Iterable[tuple[type[Event] | None, Hook]]) -> None:
-        for event, hook in entries:
+    def _take_over(self, entries: Iterable[Hook]) -> None:
+        for hook in entries:
             if self._frozen:
                 raise HooksFrozen(hook.kind)
-            self._entries.append((event, hook))
+            self._entries.append(hook)
 
 
 def hooks_of(plugins: Iterable[Plugin], worker: ObservedWorker | None = None) -> Hooks:
