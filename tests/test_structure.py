@@ -39,6 +39,19 @@ TOP_LEVEL = {
 LONGEST_MODULE = 400
 LONGEST_FUNCTION = 50
 LONG_FUNCTION = 25  # what nine functions of ten stay within
+UNITS = {
+    # Seconds, all of them.
+    "delay", "interval", "period", "threshold", "timeout",
+    # What is counted is said by the words before, or by a comment.
+    "length", "limit", "port", "revision", "share", "size", "version",
+}  # fmt: skip
+STILL_BARE = (
+    "_worker/",
+    "plugins/",
+    "_model/claims.py",
+    "_database/plain_claims.py",
+    "_database/connection.py",
+)
 
 
 def module_name(path: Path) -> str:
@@ -92,6 +105,39 @@ def body_lines(function: Function) -> int:
     return end - body[0].lineno + 1
 
 
+def bare_constants() -> Iterator[str]:
+    """Numbers at the top of modules of which nothing says what they count: no name, comment or docstring."""
+    for path in MODULES:
+        text = path.read_text()
+        body = ast.parse(text).body
+        for node, following in zip(body, [*body[1:], None], strict=True):
+            if not isinstance(node, ast.Assign) or not is_number(node.value):
+                continue
+            name = ast.unparse(node.targets[0])
+            has_docstring = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+            has_comment = "#" in text.splitlines()[node.lineno - 1]
+            if not (has_docstring or has_comment or has_unit(name)):
+                yield f"{path.relative_to(PACKAGE)}: {name}"
+
+
+def is_number(node: ast.expr) -> bool:
+    match node:
+        case ast.Constant(value=value):
+            return type(value) in {int, float}
+        case ast.UnaryOp(operand=operand):
+            return is_number(operand)
+        case ast.BinOp(left=left, right=right):
+            return is_number(left) and is_number(right)
+        case _:
+            return False
+
+
+def has_unit(name: str) -> bool:
+    """A plural counts what it names: `_MOST_TASKS`, `_LONG_TRANSACTION_SECONDS`."""
+    words = name.casefold().split("_")
+    return not UNITS.isdisjoint(words) or any(len(word) > 3 and word.endswith("s") for word in words)
+
+
 def shell_commands(markdown: str) -> list[str]:
     blocks = re.findall(r"^```(?:sh|bash|console)\n(.*?)^```", markdown, re.MULTILINE | re.DOTALL)
     return [line for block in blocks for line in block.splitlines() if line.strip()]
@@ -117,6 +163,10 @@ def test_every_function_fits_on_a_screen() -> None:
 def test_nine_functions_of_ten_are_short() -> None:
     lengths = [count for _, count in functions()]
     assert statistics.quantiles(lengths, n=10)[-1] <= LONG_FUNCTION
+
+
+def test_every_number_says_what_it_counts() -> None:
+    assert [name for name in bare_constants() if not name.startswith(STILL_BARE)] == []
 
 
 def test_the_facade_knows_where_its_names_are() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trio_graphile.admin._safety.redaction import MOST_NESTED, SECRET_NAMES, Names, redact
+from trio_graphile.admin._safety.redaction import MOST_LEVELS, SECRET_NAMES, Names, redact
 
 HIDDEN = "[redacted]"
 JSON = st.recursive(
@@ -91,7 +91,7 @@ def test_a_text_that_cannot_be_read_is_not_shown_at_all(text: str) -> None:
 
 
 def test_as_much_nesting_as_is_allowed_is_read() -> None:
-    text = "[" * (MOST_NESTED - 1) + '{"token":1}' + "]" * (MOST_NESTED - 1)
+    text = "[" * (MOST_LEVELS - 1) + '{"token":1}' + "]" * (MOST_LEVELS - 1)
     assert redact(text) == text.replace("1", f'"{HIDDEN}"')
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trio_graphile._model.pace import LARGEST_BATCH, Pace
+from trio_graphile._model.pace import LARGEST_BATCH_SIZE, Pace
 
 
 def test_a_batch_that_fails_is_halved_down_to_one_row() -> None:
@@ -17,7 +17,7 @@ def test_it_grows_back_while_full_batches_are_quick() -> None:
     pace = Pace(size=1)
     for _ in range(20):
         pace.wrote(pace.size, 0.01)
-    assert pace.size == LARGEST_BATCH
+    assert pace.size == LARGEST_BATCH_SIZE
 
 
 def test_what_takes_its_time_stays_as_large_as_it_is() -> None:

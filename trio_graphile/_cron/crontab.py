@@ -24,7 +24,7 @@ from trio_graphile._model.json import encode
 
 _TASK = re.compile(r"[A-Za-z_][A-Za-z0-9_:/.-]*")
 _SETTING = re.compile(r"[ \t]*([A-Za-z_]+)[ \t]*=[ \t]*(.*?)[ \t]*")
-_LONGEST_TASK = 128
+_MAX_TASK_LENGTH = 128  # characters
 _MACROS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -181,7 +181,7 @@ def _read_tail(text: str) -> _Tail:
 
 
 def _is_task(word: str) -> bool:
-    return _TASK.fullmatch(word) is not None and len(word) <= _LONGEST_TASK
+    return _TASK.fullmatch(word) is not None and len(word) <= _MAX_TASK_LENGTH
 
 
 def _no_task(word: str) -> str:

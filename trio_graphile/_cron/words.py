@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from trio_graphile._cron.item import CronItem
 from trio_graphile._cron.schedule import Schedule
 
-_MOST_TIMES = 6
+_MOST_TIMES = 6  # more of them are described, not listed
 _DAYS = ("Sundays", "Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays")
 _MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",

@@ -17,7 +17,7 @@ from trio_graphile._exceptions import StatementFailed
 logger = logging.getLogger("trio_graphile.database")
 
 _NOT_UTF8 = frozenset({"22021", "22P05"})
-_CHUNK = 2000
+_CHUNK_JOBS = 2000  # jobs for one statement
 
 FIND_CLAIMABLE = Statement("""
     select jobs.id
@@ -89,7 +89,7 @@ async def _refused(executor: Executor, check: Statement, ids: Sequence[int]) -> 
         return await executor.fetch(check, part)
 
     found: list[int] = []
-    for start in range(0, len(ids), _CHUNK):
-        _, refused = await in_halves(attempt, ids[start : start + _CHUNK])
+    for start in range(0, len(ids), _CHUNK_JOBS):
+        _, refused = await in_halves(attempt, ids[start : start + _CHUNK_JOBS])
         found += (id_ for id_, error in refused if is_unreadable(error))
     return found

@@ -8,12 +8,12 @@ from datetime import datetime
 
 import attrs
 
-_LONG_TRANSACTION = 300.0
-_STUCK = 300.0
-_SKEW_NOTICED = 1.0
-_SKEW_HARMFUL = 30.0
-_DEAD_ROWS = 50_000
-_FULL = 0.8
+_LONG_TRANSACTION_SECONDS = 300.0
+_STUCK_SECONDS = 300.0
+_NOTICED_SKEW_SECONDS = 1.0
+_HARMFUL_SKEW_SECONDS = 30.0
+_MANY_DEAD_ROWS = 50_000
+_FULL_SHARE = 0.8  # of the sessions that the server allows
 _OLDEST_SUPPORTED_SERVER = 140_000
 """The oldest major version that its makers still mend."""
 
@@ -172,9 +172,9 @@ def _clock(facts: ServerFacts) -> Finding:
     skew = abs(facts.clock_skew)
     way = "ahead of" if facts.clock_skew > 0 else "behind"
     text = f"the server's clock is {skew:.1f} s {way} this machine's (measured to {facts.clock_error:.2f} s)"
-    if skew - facts.clock_error < _SKEW_NOTICED:
+    if skew - facts.clock_error < _NOTICED_SKEW_SECONDS:
         return Finding("clock", Level.OK, text)
-    level = Level.PROBLEM if skew - facts.clock_error > _SKEW_HARMFUL else Level.WARNING
+    level = Level.PROBLEM if skew - facts.clock_error > _HARMFUL_SKEW_SECONDS else Level.WARNING
     return Finding(
         "clock",
         level,
@@ -185,7 +185,7 @@ def _clock(facts: ServerFacts) -> Finding:
 
 def _sessions(facts: ServerFacts) -> Finding:
     text = f"{facts.sessions} of {facts.max_sessions} sessions are open"
-    if facts.sessions < facts.max_sessions * _FULL:
+    if facts.sessions < facts.max_sessions * _FULL_SHARE:
         return Finding("sessions", Level.OK, text)
     return Finding(
         "sessions",
@@ -218,7 +218,7 @@ def _settings(facts: ServerFacts) -> Iterator[Finding]:
 
 
 def _holdbacks(holdbacks: Sequence[Holdback]) -> Iterator[Finding]:
-    held = [held for held in holdbacks if held.seconds is None or held.seconds > _LONG_TRANSACTION]
+    held = [held for held in holdbacks if held.seconds is None or held.seconds > _LONG_TRANSACTION_SECONDS]
     if not held:
         yield Finding("vacuum", Level.OK, "nothing old holds it back")
     for one in held:
@@ -271,7 +271,7 @@ def diagnose_queue(facts: QueueFacts) -> Iterator[Finding]:
 
 def _bloat(facts: QueueFacts) -> Finding:
     text = f"the jobs table has {facts.live_rows} rows and {facts.dead_rows} dead ones"
-    if facts.dead_rows < _DEAD_ROWS or facts.dead_rows < facts.live_rows:
+    if facts.dead_rows < _MANY_DEAD_ROWS or facts.dead_rows < facts.live_rows:
         return Finding("bloat", Level.OK, text)
     return Finding(
         "bloat",
@@ -294,7 +294,7 @@ def _workers(facts: QueueFacts) -> Finding:
 
 
 def _locks(locks: Sequence[Lock]) -> Iterator[Finding]:
-    stuck = [lock for lock in locks if lock.is_alive is False or lock.seconds > _STUCK]
+    stuck = [lock for lock in locks if lock.is_alive is False or lock.seconds > _STUCK_SECONDS]
     if not stuck:
         yield Finding("locks", Level.OK, "none is old, or of a dead worker")
     for lock in stuck:

@@ -19,8 +19,8 @@ import attrs
 from trio_graphile._exceptions import PermanentFailure, RetryAfter, Snooze, is_delay
 from trio_graphile._model.groups import leaves
 
-_LONGEST_ERROR = 10_000
-_LONGEST_MESSAGE = 4_000
+_MAX_ERROR_LENGTH = 10_000  # characters
+_MAX_MESSAGE_LENGTH = 4_000  # characters
 _OURS = "trio_graphile"
 
 
@@ -90,7 +90,7 @@ def describe_error(error: BaseException, home: str | None = None) -> str:
 def storable(text: str) -> str:
     """Return a text as PostgreSQL can store it and people can read it: cut where it is too long."""
     text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
-    return _cut(text, _LONGEST_ERROR)
+    return _cut(text, _MAX_ERROR_LENGTH)
 
 
 def format_trace(error: BaseException) -> str:
@@ -109,7 +109,7 @@ def _describe_leaf(error: BaseException, home: str | None) -> str:
 
 def _text_of(error: BaseException) -> str:
     try:
-        return _cut(str(error), _LONGEST_MESSAGE)
+        return _cut(str(error), _MAX_MESSAGE_LENGTH)
     except BaseException:  # noqa: BLE001, ASYNC103  # a handler's own exception class may fail at this, too
         return "(its text could not be made)"  # noqa: ASYNC104  # no cancellation comes from a text
 

@@ -17,8 +17,8 @@ from trio_graphile._model.texts import flaw_of
 
 SMALLINT = range(-32768, 32768)
 BIGINT = range(-(2**63), 2**63)
-MAX_NAME_LENGTH = 128
-MAX_KEY_LENGTH = 512
+MAX_NAME_LENGTH = 128  # characters
+MAX_KEY_LENGTH = 512  # characters
 DEFAULT_MAX_ATTEMPTS = 25
 
 

@@ -12,7 +12,7 @@ import attrs
 
 _LONGEST_GAP = timedelta(minutes=3)
 """Between two samples: what came in a longer one is known, but not when."""
-_MOST_TASKS = 200
+_MOST_TASKS = 200  # of one fleet
 _MOST = 1e15
 """Beyond this a number that somebody else wrote is none."""
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 from trio_graphile.cli._init import go_on_below_init
 from trio_graphile.cli._streams import decoded_arguments, open_standard_streams, write_what_cannot_be_encoded
 
-_INTERRUPTED = 130
+_INTERRUPTED = 130  # as shells count: 128 and the number of SIGINT
 
 
 def main() -> NoReturn:

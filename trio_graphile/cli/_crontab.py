@@ -21,7 +21,7 @@ from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._flags import Switch
 from trio_graphile.cli._tasks import load_tasks
 
-_RUNS = 5
+_NEXT_RUNS = 5  # shown of each entry
 
 
 def check(
@@ -82,7 +82,7 @@ def _misfits(items: Sequence[CronItem], tasks: str) -> Sequence[CrontabMistake]:
 
 def _describe(item: CronItem, now: datetime) -> list[str]:
     head = [f"{item.identifier}:", str(item.schedule), item.task_identifier, format_settings(item)]
-    times = [f"    {at:%a %Y-%m-%d %H:%M %z} {item.zone}" for at in next_times(item, now, _RUNS)]
+    times = [f"    {at:%a %Y-%m-%d %H:%M %z} {item.zone}" for at in next_times(item, now, _NEXT_RUNS)]
     return [" ".join(filter(None, head)), *times]
 
 
@@ -97,5 +97,5 @@ def _as_plain(item: CronItem, now: datetime) -> dict[str, Any]:
         "backfill_period": item.backfill_period,
         "payload": item.payload,
         "spec": spec,
-        "next": [at.isoformat() for at in next_times(item, now, _RUNS)],
+        "next": [at.isoformat() for at in next_times(item, now, _NEXT_RUNS)],
     }

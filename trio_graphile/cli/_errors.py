@@ -8,8 +8,8 @@ from cyclopts import CycloptsError
 from trio_graphile._exceptions import CrontabInvalid, DatabaseUrlInvalid, GraphileError, OptionInvalid
 from trio_graphile._model.groups import leaves
 
-FAILED = 1
-WRONG_USAGE = 2
+FAILED = 1  # an exit code, as all of these are
+WRONG_USAGE = 2  # as of most programs
 SUPERSEDED = 57  # as Graphile Worker's own program ends then
 INTERRUPTED = 130  # as shells count: 128 and the number of SIGINT
 

@@ -29,7 +29,7 @@ from trio_graphile.cli._errors import UsageError
 
 logger = logging.getLogger("trio_graphile.cli")
 
-_LONGEST_RUN = 4 * 3600.0
+_RUN_TIMEOUT = 4 * 3600.0  # four hours, after which others would take the job
 _KILL_AFTER = 0.5
 """How many seconds a process has to end after SIGTERM: less than the worker waits for its handlers."""
 _LAST_WORDS = 1.0
@@ -62,7 +62,7 @@ def with_executables(tasks: TaskRegistry, folder: Path | None) -> TaskRegistry:
     for executable in find_executables(folder):
         if executable.identifier in whole:
             raise UsageError(f"{executable.path}: there is a task {executable.identifier!r} already")
-        whole.task(executable.identifier, timeout=_LONGEST_RUN)(_handler(executable))
+        whole.task(executable.identifier, timeout=_RUN_TIMEOUT)(_handler(executable))
     return whole
 
 

@@ -46,7 +46,7 @@ from trio_graphile.embedded import embedded_postgres
 
 _NO_RUN_FLAGS = RunFlags()
 _NO_WORKER_FLAGS = WorkerFlags()
-_PATIENCE = 10.0
+_STATEMENT_TIMEOUT = 10.0
 
 
 async def run(
@@ -97,7 +97,7 @@ async def _supervise(settings: Settings, url: str | None, voice: Voice, *, reloa
     """Run workers in processes of their own. Raises `WorkersFailed`."""
     watched = tuple(file for file in (settings.crontab,) if file is not None)
     # What the supervisor asks of the database must not keep it from its end.
-    options = attrs.evolve(settings.database, wait_for_server=None, statement_timeout=_PATIENCE)
+    options = attrs.evolve(settings.database, wait_for_server=None, statement_timeout=_STATEMENT_TIMEOUT)
 
     async def recover(worker_id: str) -> int:
         async with open_database(url, options) as database:

@@ -17,7 +17,7 @@ from trio_graphile.cli._output import Voice
 if TYPE_CHECKING:  # imported only when there is a terminal
     from rich.table import Table
 
-_REDRAW = 0.25
+_REDRAW_INTERVAL = 0.25
 _WINDOW = 5.0
 """Over how many seconds a rate is measured."""
 _BACKLOG_INTERVAL = 2.0
@@ -169,7 +169,7 @@ class Monitor:
             while True:
                 table = table_of(self._measured())
                 live.update(Group(table, Text(describe_backlog(self._backlog))), refresh=True)
-                await trio.sleep(_REDRAW)
+                await trio.sleep(_REDRAW_INTERVAL)
 
     def _measured(self) -> list[Status]:
         now = trio.current_time()

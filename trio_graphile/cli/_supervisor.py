@@ -26,17 +26,17 @@ from trio_graphile.cli._errors import FAILED, SUPERSEDED, WRONG_USAGE
 from trio_graphile.cli._status import Status
 from trio_graphile.cli._supervised import Word, read_words
 
-_LONGEST_PAUSE = 30.0
-_STEADY_AFTER = 60.0
-"""A worker that has run for so long does not wait longer than the first time when it crashes."""
-_LAST_STATEMENTS = 0.5
-"""How long what a dead process had sent may take on the server."""
-_LAST_WORDS = 1.0
-"""How long the output of a process is read after its end."""
-_KILL_MARGIN = 3.0
+_LONGEST_DELAY = 30.0
+_STEADY_SECONDS = 60.0
+"""A worker that has run for this long waits only for the first, short delay when it crashes."""
+_LAST_STATEMENTS_DELAY = 0.5
+"""How long the statements that a dead process had sent may still run on the server."""
+_LAST_OUTPUT_TIMEOUT = 1.0
+"""How long we read the output of a process after its end."""
+_KILL_TIMEOUT = 3.0
+"""How long we wait, after a worker should have ended, before we kill it."""
 _RECOVERY_TIMEOUT = 2.0
-"""How long to try to give back what a worker has left when all are to end, in seconds."""
-"""How much longer than a worker may take to end it is waited for before it is killed."""
+"""How long we try to give back the jobs of a dead worker while all workers stop."""
 
 
 @attrs.frozen
@@ -165,7 +165,7 @@ class Processes:
 
     async def _kill_when_overdue(self) -> None:
         await self._stopping.wait()
-        await trio.sleep(self.shutdown.grace_period + self.shutdown.flush_timeout + _KILL_MARGIN)
+        await trio.sleep(self.shutdown.grace_period + self.shutdown.flush_timeout + _KILL_TIMEOUT)
         for number, child in self._children.items():
             self.say(f"worker {number} has not ended in time, and is killed")
             child.process.kill()
@@ -194,7 +194,7 @@ class Processes:
                 self.say(f"worker {number} {ended.how}; it is started again when files have changed")
                 await self._pause(changed, None)
             elif may_restart(ended, has_been_ready=self._has_been_ready):
-                delays = delays if ended.seconds < _STEADY_AFTER else _delays()
+                delays = delays if ended.seconds < _STEADY_SECONDS else _delays()
                 delay = next(delays)
                 self.say(f"worker {number} {ended.how}; it is started again in {delay:.1f} s")
                 await self._pause(changed, delay)
@@ -263,7 +263,7 @@ class Processes:
                 nursery.start_soon(_relay_lines, child.process.stdout, self.relay)
             exit_code = await child.process.wait()
             # Its last words are read to their end, unless somebody that it started goes on speaking.
-            nursery.cancel_scope.deadline = trio.current_time() + _LAST_WORDS
+            nursery.cancel_scope.deadline = trio.current_time() + _LAST_OUTPUT_TIMEOUT
         for stream in (child.process.stdin, child.process.stdout):
             if stream is not None:
                 await stream.aclose()
@@ -277,7 +277,7 @@ class Processes:
             with trio.fail_after(_RECOVERY_TIMEOUT if self._stopping.is_set() else math.inf):
                 recovered = await self.recover(child.word.worker_id)
                 # What it sent just before it died may take effect only now: another claim, or a heartbeat.
-                await trio.sleep(_LAST_STATEMENTS)
+                await trio.sleep(_LAST_STATEMENTS_DELAY)
                 recovered += await self.recover(child.word.worker_id)
         except trio.TooSlowError:
             self._note_unrecovered(number, "the database did not answer in time")
@@ -301,7 +301,7 @@ async def _relay_lines(stream: trio.abc.ReceiveStream, relay: Callable[[str], No
 
 
 def _delays() -> Iterator[float]:
-    return backoff_delays(first=1.0, cap=_LONGEST_PAUSE)
+    return backoff_delays(first=1.0, cap=_LONGEST_DELAY)
 
 
 def command_of_a_worker(arguments: Sequence[str]) -> list[str]:

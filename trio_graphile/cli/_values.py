@@ -15,7 +15,7 @@ _UNITS = {
     **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60),
     **dict.fromkeys(("h", "hr", "hrs", "hour", "hours"), 3600),
 }
-_LONGEST = 315_360_000
+_LONGEST_SECONDS = 315_360_000  # ten years
 
 
 def parse_duration(text: str) -> float:
@@ -24,8 +24,8 @@ def parse_duration(text: str) -> float:
     unit = None if match is None else _UNITS.get(match[2].lower())
     if match is None or unit is None:
         raise ValueError(f'"{text}" is no duration: write whole seconds, or a number and a unit (s, m, h)')
-    seconds = int(match[1]) * unit if len(match[1]) < 12 else _LONGEST + 1
-    if seconds > _LONGEST:
+    seconds = int(match[1]) * unit if len(match[1]) < 12 else _LONGEST_SECONDS + 1
+    if seconds > _LONGEST_SECONDS:
         raise ValueError(f'"{text}" is longer than ten years')
     return float(seconds)
 

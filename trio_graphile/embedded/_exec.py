@@ -15,12 +15,12 @@ import signal
 import sys
 from pathlib import Path
 
-NAMESPACE_REFUSED = 97
-PARENT_GONE = 98
+NAMESPACE_REFUSED = 97  # an exit code, as the next two are
+PARENT_GONE = 98  # an exit code that PostgreSQL's programs do not use
 NOT_EXECUTABLE = 126  # as in a shell
 
-CLONE_NEWUSER = 0x10000000
-PR_SET_PDEATHSIG = 1
+CLONE_NEWUSER = 0x10000000  # from sched.h
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 INSIDE_ID = 1000  # any number but 0
 
 

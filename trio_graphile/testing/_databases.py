@@ -19,7 +19,7 @@ from trio_graphile._model.options import DatabaseOptions
 _CLEANUP_TIMEOUT = 10.0
 _COPY_FILES = 150_000
 """From PostgreSQL 15 on the files of a template are copied only on request; for small ones that is faster."""
-_DROP_BY_FORCE = 130_000
+_FORCED_DROP_VERSION = 130_000  # PostgreSQL 13, the first with `drop database ... with (force)`
 
 
 @attrs.define
@@ -91,7 +91,7 @@ class TemplateDatabases:
     async def _drop(self, name: str) -> None:
         sql = f"drop database if exists {quote_identifier(name)}"
         async with self._session() as connection:
-            if connection.server_version >= _DROP_BY_FORCE:
+            if connection.server_version >= _FORCED_DROP_VERSION:
                 await connection.execute(f"{sql} with (force)")
             else:
                 await connection.execute(_END_SESSIONS, name)

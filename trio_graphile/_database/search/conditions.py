@@ -9,7 +9,7 @@ import attrs
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.folding import ERROR_GROUP
 from trio_graphile._database.inspection import STATE
-from trio_graphile._database.search.cursor import MOST_SKIPPED
+from trio_graphile._database.search.cursor import MOST_SKIPPED_JOBS
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.inspection import JobState
@@ -17,8 +17,8 @@ from trio_graphile._model.jobs import BIGINT
 from trio_graphile._model.listing import JobOrder, JobSearch
 from trio_graphile._model.texts import check_text
 
-MOST_LISTED = 1000
-MOST_NAMES = 1000
+MOST_LISTED_JOBS = 1000  # on one page
+MOST_NAMES = 1000  # in one condition
 
 IS_SMALL = "pg_column_size(jobs.payload) <= 16384"
 """Whether a payload is shown in lists and searched. Its size as stored is known without fetching it."""
@@ -103,8 +103,8 @@ class Conditions:
 
 def check_search(search: JobSearch) -> None:
     """Raise `OptionInvalid` for what the database cannot hold, and for what would be too much at once."""
-    _within("limit", search.limit, range(1, MOST_LISTED + 1))
-    _within("offset", search.offset, range(MOST_SKIPPED + 1))
+    _within("limit", search.limit, range(1, MOST_LISTED_JOBS + 1))
+    _within("offset", search.offset, range(MOST_SKIPPED_JOBS + 1))
     for name in ("key", "locked_by", "error", "text"):
         if (text := getattr(search, name)) is not None:
             check_text(name, text)

@@ -13,7 +13,7 @@ from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import BIGINT
 from trio_graphile._model.listing import JobOrder
 
-MOST_SKIPPED = 10_000
+MOST_SKIPPED_JOBS = 10_000  # by one cursor
 
 _LETTERS = {
     JobOrder.OLDEST: "o",
@@ -87,6 +87,6 @@ def _is_possible(cursor: Cursor) -> bool:
         place.id in BIGINT
         and place.priority in _PRIORITY
         and (place.run_at in _TIME or place.run_at in {_EARLIEST, _LATEST})
-        and cursor.skip in range(MOST_SKIPPED + 1)
+        and cursor.skip in range(MOST_SKIPPED_JOBS + 1)
         and (cursor.by_id or cursor.order in {JobOrder.NEXT_RUN, JobOrder.LATEST_FAILURE})
     )

@@ -31,8 +31,8 @@ from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import BIGINT
 from trio_graphile._model.listing import FoundJob, FoundJobs, JobOrder, JobSearch
 
-WINDOW = 20_000
-MOST_SOURCES = 1000
+WINDOW_ROWS = 20_000  # rows that one statement reads
+MOST_SOURCES = 1000  # tasks or queues that are searched one by one
 
 _FIRST, _LAST = BIGINT.start, BIGINT.stop - 1
 _LEAST = Place(id=_FIRST, run_at=_FIRST, priority=-(2**15))
@@ -40,7 +40,7 @@ _GREATEST = Place(id=_LAST, run_at=_LAST, priority=2**15 - 1)
 
 
 async def find_jobs(
-    executor: Executor, search: JobSearch, after: str | None = None, *, window: int = WINDOW
+    executor: Executor, search: JobSearch, after: str | None = None, *, window: int = WINDOW_ROWS
 ) -> FoundJobs:
     """Return a page of the jobs that are looked for, at most `search.limit` of about `window` looked at.
 

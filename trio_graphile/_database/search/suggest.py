@@ -6,8 +6,8 @@ from trio_graphile._database.connection import Executor
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.texts import check_text
 
-WINDOW = 20_000
-MOST_SUGGESTED = 20
+WINDOW_ROWS = 20_000  # rows that one statement reads
+MOST_SUGGESTED_NAMES = 20  # at a time
 
 # In most collations the names with a prefix do not stand together, but none of them stands before it.
 _SUGGEST = """
@@ -28,7 +28,7 @@ SUGGEST_TASKS = Statement(_SUGGEST.replace("{column}", "identifier").replace("{t
 
 
 async def suggest_tasks(
-    executor: Executor, prefix: str, limit: int = MOST_SUGGESTED, *, window: int = WINDOW
+    executor: Executor, prefix: str, limit: int = MOST_SUGGESTED_NAMES, *, window: int = WINDOW_ROWS
 ) -> list[str]:
     """Return identifiers of tasks with a prefix, in their order; of `window` that are looked at."""
     check_text("prefix", prefix)
@@ -41,7 +41,7 @@ SUGGEST_QUEUES = Statement(
 
 
 async def suggest_queues(
-    executor: Executor, prefix: str, limit: int = MOST_SUGGESTED, *, window: int = WINDOW
+    executor: Executor, prefix: str, limit: int = MOST_SUGGESTED_NAMES, *, window: int = WINDOW_ROWS
 ) -> list[str]:
     """Return names of queues with a prefix, in their order; of `window` that are looked at."""
     check_text("prefix", prefix)

@@ -16,8 +16,8 @@ MOST_OF_TASK = 10_000
 """How many failed jobs of a task are looked at."""
 WINDOW = 20_000
 """How many in all."""
-_MOST_COUNTED = 1_000_000
-_MOST_TASKS = 1000
+_MOST_COUNTED_JOBS = 1_000_000  # of all tasks together
+_MOST_TASKS = 1000  # of which failures are counted
 
 FIND_FAILED_TASKS = Statement("""
     with recursive failed as (
@@ -178,7 +178,7 @@ COUNT_LAST_ATTEMPTS = Statement("""
 
 
 async def _count_last_attempts(executor: Executor, ids: Sequence[int], most: int) -> dict[int, int]:
-    most = min(most, _MOST_COUNTED // max(1, len(ids)))
+    most = min(most, _MOST_COUNTED_JOBS // max(1, len(ids)))
     return {row["task_id"]: row["jobs"] for row in await executor.fetch(COUNT_LAST_ATTEMPTS, ids, most)}
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 CAP = 10_000
 """Up to how many jobs are counted of each kind."""
-_MOST_COUNTED = 500_000
+_MOST_COUNTED_JOBS = 500_000  # of all tasks or queues together
 
 
 def cap_of_each(cap: int, sources: int) -> int:
     """Return up to how many jobs are counted of each of so many tasks or queues, for all together to end."""
-    return max(1, min(cap, _MOST_COUNTED // max(1, sources)))
+    return max(1, min(cap, _MOST_COUNTED_JOBS // max(1, sources)))
 
 
 _LEVELS = """levels as (

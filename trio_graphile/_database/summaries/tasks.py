@@ -192,10 +192,10 @@ async def _count_failed(executor: Executor, ids: Sequence[int], cap: int, window
 
 # --- tasks that nobody has ----------------------------------------------------------------------
 
-_MOST_TASKS = 1000
+_MOST_TASKS = 1000  # that are looked at for neglected jobs
 _MOST_NEGLECTED_JOBS = 1000  # of a task
-_NEGLECTED_PRIORITIES = 10
-_MOST_NEGLECTED = 100
+_MOST_NEGLECTED_PRIORITIES = 10  # of a task
+_MOST_NEGLECTED_TASKS = 100  # that are returned
 
 FIND_OTHER_TASKS = Statement("""
     select tasks.id, tasks.identifier, now() - make_interval(secs => $3::float8) as latest
@@ -217,10 +217,10 @@ async def find_neglected(
     tasks = await executor.fetch(FIND_OTHER_TASKS, advertised, _MOST_TASKS, patience)
     ids = [row["id"] for row in tasks]
     cap = cap_of_each(_MOST_NEGLECTED_JOBS, len(ids))
-    waiting = await _count_waiting(executor, ids, cap, _NEGLECTED_PRIORITIES, WINDOW)
+    waiting = await _count_waiting(executor, ids, cap, _MOST_NEGLECTED_PRIORITIES, WINDOW)
     found = [
         Neglected(identifier=task["identifier"], jobs=sum(row["ready"] for row in rows), since=since)
         for task in tasks
         if (since := _oldest(rows := waiting[task["id"]])) is not None and since < task["latest"]
     ]
-    return found[:_MOST_NEGLECTED]
+    return found[:_MOST_NEGLECTED_TASKS]

@@ -18,7 +18,7 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
-_SIGN_OF_LIFE = 15.0
+_SIGN_OF_LIFE_INTERVAL = 15.0
 _STATES = ("total", "ready", "scheduled", "locked", "failed")
 _HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
 
@@ -29,7 +29,7 @@ async def stream_events(
     receive: Receive,
     send: Send,
     *,
-    sign_of_life: float = _SIGN_OF_LIFE,
+    sign_of_life: float = _SIGN_OF_LIFE_INTERVAL,
 ) -> None:
     """Tell a client of changes until it leaves, may see no more, or the server or the looking stops.
 

@@ -17,8 +17,8 @@ from trio_graphile.admin._operations.payloads import fields_of, listed_for, whol
 from trio_graphile.admin._operations.refusals import Malformed, Missing
 from trio_graphile.admin._operations.requests import ExportRequest, JobsRequest
 
-MOST_EXPORTED = 10_000
-_PAGE = 500
+MOST_EXPORTED_JOBS = 10_000
+_PAGE_SIZE = 500  # jobs
 _MISSING = "there is no job {}: it was completed, removed, or never added"
 _MOST_PAGES = 200
 
@@ -85,10 +85,10 @@ class Export:
 
         The end is that of the jobs, of 10,000 of them, or of the rows that are looked at for one export.
         """
-        left = MOST_EXPORTED - self._count
+        left = MOST_EXPORTED_JOBS - self._count
         if left <= 0 or self._pages == _MOST_PAGES or (self._pages and self.next is None):
             return None
-        search = self._request.as_search(order=self._request.order, limit=min(_PAGE, left))
+        search = self._request.as_search(order=self._request.order, limit=min(_PAGE_SIZE, left))
         page = await find_jobs(self._context.database, search, self.next or self._request.after or None)
         self.next = page.next
         self._pages += 1

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 from trio_graphile.admin._operations.refusals import Malformed
 
-MOST_NESTED = 100
-_SHOWN = 40
+MOST_LEVELS = 100  # of arrays and objects in each other
+_SHOWN_SIZE = 40  # characters
 
 
 def parse_json(content: bytes) -> Any:
@@ -32,7 +32,7 @@ def parse_json(content: bytes) -> Any:
     return value
 
 
-_TOO_DEEP = f"the JSON is nested deeper than {MOST_NESTED}"
+_TOO_DEEP = f"the JSON is nested deeper than {MOST_LEVELS}"
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise Malformed(f"malformed JSON: the key {key[:_SHOWN]!a} stands twice in one object")
+                raise Malformed(f"malformed JSON: the key {key[:_SHOWN_SIZE]!a} stands twice in one object")
             seen.add(key)
     return made
 
@@ -53,7 +53,9 @@ def _float(text: str) -> float:
     except InvalidOperation:  # an exponent of twenty digits
         is_exact = False
     if not is_exact:
-        raise Malformed(f"the number {text[:_SHOWN]} is out of range, or has more digits than a double holds")
+        raise Malformed(
+            f"the number {text[:_SHOWN_SIZE]} is out of range, or has more digits than a double holds"
+        )
     return value
 
 
@@ -63,7 +65,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _check_nesting(value: Any) -> None:
     level = [value]
-    for _ in range(MOST_NESTED):
+    for _ in range(MOST_LEVELS):
         level = [
             child
             for part in level

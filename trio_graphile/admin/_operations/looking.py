@@ -29,7 +29,7 @@ from trio_graphile.admin._operations.requests import FailuresRequest, PageReques
 from trio_graphile.admin._operations.workers import list_registered, list_workers, tasks_of
 
 _STATES: tuple[CountName, ...] = ("total", "ready", "scheduled", "locked", "failed")
-_FIRST_QUEUES = 200
+_FIRST_QUEUES = 200  # on the overview
 
 
 async def look_over(context: Context) -> OverviewAnswer:

@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _INTEGER = re.compile(r"-?[0-9]{1,40}")
-_MOST_REASONS = 5
-_MOST_FIELDS = 1000
+_MOST_REASONS = 5  # in one message
+_MOST_FIELDS = 1000  # in one query
 
 
 def read_query(query: bytes, wanted: type[T]) -> T:

@@ -16,14 +16,14 @@ from trio_graphile.admin._operations.limits import Between, Items, Length, NotBl
 
 MOST_JOBS = 1000
 """So many are changed by one call."""
-_MOST_TEXT = 1000
+_MAX_TEXT_LENGTH = 1000  # characters
 
 JobId: TypeAlias = Annotated[int, Between(1, BIGINT.stop - 1)]
 Name: TypeAlias = Annotated[str, Length(0, MAX_NAME_LENGTH)]
 Key: TypeAlias = Annotated[str, Length(0, MAX_KEY_LENGTH)]
-Text: TypeAlias = Annotated[str, Length(0, _MOST_TEXT)]
+Text: TypeAlias = Annotated[str, Length(0, _MAX_TEXT_LENGTH)]
 Cursor: TypeAlias = Annotated[str, Length(0, 2000)]
-WorkerId: TypeAlias = Annotated[str, Length(1, _MOST_TEXT)]
+WorkerId: TypeAlias = Annotated[str, Length(1, _MAX_TEXT_LENGTH)]
 Names: TypeAlias = Annotated[list[Name], Items(100)]
 Attempts: TypeAlias = Annotated[int, Between(1, SMALLINT.stop - 1)]
 Priority: TypeAlias = Annotated[int, Between(SMALLINT.start, SMALLINT.stop - 1)]
@@ -218,7 +218,7 @@ class MaintenanceRequest:
     cleanup_tasks: Annotated[list[CleanupName], Items(20)] = attrs.field(factory=list)
     keep_tasks: Names = attrs.field(factory=list)
     """Tasks that a cleanup keeps although they have no job."""
-    worker_ids: Annotated[list[Annotated[str, Length(1, _MOST_TEXT)]], Items(1000)] = attrs.field(
+    worker_ids: Annotated[list[Annotated[str, Length(1, _MAX_TEXT_LENGTH)]], Items(1000)] = attrs.field(
         factory=list
     )
     """Who is to be unlocked."""

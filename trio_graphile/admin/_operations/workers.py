@@ -18,7 +18,7 @@ from trio_graphile._model.recovery import ActiveWorker
 from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import ActiveWorkerAnswer, HolderAnswer, WorkersAnswer
 
-_MOST_LOCKED = 500
+_MOST_LOCKED_JOBS = 500
 
 
 def tasks_of(worker: ActiveWorker) -> Sequence[str]:
@@ -56,8 +56,8 @@ async def find_locked(context: Context, registered: Iterable[ActiveWorker]) -> F
 
     There is no index of them. Without a `next`, these are all.
     """
-    told = [id_ for worker in registered for id_ in running_ids(worker)][:_MOST_LOCKED]
-    locked = JobSearch(states=(JobState.LOCKED,), limit=_MOST_LOCKED)
+    told = [id_ for worker in registered for id_ in running_ids(worker)][:_MOST_LOCKED_JOBS]
+    locked = JobSearch(states=(JobState.LOCKED,), limit=_MOST_LOCKED_JOBS)
     searches = [attrs.evolve(locked, order=order) for order in (JobOrder.OLDEST, JobOrder.NEWEST)]
     searches += [attrs.evolve(locked, ids=tuple(told))] if told else []
     found: dict[int, FoundJob] = {}

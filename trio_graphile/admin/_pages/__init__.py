@@ -17,7 +17,7 @@ from trio_graphile.admin._pages.rendering import make_environment
 from trio_graphile.admin._pages.serving import Pages, served
 from trio_graphile.admin._pages.static_files import load_static_files, static_response
 
-_AGE = 60.0
+_REFRESH_INTERVAL = 60.0  # for what takes long to find out
 
 _PAGES = {
     "/": overview.overview,
@@ -42,8 +42,8 @@ def routes(context: Context) -> list[BaseRoute]:
         context=context,
         environment=make_environment(),
         files=files,
-        findings=Recent(partial(look_for_findings, context), _AGE),
-        exact_counts=Recent(partial(count_exactly, context.client.database), _AGE),
+        findings=Recent(partial(look_for_findings, context), _REFRESH_INTERVAL),
+        exact_counts=Recent(partial(count_exactly, context.client.database), _REFRESH_INTERVAL),
     )
 
     async def static(request: Request) -> Response:  # noqa: ASYNC124  # a function that is not runs in a thread

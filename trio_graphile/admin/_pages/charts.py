@@ -15,8 +15,8 @@ UNKNOWN = "unknown"
 """What a table says where nothing was measured."""
 _LARGEST = 1e15  # nothing that is counted or timed here is larger
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 12.0, 8.0, 22.0
-_TICKS = 4
-_MOST_TIMES = 6
+_MOST_TICKS = 4  # on the axis of values
+_MOST_TIMES = 6  # on the axis of times
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 _STEPS = (
     *(n * 1 for n in (1, 2, 5, 10, 15, 30)),
@@ -151,7 +151,7 @@ def sparkline(values: Sequence[float | None], *, width: float = 96.0, height: fl
     )
 
 
-def nice_ticks(values: Sequence[float], count: int = _TICKS) -> tuple[float, ...]:
+def nice_ticks(values: Sequence[float], count: int = _MOST_TICKS) -> tuple[float, ...]:
     """Return round numbers at equal distances, with all values and 0 between the first and the last."""
     low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
     if high - low < 1e-9:

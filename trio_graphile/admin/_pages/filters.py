@@ -10,7 +10,7 @@ from trio_graphile._model.diagnosis import duration as span
 from trio_graphile._model.job_json import ShownJob
 from trio_graphile._model.verbatim import format_time
 
-_THOUSAND = 1000
+_FEWER_DIGITS_FROM = 1000  # a number from here on is written with a unit
 _COLUMNS = (
     "id",
     "task_identifier",
@@ -36,7 +36,7 @@ def counted(value: int, noun: str, nouns: str | None = None) -> str:
 
 def rounded(value: int) -> str:
     """Return an estimate: more than three digits of it would be a pretence."""
-    if abs(value) < _THOUSAND:
+    if abs(value) < _FEWER_DIGITS_FROM:
         return str(value)
     unit = 10 ** (int(math.log10(abs(value))) - 2)
     return number(round(value / unit) * unit)

@@ -11,8 +11,8 @@ import attrs
 from trio_graphile._model.json import encode
 from trio_graphile.admin._operations.answers import ActiveWorkerAnswer
 
-_MOST_RUNNING = 200
-_MOST_PROGRESS = 200
+_MOST_RUNNING_JOBS = 200
+_MAX_PROGRESS_LENGTH = 200  # characters
 
 
 @attrs.frozen(kw_only=True)
@@ -88,7 +88,7 @@ def running_rows(workers: Iterable[ActiveWorkerAnswer]) -> list[RunningRow]:
         for one in map(_mapping, _list(_mapping(_mapping(worker.metadata).get("statistics")).get("running")))
         if (id_ := _count(one.get("id"))) is not None
     ]
-    return sorted(rows, key=lambda row: -row.seconds)[:_MOST_RUNNING]
+    return sorted(rows, key=lambda row: -row.seconds)[:_MOST_RUNNING_JOBS]
 
 
 def progress_text(progress: Any) -> str:
@@ -96,7 +96,7 @@ def progress_text(progress: Any) -> str:
     if progress is None:
         return ""
     text = progress if isinstance(progress, str) else encode(progress)
-    return text[:_MOST_PROGRESS]
+    return text[:_MAX_PROGRESS_LENGTH]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

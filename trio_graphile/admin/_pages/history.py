@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from trio_graphile._model.samples import HistoryPoint, Span
 from trio_graphile.admin._pages.charts import Chart, Series, line_chart
 
-_HEIGHT = 180.0
+_HEIGHT_PIXELS = 180.0
 _PER = {Span.HOUR: "a minute", Span.DAY: "a quarter of an hour"}
 
 
@@ -33,5 +33,5 @@ def _chart(points: Sequence[HistoryPoint], title: str, unit: str, names: dict[st
             Series(name=text, values=[getattr(point, name) for point in points])
             for name, text in names.items()
         ],
-        height=_HEIGHT,
+        height=_HEIGHT_PIXELS,
     )

@@ -55,9 +55,9 @@ ACTIONS = (
     ("fail", "Fail", True),
     ("complete", "Complete", True),
 )
-_SUGGESTED = 50
-_MOST_SHOWN = 262_144
-_MOST_FILLED_IN = 1_048_576
+_MOST_SUGGESTED_NAMES = 50
+_MOST_SHOWN_CHARACTERS = 262_144  # of a payload
+_MOST_FILLED_IN_CHARACTERS = 1_048_576  # of a payload
 
 
 @attrs.frozen(kw_only=True)
@@ -179,8 +179,8 @@ async def _newest_id(context: Context) -> int | None:
 
 
 async def _suggestions(context: Context) -> tuple[Sequence[str], Sequence[str]]:
-    tasks = await suggest_tasks(context.database, "", _SUGGESTED)
-    return tasks, await suggest_queues(context.database, "", _SUGGESTED)
+    tasks = await suggest_tasks(context.database, "", _MOST_SUGGESTED_NAMES)
+    return tasks, await suggest_queues(context.database, "", _MOST_SUGGESTED_NAMES)
 
 
 @attrs.frozen(kw_only=True)
@@ -195,7 +195,7 @@ async def suggestions(pages: Pages, request: Request) -> Response:
     """Return names that begin so, for a field of a form."""
     asked = read_query(request.scope["query_string"], SuggestionsRequest)
     suggest = suggest_queues if asked.of == "queue" else suggest_tasks
-    names: Iterable[str] = await suggest(pages.context.database, asked.prefix, _SUGGESTED)
+    names: Iterable[str] = await suggest(pages.context.database, asked.prefix, _MOST_SUGGESTED_NAMES)
     return HTMLResponse(pages.environment.get_template("suggestions.html").render(names=names))
 
 
@@ -227,7 +227,7 @@ async def job(pages: Pages, request: Request) -> Response:
         payload=None if payload is None else payload.text,
         progress=_progress(job_id, parts.values["workers"]),
         actions=ACTIONS,
-        most_shown=_MOST_SHOWN,
+        most_shown=_MOST_SHOWN_CHARACTERS,
     )
 
 
@@ -254,7 +254,7 @@ async def add(pages: Pages, request: Request) -> Response:
     if asked.like is not None:
         like = await show_job(context, asked.like)
         payload = (await show_payload(context, asked.like)).text
-        if len(payload) > _MOST_FILLED_IN:
+        if len(payload) > _MOST_FILLED_IN_CHARACTERS:
             raise Malformed("The payload of this job is too large for a form.")
     tasks, queues = await _suggestions(context)
     return pages.respond(

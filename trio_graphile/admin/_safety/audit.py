@@ -10,7 +10,7 @@ import attrs
 
 logger = logging.getLogger("trio_graphile.admin.audit")
 
-_LONGEST = 200
+_MAX_VALUE_LENGTH = 200  # characters
 
 
 @attrs.frozen
@@ -29,13 +29,13 @@ class Audit:
 
 
 def _shown(value: object) -> str:
-    return json.dumps(_cut(value), default=lambda other: str(other)[:_LONGEST])
+    return json.dumps(_cut(value), default=lambda other: str(other)[:_MAX_VALUE_LENGTH])
 
 
 def _cut(value: object) -> object:
     match value:
         case str():
-            return value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…"
+            return value if len(value) <= _MAX_VALUE_LENGTH else f"{value[:_MAX_VALUE_LENGTH]}…"
         case Mapping():
             return {str(key): _cut(item) for key, item in value.items()}
         case list() | tuple():

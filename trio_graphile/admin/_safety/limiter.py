@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import attrs
 
 _PERIOD = 60.0
-_FAILURES_OF_ONE = 5
-_FAILURES_OF_ALL = 30
+_MOST_FAILURES_OF_ONE = 5  # of one client, in a period
+_MOST_FAILURES_OF_ALL = 30  # of all clients together, in a period
 _MOST_CLIENTS = 10_000
 _IPV6_NETWORK = 64
 """One client has at least so many bits of addresses for itself."""
@@ -21,7 +21,7 @@ class AttemptLimiter:
     """Counts failures by client, and of all clients. Times are seconds of any one clock."""
 
     _by_client: OrderedDict[str, deque[float]] = attrs.field(init=False, factory=OrderedDict)
-    _of_all: deque[float] = attrs.field(init=False, factory=lambda: deque(maxlen=_FAILURES_OF_ALL))
+    _of_all: deque[float] = attrs.field(init=False, factory=lambda: deque(maxlen=_MOST_FAILURES_OF_ALL))
 
     def __len__(self) -> int:
         """Return how many clients are remembered."""
@@ -31,14 +31,14 @@ class AttemptLimiter:
         """Return after how many seconds a client may try again; 0 if it may now."""
         own = self._by_client.get(network_of(client), ())
         return max(
-            _wait(own, _FAILURES_OF_ONE, now),
-            _wait(self._of_all, _FAILURES_OF_ALL, now),
+            _wait(own, _MOST_FAILURES_OF_ONE, now),
+            _wait(self._of_all, _MOST_FAILURES_OF_ALL, now),
         )
 
     def failed(self, client: str, now: float) -> None:
         """Take notice of a wrong secret."""
         network = network_of(client)
-        own = self._by_client.setdefault(network, deque(maxlen=_FAILURES_OF_ONE))
+        own = self._by_client.setdefault(network, deque(maxlen=_MOST_FAILURES_OF_ONE))
         own.append(now)
         self._of_all.append(now)
         self._by_client.move_to_end(network)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeAlias
 
-from trio_graphile.admin._safety.redaction import DEFAULT_NAMES, MOST_NESTED, Names, redact
+from trio_graphile.admin._safety.redaction import DEFAULT_NAMES, MOST_LEVELS, Names, redact
 
 logger = logging.getLogger("trio_graphile.admin")
 
@@ -49,7 +49,7 @@ def shown_payload(
 
 
 def _encode(value: object, depth: int) -> Iterator[str]:
-    if depth > MOST_NESTED:
+    if depth > MOST_LEVELS:
         raise ValueError("nested too deeply, or a part of itself")
     match value:
         case _Number():

@@ -19,8 +19,8 @@ SECRET_NAMES = (
 """Under which names values are hidden unless told otherwise."""
 
 REDACTED = '"[redacted]"'
-MOST_NESTED = 100
-_SHORT = 4
+MOST_LEVELS = 100  # of arrays and objects in each other
+_SHORT_LENGTH = 4  # characters: such a name has to be a whole word
 _TOKEN = re.compile(
     r"""[ \t\n\r]*+(?:(?P<string>"(?:[^"\\]++|\\.)*+")|(?P<open>[{\[])|(?P<close>[}\]])|(?P<mark>[:,])"""
     r"""|(?P<scalar>[^\s"{}\[\]:,]++))""",
@@ -49,7 +49,7 @@ class Names:
 
     def __init__(self, names: Iterable[str] = SECRET_NAMES) -> None:
         folded = {_fold(name) for name in names} - {""}
-        self._short = frozenset(name for name in folded if len(name) <= _SHORT)
+        self._short = frozenset(name for name in folded if len(name) <= _SHORT_LENGTH)
         self._long = tuple(folded - self._short)
 
     def cover(self, key: str) -> bool:
@@ -57,7 +57,7 @@ class Names:
         if _fold(key).endswith(self._long):
             return True
         words = _WORD.findall(key.rstrip("0123456789-_ "))
-        return any("".join(words[-count:]).casefold() in self._short for count in range(1, _SHORT + 1))
+        return any("".join(words[-count:]).casefold() in self._short for count in range(1, _SHORT_LENGTH + 1))
 
     def cover_as_plural(self, key: str) -> bool:
         """Return whether a key is that of several secrets."""
@@ -124,8 +124,8 @@ def _values(text: str) -> Iterator[tuple[re.Match[str], int, str | None]]:
             case "open":
                 yield token, len(opened), key
                 opened.append(mark)
-                if len(opened) > MOST_NESTED:
-                    raise _Unreadable(f"it is nested deeper than {MOST_NESTED}")
+                if len(opened) > MOST_LEVELS:
+                    raise _Unreadable(f"it is nested deeper than {MOST_LEVELS}")
                 key = None
             case "close":
                 if not opened or opened.pop() + mark not in ("{}", "[]"):

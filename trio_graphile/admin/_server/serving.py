@@ -18,7 +18,7 @@ from trio_graphile.admin._server.requests import Peer
 _logger = logging.getLogger("trio_graphile.admin")
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_PAUSE = 0.1
+_ACCEPT_DELAY = 0.1  # after a connection that could not be accepted
 
 
 async def serve_admin(
@@ -95,7 +95,7 @@ class _Door:
                 if error.errno not in _EXHAUSTED:
                     raise
                 _logger.error("no connection can be accepted for now: %s", error.strerror)  # noqa: TRY400
-                await trio.sleep(_PAUSE)
+                await trio.sleep(_ACCEPT_DELAY)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
         try:

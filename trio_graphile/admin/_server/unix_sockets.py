@@ -12,8 +12,8 @@ from pathlib import Path
 
 from trio_graphile.admin._server.addresses import AddressUnavailable
 
-_BACKLOG = 128
-_MODE = 0o600
+_BACKLOG_SIZE = 128  # connections that wait to be accepted
+_MODE = 0o600  # its owner alone may connect
 
 
 @contextlib.contextmanager
@@ -31,7 +31,7 @@ def unix_socket(path: str) -> Iterator[socket.socket]:
         with _reasons(path):
             # Elsewhere than on Linux the umask alone decided, but nobody can connect before `listen`.
             Path(path).chmod(_MODE)
-            sock.listen(_BACKLOG)
+            sock.listen(_BACKLOG_SIZE)
         yield sock
 
 

@@ -20,8 +20,8 @@ from trio_graphile.admin._server.refusals import (
 
 PIECE = 65_536
 """How many bytes are read or sent at once."""
-_LINGERING = 2.0
-_CLOSING = 1.0
+_LINGER_TIMEOUT = 2.0
+_CLOSE_TIMEOUT = 1.0
 
 Header: TypeAlias = tuple[bytes, bytes]
 
@@ -190,7 +190,7 @@ class Wire:
         """
         if not isinstance(self._stream, trio.abc.HalfCloseableStream):
             return
-        with trio.move_on_after(_LINGERING):
+        with trio.move_on_after(_LINGER_TIMEOUT):
             try:
                 await self._stream.send_eof()
                 while await self._stream.receive_some(PIECE):
@@ -201,5 +201,5 @@ class Wire:
     async def close(self) -> None:
         """End the connection politely, if the client still listens: TLS has a word for it."""
         if not self._broken:
-            with trio.move_on_after(_CLOSING):
+            with trio.move_on_after(_CLOSE_TIMEOUT):
                 await self._stream.aclose()
