@@ -29,7 +29,9 @@ logger = logging.getLogger("trio_graphile.admin")
 
 _READ_ONLY = "25006"
 _MOST_OF_A_CLIENT = 6
+"""How many pages one client may watch at a time."""
 _MOST_OF_ALL = 64
+"""How many pages all clients together may."""
 _LINGER = 10.0
 """Who goes from one page to the next is gone for a moment."""
 _REMEMBERED = timedelta(hours=1)
