@@ -20,6 +20,7 @@ from tests.support.shares import Share
 from tests.transports import Doors, open_doors
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database, open_database
+from trio_graphile._database.driver.shortcuts import FOR_SPEED, turn_off
 from trio_graphile.embedded import PostgresServer
 from trio_graphile.testing import TemplateDatabases, embedded_postgres_in_thread
 
@@ -36,6 +37,11 @@ class ForeignServer:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--exhaustive", action="store_true", help="run the tests marked exhaustive, too")
+    parser.addoption(
+        "--without-shortcuts",
+        action="store_true",
+        help="take the plain way through the driver, which is slower",
+    )
     parser.addoption("--seconds", type=float, default=8.0, help="how long to have everything go wrong")
     parser.addoption("--seed", type=int, default=1, help="of what goes wrong at random")
     parser.addoption(
@@ -50,7 +56,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--without-shortcuts"):
+        turn_off(*FOR_SPEED)
     hypothesis.settings.register_profile("timeless", parent=hypothesis.settings(), deadline=None)
     hypothesis.settings.load_profile("timeless")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

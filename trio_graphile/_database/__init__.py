@@ -1,1 +1,1 @@
-"""All that talks to PostgreSQL; `connecting` and `connection` know asyncpg, `bridge` and `loops` asyncio."""
+"""All that talks to PostgreSQL; `driver` imports asyncpg and trio-asyncio."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251  # with `loops`, this is the way to asyncio
+import asyncio  # noqa: TID251  # to know its cancellation
 import contextlib
 import contextvars
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -12,8 +12,10 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import attrs
 import trio
 
-from trio_graphile._database.driver.libraries import LOOP_IS_CHECKED, call_in, trio_asyncio
-from trio_graphile._database.loops import PromptFuture, loop_here, open_private_loop
+from trio_graphile._database.driver.futures import call_when_done, step
+from trio_graphile._database.driver.libraries import trio_asyncio
+from trio_graphile._database.driver.loops import loop_here, open_private_loop
+from trio_graphile._database.driver.shortcuts import STEPS, is_on
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -28,6 +30,7 @@ class Bridge:
 
     loop: Any
     context: contextvars.Context = attrs.field(factory=contextvars.copy_context)
+    steps: bool = attrs.field(factory=partial(is_on, STEPS))
     _tasks: set[Any] = attrs.field(factory=set)
     """What was started and has not ended: a loop itself would let go of it."""
 
@@ -41,10 +44,6 @@ class Bridge:
     async def in_task(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run asyncio code that must be in an asyncio task, for `settle`: what sets a timeout, say."""
         return await self.start(function())  # type: ignore[no-any-return]  # trio-asyncio is untyped
-
-    def _step(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """Run asyncio code up to the future that it waits for next."""
-        return self.context.run(coroutine.send, None)
 
     @trio.lowlevel.enable_ki_protection
     async def settle(
@@ -61,10 +60,9 @@ class Bridge:
         cancellation calls `on_cancel` with a function that does the same, for it to call when its patience
         ends.
 
-        The code runs in our Trio task, which waits for its futures, not in an asyncio task: that would take
-        three more turns of the event loops, and first of all one before anything is sent.
+        The code runs in our Trio task, which waits for its futures, if `steps`; else in an asyncio task.
         """
-        trio_task = trio.lowlevel.current_task()
+        wake = partial(trio.lowlevel.reschedule, trio.lowlevel.current_task())
         future: Any = None
         is_hurried = False
 
@@ -87,17 +85,14 @@ class Bridge:
         try:
             # As `move_on_after`, for less; never a shield.
             with trio.CancelScope(deadline=trio.current_time() + limit) as scope:  # noqa: TID251
-                while True:
-                    if LOOP_IS_CHECKED:
-                        future = call_in(self.loop, self._step, coroutine)
-                    else:
-                        future = self._step(coroutine)
-                    future._asyncio_future_blocking = False  # noqa: SLF001  # as whoever awaits one has to say
-                    if isinstance(future, PromptFuture):
-                        future.on_done = partial(trio.lowlevel.reschedule, trio_task)
-                    else:
-                        future.add_done_callback(lambda _: trio.lowlevel.reschedule(trio_task))
+                while self.steps:
+                    future = step(self.loop, self.context, coroutine)
+                    call_when_done(future, wake)
                     await trio.lowlevel.wait_task_rescheduled(abort)
+                future = self.start(coroutine)
+                call_when_done(future, wake)
+                await trio.lowlevel.wait_task_rescheduled(abort)
+                return future.result()  # type: ignore[no-any-return]  # trio-asyncio is untyped
             raise TimeoutError("the loop is dead")
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]  # so are coroutines, in this respect

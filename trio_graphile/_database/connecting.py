@@ -14,18 +14,9 @@ from trio_graphile._database.access import Access, Host, PasswordSource
 from trio_graphile._database.bridge import LAST_RESORT, Bridge
 from trio_graphile._database.connection import DRIVER_ERRORS, Connection, SessionSettings
 from trio_graphile._database.driver.libraries import asyncpg
+from trio_graphile._database.driver.sessions import session_class, socket_of
 from trio_graphile._database.errors import describe
 from trio_graphile._model.json import decode, encode
-
-
-class _PromptConnection(asyncpg.Connection):  # type: ignore[misc]  # untyped
-    """A session that calls its listeners as soon as it hears something, not in the loop's next turn."""
-
-    __slots__ = ()
-
-    def _process_notification(self, pid: int, channel: str, payload: str) -> None:
-        for listener in tuple(self._listeners.get(channel, ())):
-            listener.cb(self, pid, channel, payload)
 
 
 @attrs.define(eq=False)
@@ -153,7 +144,7 @@ class _Opening:
         raw = await asyncpg.connect(
             self._access.address.url,
             timeout=self._timeout,
-            connection_class=_PromptConnection,
+            connection_class=session_class(),
             target_session_attrs=role,
             password=None if self._access.password is None else self._ask_password,
             server_settings=settings or None,
@@ -195,7 +186,7 @@ _SOCKET_OPTIONS = {
 
 def _set_socket_options(raw: Any, options: Mapping[str, int]) -> None:
     """Set what was asked for and this system has."""
-    connected = raw._transport.get_extra_info("socket")  # noqa: SLF001  # there is no public way
+    connected = socket_of(raw)
     if connected is None or connected.family not in {socket.AF_INET, socket.AF_INET6}:
         return
     connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

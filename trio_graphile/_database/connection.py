@@ -1,4 +1,4 @@
-"""`Connection`: one PostgreSQL session; with `connecting`, the only module that knows asyncpg.
+"""`Connection`: one PostgreSQL session; with `connecting`, the only module that speaks asyncpg.
 
 Its contract: **a statement is atomic with respect to Trio's cancellation.** Once sent, its answer is waited
 for and used; the cancellation is delivered at the next checkpoint. The wait is bounded: a statement that
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -17,6 +18,12 @@ import trio
 
 from trio_graphile._database.bridge import Bridge, bridge_here
 from trio_graphile._database.driver.libraries import asyncpg
+from trio_graphile._database.driver.sessions import (
+    can_prepare_ahead,
+    cancel_request,
+    forget_transaction,
+    prepare_ahead,
+)
 from trio_graphile._database.errors import describe_statement_error
 from trio_graphile._database.statement import Statement, may_change_session
 from trio_graphile._exceptions import ConnectionLost, DatabaseError
@@ -137,11 +144,10 @@ class Connection:
         the two halves of a statement: neither is the session idle, nor is the statement's time running. One
         that was prepared has no halves.
         """
-        if not self._settings.prepared_statements:
+        if not (self._settings.prepared_statements and can_prepare_ahead()):
             return False
         for text in map(self._text, statements):
-            # There is no public way to fill asyncpg's cache; the version is pinned.
-            await self._call(lambda text=text: self._raw._get_statement(text, None))  # type: ignore[misc]  # noqa: SLF001
+            await self._call(partial(prepare_ahead, self._raw, text))
         return True
 
     async def limit_transaction(self, statements: int, silence: float) -> None:
@@ -177,7 +183,7 @@ class Connection:
             await self._call(transaction.start)
         except DatabaseError:
             if not self.is_in_transaction:
-                self._raw._top_xact = None  # noqa: SLF001  # asyncpg's memory of a BEGIN that was refused
+                forget_transaction(self._raw)
             raise
         try:
             yield self
@@ -262,10 +268,9 @@ class Connection:
 
         def hurry(end: Callable[[], None]) -> None:
             if self._settings.interruptible:
-                # asyncpg's own CancelRequest: to cancel its call would send the same, but throw away the
-                # answer of a statement that was faster.
-                cancel = self._raw._cancel  # noqa: SLF001  # there is no public way; the version is pinned
-                requests.append(self._bridge.start(cancel(self._bridge.loop.create_future())))
+                request = cancel_request(self._raw, self._bridge.loop.create_future())
+                if request is not None:
+                    requests.append(self._bridge.start(request))
             self._bridge.loop.call_later(self.cancel_patience, end)
 
         def give_up() -> None:

@@ -18,7 +18,7 @@ from trio_graphile._database.address import read_address
 from trio_graphile._database.bridge import Bridge, open_bridge, run_in
 from trio_graphile._database.connecting import Attempt, connect
 from trio_graphile._database.connection import Connection, Isolation, Row, SessionSettings, adopt
-from trio_graphile._database.loops import open_loop_for_users
+from trio_graphile._database.driver.loops import open_loop_for_users
 from trio_graphile._database.pool import Pool
 from trio_graphile._database.search_path import check_search_path
 from trio_graphile._database.statement import Statement, quote_identifier

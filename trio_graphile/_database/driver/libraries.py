@@ -23,13 +23,14 @@ import types
 import warnings
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import asyncpg  # type: ignore[import-untyped]  # it has no py.typed
 
 __all__ = ["LOOP_IS_CHECKED", "asyncpg", "call_in", "describe_versions", "trio_asyncio"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 LOOP_IS_CHECKED = sys.version_info >= (3, 14)
 """Whether tasks check which loop is running in their thread, in C."""
@@ -92,12 +93,12 @@ _get_running_loop: Callable[[], Any] = vars(sys.modules.get("_asyncio", asyncio)
 _set_running_loop: Callable[[Any], None] = vars(sys.modules.get("_asyncio", asyncio))["_set_running_loop"]
 
 
-def call_in(loop: Any, function: Callable[[Any], T], argument: Any) -> T:
+def call_in(loop: Any, function: Callable[[Unpack[Ts]], T], *args: *Ts) -> T:
     """Call a function in a loop, by what C is told. From 3.14 on that matters to asyncio's tasks."""
     before = _get_running_loop()
     _set_running_loop(loop)
     try:
-        return function(argument)
+        return function(*args)
     finally:
         _set_running_loop(before)
 

@@ -1,14 +1,15 @@
 """The asyncio loops on Trio: one for our sessions, which is nobody else's, and one for users' asyncio code.
 
 Whatever a library does in the loop of users, our sessions go on. And what is made quicker in ours concerns
-our own sockets only.
+our own sockets only. A loop that users open with trio-asyncio is left as it is.
 """
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251  # with `bridge`, this is the way to asyncio
+import asyncio
 import contextlib
 import logging
+import types
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -16,67 +17,59 @@ from typing import Any
 
 import trio
 
+from trio_graphile._database.driver.futures import PromptFuture
 from trio_graphile._database.driver.libraries import trio_asyncio
+from trio_graphile._database.driver.shortcuts import (
+    ANSWERS,
+    OWN_RUN,
+    PROTECTION,
+    READING,
+    SURVIVAL,
+    TRANSPORTS,
+    is_on,
+)
 from trio_graphile._model.groups import leaves
 
-TrioAsyncioExit: type[SystemExit] = trio_asyncio._base.TrioAsyncioExit  # noqa: SLF001  # as above
 logger = logging.getLogger("trio_graphile.database")
 
 _RESOLVERS = 16
 """How many names may be looked up at a time, each in a thread."""
 
-# A KeyboardInterrupt in the middle of asyncpg's compiled code crashes the interpreter, and in the middle of
-# the loop's leaves everybody waiting for ever. Protected, it reaches Trio's main task at a checkpoint.
-for _runs_callbacks in ("_io_task", "_main_loop", "_main_loop_one", "_main_loop_exit"):
-    trio.lowlevel.enable_ki_protection(getattr(trio_asyncio.TrioEventLoop, _runs_callbacks))
+
+class _ProtectedLoop(trio_asyncio.TrioEventLoop):  # type: ignore[misc]  # untyped
+    """A loop that no KeyboardInterrupt is raised in: it reaches Trio's main task at a checkpoint."""
+
+    @trio.lowlevel.enable_ki_protection
+    async def _main_loop(self, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        await super()._main_loop(task_status)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _main_loop_exit(self) -> None:
+        await super()._main_loop_exit()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _io_task(self, fd: Any, handle: Any, wait_ready: Any) -> None:
+        await super()._io_task(fd, handle, wait_ready)
 
 
-class PromptFuture(asyncio.Future[Any]):
-    """A future that calls somebody when it is done, at once and not when the loop comes to its callbacks.
-
-    asyncpg has a callback, too, with which it does nothing unless the future was cancelled, or has a timeout.
-    Called at once, it does not cost a turn of the loop for each statement.
-    """
-
-    on_done: Callable[[], None] | None = None
-    _asyncpgs: Callable[[Any], object] | None = None
-
-    def add_done_callback(self, callback: Callable[[Any], object], /, *, context: Any = None) -> None:
-        if getattr(callback, "__name__", None) == "_on_waiter_completed":
-            self._asyncpgs = callback
-        else:
-            super().add_done_callback(callback, context=context)
-
-    def set_result(self, result: Any) -> None:
-        super().set_result(result)
-        self._tell()
-
-    def set_exception(self, exception: Any) -> None:
-        super().set_exception(exception)
-        self._tell()
-
-    def cancel(self, msg: Any = None) -> bool:
-        is_cancelled = super().cancel(msg)
-        if is_cancelled:
-            self._tell()
-        return is_cancelled
-
-    def _tell(self) -> None:
-        if self._asyncpgs is not None:
-            self._asyncpgs(self)
-        if self.on_done is not None:
-            self.on_done()
+def _opening_of(loop_class: Any) -> Callable[[], contextlib.AbstractAsyncContextManager[Any]]:
+    """Return trio-asyncio's `open_loop`, but for loops of another class."""
+    opening = trio_asyncio.open_loop.__wrapped__
+    names = {**opening.__globals__, "TrioEventLoop": loop_class}
+    return contextlib.asynccontextmanager(
+        types.FunctionType(opening.__code__, names, opening.__name__, opening.__defaults__)
+    )
 
 
 @trio.lowlevel.enable_ki_protection
 async def _watch(_loop: Any, file: Any, handle: Any, wait_ready: Callable[[Any], Awaitable[None]]) -> None:
     """Call a handle whenever its file is ready.
 
-    trio-asyncio's own also waits, after each call, until the loop has come to all its callbacks: a third of
-    what a statement costs. asyncpg's reads at once what there is, so there is nothing to wait for. A handle
-    that leaves that to a callback of its own would be called once too often: so this is for our loop alone.
+    trio-asyncio's own also waits, after each call, until the loop has come to all its callbacks. asyncpg's
+    reads at once what there is, so there is nothing to wait for. A handle that leaves that to a callback of
+    its own would be called once too often: so this is for our loop alone.
     """
-    with handle._scope:  # noqa: SLF001  # as above
+    with handle._scope:
         try:
             while not handle.cancelled():
                 try:
@@ -85,9 +78,9 @@ async def _watch(_loop: Any, file: Any, handle: Any, wait_ready: Callable[[Any],
                     if not handle.cancelled():  # else it is gone, and nobody cares any more
                         raise
                 if not handle.cancelled():
-                    handle._run()  # noqa: SLF001  # as above
+                    handle._run()
         except Exception as error:  # noqa: BLE001  # the loop's handler says what becomes of it
-            handle._raise(error)  # noqa: SLF001  # as above
+            handle._raise(error)
 
 
 class _Resolver(trio_asyncio.TrioExecutor):  # type: ignore[misc]  # untyped
@@ -96,9 +89,13 @@ class _Resolver(trio_asyncio.TrioExecutor):  # type: ignore[misc]  # untyped
     A resolver whose name servers are out of reach may take 20 seconds, and cannot be interrupted.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._resolving = trio.CapacityLimiter(_RESOLVERS)
+
     async def submit(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await trio.to_thread.run_sync(
-            function, *arguments, abandon_on_cancel=True, limiter=self._limiter
+            function, *arguments, abandon_on_cancel=True, limiter=self._resolving
         )
 
 
@@ -122,29 +119,23 @@ def _log_unless_given_up(loop: Any, context: dict[str, Any]) -> None:
 async def _survive(loop: Any, no_wait: bool = False) -> None:  # noqa: FBT001, FBT002  # as it is called
     """Do one thing of a loop; a callback that raises SystemExit ends only itself."""
     try:
-        await trio_asyncio.TrioEventLoop._main_loop_one(loop, no_wait)  # noqa: SLF001  # the version is pinned
-    except TrioAsyncioExit:  # a SystemExit, too: that is how a loop is told to end
+        await trio_asyncio.TrioEventLoop._main_loop_one(loop, no_wait)
+    except trio_asyncio._base.TrioAsyncioExit:  # a SystemExit, too: that is how a loop is told to end
         raise
     except SystemExit as error:
         loop.call_exception_handler({"message": "asyncio code wanted to exit", "exception": error})
 
 
-def _note_transports(loop: Any) -> weakref.WeakSet[Any]:
-    """Return what will hold the connections of a loop, for as long as they are there.
-
-    Attempts to connect may be under way when the loop ends. Cut short in TLS, they would leave theirs to the
-    garbage collector.
-    """
-    transports: weakref.WeakSet[Any] = weakref.WeakSet()
-    make = loop._make_socket_transport  # noqa: SLF001  # as `_io_task` below
+def _note_transports(loop: Any, transports: weakref.WeakSet[Any]) -> None:
+    """Have a set hold the connections of a loop, for as long as they are there."""
+    make = loop._make_socket_transport
 
     def make_and_note(*arguments: Any, **options: Any) -> Any:
         transport = make(*arguments, **options)
         transports.add(transport)
         return transport
 
-    loop._make_socket_transport = make_and_note  # noqa: SLF001  # as above
-    return transports
+    loop._make_socket_transport = make_and_note
 
 
 @contextlib.asynccontextmanager
@@ -152,11 +143,15 @@ async def open_private_loop() -> AsyncIterator[Any]:
     """Open the loop of our sessions. The body does not see it; to run code in it is up to a `Bridge`."""
     before = trio_asyncio.current_loop.get()
     async with _open_loop() as loop:
-        loop.create_future = partial(PromptFuture, loop=loop)
-        loop._io_task = partial(_watch, loop)  # noqa: SLF001  # there is no other way; the version is pinned
-        loop.set_default_executor(_Resolver(trio.CapacityLimiter(_RESOLVERS)))
+        if is_on(ANSWERS):
+            loop.create_future = partial(PromptFuture, loop=loop)
+        if is_on(READING):
+            loop._io_task = partial(_watch, loop)
+        transports: weakref.WeakSet[Any] = weakref.WeakSet()
+        if is_on(TRANSPORTS):
+            _note_transports(loop, transports)
+        loop.set_default_executor(_Resolver())
         loop.set_exception_handler(_log_unless_given_up)
-        transports = _note_transports(loop)
         token = trio_asyncio.current_loop.set(before)
         try:
             yield loop
@@ -175,8 +170,9 @@ async def open_loop_for_users() -> AsyncIterator[Any]:
         return
     async with _open_loop() as loop:
         loop.set_exception_handler(_log)
-        loop._main_loop_one = partial(_survive, loop)  # noqa: SLF001  # as above
-        await loop.synchronize()  # the turn that had begun was its last without
+        if is_on(SURVIVAL):
+            loop._main_loop_one = partial(_survive, loop)
+            await loop.synchronize()  # the turn that had begun was its last without
         yield loop
 
 
@@ -186,15 +182,18 @@ def loop_here() -> Any | None:
     if loop is None or not loop.is_running():
         return None
     # A thread inherits the context of the Trio task that has started it, and may run a Trio of its own.
-    return loop if loop._token is trio.lowlevel.current_trio_token() else None  # noqa: SLF001  # as above
+    if is_on(OWN_RUN) and loop._token is not trio.lowlevel.current_trio_token():
+        return None
+    return loop
 
 
 @contextlib.asynccontextmanager
 async def _open_loop() -> AsyncIterator[Any]:
     """Open a loop; what the body raises is raised, without the groups that trio-asyncio wraps it in."""
     body_error: BaseException | None = None
+    opening = _opening_of(_ProtectedLoop) if is_on(PROTECTION) else trio_asyncio.open_loop
     try:
-        async with trio_asyncio.open_loop() as loop:
+        async with opening() as loop:
             try:
                 yield loop
             except BaseException as error:
