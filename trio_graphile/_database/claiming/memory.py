@@ -67,7 +67,10 @@ class ClaimMemory:
     - **Plain claim.** Who claims often asks once in a while which plain claim is enough, if any. None is any
       more when it brings nothing and the whole one does, or when two claims in a row were slow.
     - **Width.** Where very many queues have jobs, those in the head may be too few, and to ask each queue is
-      dear. So after two slow claims in a row the whole claim looks further ahead for a while.
+      dear. So after two slow claims in a row the whole claim looks further ahead for a while. Of 20,000
+      queues behind 2,000 jobs of locked ones, a job then costs the server 76 us instead of 1,700 if 24 are
+      claimed at once; of as many behind 10,000, 29 us instead of 92 if 500 are. Elsewhere it costs a quarter
+      to four fifths more, which is why it ends.
 
     `now` is `trio.current_time()`.
     """
