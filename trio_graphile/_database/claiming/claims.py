@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import dedent
 
-from trio_graphile._database.claiming.conditions import CLAIMED, FLAGS_FIT, conditions_of
+from trio_graphile._database.claiming.conditions import CLAIMED, FITS_RULES, conditions_of
 from trio_graphile._database.claiming.memory import Position
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.rows import claimed_jobs
@@ -57,9 +58,10 @@ from trio_graphile._model.jobs import Job
 #   In the same way `is true` keeps it from looking a job up by its queue.
 # - The best jobs of queues are in order before their queues are looked up, and are looked up only until
 #   there are enough.
-# - The text stays short enough for the driver to keep it prepared, which a test sees to.
+# - The text is short enough for the driver to keep it prepared, as a test sees to; so its indentation goes.
 
-GET_JOBS = Statement(f"""
+GET_JOBS = Statement(
+    dedent(f"""
     with recursive wanted_tasks as materialized (
       select asked.place, (
           select tasks.id
@@ -96,7 +98,7 @@ GET_JOBS = Statement(f"""
           >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select id from wanted_tasks))
-        and {FLAGS_FIT}
+        and {FITS_RULES}
       order by jobs.priority, jobs.run_at
       limit $3::integer
       for update skip locked
@@ -140,7 +142,7 @@ GET_JOBS = Statement(f"""
           and jobs.priority = ranks.priority
           and (jobs.run_at, jobs.id) >= (ranks.run_at, ranks.id)
           and jobs.run_at <= now()
-          and {FLAGS_FIT}
+          and {FITS_RULES}
         order by jobs.run_at, jobs.id
         limit $3::integer * 2
       ) as best
@@ -155,7 +157,7 @@ GET_JOBS = Statement(f"""
         and jobs.job_queue_id is null
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select id from wanted_tasks))
-        and {FLAGS_FIT}
+        and {FITS_RULES}
       order by jobs.priority, jobs.run_at
       limit $3::integer
       for update skip locked
@@ -176,7 +178,7 @@ GET_JOBS = Statement(f"""
           and jobs.priority = ranks.priority
           and (jobs.run_at, jobs.id) >= (ranks.run_at, ranks.id)
           and jobs.run_at <= now()
-          and {FLAGS_FIT}
+          and {FITS_RULES}
         order by jobs.run_at, jobs.id
         limit $3::integer
         for update of jobs skip locked
@@ -187,7 +189,7 @@ GET_JOBS = Statement(f"""
       select jobs.id, jobs.job_queue_id, jobs.priority, jobs.run_at,
         jobs.run_at <= now()
           and jobs.task_id = any(array(select id from wanted_tasks))
-          and {FLAGS_FIT} as is_wanted
+          and {FITS_RULES} as is_wanted
       from {{schema}}._private_jobs as jobs
       where jobs.is_available = true
         and jobs.job_queue_id is not null
@@ -215,7 +217,7 @@ GET_JOBS = Statement(f"""
         and jobs.is_available is not false
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select id from wanted_tasks))
-        and {FLAGS_FIT}
+        and {FITS_RULES}
       order by best_per_queue.priority, best_per_queue.run_at
       limit $3::integer
       for no key update of queues skip locked
@@ -265,7 +267,7 @@ GET_JOBS = Statement(f"""
             and jobs.job_queue_id = free.id
             and jobs.run_at <= now()
             and jobs.task_id = any(array(select id from wanted_tasks))
-            and {FLAGS_FIT}
+            and {FITS_RULES}
           order by jobs.priority, jobs.run_at, jobs.id
           limit 1
         ) as best
@@ -279,7 +281,7 @@ GET_JOBS = Statement(f"""
         and jobs.is_available is not false
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select id from wanted_tasks))
-        and {FLAGS_FIT}
+        and {FITS_RULES}
       order by best_per_queue.priority, best_per_queue.run_at
       limit $3::integer
       for no key update of queues skip locked
@@ -315,6 +317,7 @@ GET_JOBS = Statement(f"""
     where jobs.id = any(array(select id from chosen))
     returning {CLAIMED}
 """)
+)
 # $1 worker id, $2 identifiers, $3 limit, $4 to $8 as `conditions_of` returns them, $9 how many times as far
 # as usual to look for jobs of named queues before each queue is asked.
 

@@ -1,7 +1,8 @@
 """What all claims have in common: which jobs may be claimed, and what is told of those that were.
 
-A new rule for what may be claimed is written here once: as SQL in `FLAGS_FIT`, or beside it, and as a
-parameter in `conditions_of`. All statements that claim have it then.
+A new rule for what a worker may claim is a line in `FITS_RULES`, and a parameter of its own at the end of
+what `conditions_of` returns. All statements that claim have it then; only the width, the parameter that comes
+behind these in the whole claim, gets another number.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ from trio_graphile._database.claiming.memory import Position
 from trio_graphile._database.rows import job_columns
 from trio_graphile._model.bounds import FlagRules
 
-FLAGS_FIT = """($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
-  and ($5::text[] is null or (jobs.flags ?| $5::text[]) is true)
-  and ($6::text[] is null or case jsonb_typeof(jobs.flags)
-    when 'object' then jobs.flags - $6::text[] = '{}'::jsonb
-    when 'array' then not jsonb_path_exists(jobs.flags - $6::text[], '$[*] ? (@.type() == "string")')
-    when 'string' then jobs.flags ?| $6::text[]
-    else true
-  end)"""
-# Whether the flags of the row `jobs` fit. What `?` finds are its flags, whatever others have written there.
+FITS_RULES = """($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
+    and ($5::text[] is null or (jobs.flags ?| $5::text[]) is true)
+    and ($6::text[] is null or case jsonb_typeof(jobs.flags)
+      when 'object' then jobs.flags - $6::text[] = '{}'::jsonb
+      when 'array' then not jsonb_path_exists(jobs.flags - $6::text[], '$[*] ? (@.type() == "string")')
+      when 'string' then jobs.flags ?| $6::text[]
+      else true
+    end)"""
+# Whether the row `jobs` fits the worker's rules. Its flags are what `?` finds in them, whoever wrote them.
 
 _PLACE_OF_TASK = """array_position(
         array(select wanted_tasks.id from wanted_tasks order by wanted_tasks.place), jobs.task_id

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trio_graphile._database.claiming.conditions import CLAIMED_WITHOUT_QUEUE, FLAGS_FIT, conditions_of
+from trio_graphile._database.claiming.conditions import CLAIMED_WITHOUT_QUEUE, FITS_RULES, conditions_of
 from trio_graphile._database.claiming.memory import PlainClaim, Position
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.rows import claimed_jobs
@@ -67,7 +67,7 @@ GET_PLAIN_JOBS = Statement(f"""
           >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select id from wanted_tasks))
-        and {FLAGS_FIT}
+        and {FITS_RULES}
         and {_NOTHING_QUEUED}
       order by jobs.priority, jobs.run_at
       limit $3::integer
@@ -134,7 +134,7 @@ GET_PLAIN_JOBS_PAST_HEAD = Statement(f"""
             >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
           and (jobs.run_at, jobs.id) >= (ranks.run_at, ranks.id)
           and jobs.run_at <= now()
-          and {FLAGS_FIT}
+          and {FITS_RULES}
         order by jobs.run_at, jobs.id
         limit $3::integer
         for update of jobs skip locked
