@@ -25,8 +25,8 @@ class Shortcut:
     """One of them."""
 
     name: str
-    why: str
-    without: str
+    why: str = attrs.field(repr=False)
+    without: str = attrs.field(repr=False)
     """What is lost on the plain way; times are those of one statement, a `select 1`, on Python 3.11."""
     find: Callable[[], str | None] = attrs.field(eq=False, repr=False)
     """Says what is not as expected."""
@@ -78,9 +78,13 @@ def _find_other_parameters(owner: Any, name: str, *expected: str) -> str | None:
     method = getattr(owner, name, None)
     if not callable(method):
         return f"{owner.__name__}.{name} is not there"
-    found = [*inspect.signature(method).parameters][: len(expected) + 1]
-    if found != ["self", *expected]:
-        return f"{owner.__name__}.{name} takes other arguments: {', '.join(found)}"
+    signature = inspect.signature(method)
+    parameters = [*signature.parameters.values()]
+    ours, others = parameters[: len(expected) + 1], parameters[len(expected) + 1 :]
+    variable = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
+    is_more_needed = any(one.default is one.empty and one.kind not in variable for one in others)
+    if [one.name for one in ours] != ["self", *expected] or is_more_needed:
+        return f"{owner.__name__}.{name} takes other arguments: {signature}"
     return None
 
 
