@@ -1,4 +1,4 @@
-"""The client: adds jobs, and changes those that wait; how it looks at them stands in `_client_reading`."""
+"""The client: adds jobs, and changes those that wait. `_client_reading` has the part that only reads."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ PayloadT = TypeVar("PayloadT")
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
 TypedJob: TypeAlias = tuple[Addable[PayloadT], PayloadT] | tuple[Addable[PayloadT], PayloadT, JobSpec]
-"""A task, its payload and, if wanted, how to add the job."""
+"""A task, its payload and, optionally, how to add the job."""
 RawJob: TypeAlias = tuple[str, Any] | tuple[str, Any, JobSpec]
-"""A task's identifier, a JSON value and, if wanted, how to add the job."""
+"""The identifier of a task, a JSON value and, optionally, how to add the job."""
 
 logger = logging.getLogger("trio_graphile.client")
 
 _PLAIN = JobSpec()
 _MANY_JOBS = 10_000
-"""So many at once change what the planner should think of the table."""
+"""From so many jobs on, the planner needs new statistics of the table."""
 
 
 class Identifiers(Protocol):
-    """What `Client` needs to know of a registry: which tasks its program has."""
+    """The tasks of a program, as far as `Client` needs to know them."""
 
     @property
     def identifiers(self) -> Sequence[str]:
@@ -70,24 +70,24 @@ class Identifiers(Protocol):
 class JobClient(ReadingClient):
     """Adds, changes and lists jobs on one connection, in whatever transaction is open there.
 
-    Made by `Client.using`. All methods raise `DatabaseError`, and `SchemaMissing` where the schema is not
-    installed. Each is atomic: if cancelled, it either took effect as a whole or not at all.
+    `Client.using` makes it. All methods raise `DatabaseError`, and `SchemaMissing` if the schema is not
+    installed. Each method is atomic: if it is cancelled, it took effect either as a whole or not at all.
     """
 
     _chains: Chains = attrs.field(default=NO_CHAINS, kw_only=True, repr=False)
 
     async def add_job(self, task: Addable[PayloadT], payload: PayloadT, spec: JobSpec | None = None) -> Job:
-        """Add a job, or do to the one under `spec.job_key` what `spec.job_key_mode` says; return the row.
+        """Add a job, or change the job under `spec.job_key` as `spec.job_key_mode` says; return the row.
 
-        Raises `PayloadInvalid`; with plugins that intercept it, `JobSkipped` and `JobRefused`, too.
+        Raises `PayloadInvalid`. If plugins intercept additions, it also raises `JobSkipped` and `JobRefused`.
         """
         new_job = _typed_job((task, payload, _PLAIN if spec is None else spec))
         return await self._add_one("add_job", new_job, task.from_json)
 
     async def add_raw_job(self, identifier: str, payload: Any = None, spec: JobSpec | None = None) -> Job:
-        """Add a job for a task that another program handles. As `add_job`.
+        """Add a job for a task that another program handles; otherwise like `add_job`.
 
-        The payload is any JSON value. None is stored as `{}`, as other programs do.
+        The payload is any JSON value. None is stored as `{}`, as by other programs.
         """
         new_job = _raw_job((identifier, payload, _PLAIN if spec is None else spec))
         return await self._add_one("add_job", new_job, None)
@@ -95,9 +95,9 @@ class JobClient(ReadingClient):
     async def add_batch_job(
         self, task: Addable[list[ItemT]], items: Iterable[ItemT], spec: JobSpec | None = None
     ) -> Job:
-        """Add one job whose payload is the list of all items; there must be one at least. As `add_job`.
+        """Add one job whose payload is the list of all items, of which there must be at least one.
 
-        Under a job key, items are appended to those of the job that waits.
+        Under a job key, the items are appended to those of the waiting job. Otherwise like `add_job`.
         """
         payload = list(items)
         if not payload:
@@ -109,34 +109,35 @@ class JobClient(ReadingClient):
         """Add many jobs at once, all or none; return the rows in the order of the jobs.
 
         Takes pairs of a task and its payload, or triples with a `JobSpec`. Raises `PayloadInvalid`,
-        `DuplicateJobKey` if a key stands twice, and `OptionInvalid` for the mode `unsafe_dedupe`, which only
-        `add_job` knows. What plugins leave out is in `AddedJobs.skipped`; they may also raise `JobRefused`.
+        `DuplicateJobKey` if two jobs have the same key, and `OptionInvalid` for the mode `unsafe_dedupe`,
+        which only `add_job` supports. `AddedJobs.skipped` has the jobs that plugins left out; plugins may
+        also raise `JobRefused`.
         """
         return await self._add_all(list(jobs), _typed_job, lambda job: job[0].from_json)
 
     async def add_raw_jobs(self, jobs: Iterable[RawJob]) -> AddedJobs:
-        """Add many jobs for tasks that another program handles. As `add_jobs`, with identifiers for tasks."""
+        """Add many jobs for tasks that another program handles; like `add_jobs`, but by identifier."""
         return await self._add_all(list(jobs), _raw_job, lambda _: None)
 
     async def remove_job(self, job_key: str) -> Job | None:
-        """Delete the job under a key; return it, or None if there was none.
+        """Delete the job under a key; return it, or None if there is none.
 
-        One that runs is not interrupted, but detached: it loses its key and is not tried again. Then the
-        returned job's `key` is None.
+        A job that runs is not interrupted but detached: it loses its key and is not tried again. Then the
+        `key` of the returned job is None.
         """
         check_text("job_key", job_key)
         with self._naming_missing_schema():
             return await changes.remove_job(self._executor, job_key)
 
     async def complete_jobs(self, ids: Iterable[int]) -> ChangedJobs:
-        """Delete jobs as if they had succeeded; those that a worker has locked are left alone."""
+        """Delete jobs as if they had succeeded, except those that a worker has locked."""
         if not (ids := list(ids)):
             return ChangedJobs()
         with self._naming_missing_schema():
             return await changes.complete_jobs(self._executor, ids)
 
     async def permanently_fail_jobs(self, ids: Iterable[int], reason: str | None = None) -> ChangedJobs:
-        """Take all attempts from jobs and record `reason`; those that a worker has locked are left alone.
+        """Fail jobs for good, with `reason` as their error, except those that a worker has locked.
 
         Raises `OptionInvalid` for a reason that PostgreSQL cannot store.
         """
@@ -150,11 +151,12 @@ class JobClient(ReadingClient):
     async def cancel_jobs(
         self, ids: Iterable[int], *, outcome: CancelOutcome = "fail", reason: str = DEFAULT_REASON
     ) -> CancelledJobs:
-        """Interrupt jobs wherever they run, and fail those that wait; the answer does not wait for the end.
+        """Interrupt the jobs that run, and fail those that wait. Returns before handlers have ended.
 
-        A running handler is cancelled by its worker, within moments; if it ends all the same, or its worker
-        does, the job becomes what it would have. Otherwise it has failed for good, with `reason` as its
-        error, or, with the outcome `return`, goes back to the queue with its attempt. Raises `OptionInvalid`.
+        The worker cancels the handler within moments. If the handler or the worker ends first, that result
+        stands and the request has no effect. Otherwise the job has failed for good, with `reason` as its
+        error; with the outcome `return` it goes back to the queue, and the attempt does not count. Raises
+        `OptionInvalid`.
         """
         if outcome not in get_args(CancelOutcome):
             raise OptionInvalid("outcome", f"{outcome!r} is neither 'fail' nor 'return'")
@@ -176,9 +178,9 @@ class JobClient(ReadingClient):
         attempts: int | None = None,
         max_attempts: int | None = None,
     ) -> ChangedJobs:
-        """Change what is given, zero included; jobs that a worker has locked are left alone.
+        """Change the values that are given, zero included, of jobs that no worker has locked.
 
-        A job with all attempts spent is tried again once `attempts` is lowered. Raises `OptionInvalid`.
+        A job without attempts left is tried again if `attempts` is lowered. Raises `OptionInvalid`.
         """
         change = JobChange(run_at=run_at, priority=priority, attempts=attempts, max_attempts=max_attempts)
         if not (ids := list(ids)):
@@ -187,7 +189,7 @@ class JobClient(ReadingClient):
             return await changes.reschedule_jobs(self._executor, ids, change)
 
     async def force_unlock_workers(self, worker_ids: Iterable[str]) -> None:
-        """Take their jobs and queues from workers that are gone for good.
+        """Unlock the jobs and queues of workers that are gone for good.
 
         If such a worker still lives, its jobs may run twice at the same time.
         """
@@ -230,9 +232,9 @@ class JobClient(ReadingClient):
 class Client(JobClient):
     """Adds, changes and lists jobs, each call in a transaction of its own.
 
-    `tasks` are those of this program, if it has some: `cleanup` keeps them. `plugins` intercept the adding of
-    jobs, and the recovery of those of dead workers; give the worker the same ones, for what handlers add.
-    Events are told by workers alone.
+    `tasks` are the tasks of this program, if it has any: `cleanup` keeps their identifiers. `plugins`
+    intercept added jobs, and the recovery of jobs of dead workers; give the same plugins to the worker, which
+    uses them for jobs that handlers add. Only workers emit events; a client does not.
     """
 
     tasks: Identifiers | None = attrs.field(default=None, repr=False)
@@ -249,20 +251,20 @@ class Client(JobClient):
         return Chains.of(hooks_of(self.plugins))
 
     def using(self, connection: object) -> JobClient:
-        """Return a client for a connection of yours (ours or asyncpg's), whose transaction stays yours.
+        """Return a client for a connection of yours (ours or asyncpg's). The transaction remains yours.
 
-        What is added there appears when the transaction commits. Raises `TypeError` for anything else.
+        Jobs that are added appear when that transaction commits. Raises `TypeError` for anything else.
         """
         return JobClient(self.database, self.database.adopt(connection), chains=self._chains)
 
     async def cleanup(
         self, what: Iterable[Cleanup] = (Cleanup.GC_JOB_QUEUES,), *, keep_tasks: Iterable[str] = ()
     ) -> dict[Cleanup, int]:
-        """Delete what nobody needs any more, in the given order; return how many rows of each kind.
+        """Delete rows that are no longer needed, in the given order; return how many of each kind.
 
-        Safe beside programs that add jobs; while one of them is in the middle of it for longer than a second,
-        no tasks and queues are deleted. The identifiers of this client's tasks and `keep_tasks` stay, and
-        those of the tasks that live workers say they have.
+        Programs may add jobs meanwhile; if one of them takes longer than a second to add, no tasks and queues
+        are deleted. `cleanup` keeps the identifiers of this client's tasks, of `keep_tasks`, and of the tasks
+        that live workers advertise. Raises `OptionInvalid` for a kind that does not exist.
         """
         kinds, kept = list(map(_cleanup, what)), list(keep_tasks)
         if self.tasks is not None:
@@ -284,10 +286,10 @@ class Client(JobClient):
         resilient_multiplier: float | None = None,
         dry_run: bool = False,
     ) -> SweepReport:
-        """Give back the jobs of workers that died, as workers with recovery do; a dry run only looks.
+        """Give back the jobs of workers that died, as workers with recovery do; a dry run changes nothing.
 
-        What is left out is as in `RecoveryOptions`, where `threshold` is called `sweep_threshold`. Finds
-        nothing while another sweep is under way. Raises `OptionInvalid`.
+        Each argument defaults to the field of `RecoveryOptions` with its name; `threshold` is
+        `sweep_threshold` there. Finds nothing while another sweep is under way. Raises `OptionInvalid`.
         """
         given: dict[str, Any] = {
             "sweep_threshold": threshold,
@@ -314,7 +316,7 @@ class Client(JobClient):
         if len(added) >= _MANY_JOBS:
             try:
                 await analyze_jobs(self.database)
-            except DatabaseError as error:  # the jobs are there; only the planner does not know yet
+            except DatabaseError as error:  # the jobs are added; only the planner lacks statistics
                 logger.warning("the jobs table could not be analyzed: %s", error)
         return added
 

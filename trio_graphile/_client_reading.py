@@ -1,4 +1,4 @@
-"""The part of the client that only looks: at the jobs, tasks, queues and workers of a database."""
+"""The part of the client that only reads: jobs, tasks, queues and workers of a database."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STALE_THRESHOLD = SweepOptions().sweep_threshold
 
 @attrs.frozen(eq=False)
 class ReadingClient:
-    """Looks at the queue on one connection, in whatever transaction is open there, and changes nothing."""
+    """Reads the queue on one connection, in whatever transaction is open there; it changes nothing."""
 
     database: Database
     _executor: Database | Connection = attrs.field(repr=False)
@@ -40,8 +40,8 @@ class ReadingClient:
     async def jobs(self, which: JobFilter = _ANY) -> JobPage:
         """Return one page of the jobs that meet all conditions, by id.
 
-        The page that follows is that of `JobPage.next`. It begins after the last job of this one: whatever is
-        added and completed meanwhile, no job comes twice, and none is left out that was there from the start.
+        `JobPage.next` asks for the next page, which begins after the last job of this one. So no job appears
+        twice, and every job that existed from the start appears, whatever is added and completed meanwhile.
         """
         with self._naming_missing_schema():
             return await inspection.list_jobs(self._executor, which)
@@ -58,18 +58,18 @@ class ReadingClient:
     async def queues(self) -> list[QueueStatus]:
         """Return all named queues, by name, with how many jobs they have.
 
-        Looks at each row of the jobs' table once, as `known_tasks` and `workers` do.
+        It reads each row of the jobs' table once, and so do `known_tasks` and `workers`.
         """
         with self._naming_missing_schema():
             return await inspection.list_queues(self._executor)
 
     async def known_tasks(self) -> list[TaskStatus]:
-        """Return the tasks that the database knows, whichever program has them, with their jobs by state."""
+        """Return the tasks of all programs that the database knows, with their jobs by state."""
         with self._naming_missing_schema():
             return await inspection.list_tasks(self._executor)
 
     async def workers(self, stale_threshold: float = STALE_THRESHOLD) -> list[WorkerStatus]:
-        """Return the workers that are registered, then whoever else has jobs or queues locked.
+        """Return the registered workers, then the unregistered ones that have jobs or queues locked.
 
         A worker that has sent no heartbeat for `stale_threshold` seconds is marked as stale.
         """
@@ -81,17 +81,17 @@ class ReadingClient:
         return status_of_workers(registered, holders)
 
     async def list_active_workers(self, stale_threshold: float = STALE_THRESHOLD) -> list[ActiveWorker]:
-        """Return the workers that are registered, that with the latest heartbeat first.
+        """Return the registered workers, the one with the latest heartbeat first.
 
-        A worker that has sent none for `stale_threshold` seconds is marked as stale.
+        A worker that has sent no heartbeat for `stale_threshold` seconds is marked as stale.
         """
         with self._naming_missing_schema():
             return await worker_registry.list_active_workers(self._executor, stale_threshold)
 
     async def backlog(self) -> Backlog:
-        """Count the jobs of the queue by state, whichever program handles them.
+        """Count the jobs of all programs by state.
 
-        Looks at each row of the table once: about a tenth of a second for half a million jobs.
+        It reads each row of the table once: about a tenth of a second for half a million jobs.
         """
         with self._naming_missing_schema():
             return await count_jobs(self._executor)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class GraphileError(Exception):
-    """The root of everything that trio_graphile raises on purpose."""
+    """The root of all exceptions that trio_graphile raises on purpose."""
 
 
 class OptionInvalid(GraphileError, ValueError):
@@ -30,16 +30,16 @@ class OptionInvalid(GraphileError, ValueError):
 
 
 class DatabaseUrlInvalid(GraphileError):
-    """The database URL cannot be understood; the text never shows a password."""
+    """The database URL cannot be understood. The message never shows a password."""
 
 
 # --- the database -------------------------------------------------------------------------------
 
 
 class DatabaseError(GraphileError):
-    """Something between us and PostgreSQL went wrong.
+    """Something went wrong between us and PostgreSQL.
 
-    `transient` says whether the same call may succeed later without anybody changing anything.
+    `transient` says whether the same call may succeed later although nobody changes anything.
     """
 
     transient = False
@@ -61,20 +61,20 @@ class DatabaseError(GraphileError):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """No session could be opened: the server is down, starting, full, or not there."""
+    """No session could be opened: the server is down, starting, full, or does not exist."""
 
     transient = True
 
 
 class SessionsBusy(DatabaseUnavailable):
-    """All sessions of a pool were lent, for longer than one may wait for one of them."""
+    """All sessions of a pool were in use for longer than a caller may wait for one."""
 
 
 class DatabaseRefused(DatabaseError):
-    """The server answered and turned us away: a wrong password, role or database name.
+    """The server refused the session: a wrong password, role or database name.
 
-    For good, unless the same `Database` was let in before (`transient`): a password is being changed then,
-    or somebody keeps sessions out for a while.
+    The refusal is final, unless the same `Database` had a session before (`transient`): then somebody may be
+    changing a password, or keeping sessions out for a while.
     """
 
     def __init__(self, text: str, *, sqlstate: str | None = None, was_let_in: bool = False) -> None:
@@ -83,28 +83,28 @@ class DatabaseRefused(DatabaseError):
 
     @property
     def transient(self) -> bool:  # type: ignore[override]  # here it depends on what was before
-        """True where a session was opened before in the same way."""
+        """True if a session was opened in the same way before."""
         return self.was_let_in
 
 
 class ConnectionLost(DatabaseError):
     """A session died, or was given up, while a statement was on its way.
 
-    Whether that statement took effect is unknown, in contrast to `DatabaseUnavailable`.
+    It is unknown whether that statement took effect; after `DatabaseUnavailable` it is known that none did.
     """
 
     transient = True
 
 
 class DatabaseClosed(DatabaseError):
-    """The block of `open_database` has ended: who wants to go on needs a database that is open longer."""
+    """The block of `open_database` has ended. Code that runs longer needs a database that is open longer."""
 
     def __init__(self) -> None:
         super().__init__("the database is closed: the block of its open_database has ended")
 
 
 class StatementFailed(DatabaseError):
-    """The server refused a statement; nothing of it took effect. `sqlstate` says why."""
+    """The server refused a statement, and nothing of it took effect. `sqlstate` says why."""
 
     @property
     def transient(self) -> bool:  # type: ignore[override]  # here it depends on the SQLSTATE
@@ -118,7 +118,7 @@ _TRANSIENT_CLASSES = frozenset({"08", "53", "58"})
 
 
 def is_transient(sqlstate: str | None) -> bool:
-    """Whether a statement refused with this SQLSTATE may succeed when it is sent again."""
+    """Whether a statement that was refused with this SQLSTATE may succeed when it is sent again."""
     return sqlstate is not None and (sqlstate in _TRANSIENT_STATES or sqlstate[:2] in _TRANSIENT_CLASSES)
 
 
@@ -126,19 +126,19 @@ def is_transient(sqlstate: str | None) -> bool:
 
 
 class SchemaError(GraphileError):
-    """The schema in the database and this version of trio_graphile do not fit together."""
+    """The schema in the database does not fit this version of trio_graphile."""
 
 
 class SchemaMissing(SchemaError):
-    """The schema is not installed: `await client.migrate()` or `trio-graphile migrate` does it."""
+    """The schema is not installed: `await client.migrate()` or `trio-graphile migrate` installs it."""
 
 
 class SchemaTooOld(SchemaError):
-    """The schema is older than the floor from which trio_graphile can take over."""
+    """The schema is older than the oldest revision that trio_graphile can migrate."""
 
 
 class SchemaTooNew(SchemaError):
-    """Somebody installed a breaking revision that this version does not know."""
+    """Another program installed a breaking revision that this version does not know."""
 
 
 class PostgresTooOld(SchemaError):
@@ -146,7 +146,7 @@ class PostgresTooOld(SchemaError):
 
 
 class MigrationFailed(SchemaError):
-    """The schema could not be brought up to date; nothing of the failed step remains."""
+    """The schema could not be migrated. The failed step left nothing behind."""
 
 
 # --- tasks and jobs -----------------------------------------------------------------------------
@@ -217,7 +217,7 @@ class DuplicateJobKey(GraphileError):
 
 
 class JobSkipped(GraphileError):
-    """An interceptor does not want the job to be added; nothing was added. Not an error of the job's."""
+    """An interceptor skipped the job, so nothing was added. The job itself is not wrong."""
 
     def __init__(self, identifier: str, reason: str) -> None:
         super().__init__(identifier, reason)
@@ -230,7 +230,7 @@ class JobSkipped(GraphileError):
 
 
 class JobRefused(GraphileError):
-    """An interceptor refuses the job, or has failed; nothing was added, of many jobs none."""
+    """An interceptor refused the job, or failed. Nothing was added; of many jobs, none."""
 
     def __init__(self, identifier: str, reason: str) -> None:
         super().__init__(identifier, reason)
@@ -243,16 +243,16 @@ class JobRefused(GraphileError):
 
 @attrs.frozen(kw_only=True)
 class CrontabMistake:
-    """One thing that is wrong in a crontab; its text is the place, the reason, and the line."""
+    """One mistake in a crontab. Its text has the place, the reason, and the line."""
 
     source: str | None = None
     """The name of the crontab; None if the entry was not read from a text."""
     line: int | None = None
-    """From 1."""
+    """The number of the line, from 1."""
     column: int | None = None
-    """From 1."""
+    """The position of the mistake in the line, from 1."""
     text: str
-    """The whole line; of an entry that was not read, its name."""
+    """The whole line; for an entry that was not read from a text, its name."""
     reason: str
     """What is wrong, and what would be right."""
 
@@ -265,7 +265,7 @@ class CrontabMistake:
 
 
 class CrontabInvalid(GraphileError):
-    """A crontab has mistakes: all of them, in the order of their lines; no entry of it is used."""
+    """A crontab has mistakes: `mistakes` has all of them, by line. None of its entries is used."""
 
     def __init__(self, mistakes: Sequence[CrontabMistake]) -> None:
         super().__init__(tuple(mistakes))
@@ -293,11 +293,11 @@ def check_delay(option: str, value: object) -> None:
 
 
 class PermanentFailure(GraphileError):
-    """Raised by a handler: the job has failed, and to try again would be of no use."""
+    """Raised by a handler: the job has failed for good, since another attempt would not help."""
 
 
 class RetryAfter(GraphileError):
-    """Raised by a handler: the job has failed, and is tried again after so many seconds."""
+    """Raised by a handler: the job has failed, and its next attempt is due in so many seconds."""
 
     def __init__(self, seconds: float, reason: str = "") -> None:
         check_delay("seconds", seconds)
@@ -310,7 +310,7 @@ class RetryAfter(GraphileError):
 
 
 class Snooze(GraphileError):
-    """Raised by a handler: not now. The job runs again after so many seconds; no attempt is used up."""
+    """Raised by a handler: the job runs again after so many seconds, and this attempt does not count."""
 
     def __init__(self, seconds: float) -> None:
         check_delay("seconds", seconds)
@@ -337,7 +337,7 @@ class JobLost(GraphileError):
 
 
 class StateMissing(GraphileError, LookupError):
-    """The worker's application state has no value of a type, or several; `wanted` is the type."""
+    """The worker's application state has no value of the type `wanted`, or several of them."""
 
     def __init__(self, wanted: type, reason: str) -> None:
         super().__init__(wanted, reason)
@@ -352,7 +352,7 @@ class StateMissing(GraphileError, LookupError):
 
 
 class HooksFrozen(GraphileError):
-    """A hook was registered after the worker or client had been made: give it as a plugin, before."""
+    """A hook was registered after a worker or client was made with these hooks: pass a plugin instead."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
@@ -367,11 +367,11 @@ class WorkerBusy(GraphileError):
 
 
 class WorkerCrashed(GraphileError):
-    """A service of the worker failed; its jobs were recorded or given back. The cause is `__cause__`."""
+    """A service of the worker failed. Its jobs were recorded or given back. `__cause__` is the failure."""
 
 
 class ShutdownIncomplete(GraphileError):
-    """The worker ended, but what became of some of its jobs could not be written in time.
+    """The worker ended before it could write the outcomes of all its jobs.
 
     `job_ids` are the jobs that this worker knows of; they may still be locked under `worker_id`.
     """
@@ -395,4 +395,4 @@ class EmbeddedPostgresError(GraphileError):
 
 
 class PostgresNotFound(EmbeddedPostgresError):
-    """There are no PostgreSQL binaries for this platform in the places where they are looked for."""
+    """No PostgreSQL binaries for this platform were found in the places that are searched."""

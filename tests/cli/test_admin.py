@@ -13,7 +13,7 @@ import trio
 
 from tests.cli.program import Program, Running
 from tests.transports import make_certificate
-from trio_graphile.cli._settings import leaves
+from trio_graphile.cli._settings import all_settings
 
 BOUND = 30.0
 
@@ -166,7 +166,7 @@ async def test_an_address_that_is_taken_is_named(shop: Program) -> None:
 
 async def test_its_help_lists_everything_that_can_be_set(program: Program) -> None:
     ended = await program.with_environment(COLUMNS="200").run("admin", "--help")
-    expected = [leaf.flag for leaf in leaves() if leaf.path[0] == "admin"]
+    expected = [setting.flag for setting in all_settings() if setting.path[0] == "admin"]
     missing = [flag for flag in (*expected, "tasks", "crontab") if f"--{flag}" not in ended.output]
     assert missing == []
 

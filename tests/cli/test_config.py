@@ -14,7 +14,7 @@ from trio_graphile import WorkerOptions
 from trio_graphile.cli._config import load_settings
 from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._flags import RunFlags, WorkerFlags, given
-from trio_graphile.cli._settings import KeyPath, Settings, flattened, leaves
+from trio_graphile.cli._settings import KeyPath, Settings, all_settings, flattened
 
 POLL = ("worker", "poll_interval")
 
@@ -23,7 +23,7 @@ POLL = ("worker", "poll_interval")
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with no variables set."""
     monkeypatch.chdir(tmp_path)
-    for name in ("DATABASE_URL", "GRAPHILE_WORKER_SCHEMA", *(leaf.variable for leaf in leaves())):
+    for name in ("DATABASE_URL", "GRAPHILE_WORKER_SCHEMA", *(setting.variable for setting in all_settings())):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
@@ -86,23 +86,28 @@ OTHERS = {"auth": "bearer", "read_only": "on"}
 """What is one of a few."""
 
 
-@pytest.mark.parametrize("leaf", leaves(), ids=lambda leaf: leaf.key)
-def test_everything_can_be_set_by_a_variable(leaf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("setting", all_settings(), ids=lambda setting: setting.key)
+def test_everything_can_be_set_by_a_variable(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that an option can be, its text included: whatever is added to the options can be set at once."""
     texts = {bool: "off", int: "59", float: "59", None: "false", tuple[str, ...]: "one, two"}
-    monkeypatch.setenv(leaf.variable, (LONGER | OTHERS).get(leaf.path[-1]) or texts.get(leaf.kind, "text"))
-    if leaf.path[-2:-1] == ("refetch_delay",):  # which cannot be without this, and is at most the interval
+    monkeypatch.setenv(
+        setting.variable, (LONGER | OTHERS).get(setting.path[-1]) or texts.get(setting.kind, "text")
+    )
+    if setting.path[-2:-1] == ("refetch_delay",):  # which cannot be without this, and is at most the interval
         monkeypatch.setenv("TRIO_GRAPHILE_LOCAL_QUEUE_REFETCH_DELAY_DURATION", "60")
         monkeypatch.setenv("TRIO_GRAPHILE_POLL_INTERVAL", "60")
     value: Any = load()
-    for name in leaf.path:
+    for name in setting.path:
         value = getattr(value, name)
-    assert value != leaf.default or leaf.kind is None
-    assert leaf.text, "it says what it does"
+    assert value != setting.default or setting.kind is None
+    assert setting.text, "it says what it does"
 
 
 def test_no_two_settings_have_one_name() -> None:
-    for names in ([leaf.flag for leaf in leaves()], [leaf.variable for leaf in leaves()]):
+    for names in (
+        [setting.flag for setting in all_settings()],
+        [setting.variable for setting in all_settings()],
+    ):
         assert len(set(names)) == len(names)
 
 

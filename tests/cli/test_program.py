@@ -13,7 +13,7 @@ import trio
 
 from tests.cli.program import Program
 from trio_graphile.cli._program import _COMMANDS
-from trio_graphile.cli._settings import leaves
+from trio_graphile.cli._settings import all_settings
 
 COMMANDS = ("migrate", "run", "list", "doctor")
 
@@ -51,9 +51,9 @@ async def test_the_help_of_a_command_speaks_for_the_options(program: Program, co
 async def test_the_help_of_run_lists_everything_that_can_be_set(program: Program) -> None:
     ended = await program.with_environment(COLUMNS="200").run("run", "--help")
     missing = [
-        leaf.flag
-        for leaf in leaves()
-        if leaf.kind is not None and leaf.path[0] != "admin" and f"--{leaf.flag}" not in ended.output
+        setting.flag
+        for setting in all_settings()
+        if setting.kind is not None and setting.path[0] != "admin" and f"--{setting.flag}" not in ended.output
     ]
     assert missing == ["tasks"], "which is an argument"
     assert "--no-recovery" in ended.output

@@ -6,7 +6,7 @@ import pytest
 
 from trio_graphile import Client, Database, JobSpec, OptionInvalid
 from trio_graphile._database import inspection
-from trio_graphile._database.sweeps import bury
+from trio_graphile._database.sweeps import recover_dead_worker
 from trio_graphile._model.inspection import JobFilter, JobState
 
 LOCK = """
@@ -41,8 +41,8 @@ async def test_what_a_dead_worker_held_is_given_back_with_the_attempts(database:
     jobs = await Client(database).add_raw_jobs([("a", 1), ("a", 2), ("a", 3)])
     await database.execute(LOCK, "dead", [job.id for job in jobs[:2]])
     await database.execute(LOCK, "alive", [jobs[2].id])
-    assert await bury(database, "dead") == 2
-    assert await bury(database, "dead") == 0
+    assert await recover_dead_worker(database, "dead") == 2
+    assert await recover_dead_worker(database, "dead") == 0
     listed = (await inspection.list_jobs(database, JobFilter())).jobs
     assert [(one.job.attempts, one.job.locked_by) for one in listed] == [(0, None), (0, None), (1, "alive")]
     [holder] = await inspection.list_lock_holders(database)

@@ -82,7 +82,7 @@ async def test_reconciling_does_not_run_a_retired_job_again(marked_database: Dat
 async def test_recovering_a_dead_worker_does_not_run_a_retired_job_again(marked_database: Database) -> None:
     job = await held(marked_database, job_key="k")
     await retire(marked_database, job)
-    assert await sweeps.bury(marked_database, ME) == 1
+    assert await sweeps.recover_dead_worker(marked_database, ME) == 1
     assert await is_over(marked_database, job)
 
 

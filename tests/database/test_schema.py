@@ -16,8 +16,8 @@ from tests.database.sessions import heard, wait_until_somebody_waits
 from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._database.schema import (
+    InstallTimeouts,
     MigrationReport,
-    Patience,
     check_schema,
     migrate,
     own_migrations,
@@ -37,7 +37,7 @@ from trio_graphile._model.options import DatabaseOptions
 SCHEMA = "graphile_worker"
 EVERY_REVISION = tuple(range(1, 21))
 OURS = tuple(migration.id for migration in own_migrations())
-HASTY = Patience(limit=0.2, quiet_period=0.05)
+HASTY = InstallTimeouts(limit=0.2, quiet_period=0.05)
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ async def empty(empty_database_url: str) -> AsyncIterator[Database]:
 
 
 async def install(
-    database: Database, schema: str = SCHEMA, patience: Patience | None = None
+    database: Database, schema: str = SCHEMA, timeouts: InstallTimeouts | None = None
 ) -> MigrationReport:
     async with database.connection() as connection:
-        return await migrate(connection, schema, patience=patience)
+        return await migrate(connection, schema, timeouts=timeouts)
 
 
 async def ledger(database: Database, schema: str = SCHEMA) -> dict[int, bool]:
@@ -359,7 +359,7 @@ async def test_an_older_schema_is_refused_untouched_and_the_tool_for_it_named(
     await become(database, revision)
     before = await catalog(database)
     with pytest.raises(SchemaTooOld, match=rf"revision {revision}\b.*npx graphile-worker --schema-only"):
-        await install(database, patience=HASTY)
+        await install(database, timeouts=HASTY)
     assert await catalog(database) == before
     with pytest.raises(SchemaTooOld):
         await require_schema(database, SCHEMA)
@@ -372,7 +372,7 @@ async def test_a_very_old_ledger_of_two_columns_is_refused(empty: Database) -> N
         insert into graphile_worker.migrations (id) values (1), (2);
     """)
     with pytest.raises(SchemaTooOld, match="revision 2"):
-        await install(empty, patience=HASTY)
+        await install(empty, timeouts=HASTY)
 
 
 async def test_somebody_in_the_middle_of_migrating_is_waited_for(database: Database) -> None:
@@ -387,8 +387,8 @@ async def test_somebody_in_the_middle_of_migrating_is_waited_for(database: Datab
 
         async def run() -> None:
             # Far more statements are run than fit into the quiet period: it does not end while they write.
-            patience = Patience(limit=20, quiet_period=0.01)
-            reports.append(await migrate(watched, SCHEMA, patience=patience))  # type: ignore[arg-type]
+            timeouts = InstallTimeouts(limit=20, quiet_period=0.01)
+            reports.append(await migrate(watched, SCHEMA, timeouts=timeouts))  # type: ignore[arg-type]
 
         async with theirs.transaction():
             await theirs.execute("insert into graphile_worker.migrations (id) values (11)")
@@ -457,7 +457,7 @@ async def test_what_cannot_be_installed_leaves_nothing_behind(empty: Database) -
     )
     before = await catalog(empty)
     with pytest.raises(MigrationFailed, match="_private_jobs") as caught:
-        await install(empty, patience=HASTY)
+        await install(empty, timeouts=HASTY)
     assert caught.value.__cause__ is not None
     assert await catalog(empty) == before
 

@@ -92,4 +92,4 @@ async def test_a_task_is_neglected_if_nobody_has_it_and_its_jobs_have_waited(dat
     assert [(one.identifier, one.jobs) for one in found] == [("both", 2), ("plain", 2), ("queued", 3)]
     oldest = await database.fetch_value("select min(run_at) from graphile_worker._private_jobs")
     assert found[0] == Neglected(identifier="both", jobs=2, since=oldest)
-    assert await find_neglected(database, ["had"], patience=10_000.0) == []
+    assert await find_neglected(database, ["had"], neglected_after=10_000.0) == []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trio_graphile import ListenState, OptionInvalid, WorkerPhase, WorkerStatistics
-from trio_graphile._model.health import HealthOptions, judge, standstills
+from trio_graphile._model.health import HealthOptions, health_of, standstills
 
 OPTIONS = HealthOptions(stalled_after=10, lagging_after=2, wedged_after=100)
 RUNS = {"phase": WorkerPhase.RUNNING}
@@ -39,7 +39,7 @@ def test_what_makes_a_worker_unwell(
     ready: bool,  # noqa: FBT001  # as above
     reason: str,
 ) -> None:
-    health = judge(WorkerStatistics(**statistics), OPTIONS)
+    health = health_of(WorkerStatistics(**statistics), OPTIONS)
     assert (health.is_alive, health.is_ready) == (alive, ready)
     assert len(health.reasons) == (0 if ready else 1), "each reason is said once"
     assert "".join(health.reasons).startswith(reason)
@@ -71,7 +71,7 @@ def test_what_stands_still_from_one_look_to_the_next(
 
 def test_what_is_worth_a_remark_is_no_reason() -> None:
     statistics = WorkerStatistics(phase=WorkerPhase.RUNNING, listen_state=ListenState.LOST, events_dropped=3)
-    health = judge(statistics, OPTIONS)
+    health = health_of(statistics, OPTIONS)
     assert health.is_ready
     assert health.remarks == (
         "it does not hear of new jobs, and polls",

@@ -1,1 +1,1 @@
-"""Crontabs as values: from text to entries and back, and which entries are due when. No clock, no I/O."""
+"""Crontabs as values: reads and writes entries, and says which of them are due. No clock, no I/O."""

@@ -1,4 +1,4 @@
-"""Crontabs as text: read with every mistake that is in them, and written.
+"""Crontabs as text: reads them, naming every mistake, and writes them.
 
     minute hour day month weekday task ?options {payload}
 
@@ -38,16 +38,16 @@ _MACROS = {
 
 @attrs.frozen
 class Reading:
-    """What stands in a crontab: the entries that are right, and what is wrong with the others."""
+    """The contents of a crontab: its valid entries, and the mistakes in the others."""
 
     items: tuple[CronItem, ...]
     mistakes: tuple[CrontabMistake, ...]
 
 
 def parse_crontab(text: str, *, source: str = "crontab") -> tuple[CronItem, ...]:
-    """Return the entries of a crontab, in their order; `source` is how errors call it.
+    """Return the entries of a crontab, in their order; errors call the crontab `source`.
 
-    Raises `CrontabInvalid` with all mistakes that are in it.
+    Raises `CrontabInvalid` with all its mistakes.
     """
     reading = read_crontab(text, source=source)
     if reading.mistakes:
@@ -56,7 +56,7 @@ def parse_crontab(text: str, *, source: str = "crontab") -> tuple[CronItem, ...]
 
 
 def read_crontab(text: str, *, source: str = "crontab") -> Reading:
-    """Read a crontab as far as it is right."""
+    """Read the valid entries of a crontab, and collect the mistakes in the others."""
     items: list[CronItem] = []
     mistakes: list[CrontabMistake] = []
     zone = "UTC"
@@ -76,9 +76,9 @@ def read_crontab(text: str, *, source: str = "crontab") -> Reading:
 
 
 def format_crontab(items: Iterable[CronItem]) -> str:
-    """Return the text of a crontab with these entries; to parse it gives them back.
+    """Return the text of a crontab with these entries; `parse_crontab` reads the same entries from it.
 
-    Raises `OptionInvalid` for a task whose identifier cannot be written there.
+    Raises `OptionInvalid` for a task whose identifier cannot be written in a crontab.
     """
     return "".join(f"{_format(item)}\n" for item in items)
 
@@ -108,7 +108,7 @@ def mistake_of(item: CronItem, reason: str) -> CrontabMistake:
 
 
 def _lines(text: str, source: str) -> Iterator[Line]:
-    # Not splitlines: payloads may hold what it takes for the end of a line.
+    # Not splitlines: payloads may hold characters that it takes for the end of a line.
     for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
         yield Line(source=source, number=number, text=line.removesuffix("\r"))
 
@@ -129,7 +129,7 @@ def _zone_of(line: Line, setting: re.Match[str]) -> str:
 
 
 def _entry(line: Line, zone: str) -> CronItem:
-    """Return the entry in a line. Raises `CrontabInvalid` with all that is wrong in it."""
+    """Return the entry in a line. Raises `CrontabInvalid` with all mistakes in the line."""
     parts = words(line.text)
     if len(parts) < 6 or parts[0][0].startswith("@"):
         raise CrontabInvalid([_too_short(line, parts)])
@@ -141,7 +141,7 @@ def _entry(line: Line, zone: str) -> CronItem:
     if _is_task(task[0]):
         tail = _read_tail(line.text[task.end() :])
         wrong += [(task.end(), error) for error in tail.wrong]
-    else:  # whatever it is, what stands behind it is not what it seems
+    else:  # an unreadable task: nothing behind it can be read reliably
         tail = _Tail()
         wrong.append((task.start(), Unreadable(0, _no_task(task[0]))))
     if wrong or not isinstance(schedule, Schedule):
@@ -158,7 +158,7 @@ def _entry(line: Line, zone: str) -> CronItem:
 
 @attrs.define
 class _Tail:
-    """What stands behind the task."""
+    """The rest of a line, behind the task."""
 
     settings: Settings = attrs.field(factory=Settings)
     payload_json: str = "{}"
@@ -205,7 +205,7 @@ def _too_short(line: Line, parts: list[re.Match[str]]) -> CrontabMistake:
 
 
 def _read_payload(text: str) -> str:
-    """Return the JSON text of the payload in the rest of a line; an empty object, if there is none."""
+    """Return the JSON text of the payload in the rest of a line; an empty object if there is no payload."""
     stripped = text.strip(" \t\r")
     if not stripped:
         return "{}"

@@ -1,4 +1,4 @@
-"""Which entries are due, and which were missed: walks over due times, not over minutes."""
+"""Finds the entries that are due and those that were missed: it walks over due times, not over minutes."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from trio_graphile._cron.zones import instant_of, latest_wall_time, wall_time
 from trio_graphile._model.options import CronOptions
 
 INSTANT = timedelta(microseconds=1)
-"""What lies between an instant and the next."""
+"""The smallest step between two instants."""
 
 
 @attrs.frozen
 class Known:
-    """What stands in the database of an entry."""
+    """What the database knows of an entry."""
 
     known_since: datetime
     last_execution: datetime | None
 
     @property
     def done_before(self) -> datetime:
-        """Before when there is nothing to be made up for. That time itself is added once, if ever."""
+        """The time before which no job is missing. A job for that time itself is added at most once."""
         return self.known_since if self.last_execution is None else self.last_execution
 
 
@@ -41,7 +41,7 @@ class Firing:
 
 @attrs.frozen
 class Skipped:
-    """Times of an entry for which no job is added, because they are too many or too long ago."""
+    """Times of an entry for which we add no job, because they are too many or too long ago."""
 
     item: CronItem
     since: datetime
@@ -50,14 +50,14 @@ class Skipped:
 
 @attrs.frozen
 class Plan:
-    """What is to be added, in this order, and what is not."""
+    """The jobs to add, in this order, and the times for which none is added."""
 
     firings: tuple[Firing, ...] = ()
     skipped: tuple[Skipped, ...] = ()
 
 
 def due_from(item: CronItem, since: datetime) -> Iterator[datetime]:
-    """Yield the times at which an entry is due, from an instant on, in UTC."""
+    """Yield the times from an instant on at which an entry is due, in UTC."""
     zone = item.tzinfo
     for wall in item.schedule.after(wall_time(since, zone) - INSTANT):
         at = instant_of(wall, zone)
@@ -77,7 +77,7 @@ def due_before(item: CronItem, before: datetime) -> Iterator[datetime]:
 def backfill(
     items: Iterable[CronItem], known: Mapping[str, Known], before: datetime, options: CronOptions
 ) -> Plan:
-    """Return what entries that others know already have missed before an instant, as far as they want it."""
+    """Return the times before an instant that known entries have missed, if they want a backfill."""
     due: list[tuple[CronItem, list[datetime]]] = []
     skipped: list[Skipped] = []
     for item in items:
@@ -93,12 +93,12 @@ def backfill(
 
 @attrs.define(eq=False)
 class Agenda:
-    """When each entry is due next, from an instant on."""
+    """The next time at which each entry is due, starting from an instant."""
 
     _items: Sequence[CronItem]
     _start: datetime
     _queue: list[tuple[datetime, int]] = attrs.field(init=False)
-    """Time and index; a heap."""
+    """A heap of times, each with the index of its entry."""
 
     def __attrs_post_init__(self) -> None:
         times = (next(due_from(item, self._start)) for item in self._items)
@@ -107,20 +107,20 @@ class Agenda:
 
     @property
     def next_at(self) -> datetime:
-        """When there is something to do."""
+        """The earliest time at which an entry is due."""
         return self._queue[0][0]
 
     def take(self, now: datetime, options: CronOptions) -> Plan:
-        """Return what has fallen due until now, and not been returned before.
+        """Return the entries that have become due since the last call.
 
-        Nothing, for a clock that was set back: what comes twice by it was returned the first time.
+        If the clock was set back, this returns none for the repeated times: it returned them the first time.
         """
         due: dict[int, list[datetime]] = {}
         skipped: list[Skipped] = []
         while self.next_at <= now:
             since, index = self._queue[0]
             item = self._items[index]
-            # A worker that slept does no less for an entry than one that was not there at all.
+            # A worker that slept adds no fewer jobs of an entry than one that was not running at all.
             window = max(options.catch_up_window, item.backfill_period)
             earliest = now - timedelta(seconds=window)
             due[index], left_out = _latest(item, since, now + INSTANT, options.missed_limit, earliest)
@@ -138,7 +138,7 @@ def next_times(item: CronItem, since: datetime, limit: int) -> list[datetime]:
 def _latest(
     item: CronItem, since: datetime, before: datetime, limit: int, earliest: datetime | None = None
 ) -> tuple[list[datetime], list[Skipped]]:
-    """Return the latest times of an entry, not too many and none too early, and what that leaves out."""
+    """Return the latest missed times of an entry, within its limits, and the times that exceed the limits."""
     first = since if earliest is None else max(since, earliest)
     walk = takewhile(lambda at: at >= since, due_before(item, before))
     times: list[datetime] = []

@@ -1,4 +1,4 @@
-"""The five fields of an entry: from text to sets of numbers, and back."""
+"""The five fields of an entry: reads text into sets of numbers, and writes it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 
 class Unreadable(Exception):
-    """A piece of a crontab that cannot be read: where in it, counted from 0, and what would be right."""
+    """A piece of a crontab cannot be read: says where, counted from 0, and what would be right."""
 
     def __init__(self, offset: int, reason: str) -> None:
         super().__init__(offset, reason)
@@ -19,19 +19,19 @@ class Unreadable(Exception):
 
 @attrs.frozen(kw_only=True)
 class Field:
-    """What one of the five fields may hold."""
+    """The values that one of the five fields may have."""
 
     name: str
     every: range
-    """What `*` stands for."""
+    """All numbers, which `*` stands for."""
     highest: int = attrs.field(default=attrs.Factory(lambda self: self.every[-1], takes_self=True))
-    """The highest number that can be written: Sunday is 0, and 7 as well."""
+    """The highest number that can be written; for weekdays 7, since Sunday is 0 and also 7."""
     names: tuple[str, ...] = ()
     """Other ways to write the numbers of `every`, in their order."""
 
     @property
     def choices(self) -> str:
-        """What can be written for one value, in words."""
+        """Say in words what can be written for one value."""
         numbers = f"{self.every[0]} to {self.highest}"
         return f"{numbers} or {self.names[0]} to {self.names[-1]}" if self.names else numbers
 
@@ -54,7 +54,7 @@ _PART = re.compile(rf"(\*|{_VALUE})(?:-({_VALUE}))?(?:/([0-9]+))?")
 
 
 def words(text: str) -> list[re.Match[str]]:
-    """Return the words of a line and where they stand; spaces and tabs are between them."""
+    """Return the words of a line, which spaces and tabs separate, and where each begins."""
     return list(_WORD.finditer(text))
 
 
@@ -106,12 +106,12 @@ def _value(field: Field, text: str) -> int:
 
 
 def _number(text: str) -> int:
-    """Return a number; for a word one that no field has. Of hundreds of digits, which nobody has, nine do."""
+    """Return the number in a text; for a word, one that no field has. Reads nine digits at most."""
     return int(text.lstrip("0")[:9] or 0) if text.isdigit() else -1
 
 
 def format_field(field: Field, values: frozenset[int]) -> str:
-    """Return the shortest text that is read as these numbers."""
+    """Return the shortest text that `parse_field` reads as these numbers."""
     ordered = tuple(sorted(values))
     if len(ordered) > 2 or len(ordered) == len(field.every):
         step = ordered[1] - ordered[0]

@@ -21,14 +21,14 @@ LONGEST_BACKFILL = 315_360_000  # ten years: longer is a mistake
 
 @attrs.frozen(kw_only=True)
 class Line:
-    """Where in which crontab something stands."""
+    """A line of a crontab, by which mistakes are located."""
 
     source: str
     number: int
     text: str
 
     def mistake(self, column: int, reason: str) -> CrontabMistake:
-        """Say what is wrong in this line; columns count from 1."""
+        """Return a mistake in this line; columns count from 1."""
         return CrontabMistake(
             source=self.source, line=self.number, column=column, text=self.text, reason=reason
         )
@@ -98,7 +98,7 @@ def _name_of_task(item: CronItem) -> str:
 class CronItem:
     """An entry of a crontab: which job is added, and when. Durations are seconds.
 
-    Made by `parse_crontab` and `Cron`. Raises `OptionInvalid`, and `CrontabInvalid` for a wrong schedule.
+    `parse_crontab` and `Cron` make entries. Raises `OptionInvalid`; for a wrong schedule `CrontabInvalid`.
     """
 
     schedule: Schedule = attrs.field(converter=_schedule)
@@ -107,25 +107,25 @@ class CronItem:
     identifier: str = attrs.field(
         default=attrs.Factory(_name_of_task, takes_self=True), validator=_identifier
     )
-    """The name under which workers agree on what was added. Defaults to that of the task; a second entry for
-    a task needs one of its own."""
+    """The name under which workers agree on the jobs they added. Defaults to the identifier of the task; a
+    second entry for a task needs a name of its own."""
     zone: str = attrs.field(default="UTC", validator=_zone)
-    """The time zone of the schedule. Times that its clocks skip are left out, repeated ones are due once."""
+    """The time zone of the schedule. A time that its clocks skip is left out; a repeated one counts once."""
     backfill_period: float = attrs.field(
         default=0.0, validator=[seconds(LONGEST_BACKFILL, zero=True), _whole]
     )
-    """How far back a worker looks, when it starts, for times that nobody was there for."""
+    """How far back a worker looks, when it starts, for times at which no worker was running."""
     payload_json: str = attrs.field(default="{}", validator=_object, repr=False)
     """The payload, a JSON object. Not shown in the entry's representation: it may hold secrets."""
     spec: JobSpec = attrs.field(factory=JobSpec, validator=_recurring)
-    """How the job is added. Its time is that of the schedule."""
+    """How the job is added; its `run_at` is the time of the schedule."""
     line: Line | None = attrs.field(default=None, eq=False, repr=False)
-    """Where it was read, if it was."""
+    """The line of the crontab from which the entry was read; None if it was made in code."""
 
     @property
     def payload(self) -> dict[str, Any]:
         """The payload as plain Python values, decoded anew at each access."""
-        return decode(self.payload_json)  # type: ignore[no-any-return]  # the validator has seen to it
+        return decode(self.payload_json)  # type: ignore[no-any-return]  # the validator has checked it
 
     @property
     def tzinfo(self) -> tzinfo:
@@ -143,6 +143,6 @@ def job_of_item(item: CronItem, at: datetime, *, backfilled: bool) -> NewJob:
 
 
 def payload_at(payload: dict[str, Any], at: datetime, *, backfilled: bool) -> str:
-    """Return the JSON text of a payload with what it is told of its time."""
+    """Return a payload as JSON text, with `_cron` added: its time, and whether that was made up for."""
     time = at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return encode({**payload, CRON_KEY: {"ts": time, "backfilled": backfilled}})

@@ -1,4 +1,4 @@
-"""What can be said of entries of crontabs: what the database knows, and the crontab where it is given."""
+"""The status of entries of crontabs, from the database and, where it is given, from the crontab."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from trio_graphile._cron.schedule import MINUTE
 from trio_graphile._cron.words import describe
 
 MOST_MISSED = 1000
-"""Up to how many missed times are counted."""
+"""How many missed times are counted at most."""
 
 
 @attrs.frozen(kw_only=True)
 class RecurringStatus:
-    """An entry of a crontab that the database knows, or that is given, or both."""
+    """An entry that the database knows, or that is in the given crontab, or both."""
 
     identifier: str
     task_identifier: str | None = None
-    """None, as what follows, of an entry that stands in no crontab that is given."""
+    """None, as the next three fields, if the entry is not in the given crontab."""
     schedule: str | None = None
     """The five fields."""
     zone: str | None = None
@@ -34,9 +34,9 @@ class RecurringStatus:
     """When it is due next, in its own zone."""
     missed: int | None = None
     """How many times have passed since the last for which a job was added, up to `MOST_MISSED`. None also if
-    the database does not know it yet."""
+    the database does not know the entry yet."""
     known_since: datetime | None = None
-    """None if the database does not know it yet."""
+    """None if the database does not know the entry yet."""
     last_at: datetime | None = None
     """The last time for which a job was added."""
 
@@ -44,7 +44,7 @@ class RecurringStatus:
 def recurring(
     known: Mapping[str, Known], items: Iterable[CronItem], now: datetime, *, limit: int = 5
 ) -> tuple[RecurringStatus, ...]:
-    """Return each entry once: those of the crontab in its order, then those that the database alone knows."""
+    """Return each entry once: those of the crontab in its order, then those that only the database knows."""
     given = [_given(item, known.get(item.identifier), now, limit) for item in items]
     others = known.keys() - {status.identifier for status in given}
     return (
@@ -61,9 +61,9 @@ def recurring(
 
 
 def missed(item: CronItem, known: Known, now: datetime) -> int:
-    """Return for how many times that have passed no job was added, up to `MOST_MISSED`.
+    """Return how many past times have no job, up to `MOST_MISSED`.
 
-    The last minute does not count, since its job may be on its way, nor what is more than ten years ago.
+    It leaves out the last minute, whose job may be on its way, and everything more than ten years ago.
     """
     before = now - MINUTE
     since = known.known_since if known.last_execution is None else _after(known.last_execution)
@@ -87,7 +87,7 @@ def _given(item: CronItem, known: Known | None, now: datetime, limit: int) -> Re
 
 
 def _due(item: CronItem, since: datetime) -> Iterator[datetime]:
-    """Yield due times until time ends; croniter calls that a `ValueError`."""
+    """Yield due times up to the last that Python has, after which croniter raises `ValueError`."""
     with contextlib.suppress(OverflowError, ValueError):
         yield from due_from(item, since)
 

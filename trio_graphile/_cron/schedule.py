@@ -1,4 +1,4 @@
-"""A schedule: at which days and times of the clock on a wall. In which zone the wall stands is not said."""
+"""A schedule in wall-clock time; the time zone belongs to the entry."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _comes(_: object, attribute: attrs.Attribute[Any], value: frozenset[int]) ->
 class Schedule:
     """Five sets of numbers, Sunday being 0. Raises `OptionInvalid` for days that no calendar has.
 
-    Minute, hour and month have to match. Of day and weekday one has to, if both are restricted; otherwise the
-    one that is. A set of all numbers does not restrict.
+    Minute, hour and month must match. If both day and weekday are restricted, one of the two must match;
+    otherwise the restricted one must. A set of all numbers is no restriction.
     """
 
     minutes: frozenset[int] = attrs.field(validator=_comes)
@@ -52,30 +52,30 @@ class Schedule:
         return (self.minutes, self.hours, self.days, self.months, self.weekdays)
 
     def after(self, wall: datetime) -> Iterator[datetime]:
-        """Yield the times later than a time on the wall, all of them without a zone."""
+        """Yield the times after a wall-clock time; all of them are without a zone."""
         walk = self._walk(wall.replace(second=0, microsecond=0))
         while True:
             yield walk.get_next()
 
     def before(self, wall: datetime) -> Iterator[datetime]:
-        """Yield the times earlier than a time on the wall, the latest first."""
+        """Yield the times before a wall-clock time, the latest first."""
         minute = wall.replace(second=0, microsecond=0)
         walk = self._walk(minute if minute == wall else minute + MINUTE)
         while True:
             yield walk.get_prev()
 
     def _walk(self, start: datetime) -> Any:
-        # Most programs have no crontab, and should not pay for the import.
+        # Imported here: most programs have no crontab, and should not pay for it.
         from croniter import croniter  # type: ignore[import-untyped]  # noqa: PLC0415
 
-        # croniter is given lists and stars alone, and no zone: it takes more than it should (a sixth field,
-        # 5-5 for a whole week), takes 1-31 for a restriction, and fires skipped times late, repeated ones
-        # twice.
+        # We give croniter only lists and stars, and no zone. On other input it accepts too much (a sixth
+        # field, 5-5 for a whole week), takes 1-31 for a restriction, fires skipped times late, and repeated
+        # times twice.
         return croniter(" ".join(map(_listed_or_star, FIELDS, self._sets)), start, ret_type=datetime)
 
 
 def parse_schedule(texts: list[str]) -> Schedule | list[tuple[int, Unreadable]]:
-    """Return the schedule in five texts; or what is wrong with which of them, counted from 0."""
+    """Return the schedule in five texts, or the mistake in each wrong one, by its position from 0."""
     wrong: list[tuple[int, Unreadable]] = []
     sets: list[frozenset[int]] = []
     for index, (field, text) in enumerate(zip(FIELDS, texts, strict=True)):

@@ -1,4 +1,4 @@
-"""The options of an entry, as they stand after the question mark."""
+"""The options of an entry: the part of its line after the question mark."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _read_flags(text: str) -> tuple[str, ...]:
 
 @attrs.frozen
 class _Option:
-    """How one option is spelled, first as we write it and Node reads it, and how it is read."""
+    """The spellings of one option, first the one that we write and Node reads, and how its value is read."""
 
     keys: tuple[str, ...]
     read: Callable[[str], Any]
@@ -96,7 +96,7 @@ _NAMES = {key: name for name, option in _OPTIONS.items() for key in option.keys}
 
 @attrs.define
 class Settings:
-    """What the options of an entry say, and what is wrong with them."""
+    """The values of the options of an entry, and the mistakes in them."""
 
     item: dict[str, Any] = attrs.field(factory=dict)
     spec: dict[str, Any] = attrs.field(factory=dict)
@@ -104,7 +104,7 @@ class Settings:
 
 
 def parse_settings(text: str) -> Settings:
-    """Read options without their question mark."""
+    """Read a text of options, without the question mark."""
     settings = Settings()
     seen: set[str] = set()
     offset = 0
@@ -139,13 +139,13 @@ def _read_into(settings: Settings, part: str, seen: set[str]) -> None:
 
 
 def format_settings(item: CronItem) -> str:
-    """Return the options of an entry with their question mark; nothing, if all is as usual."""
+    """Return the options of an entry with the question mark; nothing if all have their defaults."""
     pairs = [f"{_OPTIONS[name].keys[0]}={value}" for name, value in _unusual(item).items()]
     return "?" + "&".join(pairs) if pairs else ""
 
 
 def _unusual(item: CronItem) -> Mapping[str, str]:
-    """Return what differs from what is usual, as it is written."""
+    """Return the options that differ from their defaults, as text."""
     spec = item.spec
     written: dict[str, str | None] = {
         "identifier": _quote(item.identifier) if item.identifier != item.task_identifier else None,

@@ -1,4 +1,4 @@
-"""A schedule in words. Two schedules never have the same."""
+"""A schedule in words. No two schedules have the same words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def describe(item: CronItem) -> str:
 
 
 def describe_schedule(schedule: Schedule) -> str:
-    """Return at which days and times a schedule comes, in words."""
+    """Return the days and times of a schedule, in words."""
     days = _days(schedule)
     often = _often(sorted(schedule.minutes), sorted(schedule.hours))
     if often is not None:
@@ -44,7 +44,7 @@ def _days(schedule: Schedule) -> str:
         return (_of_week(sorted(schedule.weekdays)) if of_week else "every day") + in_months
     each = " of each month" if not in_months else in_months.replace(" in ", " of ", 1)
     by_number = f"on the {_and(list(_spans(sorted(schedule.days), _ordinal)))}{each}"
-    # Of day and weekday one has to match, if both restrict.
+    # If both day and weekday restrict, one of the two must match.
     return f"{by_number} and also {_of_week(sorted(schedule.weekdays))}{in_months}" if of_week else by_number
 
 
@@ -65,7 +65,7 @@ def _ordinal(number: int) -> str:
 
 
 def _often(minutes: list[int], hours: list[int]) -> str | None:
-    """Return words for what comes at equal distances, the whole day or from one hour to another."""
+    """Return words for times at equal distances, all day or from one hour to another."""
     step = _step(minutes, _MINUTES)
     every_hours = _step(hours, _HOURS)
     if step is not None:
@@ -92,7 +92,7 @@ def _times(minutes: list[int], hours: list[int]) -> str:
 
 
 def _step(values: list[int], whole: range) -> int | None:
-    """Return the distance of values that come at equal ones, from the first of all on and round and round."""
+    """Return the distance of values that are equally far apart, counted round from the first of all."""
     if len(values) < 2 or len(whole) % len(values) != 0:
         return None
     step = len(whole) // len(values)
@@ -108,7 +108,7 @@ def _plural(noun: str, values: list[int]) -> str:
 
 
 def _spans(values: Sequence[int], name: Callable[[int], str]) -> Iterator[str]:
-    """Yield the names of values, three and more in a row as a span."""
+    """Yield the names of values; three or more in a row become a span."""
     begin = 0
     for end in range(len(values)):
         if end + 1 < len(values) and values[end + 1] == values[end] + 1:

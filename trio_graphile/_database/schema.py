@@ -53,7 +53,7 @@ class MigrationReport:
 
 
 @attrs.frozen(kw_only=True)
-class Patience:
+class InstallTimeouts:
     """How long to wait for other installers. Durations are seconds."""
 
     limit: float = 30.0
@@ -206,7 +206,7 @@ async def is_superseded(executor: Executor) -> bool:
 
 
 async def migrate(
-    connection: Connection, schema: str, *, patience: Patience | None = None
+    connection: Connection, schema: str, *, timeouts: InstallTimeouts | None = None
 ) -> MigrationReport:
     """Install the schema, bring it up to date, or do nothing if it is; others may do the same meanwhile.
 
@@ -214,11 +214,11 @@ async def migrate(
     `PostgresTooOld`, `SchemaTooOld`, `SchemaTooNew`, `MigrationFailed` (the server refuses a step), or
     `DatabaseError`.
     """
-    patience = patience if patience is not None else Patience()
-    found = await _settled(connection, schema, patience)
+    timeouts = timeouts if timeouts is not None else InstallTimeouts()
+    found = await _wait_until_quiet(connection, schema, timeouts)
     plan = plan_migration(found, own_migrations())
     if not plan.is_empty:
-        deadline = trio.current_time() + patience.limit
+        deadline = trio.current_time() + timeouts.limit
         for delay in backoff_delays(first=0.1, cap=1.0):
             try:
                 found, plan = await _attempt(connection, schema)
@@ -230,23 +230,23 @@ async def migrate(
                 if not clash or trio.current_time() > deadline:
                     raise MigrationFailed(f"the schema {schema!r} could not be migrated: {error}") from error
             await trio.sleep(delay)
-            await _settled(connection, schema, patience)
+            await _wait_until_quiet(connection, schema, timeouts)
     if plan.warning is not None:
         logger.warning("%s", plan.warning)
     return MigrationReport(found=found, revisions=plan.revisions, applied=plan.recorded, warning=plan.warning)
 
 
-async def _settled(connection: Connection, schema: str, patience: Patience) -> SchemaState:
+async def _wait_until_quiet(connection: Connection, schema: str, timeouts: InstallTimeouts) -> SchemaState:
     """Return what is there once nobody seems to be in the middle of installing it."""
     state = await check_schema(connection, schema)
-    deadline = trio.current_time() + patience.limit
-    quiet_at = trio.current_time() + patience.quiet_period
-    delays = backoff_delays(cap=patience.quiet_period / 4)
+    deadline = trio.current_time() + timeouts.limit
+    quiet_at = trio.current_time() + timeouts.quiet_period
+    delays = backoff_delays(cap=timeouts.quiet_period / 4)
     while state.is_too_old and trio.current_time() < min(quiet_at, deadline):
         await trio.sleep(next(delays))
         newer = await _probe(connection, schema)
         if newer.being_written or newer.revision != state.revision:
-            quiet_at = trio.current_time() + patience.quiet_period
+            quiet_at = trio.current_time() + timeouts.quiet_period
         state = newer
     return state
 

@@ -215,7 +215,7 @@ async def sweep(
     return SweepReport(worker_ids=dead, recovered_jobs=len(recovered), job_ids=recovered)
 
 
-async def bury(database: Transactor, worker_id: str) -> int:
+async def recover_dead_worker(database: Transactor, worker_id: str) -> int:
     """Give back all that a worker held whose process is known to have ended; return how many jobs."""
     async with sweep_transaction(database) as connection:
         recovered = await _recover(connection, [worker_id], 0.0, ())

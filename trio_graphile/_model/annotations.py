@@ -1,4 +1,4 @@
-"""Annotations: what they come down to, what their variables stand for, and how they are called."""
+"""Annotations: their core types, the values of their type variables, and their names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def name_of(wanted: Any) -> str:
 
 
 def names_of(wanted: Any) -> str:
-    """Return the names of a type's arguments, as they stand in its brackets."""
+    """Return the names of the arguments of a type, as they are written in its brackets."""
     return ", ".join(map(name_of, typing.get_args(wanted)))
 
 
@@ -42,7 +42,7 @@ def is_union(wanted: Any) -> bool:
 
 
 def members_of(wanted: Any) -> tuple[Any, ...]:
-    """Return the members of a union, those of unions inside it, too, which may have had names."""
+    """Return the members of a union, and those of unions inside it, including unions with names."""
     members: list[Any] = []
     for member in typing.get_args(wanted):
         core = core_of(member)
@@ -62,7 +62,7 @@ def is_named_tuple(wanted: Any) -> bool:
 
 
 def wrappers_of(hint: Any) -> frozenset[str]:
-    """Return what qualifies a hint: `Required` and the like."""
+    """Return the qualifiers of a hint: `Required` and the like."""
     names = set()
     while (name := _wrapper(hint)) is not None:
         names.add(name)
@@ -77,7 +77,7 @@ def _wrapper(hint: Any) -> str | None:
 
 
 def core_of(wanted: Any) -> Any:
-    """Return what an annotation comes down to: without what qualifies or annotates it, and without names."""
+    """Return the core type of an annotation: without qualifiers, annotations and names of aliases."""
     while True:
         if _wrapper(wanted) is not None:
             wanted = typing.get_args(wanted)[0]
@@ -98,32 +98,32 @@ def _is_alias(wanted: Any) -> bool:
 def _aliased(wanted: Any) -> Any:
     alias = origin_of(wanted)
     given = dict(zip(alias.__type_params__, typing.get_args(wanted), strict=False))
-    annotated = types.SimpleNamespace(__annotations__={"value": alias.__value__})  # its names may be text
+    annotated = types.SimpleNamespace(__annotations__={"value": alias.__value__})  # names in it may be text
     hints = typing.get_type_hints(annotated, vars(sys.modules[alias.__module__]), include_extras=True)
     return _filled_in(hints["value"], given)
 
 
 def _stand_in(variable: typing.TypeVar) -> Any:
-    """Return what a variable stands for that nobody has given a value."""
+    """Return the type that a type variable without a value stands for."""
     if getattr(variable, "has_default", lambda: False)():
         return variable.__default__  # type: ignore[attr-defined,unused-ignore]  # since Python 3.13
     if variable.__constraints__:
-        return Union[variable.__constraints__]  # noqa: UP007  # of a tuple, which has no |
+        return Union[variable.__constraints__]  # noqa: UP007  # the members are a tuple, which has no
     return Any if variable.__bound__ is None else variable.__bound__
 
 
 def _filled_in(wanted: Any, given: Mapping[Any, Any]) -> Any:
-    """Return a type with the values that its variables are given."""
+    """Return a type in which type variables are replaced by their values."""
     if isinstance(wanted, typing.TypeVar):
         return given.get(wanted, wanted)
     variables = getattr(wanted, "__parameters__", ())
     if isinstance(wanted, type) and not isinstance(wanted, types.GenericAlias):
-        return wanted  # a class, whose variables are its own
+        return wanted  # the variables of a class are its own
     return wanted[tuple(given.get(each, each) for each in variables)] if variables and given else wanted
 
 
 def hints_of(wanted: Any, scope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the annotations of a class, with what its variables stand for.
+    """Return the annotations of a class, with the values of its type variables.
 
     `scope` holds the local names that a class local to a function may use. Raises `NameError`.
     """
@@ -137,7 +137,7 @@ def hints_of(wanted: Any, scope: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _variables(wanted: Any) -> Iterator[tuple[type, Mapping[Any, Any]]]:
-    """Yield a class and its bases, each with the values of its own variables."""
+    """Yield a class and its bases, each with the values of its own type variables."""
     origin = origin_of(wanted)
     given = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(wanted), strict=False))
     yield origin, given
@@ -147,7 +147,7 @@ def _variables(wanted: Any) -> Iterator[tuple[type, Mapping[Any, Any]]]:
 
 
 def _owner(name: str, origin: type, given: dict[type, Any]) -> type:
-    """Return the class in which a name is annotated: the first of those that has it."""
-    if typing.is_typeddict(origin):  # which repeats the annotations of its bases, and forgets these
+    """Return the first class of the bases that annotates a name."""
+    if typing.is_typeddict(origin):  # it repeats the annotations of its bases, but loses the bases
         return next(base for base in [*given][::-1] if name in inspect.get_annotations(base))
     return next(base for base in origin.__mro__ if name in inspect.get_annotations(base))

@@ -1,4 +1,4 @@
-"""Application state: what a program lends to all its handlers, found by type."""
+"""Application state: values that a program lends to all its handlers, which find them by type."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class State:
-    """Several values, of which handlers get one by its type: `Worker(..., state=State(settings, mailer))`.
+    """Several values, each of which handlers get by its type: `Worker(..., state=State(settings, mailer))`.
 
     All jobs of the worker share them. Raises `OptionInvalid` for two values of one type.
     """
@@ -22,7 +22,7 @@ class State:
             raise OptionInvalid("state", f"one value of each type is right, not {names}")
 
     def get(self, wanted: type[T]) -> T:
-        """Return the value of a type: exactly of it, or else the only one of a class below it.
+        """Return the value of exactly this type, or else the only value of a subclass.
 
         Raises `StateMissing`.
         """
@@ -42,7 +42,7 @@ def find_state(state: object, wanted: type[T]) -> T:
     """Return the value of a type in a worker's state, or that state itself. Raises `StateMissing`."""
     name = wanted.__qualname__
     if isinstance(state, State):
-        found = state._values_of(wanted)  # noqa: SLF001  # one module, one secret
+        found = state._values_of(wanted)  # noqa: SLF001  # private to this module
     else:
         found = [state] if isinstance(state, wanted) else []
     if len(found) == 1:

@@ -1,4 +1,4 @@
-"""How long to wait before something is tried again."""
+"""Delays before something is tried again."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from collections.abc import Iterator
 
 
 def backoff_delays(*, first: float = 0.05, cap: float = 30.0, factor: float = 2.0) -> Iterator[float]:
-    """Yield seconds to wait, growing up to `cap` for ever, each shortened by up to half at random.
+    """Yield delays in seconds, growing up to `cap`, without end; each is shortened by up to half at random.
 
-    Without the jitter, a fleet that lost its database comes back in step.
+    Without the jitter, all workers that lost their database would come back at the same moment.
     """
     for attempt in itertools.count():
         yield min(cap, first * factor ** min(attempt, 64)) * random.uniform(0.5, 1.0)  # noqa: S311 (not a secret)
 
 
 def retry_delay(attempts: int) -> float:
-    """Return for how many seconds the database lets a job wait that has failed and was tried so often."""
+    """Return after how many seconds the database retries a job that has failed so many times."""
     return math.exp(max(0, min(attempts, CONSTANT_FROM)))
 
 
 CONSTANT_FROM = 10
-"""From how many attempts on the delay grows no more."""
+"""The number of attempts from which on the delay no longer grows."""

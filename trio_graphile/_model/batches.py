@@ -1,4 +1,4 @@
-"""Batches: one job, many items; which of them failed, and what is left to be tried again."""
+"""Batches: jobs of many items. Says which items failed, and which are tried again."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from json import JSONDecoder
 from typing import TypeAlias
 
-from trio_graphile._model.failures import Failure, describe_error, judge, storable
+from trio_graphile._model.failures import Failure, describe_error, storable, verdict_of
 
 BatchResult: TypeAlias = Sequence[BaseException | None] | None
-"""What a batch handler returns: None if all went well, else for each item None or its exception."""
+"""The result of a batch handler: None if all items succeeded, else None or an exception for each item."""
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 _DECODER = JSONDecoder()
 
 
 def split_array(text: str) -> list[str]:
-    """Return the JSON text of each item of an array, as it is written there."""
+    """Return the JSON text of each item of an array, exactly as the array has it."""
     items: list[str] = []
     position = _skip_space(text, text.index("[") + 1)
     while text[position] != "]":
@@ -35,7 +35,7 @@ def _skip_space(text: str, position: int) -> int:
 
 
 def check_result(result: object, count: int) -> str | None:
-    """Say what is wrong with what a batch handler returned for so many items; None if nothing is."""
+    """Return what is wrong with the result of a batch handler for so many items; None if nothing is."""
     right = "None, or a list with None or an exception for each item"
     if result is None:
         return None
@@ -50,15 +50,15 @@ def check_result(result: object, count: int) -> str | None:
 
 
 def batch_failure(result: BatchResult, payload_json: str, home: str | None = None) -> Failure | None:
-    """Return what the results of a batch come to: None if all went well.
+    """Return the failure that the results of a batch mean; None if all items succeeded.
 
-    Otherwise the failed items, as they were written and in their order, are left to be tried again.
+    The next attempt gets the failed items, as they were written and in their order.
     """
     failed = {index: error for index, error in enumerate(result or ()) if error is not None}
     if result is None or not failed:
         return None
     texts = "; ".join(f"{index}: {describe_error(error, home)}" for index, error in failed.items())
-    verdict, seconds = judge(list(failed.values()))
+    verdict, seconds = verdict_of(list(failed.values()))
     items = split_array(payload_json)
     return Failure(
         storable(f"{len(failed)} of {len(result)} items failed: {texts}"),

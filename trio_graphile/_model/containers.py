@@ -30,7 +30,7 @@ def array_shape(wanted: Any, kind: Any, items: Shape) -> Shape:
             value = _each(repeat(items.read), value)
         try:
             return value if kind is list else kind(value)
-        except TypeError:  # of what has no hash
+        except TypeError:  # an item has no hash
             raise Unfit.here(f"TypeError when made into {kind.__name__}") from None
 
     return Shape(
@@ -46,7 +46,7 @@ def array_shape(wanted: Any, kind: Any, items: Shape) -> Shape:
 
 
 def _each(converts: Iterable[Callable[[Any], Any]], values: Iterable[Any]) -> list[Any]:
-    """Convert each value by a function of its own; whoever has one for all repeats it."""
+    """Convert each value by its function; if one function is for all, the caller repeats it."""
     converted: list[Any] = []
     mistakes: list[Mistake] = []
     for index, (convert, value) in enumerate(zip(converts, values, strict=False)):
@@ -60,7 +60,7 @@ def _each(converts: Iterable[Callable[[Any], Any]], values: Iterable[Any]) -> li
 
 
 def _in_order(plain: list[Any]) -> list[Any]:
-    """Return the items of a set in an order of their own: equal sets have one text."""
+    """Return the items of a set in a fixed order, so that equal sets have the same text."""
     try:
         return sorted(plain)
     except TypeError:
@@ -68,7 +68,7 @@ def _in_order(plain: list[Any]) -> list[Any]:
 
 
 def row_shape(wanted: Any, kind: type, parts: Sequence[Shape], make: Callable[[list[Any]], Any]) -> Shape:
-    """Return the shape of an array of so many items, each of a type of its own."""
+    """Return the shape of an array of a fixed length, in which each item has a type of its own."""
 
     def all_of(values: Any, converts: Sequence[Callable[[Any], Any]]) -> list[Any]:
         if len(values) != len(parts):
@@ -144,13 +144,13 @@ def _read_whole_number(text: Any) -> int:
         number = int(text)
     except ValueError:
         raise Unfit.here("not the text of an int") from None
-    if str(number) != text:  # else two keys of an object could become one
+    if str(number) != text:  # otherwise two keys of an object could become one
         raise Unfit.here("not the usual text of an int")
     return number
 
 
 def key_shape(keys: Shape) -> Shape | None:
-    """Return the shape of a mapping's keys, which are text in JSON; None if they cannot be."""
+    """Return the shape of the keys of a mapping, which are text in JSON; None if the type cannot be a key."""
     if keys.wanted is Any or keys.wanted is object:
         return _PLAIN_KEYS
     if keys.wanted is int:

@@ -1,4 +1,4 @@
-"""What is wrong with a queue and its server, decided from what was seen. No I/O."""
+"""Says what is wrong with a queue and its server, given facts about them. No I/O."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ _HARMFUL_SKEW_SECONDS = 30.0
 _MANY_DEAD_ROWS = 50_000
 _FULL_SHARE = 0.8  # of the sessions that the server allows
 _OLDEST_SUPPORTED_SERVER = 140_000
-"""The oldest major version that its makers still mend."""
+"""The oldest major version that its makers still support."""
 
 
 class Level(enum.StrEnum):
-    """How bad it is."""
+    """How serious a finding is."""
 
     OK = "ok"
     NOTE = "note"
     """Worth knowing."""
     WARNING = "warning"
-    """It works, but not as it could, or not for long."""
+    """It works, but not as well as it could, or not for long."""
     PROBLEM = "problem"
     """It does not work."""
 
 
 @attrs.frozen
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
     check: str
     level: Level
@@ -43,21 +43,21 @@ class Finding:
 
 @attrs.frozen(kw_only=True)
 class ServerFacts:
-    """What was seen of the server."""
+    """Facts about the server."""
 
     version: int
-    """As PostgreSQL counts: 180006 is 18.6."""
+    """The version as PostgreSQL counts: 180006 is 18.6."""
     clock_skew: float
-    """How many seconds its clock is ahead of ours."""
+    """How many seconds the clock of the server is ahead of ours."""
     clock_error: float
-    """How exactly that could be measured."""
+    """The precision of `clock_skew`, in seconds."""
     hears: bool
-    """Whether a notification came back to a session that listens."""
+    """Whether a notification reached a session that listens."""
     is_pooled: bool
-    """Whether the server's session changed under an open one of ours: a pooler in transaction mode."""
+    """Whether the server process behind an open session of ours changed: a pooler in transaction mode."""
     is_standby: bool = False
     is_without_encoding: bool = False
-    """Whether the database takes any bytes for text (SQL_ASCII)."""
+    """Whether the database accepts any bytes as text (SQL_ASCII)."""
     is_fsync_off: bool = False
     is_autovacuum_off: bool = False
     sessions: int = 0
@@ -66,36 +66,36 @@ class ServerFacts:
 
 @attrs.frozen(kw_only=True)
 class Holdback:
-    """Something that keeps vacuum from removing dead rows."""
+    """A transaction or a slot that keeps vacuum from removing dead rows."""
 
     kind: str
     """`transaction`, `prepared transaction` or `replication slot`."""
     name: str
-    """The process, or the name."""
+    """The process id of the transaction, or the name."""
     user: str | None = None
     application: str | None = None
     seconds: float | None = None
-    """For how long."""
+    """How long it has done so; None if unknown."""
 
 
 @attrs.frozen(kw_only=True)
 class Lock:
-    """Jobs and queues that are locked for long, or by somebody who is dead, by holder."""
+    """The jobs and queues that one holder has locked."""
 
     worker_id: str
     jobs: int
     queues: int
     waiting: int
-    """How many jobs wait behind the queues."""
+    """How many due jobs wait for these queues."""
     seconds: float
-    """How old the newest of the locks is."""
+    """The age of the newest of the locks."""
     is_alive: bool | None = None
-    """Whether its heart beats; None if it is not registered."""
+    """Whether the holder sends heartbeats; None if it is not registered."""
 
 
 @attrs.frozen(kw_only=True)
 class Neglected:
-    """A task with jobs that are due and no live worker of ours that has it."""
+    """A task with due jobs that no live worker of ours has."""
 
     identifier: str
     jobs: int
@@ -104,12 +104,12 @@ class Neglected:
 
 @attrs.frozen(kw_only=True)
 class QueueFacts:
-    """What was seen of the queue."""
+    """Facts about the queue."""
 
     live_rows: int = 0
     dead_rows: int = 0
     sees_rows: bool = True
-    """Whether our role sees the tables' rows: row security hides them from others than the owner."""
+    """Whether our role sees the rows of the tables, which row security may hide from all but the owner."""
     locks: Sequence[Lock] = ()
     neglected: Sequence[Neglected] = ()
     live_workers: int = 0
@@ -117,7 +117,7 @@ class QueueFacts:
 
 
 def diagnose_server(facts: ServerFacts, holdbacks: Sequence[Holdback]) -> Iterator[Finding]:
-    """Judge the server."""
+    """Yield what the facts say about the server."""
     yield _version(facts)
     yield _role(facts)
     yield _pooling(facts)
@@ -240,7 +240,7 @@ _ENDINGS = {
 
 
 def diagnose_queue(facts: QueueFacts) -> Iterator[Finding]:
-    """Judge what is in the schema."""
+    """Yield what the facts say about the queue."""
     if not facts.sees_rows:
         yield Finding(
             "rows",
@@ -311,7 +311,7 @@ def _locks(locks: Sequence[Lock]) -> Iterator[Finding]:
 
 
 def duration(seconds: float) -> str:
-    """Return a time span as people say it."""
+    """Return a time span in words."""
     for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""Why a job does not run: what was seen of it and around it, and what follows from that."""
+"""Why a job does not run: facts about the job and its surroundings, and the reasons that follow."""
 
 from __future__ import annotations
 
@@ -21,117 +21,117 @@ _NONE = Count(value=0)
 
 @attrs.frozen(kw_only=True)
 class TaskWorker:
-    """A live worker that says that it has the job's task."""
+    """A live worker that advertises the task of the job."""
 
     worker_id: str
     phase: WorkerPhase | None = None
-    """None if it does not say."""
+    """None if the worker does not report it."""
     forbidden_flags: tuple[str, ...] = ()
-    """Empty if it forbids none, or does not say."""
+    """Empty if the worker forbids none, or does not report it."""
     accepted_flags: tuple[str, ...] | None = None
-    """None if it has no such rule, or does not say."""
+    """None if the worker has no such rule, or does not report it."""
     allowed_flags: tuple[str, ...] | None = None
-    """None if it has no such rule, or does not say."""
+    """None if the worker has no such rule, or does not report it."""
 
 
 @attrs.frozen(kw_only=True)
 class LockOwner:
-    """Somebody in whose name a job or a queue is locked."""
+    """The worker that has a job or a queue locked."""
 
     worker_id: str
     is_registered: bool = False
-    """Whether it has a heartbeat; workers of Node never have, nor ours without recovery."""
+    """Whether the worker sends heartbeats; workers of Node never do, nor do ours without recovery."""
     is_stale: bool = False
-    """Whether it was silent for so long that it is taken for dead."""
+    """Whether its last heartbeat is so old that it counts as dead."""
     last_sign_at: datetime | None = None
-    """Its last heartbeat; of one that is not registered, when it took or renewed the newest of its locks."""
+    """Its last heartbeat; for an unregistered worker, when it took or renewed the newest of its locks."""
     given_back_at: datetime | None = None
-    """From when on a sweep gives back what it has locked, if nothing more is heard of it."""
+    """When a sweep gives back its jobs, if it shows no further sign of life."""
 
 
 @attrs.frozen(kw_only=True)
 class JobQueueFacts:
-    """What was seen of the named queue of a job."""
+    """Facts about the named queue of a job."""
 
     queue_name: str
     locked_at: datetime | None = None
     owner: LockOwner | None = None
-    """Who has the queue locked."""
+    """The worker that has the queue locked."""
     running_id: int | None = None
-    """The job of the queue that is locked; None if none is, or none was found in time."""
+    """The locked job of the queue; None if there is none, or none was found in time."""
     ahead: Count = _NONE
-    """How many jobs of the queue are due and come before ours."""
+    """How many due jobs of the queue come before this one."""
     first_ahead_id: int | None = None
     """The first of these."""
 
 
 @attrs.frozen(kw_only=True)
 class JobFacts:
-    """What was seen of a job and of all that may stand in its way, at one time."""
+    """Facts about a job and everything that may stand in its way, at one time."""
 
     listed: ListedJob
     now: datetime
     """The database's time."""
     workers: tuple[TaskWorker, ...] = ()
-    """The live workers that say that they have its task."""
+    """The live workers that advertise its task."""
     silent_workers: int = 0
-    """How many live workers do not say which tasks they have: those of other kinds."""
+    """How many live workers advertise no tasks at all: those of other kinds."""
     queue: JobQueueFacts | None = None
     """Its named queue, if it has one."""
     ahead: Count = _NONE
-    """How many due jobs of its task, outside of named queues, come before it: by priority, time and id."""
+    """How many due jobs of its task, outside of named queues, come before it by priority, time and id."""
     owner: LockOwner | None = None
     """The worker that has the job locked."""
 
 
 class ReasonKind(enum.StrEnum):
-    """What it is that a job waits for."""
+    """The kinds of reasons why a job waits."""
 
     RUNS = "runs"
-    """Nothing: a worker that lives has it."""
+    """A live worker runs the job."""
     OWNER_DEAD = "owner-dead"
-    """The worker that has it is dead, and a sweep gives it back."""
+    """The worker that has the job is dead, and a sweep gives the job back."""
     OWNER_UNKNOWN = "owner-unknown"
-    """Whoever has it shows no life, as workers of Node never do."""
+    """The worker that has the job sends no heartbeats, as workers of Node never do."""
     NO_ATTEMPT_LEFT = "no-attempt-left"
     NOT_DUE = "not-due"
     TASK_DELETED = "task-deleted"
     NO_WORKER = "no-worker"
-    """No live worker says that it has its task."""
+    """No live worker advertises its task."""
     WORKERS_STOPPING = "workers-stopping"
-    """All that have its task stop."""
+    """All workers that have its task are stopping."""
     FLAG_FORBIDDEN = "flag-forbidden"
     FLAG_NOT_ACCEPTED = "flag-not-accepted"
     FLAG_NOT_ALLOWED = "flag-not-allowed"
     QUEUE_LOCKED = "queue-locked"
     """Another job of its queue runs."""
     QUEUE_OWNER_DEAD = "queue-owner-dead"
-    """The worker that has its queue is dead, and a sweep gives it back."""
+    """The worker that has its queue is dead, and a sweep gives the queue back."""
     BEHIND_IN_QUEUE = "behind-in-queue"
     BEHIND_IN_TASK = "behind-in-task"
     NOTHING_KNOWN = "nothing-known"
-    """It can run as soon as a slot is free."""
+    """The job can run as soon as a slot is free."""
 
 
 @attrs.frozen(kw_only=True)
 class Reason:
-    """Something that a job waits for."""
+    """One reason why a job waits."""
 
     kind: ReasonKind
     text: str
-    """A sentence about it, without its capital and full stop."""
+    """A sentence about the reason, without its capital and full stop."""
     advice: str | None = None
-    """What to do about it, if anything."""
+    """What to do about the reason, if anything."""
     job_id: int | None = None
-    """Another job that it is about, for a link; likewise the others."""
+    """Another job that the reason is about, for a link; likewise the next fields."""
     worker_id: str | None = None
     queue_name: str | None = None
     at: datetime | None = None
-    """When this comes to an end by itself, if that is known."""
+    """When the reason ends by itself, if that is known."""
 
 
 def explain(facts: JobFacts) -> tuple[Reason, ...]:
-    """Say what a job waits for, what matters most first; there is one reason at least."""
+    """Return the reasons why a job waits, the most important first; there is at least one."""
     match facts.listed.state:
         case JobState.LOCKED:
             reasons = [_lock(facts)]
@@ -206,7 +206,7 @@ def _not_due(facts: JobFacts) -> Reason:
 
 
 def _nobody(facts: JobFacts) -> Iterator[Reason]:
-    """Say why no live worker takes it, if so."""
+    """Yield the reason why no live worker takes the job, if none does."""
     task = facts.listed.job.task_identifier
     others = _silent(facts.silent_workers)
     if not task:
@@ -244,7 +244,7 @@ def _silent(count: int) -> str:
 
 
 def _refusal(worker: TaskWorker, flags: tuple[str, ...]) -> Reason | None:
-    """Say by which of its rules a worker leaves a job with these flags alone."""
+    """Return the rule by which a worker refuses a job with these flags."""
     forbidden = [flag for flag in flags if flag in worker.forbidden_flags]
     if forbidden:
         kind, text = ReasonKind.FLAG_FORBIDDEN, f"its flag {forbidden[0]} is forbidden"
@@ -264,7 +264,7 @@ def _refusal(worker: TaskWorker, flags: tuple[str, ...]) -> Reason | None:
 
 
 def _others(facts: JobFacts) -> Iterator[Reason]:
-    """Say which jobs come first."""
+    """Yield the reason that other jobs come first."""
     if facts.queue is not None:
         if facts.queue.owner is not None:
             yield _queue_lock(facts.queue, facts.queue.owner)

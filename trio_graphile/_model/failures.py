@@ -1,6 +1,6 @@
-"""Failures: what a handler raised, as a value for people and for the next attempt.
+"""Failures: exceptions of handlers, as values for people and for the next attempt.
 
-A text says the type, the message and the deepest place in the user's own code. It never shows a payload,
+A text has the type, the message and the deepest place in the user's own code. It never shows a payload,
 unless the handler's own message does.
 """
 
@@ -28,42 +28,42 @@ class Verdict(enum.Enum):
     """What becomes of a job whose handler raised."""
 
     RETRY = "retry"
-    """It is tried again, as its task says."""
+    """The job is tried again, as its task says."""
     RETRY_AFTER = "retry after"
-    """It is tried again after the seconds that the handler gave."""
+    """The job is tried again after the seconds that the handler gave."""
     SNOOZE = "snooze"
-    """It runs again after these seconds, and this run counts for nothing."""
+    """The job runs again after these seconds, and this attempt does not count."""
     PERMANENT = "permanent"
-    """It is not tried again."""
+    """The job is not tried again."""
 
 
 @attrs.frozen
 class Failure:
-    """What a handler raised. Can be sent from one process to another."""
+    """The exception of a handler, as a value that can be sent to another process."""
 
     text: str
-    """What stands in `last_error`; never empty."""
+    """The text for `last_error`; never empty."""
     verdict: Verdict = Verdict.RETRY
     seconds: float = 0.0
-    """With a verdict that has some."""
+    """The delay of a verdict that has one."""
     payload_json: str | None = attrs.field(default=None, repr=False)
-    """What the payload is replaced by: the failed items of a batch."""
+    """The new payload of the job: the failed items of a batch."""
     trace: str = attrs.field(default="", repr=False)
-    """The traceback, of an exception in another process."""
+    """The traceback of an exception in another process."""
 
 
 def failure_of(error: BaseException, home: str | None = None) -> Failure:
-    """Return what an exception comes to. `home` is the top-level package of the handler."""
+    """Return an exception as a failure. `home` is the top-level package of the handler."""
     errors = list(leaves(error))
-    verdict, seconds = judge(errors)
+    verdict, seconds = verdict_of(errors)
     return Failure(describe_error(error, home), verdict, seconds)
 
 
-def judge(errors: Sequence[BaseException]) -> tuple[Verdict, float]:
-    """Return what exceptions that were raised together ask for.
+def verdict_of(errors: Sequence[BaseException]) -> tuple[Verdict, float]:
+    """Return the verdict of exceptions that were raised together.
 
-    Signals count if all of them are the same; among others, or with a delay that is none, as a class of the
-    user's may have it, they are ordinary failures.
+    If all of them are the same signal (`Snooze` and the like), that signal counts. Mixed with other
+    exceptions, or with an invalid delay, as a class of the user's may have, they are ordinary failures.
     """
     for signal, verdict in _VERDICTS.items():
         if all(isinstance(error, signal) for error in errors):
@@ -80,15 +80,15 @@ _VERDICTS: dict[type[Exception], Verdict] = {
 
 
 def describe_error(error: BaseException, home: str | None = None) -> str:
-    """Return what `last_error` says of an exception, or of each one in a group.
+    """Return the text for `last_error`: an exception, or each one of a group.
 
-    Never empty, never longer than PostgreSQL and people can bear, and nothing that PostgreSQL cannot store.
+    It is never empty, is cut to a length that people can read, and has nothing that PostgreSQL cannot store.
     """
     return storable("; ".join(_describe_leaf(leaf, home) for leaf in leaves(error)))
 
 
 def storable(text: str) -> str:
-    """Return a text as PostgreSQL can store it and people can read it: cut where it is too long."""
+    """Return a text as PostgreSQL can store it, cut to a length that people can read."""
     text = text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
     return _cut(text, _MAX_ERROR_LENGTH)
 
@@ -124,7 +124,7 @@ def _place_of(trace: TracebackType | None, home: str | None) -> str | None:
     while trace is not None:
         if is_users(trace.tb_frame, home):
             module = trace.tb_frame.f_globals.get("__name__", "?")
-            module = "__main__" if module == "__mp_main__" else module  # as it is called in other processes
+            module = "__main__" if module == "__mp_main__" else module  # its name elsewhere
             function = trace.tb_frame.f_code.co_qualname.rpartition("<locals>.")[2]
             place = f"{module}:{trace.tb_lineno} in {function}"
         trace = trace.tb_next
@@ -132,7 +132,7 @@ def _place_of(trace: TracebackType | None, home: str | None) -> str | None:
 
 
 def is_users(frame: FrameType, home: str | None) -> bool:
-    """Whether a frame is of the user's own code: not ours nor a library's, unless the handler is from it."""
+    """Whether a frame belongs to the user's own code: not to ours or a library, unless the handler is there."""
     package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
     if package == _OURS:
         return False

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions in a group, of nested groups too; an exception that is no group yields itself."""
+    """Yield the exceptions in a group and in groups inside it; for any other exception, itself."""
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
             yield from leaves(part)

@@ -1,4 +1,4 @@
-"""Health: whether a worker does its work, judged by what it says of itself."""
+"""Health: whether a worker works, according to its own statistics."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from trio_graphile._model.statistics import ListenState, WorkerPhase, WorkerStat
 
 @attrs.frozen(kw_only=True)
 class HealthOptions:
-    """When a worker counts as unwell. Durations are seconds. Raises `OptionInvalid`."""
+    """The limits beyond which a worker is not healthy. Durations are seconds. Raises `OptionInvalid`."""
 
     stalled_after: float = attrs.field(default=15.0, validator=seconds(86_400))
-    """For how long a claim or a record may be tried in vain before the worker counts as not ready."""
+    """For how long a claim or a record may fail before the worker counts as not ready."""
     lagging_after: float = attrs.field(default=5.0, validator=seconds(3600))
-    """How late its event loop may be."""
+    """How late the event loop of the worker may be."""
     wedged_after: float = attrs.field(default=600.0, validator=seconds(604_800))
-    """For how long it may be cut off from the database before it counts as not alive, for an orchestrator to
-    replace it. A database that is down for longer has all workers replaced, to no avail."""
+    """For how long the worker may be cut off from the database before it counts as not alive, so that an
+    orchestrator replaces it. If the database is down for longer, all workers are replaced, which does not
+    help."""
 
 
 @attrs.frozen(kw_only=True)
 class Health:
-    """What is to be thought of a worker."""
+    """The health of a worker."""
 
     is_alive: bool
-    """Whether it may be left alone: false if a new one would do better."""
+    """Whether the worker should be kept: false if a new one would do better."""
     is_ready: bool
-    """Whether it does its work."""
+    """Whether the worker does its work."""
     reasons: tuple[str, ...] = ()
-    """Why it is not ready, or not alive."""
+    """Why the worker is not ready, or not alive."""
     remarks: tuple[str, ...] = ()
-    """What is not as it should be, and no reason for either."""
+    """Oddities that make it neither unready nor dead."""
 
 
-def judge(statistics: WorkerStatistics, options: HealthOptions) -> Health:
-    """Say what is to be thought of a worker."""
+def health_of(statistics: WorkerStatistics, options: HealthOptions) -> Health:
+    """Return the health of a worker."""
     wedged = tuple(_wedged(statistics, options))
     reasons = (*_phases(statistics), *wedged, *_stalls(statistics, options), *statistics.standstills)
     return Health(
@@ -52,7 +53,7 @@ def judge(statistics: WorkerStatistics, options: HealthOptions) -> Health:
 
 
 def standstills(before: WorkerStatistics, now: WorkerStatistics) -> list[str]:
-    """Say what stood still from one look at a worker to the next, though nothing keeps it."""
+    """Return what did not move from one look at a worker to the next, although nothing keeps it."""
     has_moved = _progress(before) != _progress(now)
 
     def at_both(look: Callable[[WorkerStatistics], bool]) -> bool:

@@ -1,4 +1,4 @@
-"""What one sees when one looks at the queue, as values."""
+"""The queue as values: its jobs, tasks, named queues and locks."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ _LIMITS = range(1, 100_001)
 
 
 class JobState(enum.StrEnum):
-    """What a job is waiting for, by the database's clock. Exactly one of these is true of a job."""
+    """The state of a job, by the clock of the database. Each job is in exactly one."""
 
     READY = "ready"
-    """For a slot; one in a named queue perhaps for those before it."""
+    """The job waits for a slot; in a named queue perhaps for the jobs before it."""
     SCHEDULED = "scheduled"
-    """For its time, which is yet to come."""
+    """The job waits for its time, which is in the future."""
     LOCKED = "locked"
-    """For nothing: a worker has it."""
+    """A worker has the job."""
     FAILED = "failed"
-    """For somebody to decide: it has no attempt left."""
+    """The job has no attempt left; somebody has to decide."""
 
 
 @attrs.frozen(kw_only=True)
 class ListedJob:
-    """A job together with what only the database knows of it."""
+    """A job, and facts that only the database knows."""
 
     job: Job
     """The row. Its `task_identifier` is empty if another program deleted the task."""
     state: JobState
     is_available: bool
-    """Whether it is neither locked nor out of attempts."""
+    """Whether the job is neither locked nor out of attempts."""
     task_id: int
     """The number of its task in the database."""
     job_queue_id: int | None = None
@@ -77,9 +77,9 @@ class JobFilter:
     queue_name: str | None = attrs.field(default=None, validator=_text)
     state: JobState | None = attrs.field(default=None, converter=_state)
     key: str | None = attrs.field(default=None, validator=_text)
-    """At most one job has it."""
+    """The key, which at most one job has."""
     flags: Sequence[str] | None = attrs.field(default=None, converter=flags_given, validator=flags_valid)
-    """A job needs all of these, and may have others."""
+    """The flags of which a job must have all; it may have others."""
     locked_by: str | None = attrs.field(default=None, validator=_text)
     """The id of a worker that has the jobs locked."""
     after: int | None = attrs.field(default=None, validator=attrs.validators.optional(_within(BIGINT)))
@@ -87,7 +87,7 @@ class JobFilter:
     limit: int = attrs.field(default=50, validator=_within(_LIMITS, ": ask for one page after the other"))
     """How many jobs a page has at most, up to 100,000."""
     offset: int = attrs.field(default=0, validator=_within(range(BIGINT.stop)))
-    """How many jobs to leave out first; others, once jobs come and go, which `after` is proof against."""
+    """How many jobs to skip. Jobs that come and go shift the pages; with `after` they do not."""
 
 
 @attrs.frozen(kw_only=True)
@@ -96,7 +96,7 @@ class JobPage:
 
     jobs: tuple[ListedJob, ...] = ()
     next: JobFilter | None = None
-    """The filter of the page that follows; None on the last one."""
+    """The filter for the next page; None on the last page."""
 
 
 @attrs.frozen(kw_only=True)
@@ -118,7 +118,7 @@ class TaskStatus:
     identifier: str
     counts: JobCounts
     oldest_ready_at: datetime | None = None
-    """Since when the job that has waited longest could have run."""
+    """Since when the job that has waited longest has been ready."""
 
 
 @attrs.frozen(kw_only=True)
@@ -133,12 +133,12 @@ class QueueStatus:
     job_count: int = 0
     """How many jobs it has, in any state."""
     ready_count: int = 0
-    """How many of them are ready; if the queue is locked, they wait all the same."""
+    """How many of them are ready; while the queue is locked, they wait."""
 
 
 @attrs.frozen(kw_only=True)
 class LockHolder:
-    """Somebody in whose name jobs or queues are locked; a worker, dead or alive."""
+    """A worker, dead or alive, that has jobs or queues locked."""
 
     worker_id: str
     locked_jobs: int = 0
@@ -147,20 +147,20 @@ class LockHolder:
 
 @attrs.frozen(kw_only=True)
 class WorkerStatus:
-    """A worker that is registered, or in whose name jobs or queues are locked."""
+    """A worker that is registered, or that has jobs or queues locked."""
 
     worker_id: str
     locked_jobs: int = 0
     locked_queues: int = 0
     registration: ActiveWorker | None = None
-    """When it was heard of, and what it says of itself. None for a worker that is known by its locks alone:
-    those of Node never register."""
+    """Its last heartbeat and its metadata. None for a worker that only its locks show: workers of Node never
+    register."""
 
 
 def status_of_workers(
     registered: Iterable[ActiveWorker], holders: Iterable[LockHolder]
 ) -> list[WorkerStatus]:
-    """Return each worker once: those that are registered, then those known by their locks alone."""
+    """Return each worker once: first the registered ones, then those that only their locks show."""
     by_id = {holder.worker_id: holder for holder in holders}
     known = [(by_id.pop(one.worker_id, LockHolder(worker_id=one.worker_id)), one) for one in registered]
     return [

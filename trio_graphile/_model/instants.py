@@ -1,4 +1,4 @@
-"""Instants that may lie beyond what Python has: from PostgreSQL, in text, and moved without overflow."""
+"""Instants that may lie beyond what Python has: reading them from PostgreSQL, showing and moving them."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import overload
 
 FIRST = datetime.min.replace(tzinfo=UTC)
-"""Also all times before year 1."""
+"""It also stands for all times before year 1."""
 LAST = datetime.max.replace(tzinfo=UTC)
-"""Also all times after the year 9999."""
+"""It also stands for all times after the year 9999."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -19,7 +19,7 @@ def time_of(seconds: float | None) -> datetime | None: ...
 def time_of(seconds: float | None) -> datetime | None:
     """Return the time so many seconds after 1970 began, to the microsecond.
 
-    PostgreSQL knows more of them than Python: those before year 1, after 9999, and both infinities become the
+    PostgreSQL has more times than Python. Times before year 1, after 9999, and both infinities become the
     first and the last that Python has.
     """
     if seconds is None:
@@ -38,7 +38,7 @@ def shown(at: datetime) -> str:
 
 
 def moved(at: datetime, seconds: float) -> datetime:
-    """Return the instant so many seconds later; the last or the first that there is for one beyond."""
+    """Return the instant so many seconds later; beyond what Python has, its last or first instant."""
     try:
         return at if at in (FIRST, LAST) else at + timedelta(seconds=seconds)
     except OverflowError:

@@ -20,8 +20,8 @@ from trio_graphile._model.annotations import (
     origin_of,
     wrappers_of,
 )
-from trio_graphile._model.leaves import literal_values
 from trio_graphile._model.shape import Keys, Mistake, Shape, Unfit, Unstorable
+from trio_graphile._model.simple_shapes import literal_values
 
 _ABSENT = object()
 

@@ -71,16 +71,16 @@ def dead_workers(
     If whoever looks is among them, the database's clock was set forward, or it cannot show that it lives:
     either way it is not the one to judge, and nobody is dead.
     """
-    dead = tuple(worker.worker_id for worker in silent if worker.silent_for > _patience(worker, options))
+    dead = tuple(worker.worker_id for worker in silent if worker.silent_for > _threshold_of(worker, options))
     return () if sweeper_id in dead else dead
 
 
 def given_back_at(worker: SilentWorker, last_sign_at: datetime, options: SweepOptions) -> datetime:
     """Return from when on a sweep takes back what a worker has locked, if nothing more is heard of it."""
-    return moved(last_sign_at, _patience(worker, options))
+    return moved(last_sign_at, _threshold_of(worker, options))
 
 
-def _patience(worker: SilentWorker, options: SweepOptions) -> float:
+def _threshold_of(worker: SilentWorker, options: SweepOptions) -> float:
     is_ours = worker.worker_id.startswith(WORKER_ID_PREFIX)
     if worker.is_registered:
         threshold = options.sweep_threshold

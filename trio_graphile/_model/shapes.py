@@ -33,7 +33,6 @@ from trio_graphile._model.annotations import (
     origin_of,
 )
 from trio_graphile._model.containers import array_shape, key_shape, mapping_shape, row_shape
-from trio_graphile._model.leaves import LEAVES, enum_shape, literal_shape
 from trio_graphile._model.objects import (
     class_shape,
     fields_of,
@@ -43,6 +42,7 @@ from trio_graphile._model.objects import (
     typed_dict_shape,
 )
 from trio_graphile._model.shape import Shape, Unstorable
+from trio_graphile._model.simple_shapes import SIMPLE_SHAPES, enum_shape, literal_shape
 from trio_graphile._model.unions import union_shape
 
 # An abstract class is taken for the one that people mean by it.
@@ -115,8 +115,8 @@ class Shapes:
 
     def _make(self, wanted: Any, scope: Mapping[str, Any], path: str) -> Shape:
         origin, members = origin_of(wanted), typing.get_args(wanted)
-        if (key := _key_of(wanted)) in LEAVES:
-            return LEAVES[key]
+        if (key := _key_of(wanted)) in SIMPLE_SHAPES:
+            return SIMPLE_SHAPES[key]
         if origin is Literal:
             return literal_shape(wanted, path)
         if is_union(wanted):

@@ -1,1 +1,1 @@
-"""Tasks: what a program knows under an identifier, and what its handlers are told and lent."""
+"""Tasks: the identifiers that a program knows, and what their handlers get to do their work."""

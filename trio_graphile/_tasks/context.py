@@ -1,4 +1,4 @@
-"""The context: what a handler is told of its job and lent for it, and what it leaves for its worker."""
+"""The context: the job, clients and state that a handler gets, and the notes it leaves for its worker."""
 
 from __future__ import annotations
 
@@ -24,93 +24,94 @@ from trio_graphile._model.json import encode
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# Whose transactions cannot write a row that was written since they began, as the job's is by each renewal of
-# its lock; unless it is locked from the start.
+# In these isolation levels a transaction cannot write a row that was written since it began. Each renewal of
+# its lock writes the row of the job, unless we lock that row from the start.
 _SNAPSHOTS: tuple[Isolation, ...] = ("repeatable_read", "serializable")
 _CONFLICT = "40001"  # the SQLSTATE of a serialization failure
 _TAKEN = "it was taken from this worker meanwhile"
-"""Somebody has written a row since the snapshot."""
+"""Another transaction has written a row since the snapshot was taken."""
 
 CURRENT_JOB: ContextVar[Job | None] = ContextVar("trio_graphile_current_job", default=None)
-"""Set by whoever calls a handler."""
+"""The job that is being handled; whatever calls a handler sets it."""
 _CANCELLED = object()
 
 
 def current_job() -> Job | None:
-    """Return the job whose handler this code is called by, in whatever lane; None outside of handlers."""
+    """Return the job that this code handles, in any lane; None outside of handlers."""
     return CURRENT_JOB.get()
 
 
 class Completion(enum.Enum):
-    """How far a handler has come with completing its job itself."""
+    """How far a handler has come in completing its job itself."""
 
     NONE = "none"
     IN_DOUBT = "in doubt"
-    """The commit was sent, and nobody knows what became of it."""
+    """The commit was sent, and whether it took effect is unknown."""
     DONE = "done"
 
 
 @attrs.define(eq=False)
 class JobNotes:
-    """What a handler leaves with its context for the worker."""
+    """The notes that a handler leaves in its context for the worker."""
 
     progress: Any = None
     payload_json: str | None = None
-    """The checkpoint: what the payload is replaced by if the job has to run again."""
+    """The checkpoint: the payload with which the job runs again, if it has to."""
     completion: Completion = Completion.NONE
     on_completed: Callable[[], None] | None = None
-    """Called when the handler has completed its job, if anybody cares."""
-    # Kept to be cancelled by the worker; never a shield.
+    """Called when the handler has completed its job itself."""
+    # Kept for the worker to cancel it; never a shield.
     call: trio.CancelScope | None = None  # noqa: TID251
-    """Around what the handler's thread is waiting for in the event loop."""
+    """The scope around the call in the event loop for which the handler's thread waits."""
     is_told_to_stop: bool = False
 
     def tell_to_stop(self) -> None:
-        """Cancel what the handler's thread is waiting for, and whatever it will wait for."""
+        """Cancel the call for which the handler's thread waits, and all calls that it makes later."""
         self.is_told_to_stop = True
         if self.call is not None:
             self.call.cancel()
 
 
 class JobLogger(logging.LoggerAdapter[logging.Logger]):
-    """A logger whose records carry `job_id`, `task` and `attempt`, and what the caller adds."""
+    """A logger whose records carry `job_id`, `task` and `attempt`, and the fields that the caller adds."""
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
-        """Add the job's fields to those of the caller."""
+        """Add the fields of the job to those of the caller."""
         kwargs["extra"] = {**(self.extra or {}), **(kwargs.get("extra") or {})}
         return msg, kwargs
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class JobContext:
-    """What a handler is told of its job and lent for it.
+    """What a handler gets: its job, a client, the state of the worker, and ways to report.
 
-    Plain functions, which run in a thread, use all of it but the async methods, and these through `run`.
+    Plain functions, which run in a thread, can use all of it but the async methods; they call these through
+    `run`.
     """
 
     job: Job
     client: Client
-    """Adds further jobs, on sessions of the pool: in a transaction with this job only through
-    `complete_in_transaction`."""
+    """Adds further jobs, on sessions of the pool. Only `complete_in_transaction` adds them in one transaction
+    with the end of this job."""
     database: Database
     worker_id: str = ""
     state: Any = attrs.field(default=None, repr=False)
-    """Whatever the worker was made with. `get` finds it by its type, for type checkers to know it."""
+    """The state that the worker was made with. `get` finds a part of it by type, so type checkers know it."""
     stopping: trio.Event = attrs.field(factory=trio.Event, repr=False)
-    """Set when the worker begins to stop; the handler has the grace period left. A thread asks
+    """Set when the worker begins to stop; the handler then has the grace period left. A thread checks
     `stopping.is_set()`."""
     _notes: JobNotes = attrs.field(factory=JobNotes, repr=False)
     _to_json: Callable[[Any], str] = attrs.field(default=encode, repr=False)
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is: 1 at the first."""
+        """The number of this attempt, from 1."""
         return self.job.attempts
 
     def get(self, wanted: type[T]) -> T:
         """Return the application state of a type: `context.get(Mailer)`. Raises `StateMissing`.
 
-        A task that says `needs=[Mailer]` has it checked when the worker is made.
+        If the task says `needs=[Mailer]`, the worker checks that the state exists when it is made.
         """
         return find_state(self.state, wanted)
 
@@ -125,25 +126,25 @@ class JobContext:
         return JobLogger(logging.getLogger("trio_graphile.job"), fields)
 
     def report(self, progress: object) -> None:
-        """Say how far the job has come, in whatever form: `Worker.statistics` shows it. Kept in memory."""
+        """Report how far the job has come, as any value, which `Worker.statistics` shows. Kept in memory."""
         self._notes.progress = progress
 
     def checkpoint(self, payload: Any) -> None:
-        """Remember from where to go on if this run does not come to its end.
+        """Save where to go on if this run does not finish the job.
 
-        `payload`, of the task's type, replaces that of the job when it fails, snoozes or is given back. It is
-        kept in memory until then: a worker that is killed forgets it. Raises `PayloadInvalid`.
+        `payload`, of the task's type, replaces the payload of the job when the job fails, snoozes or is given
+        back. Until then it is kept in memory: if the worker is killed, it is lost. Raises `PayloadInvalid`.
         """
         self._notes.payload_json = self._to_json(payload)
 
     @contextlib.asynccontextmanager
     async def complete_in_transaction(self, isolation: Isolation | None = None) -> AsyncIterator[Connection]:
-        """Lend a session with a transaction that completes the job: what is written there happens once.
+        """Lend a session with a transaction that completes the job, so what the body writes happens once.
 
-        At the end of the body the job is deleted and all is committed together; if it raises, all is rolled
-        back, and the job is as it was. Raises `JobLost`, and rolls back, if the job was taken from us
-        meanwhile or is completed already. What the handler does afterwards is its own affair: an exception
-        is logged then, and the job stays completed.
+        At the end of the body the job is deleted, and all is committed together. If the body raises, all is
+        rolled back, and the job is as before. Raises `JobLost`, and rolls back, if another worker took the
+        job meanwhile or it is completed already. An exception that the handler raises afterwards is only
+        logged: the job stays completed.
         """
         notes = self._notes
         if notes.completion is not Completion.NONE:
@@ -157,7 +158,7 @@ class JobContext:
                         raise JobLost(self.job.id, _TAKEN)
                     notes.completion = Completion.IN_DOUBT
             except StatementFailed:
-                notes.completion = Completion.NONE  # a commit that is refused is none
+                notes.completion = Completion.NONE  # the server refused the commit, so nothing is committed
                 raise
             notes.completion = Completion.DONE
             if notes.on_completed is not None:
@@ -167,9 +168,9 @@ class JobContext:
     async def _transaction_that_can_complete(
         self, connection: Connection, isolation: Isolation | None
     ) -> AsyncIterator[None]:
-        """Open a transaction; in a snapshot, keep everybody else from writing the job's row meanwhile.
+        """Open a transaction; in a snapshot, lock the row of the job, so that nobody writes it meanwhile.
 
-        A renewal may be written between the snapshot and that lock: nothing has been done by then, so the
+        A renewal may write the row between the snapshot and our lock. Nothing has been done by then, so the
         transaction begins anew.
         """
         takes_snapshot = (isolation or await connection.default_isolation()) in _SNAPSHOTS
@@ -186,17 +187,18 @@ class JobContext:
                     raise
 
     async def run_asyncio(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
-        """Run an asyncio function in the asyncio loop that is open beside us, and return what it returns.
+        """Run an asyncio function in the asyncio loop beside us, and return its result.
 
-        If cancelled, its asyncio task is, and is waited for. Raises whatever it raises.
+        If cancelled, this cancels the asyncio task and waits for its end. Raises whatever the function
+        raises.
         """
         return await self.database.run_asyncio(function, *args)
 
     def run(self, function: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T:
-        """From a plain function: run an async function in the worker's event loop and wait for it.
+        """Run an async function in the worker's event loop and wait for it; for handlers in a thread.
 
-        When the handler is cancelled, the call is, and `trio.Cancelled` is raised here as by
-        `trio.from_thread.check_cancelled`. Raises whatever the function raises.
+        If the handler is cancelled, so is the call, and this raises `trio.Cancelled` as
+        `trio.from_thread.check_cancelled` does. Raises whatever the function raises.
         """
         notes = self._notes
 
@@ -216,4 +218,4 @@ class JobContext:
         if result is _CANCELLED:
             trio.from_thread.check_cancelled()
             raise AssertionError("it was cancelled, and its thread was not told")
-        return result  # type: ignore[return-value]  # the only other object is gone
+        return result  # type: ignore[return-value]  # the only other object, the sentinel, is excluded above

@@ -1,4 +1,4 @@
-"""Recurring jobs in code: entries of a crontab whose payload is checked by type, and when they are made."""
+"""Recurring jobs in code: entries of a crontab whose payloads are checked by type."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SOME_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class CronSettings(TypedDict, total=False):
-    """What can be said of any entry: fields of `CronItem`."""
+    """The fields of `CronItem` that every entry may have."""
 
     identifier: str
     zone: str
@@ -36,7 +36,7 @@ class CronSettings(TypedDict, total=False):
 class Cron:
     """Makes entries of a crontab for tasks of this program: `Worker(..., crontab=[Cron.daily_at(...)])`.
 
-    All take the task, the `payload` unless the task has none, and fields of `CronItem`: `identifier`, which
+    All methods take the task, its `payload` unless it has none, and fields of `CronItem`: `identifier`, which
     a second entry for the same task needs, `zone`, `backfill_period` and `spec`. They raise `OptionInvalid`
     for times that never come, and `PayloadInvalid` for a payload that the task could not read.
     """
@@ -53,7 +53,7 @@ class Cron:
     def from_text(
         task: Task[Any], text: str, *, payload: Any = None, **settings: Unpack[CronSettings]
     ) -> CronItem:
-        """At the times of a text, such as `"0 8 * * mon-fri"`. Raises `CrontabInvalid`."""
+        """At the times of a text of five fields, such as `"0 8 * * mon-fri"`. Raises `CrontabInvalid`."""
         return _item(task, text, payload, settings)
 
     @overload
@@ -226,10 +226,10 @@ class Cron:
 
 
 def fit_crontab(items: Iterable[CronItem], tasks: TaskRegistry) -> tuple[CronItem, ...]:
-    """Return entries as a worker with these tasks adds their jobs, with the tasks' own defaults.
+    """Return the entries with the defaults of their tasks, as a worker adds their jobs.
 
-    Raises `CrontabInvalid` for tasks that are not there, payloads that they could not read, and identifiers
-    that stand twice.
+    Raises `CrontabInvalid` for tasks that are not registered, payloads that they could not read, and
+    identifiers that two entries share.
     """
     items = tuple(items)
     for item in items:
@@ -270,7 +270,7 @@ def _item(task: Task[Any], schedule: str, payload: Any, settings: CronSettings) 
 
 
 def _check_payload(task: Task[Any], payload: dict[str, Any]) -> None:
-    """Raise `PayloadInvalid` unless the task can read a payload together with what it is told of its time."""
+    """Raise `PayloadInvalid` unless the task can read a payload to which `_cron` is added."""
     task.from_json(payload_at(payload, _SOME_TIME, backfilled=False))
 
 

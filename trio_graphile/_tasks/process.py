@@ -1,6 +1,6 @@
-"""The other side of the lane `process`: how a process finds a handler and calls it.
+"""The lane `process`, seen from the process: how it finds a handler and calls it.
 
-Functions are not sent, only named: the process imports the handler's module and finds the task there.
+We send only the names of functions: the process imports the handler's module and finds the task there.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trio_graphile._tasks.task import Task
 
 @attrs.frozen
 class Address:
-    """Where a process finds a task."""
+    """The module and the name under which a process finds a task."""
 
     identifier: str
     module: str
@@ -49,7 +49,7 @@ class Address:
 
 
 def address_of(task: Task[object]) -> Address:
-    """Return where a process finds a task. Raises `TaskInvalid` if it would not find it."""
+    """Return the address of a task. Raises `TaskInvalid` if a process would not find the task there."""
     function = function_of(task.handler)
     address = Address(task.identifier, function.__module__, function.__qualname__)
     address.find()
@@ -57,15 +57,15 @@ def address_of(task: Task[object]) -> Address:
 
 
 def call_in_process(address: Address, job: Job) -> Failure | None:
-    """Call the handler of a job; return None if all went well. Runs in the other process."""
+    """Call the handler of a job; return None if it succeeded. Runs in the other process."""
     CURRENT_JOB.set(job)
     failure: Callable[[BaseException], Failure] = failure_of
     try:
         task = address.find()
         failure = task.failure
         return task.judge(task.call(task.from_json(job.payload_json), None), job.payload_json)
-    # It may raise anything, and not everything can be sent. Ctrl-C is ignored here: if it raises a
-    # KeyboardInterrupt, that is none of the user's.
+    # The handler may raise anything, and not every exception can be sent. Ctrl-C is ignored in this process,
+    # so a KeyboardInterrupt comes from the handler, not from the user.
     except BaseException as error:  # noqa: BLE001, ASYNC103
         return attrs.evolve(failure(error), trace=format_trace(error))  # noqa: ASYNC104  # no Trio runs here
     finally:
@@ -74,7 +74,7 @@ def call_in_process(address: Address, job: Job) -> Failure | None:
 
 @attrs.define
 class Retirement:
-    """Says after each job of a process whether it was the last. Counts in that process."""
+    """Counts the jobs of a process, and says after each whether it was the last one."""
 
     _limit: int | None
     _served: int = 0
@@ -86,13 +86,13 @@ class Retirement:
 
 
 def prepare_process() -> None:
-    """Leave the end of this process to the worker: no signal ends it, and it does not outlive the worker.
+    """Leave the end of this process to the worker: ignore signals, and die with the worker.
 
-    Nor does anything outlive it that its handlers start, but for what makes a session of its own. So they
-    may start processes by `multiprocessing`, too, which processes that are killed with a worker may not.
+    Everything that its handlers start dies with it, except programs that make a session of their own. So
+    handlers may start processes by `multiprocessing`, too, which is forbidden to daemonic processes.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # a supervisor may send them to all
-        signal.signal(number, _go_on)  # were they ignored, what handlers start would ignore them, too
+        signal.signal(number, _go_on)  # not SIG_IGN: programs that handlers start would inherit that
     if hasattr(os, "fork"):
         _watch_over_group()
         multiprocessing.current_process().daemon = False
@@ -100,17 +100,17 @@ def prepare_process() -> None:
 
 
 def _go_on(_number: int, _frame: object) -> None:
-    """Do nothing about a signal."""
+    """Ignore a signal."""
 
 
 def _watch_over_group() -> None:
-    """Begin a process group, and have a process that kills what is left of it when this process has ended."""
+    """Begin a process group, and start a process that kills what is left of it when this process ends."""
     os.setpgid(0, 0)
     group = os.getpid()
     hearing, living = os.pipe()
     if os.fork() == 0:
         try:
-            _close_all_but(hearing)  # above all the ends of pipes by which the worker sees that we have ended
+            _close_all_but(hearing)  # above all the pipes by which the worker sees our end
             os.read(hearing, 1)
         finally:
             os.killpg(group, signal.SIGKILL)  # this one, too
@@ -122,7 +122,7 @@ def _watch_over_group() -> None:
 def _close_all_but(kept: int) -> None:
     for number in [int(path.name) for path in Path("/dev/fd").iterdir()]:
         if number > 2 and number != kept:
-            with contextlib.suppress(OSError):  # it was that by which we looked
+            with contextlib.suppress(OSError):  # the descriptor of /dev/fd itself is closed by now
                 os.close(number)
 
 

@@ -28,7 +28,7 @@ ItemT = TypeVar("ItemT")
 
 
 class TaskDecorator(Protocol):
-    """Makes a task of a handler; its payload type is read from the handler's annotation."""
+    """Makes a task of a handler. The annotation of the handler says what type its payload has."""
 
     @overload
     def __call__(self, handler: Callable[[], object], /) -> Task[None]: ...
@@ -44,7 +44,7 @@ class TaskDecorator(Protocol):
 
 
 class BatchDecorator(Protocol):
-    """Makes a batch task of a handler, which takes a list of items and says which of them failed."""
+    """Makes a batch task of a handler, which takes a list of items and returns which of them failed."""
 
     @overload
     def __call__(self, handler: Callable[[list[ItemT]], Awaitable[BatchResult]], /) -> Task[list[ItemT]]: ...
@@ -64,9 +64,9 @@ class BatchDecorator(Protocol):
 class TaskRegistry:
     """The tasks of a program, by identifier.
 
-    `unknown_keys` says what becomes of a stored payload with keys that its type does not know: the job fails,
-    or they are ignored. What crontabs and tracing of other workers add (`_cron`, `_trace`) is ignored in any
-    case.
+    `unknown_keys` says what happens to a job whose payload has keys that its type does not know: the job
+    fails, or the keys are ignored. The keys that crontabs (`_cron`) and the tracing of other workers
+    (`_trace`) add are always ignored.
     """
 
     def __init__(self, *, unknown_keys: UnknownKeys = "refuse") -> None:
@@ -77,9 +77,9 @@ class TaskRegistry:
         """Return a decorator that makes a task of a function; the settings are the fields of `TaskOptions`.
 
         The function takes the payload, then the `JobContext`; both may be left out. An async function runs in
-        the event loop, a plain one in a thread, or in a process with `lane="process"`. The identifier stands
-        in the database, so it is written out: renaming the function must not orphan rows. Raises
-        `OptionInvalid`, `DuplicateTask` and, when the function cannot be a handler, `TaskInvalid`.
+        the event loop; a plain one runs in a thread, or with `lane="process"` in a process. The database
+        stores the identifier, so you write it out: renaming the function must not orphan rows. Raises
+        `OptionInvalid`, `DuplicateTask` and, if the function cannot be a handler, `TaskInvalid`.
         """
         decorator: TaskDecorator = self._decorator(identifier, settings, is_batch=False)
         return decorator
@@ -87,22 +87,22 @@ class TaskRegistry:
     def batch_task(self, identifier: str, **settings: Unpack[TaskSettings]) -> BatchDecorator:
         """Return a decorator that makes a batch task: one job, whose payload is a list of items.
 
-        The function takes the list instead of the payload. It returns None if all went well, or a list with
-        None or an exception for each item: then the job fails, and the failed items alone are tried again. If
-        it raises, all are. Otherwise as `task`.
+        The function takes the list instead of the payload. It returns None if all items succeeded, or a list
+        with None or an exception for each item: then the job fails, and only the failed items are tried
+        again. If the function raises, all items are tried again. Otherwise it is like `task`.
         """
         decorator: BatchDecorator = self._decorator(identifier, settings, is_batch=True)
         return decorator
 
     def include(self, other: TaskRegistry) -> None:
-        """Take over all tasks of another registry, or none and raise `DuplicateTask`."""
+        """Add all tasks of another registry, or none and raise `DuplicateTask`."""
         for identifier in other.identifiers:
             if identifier in self._tasks:
                 raise DuplicateTask(identifier)
         self._tasks.update(other._tasks)
 
     def check_state(self, state: object) -> None:
-        """Raise `StateMissing` if a task needs what a worker's state does not have."""
+        """Raise `StateMissing` if a task needs state that the worker does not have."""
         for task in self._tasks.values():
             for wanted in task.options.needs:
                 try:
@@ -141,7 +141,7 @@ class TaskRegistry:
         def register(handler: Callable[..., object], /) -> Task[Any]:
             if identifier in self._tasks:
                 raise DuplicateTask(identifier)
-            scope = sys._getframe(1).f_locals  # noqa: SLF001  # where classes local to a function are found
+            scope = sys._getframe(1).f_locals  # noqa: SLF001  # annotations may name local classes
             task = self._make_task(identifier, handler, scope, options, is_batch=is_batch)
             self._tasks[identifier] = task
             return task

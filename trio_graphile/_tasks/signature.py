@@ -1,4 +1,4 @@
-"""Reading a handler: which lane it suits, which parameters it has, and of what type its payload is."""
+"""Reads the signature of a handler: its lane, its parameters, and the type of its payload."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from trio_graphile._tasks.context import JobContext
 
 @attrs.frozen(kw_only=True)
 class Signature:
-    """What a handler takes."""
+    """The parameters of a handler that we have to fill."""
 
     payload_type: Any
-    """`NoneType` if it takes none."""
+    """`NoneType` if the handler takes no payload."""
     wants_payload: bool
     wants_context: bool
 
@@ -29,7 +29,7 @@ class Signature:
 def read_signature(
     identifier: str, handler: Callable[..., object], scope: Mapping[str, Any], *, lane: Lane, is_batch: bool
 ) -> Signature:
-    """Return what a handler takes, or raise `TaskInvalid` for what nobody could give it.
+    """Return the parameters of a handler. Raises `TaskInvalid` for parameters that we cannot fill.
 
     `scope` holds the local names where the task is made.
     """
@@ -53,7 +53,7 @@ def read_signature(
 
 
 def choose_lane(identifier: str, handler: Any, wanted: Lane | None) -> Lane:
-    """Return where a handler runs: where its task wants it, if it can. Raises `TaskInvalid`."""
+    """Return the lane of a handler: the one its task asks for, or its usual one. Raises `TaskInvalid`."""
     if inspect.isasyncgenfunction(handler) or inspect.isgeneratorfunction(handler):
         raise TaskInvalid(identifier, "a function that returns is needed, not a generator")
     if not callable(handler) or isinstance(handler, type):
@@ -72,19 +72,19 @@ def choose_lane(identifier: str, handler: Any, wanted: Lane | None) -> Lane:
 
 
 def function_of(handler: Any) -> Any:
-    """Return the function that is called in the end: of a partial, a decorated one, or a callable object."""
+    """Return the function behind a partial, a decorated function, or a callable object."""
     if isinstance(handler, functools.partial):
         return function_of(handler.func)
     return inspect.unwrap(handler if inspect.isroutine(handler) else type(handler).__call__)
 
 
 def locals_of(definition: Any, scope: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the local names that the annotations of a function or class may use, if it is local itself."""
+    """Return the local names that annotations of a function or class may use, if it is local itself."""
     return dict(scope) if "<locals>" in definition.__qualname__ else {}
 
 
 def unknown_name(error: NameError) -> str:
-    """Say what to do about a name in an annotation that means nothing."""
+    """Explain how to correct an annotation with a name that is not defined."""
     return (
         f"the annotation of its payload names {error.name!r}, which is not known where the task is made: "
         "define it there or at the top of its module, and import it at run time, not for type checkers alone"
@@ -132,7 +132,7 @@ def _batch_type(identifier: str, payload_type: Any) -> Any:
     if core is Any or core in _LISTS:
         return list[Any]
     if origin_of(core) in _LISTS:
-        return list[get_args(core)[0]]  # type: ignore[misc]  # a type that is known at run time alone
+        return list[get_args(core)[0]]  # type: ignore[misc]  # a type that is known only at run time
     raise TaskInvalid(
         identifier,
         f"the payload of a batch is a list of items, as in list[Document], not {name_of(payload_type)}",
@@ -140,7 +140,7 @@ def _batch_type(identifier: str, payload_type: Any) -> Any:
 
 
 _LISTS = (list, MutableSequence, Sequence, Collection, Iterable)
-"""What a batch may call the list that it gets."""
+"""The types that a batch handler may declare for its list."""
 
 
 def _is_async(handler: object) -> bool:

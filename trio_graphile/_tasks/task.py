@@ -20,21 +20,21 @@ PayloadT = TypeVar("PayloadT")
 
 @attrs.frozen(kw_only=True, eq=False)
 class Task(Generic[PayloadT]):
-    """An identifier, a payload type and a handler. Made by `TaskRegistry.task` and `batch_task`."""
+    """An identifier, a payload type and a handler. `TaskRegistry.task` and `batch_task` make tasks."""
 
     identifier: str
     """The name under which jobs are stored; other programs may add and run them under it."""
     handler: Callable[..., object]
-    """The function as it was written."""
+    """The function as the program wrote it."""
     lane: Lane
-    """Where it runs: in the event loop, a thread or a process."""
+    """Where the handler runs: in the event loop, a thread or a process."""
     is_batch: bool
-    """Whether its payload is a list of items, each of which may fail for itself."""
+    """Whether the payload is a list of items, each of which may fail by itself."""
     wants_payload: bool
     wants_context: bool
     options: TaskOptions
     home: str
-    """The top-level package of the handler: its frames are named in errors."""
+    """The top-level package of the handler: error texts name the frames that belong to it."""
     _format: PayloadFormat[PayloadT] = attrs.field(repr=False)
 
     @property
@@ -62,17 +62,17 @@ class Task(Generic[PayloadT]):
         raise JobPayloadInvalid(self.identifier, reasons)
 
     def complete_spec(self, spec: JobSpec) -> JobSpec:
-        """Return how to add a job, with the task's own defaults for what was left out."""
+        """Return a spec in which the defaults of the task replace what was left out."""
         return self.options.complete(spec)
 
     def call(self, payload: PayloadT, context: JobContext | None) -> Any:
-        """Call the handler with what it asks for; return what it returns, an awaitable if it is async."""
+        """Call the handler with the arguments it takes; return its result, an awaitable if it is async."""
         if not self.wants_context:
             return self.handler(payload) if self.wants_payload else self.handler()
         return self.handler(payload, context) if self.wants_payload else self.handler(context)
 
     def judge(self, result: Any, payload_json: str) -> Failure | None:
-        """Return what a handler's return comes to: None if all went well. Raises `TaskInvalid`."""
+        """Return the failure that a handler's result means; None if all succeeded. Raises `TaskInvalid`."""
         if result is None:
             return None
         if hasattr(result, "__await__"):
@@ -85,7 +85,7 @@ class Task(Generic[PayloadT]):
         return batch_failure(result, payload_json, self.home)
 
     def failure(self, error: BaseException) -> Failure:
-        """Return what an exception of the handler, or of reading its payload, comes to."""
+        """Return the failure that an exception means, of the handler or of reading its payload."""
         failure = failure_of(error, self.home)
         if isinstance(error, JobPayloadInvalid) and self.options.on_invalid_payload == "fail":
             return attrs.evolve(failure, verdict=Verdict.PERMANENT)

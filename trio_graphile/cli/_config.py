@@ -14,12 +14,12 @@ from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._settings import (
     ENVIRONMENT_PREFIX,
     KeyPath,
-    Leaf,
+    Setting,
     Settings,
     Source,
+    all_settings,
     flattened,
-    leaves,
-    settle,
+    merge,
 )
 
 FILE_NAME = "trio_graphile.toml"
@@ -55,22 +55,22 @@ def load_settings(file: Path | None, flags: Mapping[KeyPath, Any]) -> Settings:
 
     Raises `UsageError`.
     """
-    return settle([_from_file(file), _from_environment(os.environ), _from_flags(flags)])
+    return merge([_from_file(file), _from_environment(os.environ), _from_flags(flags)])
 
 
 def _from_flags(flags: Mapping[KeyPath, Any]) -> Source:
-    return Source(flags, lambda leaf: f"--{leaf.flag}")
+    return Source(flags, lambda setting: f"--{setting.flag}")
 
 
 def _from_file(file: Path | None) -> Source:
     chosen = file if file is not None else _file_here()
     if chosen is None:
-        return Source({}, lambda leaf: leaf.key)
+        return Source({}, lambda setting: setting.key)
     table, name = _read_toml(chosen), str(chosen)
     if chosen.name == _PROJECT_FILE:
         table = table.get("tool", {}).get("trio_graphile", {})
         name = f"{chosen} [tool.trio_graphile]"
-    return Source(flattened(table, name), lambda leaf: f"{name}: {leaf.key}")
+    return Source(flattened(table, name), lambda setting: f"{name}: {setting.key}")
 
 
 def _file_here() -> Path | None:
@@ -87,7 +87,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> Source:
-    known = {leaf.variable: leaf for leaf in leaves()}
+    known = {setting.variable: setting for setting in all_settings()}
     values: dict[KeyPath, Any] = {}
     names: dict[KeyPath, str] = {}
     for name, path in _SHARED_VARIABLES.items():
@@ -101,23 +101,23 @@ def _from_environment(environment: Mapping[str, str]) -> Source:
                 continue
             raise UsageError(f"there is no variable {name}{_suggestion(name, known)}")
         values[known[name].path], names[known[name].path] = _value(known[name], text), name
-    return Source(values, lambda leaf: f"${names[leaf.path]}")
+    return Source(values, lambda setting: f"${names[setting.path]}")
 
 
-def _suggestion(name: str, known: Mapping[str, Leaf]) -> str:
+def _suggestion(name: str, known: Mapping[str, Setting]) -> str:
     return did_you_mean(name, known, otherwise="see trio-graphile run --help for what can be set")
 
 
-def _value(leaf: Leaf, text: str) -> Any:
+def _value(setting: Setting, text: str) -> Any:
     """Return what a text means for a setting. Raises `UsageError`."""
     try:
-        if leaf.kind in (bool, None):
+        if setting.kind in (bool, None):
             return _WORDS[text.lower()]
-        if leaf.kind in (int, float):
-            return leaf.kind(text)
+        if setting.kind in (int, float):
+            return setting.kind(text)
     except (KeyError, ValueError):
-        wanted = {int: "a whole number", float: "a number"}.get(leaf.kind, "true or false")
-        raise UsageError(f"${leaf.variable}: {wanted} is needed, not {text!r}") from None
-    if leaf.kind == tuple[str, ...]:
+        wanted = {int: "a whole number", float: "a number"}.get(setting.kind, "true or false")
+        raise UsageError(f"${setting.variable}: {wanted} is needed, not {text!r}") from None
+    if setting.kind == tuple[str, ...]:
         return [part.strip() for part in text.split(",") if part.strip()]
     return text

@@ -41,39 +41,39 @@ class WorkersFailed(GraphileError):
 
 
 @attrs.frozen
-class Verdict:
+class Exit:
     """What to say to the user, in one line if it is one thing, and the exit code."""
 
     text: str
     exit_code: int
 
 
-def judge(error: BaseException) -> Verdict | None:
+def exit_for(error: BaseException) -> Exit | None:
     """Return what to say of an exception, or the first of a group; None for mistakes of ours."""
-    verdicts = [_judge_leaf(leaf) for leaf in leaves(error)]
-    return None if None in verdicts else verdicts[0]
+    exits = [_exit_for_one(leaf) for leaf in leaves(error)]
+    return None if None in exits else exits[0]
 
 
-def _judge_leaf(error: BaseException) -> Verdict | None:
+def _exit_for_one(error: BaseException) -> Exit | None:
     match error:
         case KeyboardInterrupt():
-            return Verdict("interrupted", INTERRUPTED)
+            return Exit("interrupted", INTERRUPTED)
         case CycloptsError():
             command = " ".join(["trio-graphile", *(error.command_chain or ())])
-            return Verdict(f"{_in_one_line(error)} See {command} --help.", WRONG_USAGE)
+            return Exit(f"{_in_one_line(error)} See {command} --help.", WRONG_USAGE)
         case OptionInvalid():
             place = _PLACES.get(error.option, f"--{error.option.replace('_', '-')}")
-            return Verdict(f"{place}: {error.reason}", WRONG_USAGE)
+            return Exit(f"{place}: {error.reason}", WRONG_USAGE)
         case CrontabInvalid():  # one mistake after the other, each below its line
-            return Verdict(f"the crontab has mistakes ({len(error.mistakes)}):\n{error}", FAILED)
+            return Exit(f"the crontab has mistakes ({len(error.mistakes)}):\n{error}", FAILED)
         case Superseded():
-            return Verdict(_in_one_line(error), SUPERSEDED)
+            return Exit(_in_one_line(error), SUPERSEDED)
         case WorkersFailed():
-            return Verdict(str(error), error.exit_code)
+            return Exit(str(error), error.exit_code)
         case UsageError() | DatabaseUrlInvalid():
-            return Verdict(_in_one_line(error), WRONG_USAGE)
+            return Exit(_in_one_line(error), WRONG_USAGE)
         case GraphileError():
-            return Verdict(_in_one_line(error), FAILED)
+            return Exit(_in_one_line(error), FAILED)
         case _:
             return None
 

@@ -12,7 +12,7 @@ import attrs
 from cyclopts import Group, Parameter
 
 from trio_graphile.cli._config import load_settings
-from trio_graphile.cli._settings import KeyPath, Leaf, Settings, leaves
+from trio_graphile.cli._settings import KeyPath, Setting, Settings, all_settings
 
 _RUN = Group("Settings", sort_key=0)
 _COMMON = Group("Everywhere", sort_key=1)
@@ -23,12 +23,12 @@ _ADMIN = Group("Admin", sort_key=0)
 Switch: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
-def _flag(leaf: Leaf, group: Group) -> Any:
-    kind, names, negative, text = leaf.kind, f"--{leaf.flag}", None, leaf.text
+def _flag(setting: Setting, group: Group) -> Any:
+    kind, names, negative, text = setting.kind, f"--{setting.flag}", None, setting.text
     if kind is None:
-        kind, names, negative = bool, f"--no-{leaf.flag}", ""
+        kind, names, negative = bool, f"--no-{setting.flag}", ""
         text = f"Turn this part off: {text[0].lower()}{text[1:]}".replace(": none ", ": it then ")
-    default = leaf.default
+    default = setting.default
     is_shown = default not in (None, (), attrs.NOTHING)
     shown: Callable[[object], str] | bool = (lambda _: _written(default)) if is_shown else False
     parameter = Parameter(name=names, negative=negative, group=group, help=text, show_default=shown)
@@ -45,8 +45,9 @@ def _flags_class(name: str, applies: Callable[[KeyPath], bool], group: Group) ->
 
     Only then can what a file or the environment says be told from what a flag says.
     """
-    chosen = {"__".join(leaf.path): _flag(leaf, group) for leaf in leaves() if applies(leaf.path)}
-    return attrs.make_class(name, chosen, frozen=True, kw_only=True)
+    chosen = [setting for setting in all_settings() if applies(setting.path)]
+    flags = {"__".join(setting.path): _flag(setting, group) for setting in chosen}
+    return attrs.make_class(name, flags, frozen=True, kw_only=True)
 
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ else:
 
 def given(*flags: Any) -> dict[KeyPath, Any]:
     """Return what was said by flags, by path."""
-    parts = {leaf.path for leaf in leaves() if leaf.kind is None}
+    parts = {setting.path for setting in all_settings() if setting.kind is None}
     values = {
         tuple(name.split("__")): _as_in_a_file(value)
         for some in flags

@@ -57,7 +57,7 @@ def as_text(value: object) -> str:
 
 
 @attrs.frozen
-class Voice:
+class LinePrinter:
     """How a program that runs for long speaks: a line at a time, as text or as JSON."""
 
     as_json: bool = False
@@ -67,7 +67,7 @@ class Voice:
         """Whether people watch, and a table may stay before them."""
         return sys.stdout.isatty() and not self.as_json
 
-    def say(self, event: str, text: str, **fields: object) -> None:
+    def print_line(self, event: str, text: str, **fields: object) -> None:
         """Say that something has happened; whoever reads it through a pipe gets it at once."""
         if self.as_json:
             line = {"at": datetime.now(UTC), "event": event, **fields, "text": text}

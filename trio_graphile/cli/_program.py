@@ -13,7 +13,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from trio_graphile._exceptions import GraphileError
 from trio_graphile._model.version import installed_version
-from trio_graphile.cli._errors import FAILED, judge
+from trio_graphile.cli._errors import FAILED, exit_for
 from trio_graphile.cli._streams import harmless
 
 logger = logging.getLogger("trio_graphile.cli")
@@ -165,12 +165,12 @@ def run_program(arguments: Sequence[str]) -> int:
             print(f"trio-graphile: the output cannot be written: {error.strerror}", file=sys.stderr)
         return FAILED
     except (CycloptsError, GraphileError, KeyboardInterrupt, BaseExceptionGroup) as error:
-        verdict = judge(error)
-        if verdict is None:
+        ending = exit_for(error)
+        if ending is None:
             raise
         logger.info("in full:", exc_info=error)
-        print(f"trio-graphile: {harmless(verdict.text, sys.stderr)}", file=sys.stderr)
-        return verdict.exit_code
+        print(f"trio-graphile: {harmless(ending.text, sys.stderr)}", file=sys.stderr)
+        return ending.exit_code
     return 0
 
 

@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from trio_graphile._client import Client
 from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import open_database
-from trio_graphile._database.sweeps import bury
+from trio_graphile._database.sweeps import recover_dead_worker
 from trio_graphile._model.statistics import Backlog
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile.cli._config import FILE_NAME
@@ -32,7 +32,7 @@ from trio_graphile.cli._flags import (
     WorkerFlags,
     given,
 )
-from trio_graphile.cli._output import Voice
+from trio_graphile.cli._output import LinePrinter
 from trio_graphile.cli._plugins import load_plugins
 from trio_graphile.cli._reload import wait_for_change
 from trio_graphile.cli._settings import KeyPath, Settings
@@ -72,12 +72,12 @@ async def run(
     """
     named: dict[KeyPath, object] = {} if tasks is None else {("tasks",): tasks}
     settings = common.settings({**given(run_flags, worker_flags), **named})
-    voice = Voice(common.as_json)
+    printer = LinePrinter(common.as_json)
     if supervised is None and embedded and ("database", "url") in given(common.database):
         raise UsageError("--embedded brings a database of its own: leave out --database-url")
     if supervised is None and (reload or settings.processes > 1):
         async with _server(settings.database.url, embedded=embedded) as url:
-            await _supervise(settings, url, voice, reload=reload)
+            await _supervise(settings, url, printer, reload=reload)
         return
     this = Work(
         settings=settings,
@@ -85,7 +85,7 @@ async def run(
         crontab=_load_items(settings.crontab, once=once),
         plugins=load_plugins(settings.plugins),
         setup=load_setup(settings.setup),
-        voice=voice,
+        printer=printer,
         once=once,
         supervisor=None if supervised is None else Supervisor(*supervised),
     )
@@ -93,7 +93,7 @@ async def run(
         await work(this, url)
 
 
-async def _supervise(settings: Settings, url: str | None, voice: Voice, *, reload: bool) -> None:
+async def _supervise(settings: Settings, url: str | None, printer: LinePrinter, *, reload: bool) -> None:
     """Run workers in processes of their own. Raises `WorkersFailed`."""
     watched = tuple(file for file in (settings.crontab,) if file is not None)
     # What the supervisor asks of the database must not keep it from its end.
@@ -101,7 +101,7 @@ async def _supervise(settings: Settings, url: str | None, voice: Voice, *, reloa
 
     async def recover(worker_id: str) -> int:
         async with open_database(url, options) as database:
-            return await bury(database, worker_id)
+            return await recover_dead_worker(database, worker_id)
 
     async def count_backlog() -> Backlog:
         async with open_database(url, options) as database:
@@ -113,12 +113,15 @@ async def _supervise(settings: Settings, url: str | None, voice: Voice, *, reloa
         environment=os.environ if url is None else {**os.environ, "TRIO_GRAPHILE_DATABASE_URL": url},
         shutdown=settings.worker.shutdown,
         recover=recover,
-        say=partial(voice.say, "supervision"),
+        say=partial(printer.print_line, "supervision"),
         wait_for_change=partial(wait_for_change, Path.cwd(), watched) if reload else None,
-        relay=print if voice.on_terminal else None,
+        relay=print if printer.on_terminal else None,
     )
     monitor = Monitor(
-        look=processes.statuses, count_backlog=count_backlog, voice=voice, interval=settings.status_interval
+        look=processes.statuses,
+        count_backlog=count_backlog,
+        printer=printer,
+        interval=settings.status_interval,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(monitor.run)

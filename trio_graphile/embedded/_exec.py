@@ -1,9 +1,9 @@
-"""A program: becomes another program, under another identity, that does not outlive its parent.
+"""A program that becomes another program, under another identity, which does not outlive its parent.
 
     python -I -S _exec.py [--userns | --setuid UID:GID] [--parent PID | --watch-stdin] -- PROGRAM ARGUMENT...
 
-It takes the place of a `preexec_fn`, which is unsafe in a program with threads. It knows the standard library
-alone, and is never imported.
+It replaces a `preexec_fn`, which is unsafe in a program with threads. It imports only the standard library,
+and nothing imports it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ INSIDE_ID = 1000  # any number but 0
 
 
 def enter_user_namespace() -> None:
-    """Stop being root by name alone: the files of our user stay ours, whatever folder they are in."""
+    """Leave root in name only: the files of our user remain ours, whatever folder they are in."""
     uid, gid = os.geteuid(), os.getegid()
     libc = ctypes.CDLL(None, use_errno=True)  # os.unshare came with Python 3.12
     if libc.unshare(CLONE_NEWUSER) != 0:
@@ -44,14 +44,14 @@ def become(uid: int, gid: int) -> None:
 
 
 def die_with(parent: int) -> None:
-    """Let the kernel send SIGINT (PostgreSQL's fast shutdown) when the parent is gone, however it went."""
+    """Have the kernel send SIGINT (PostgreSQL's fast shutdown) when the parent is gone, however it ended."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal.SIGINT))
     if os.getppid() != parent:
-        sys.exit(PARENT_GONE)  # it died before the kernel knew
+        sys.exit(PARENT_GONE)  # the parent died before we had asked the kernel
 
 
 def watch_stdin() -> None:
-    """Leave a child behind that sends SIGINT to the program when stdin ends, for systems without `prctl`."""
+    """Start a child that sends SIGINT to the program when stdin ends, for systems without `prctl`."""
     program = os.getpid()
     if os.fork() != 0:
         return
@@ -61,13 +61,13 @@ def watch_stdin() -> None:
         os.close(stream)
     while os.read(0, 1):
         pass
-    if os.getppid() == program:  # otherwise it ended first, and its number may be somebody else's by now
+    if os.getppid() == program:  # otherwise the program has ended, and its number may be reused
         os.kill(program, signal.SIGINT)
     os._exit(0)
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the options say, then become the program."""
+    """Follow the options, then become the program."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--userns", action="store_true")
     parser.add_argument("--setuid", metavar="UID:GID")
@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> None:
         become(int(uid), int(gid))
     if options.parent is not None:
         die_with(options.parent)  # last: a change of identity makes the kernel forget it
-    # A shell starts its background jobs deaf to SIGINT, and that would be inherited.
+    # A shell starts background jobs with SIGINT ignored, and the program would inherit that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     if options.watch_stdin:
         watch_stdin()

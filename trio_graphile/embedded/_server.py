@@ -1,4 +1,4 @@
-"""The server's life: it starts, takes connections, and is gone when the block ends."""
+"""The life of the server: it starts, accepts connections, and is gone when the block ends."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from trio_graphile.embedded._folders import kept_folder, temporary_folder
 from trio_graphile.embedded._installation import (
     Identity,
     Installation,
+    choose_installation,
     create_cluster,
     environment,
     hand_over,
-    settle,
 )
 
 _FAST = {
     # No synchronous_commit=off: what was committed survives `kill`, as opposed to a power cut.
     "fsync": "off",
     "full_page_writes": "off",
-    # In the folder, not in /dev/shm, where nobody would remove what a killed server leaves behind.
+    # In the folder, not in /dev/shm, where the files of a killed server would stay.
     "dynamic_shared_memory_type": "mmap",
 }
 _SOCKET_PORT = 5432  # without TCP only a part of the socket's name
@@ -41,8 +41,8 @@ _POLL_INTERVAL = 0.005
 _START_TIMEOUT = 60.0
 _PREDECESSOR_TIMEOUT = 15.0
 _STOP_LADDER = ((signal.SIGINT, 10.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
-_STOP_TIMEOUT = 1.0 + sum(patience for _, patience in _STOP_LADDER)
-# Said by a server whose predecessor in the same folder, killed or orphaned, is still on its way out.
+_STOP_TIMEOUT = 1.0 + sum(timeout for _, timeout in _STOP_LADDER)
+# A server says this if its predecessor in the same folder, killed or orphaned, has not ended yet.
 _PREDECESSOR = re.compile(r'lock file "[^"]+" already exists|shared memory block .* is still in use')
 
 
@@ -84,7 +84,7 @@ class PostgresServer:
         return None if self._process is None else self._process.pid
 
     async def start(self) -> None:
-        """Start it, if it does not run, and wait until it takes connections.
+        """Start the server, if it does not run, and wait until it accepts connections.
 
         Only needed after `stop` or `kill`. On Linux the server ends with the thread that called this. Raises
         `EmbeddedPostgresError` with the end of the log.
@@ -101,34 +101,34 @@ class PostgresServer:
         )
 
     async def stop(self) -> None:
-        """Stop it, if it runs: sessions end at once, their transactions roll back.
+        """Stop the server, if it runs: sessions end at once, and their transactions roll back.
 
         Cannot be cancelled, and takes 20 seconds at most.
         """
-        for number, patience in _STOP_LADDER:
-            if await self._end(number, patience):
+        for number, timeout in _STOP_LADDER:
+            if await self._end(number, timeout):
                 return
         raise EmbeddedPostgresError(f"process {self.process_id} of PostgreSQL does not end")
 
     async def kill(self) -> None:
-        """End it with SIGKILL, as a crash would; `start` then recovers what was committed."""
+        """Kill the server with SIGKILL, as a crash would; `start` then recovers what was committed."""
         await self._end(signal.SIGKILL, _STOP_LADDER[-1][1])
 
     async def restart(self) -> None:
-        """Stop it, if it runs, and start it again in the same folder, under the same URLs."""
+        """Stop the server, if it runs, and start it again in the same folder, under the same URLs."""
         await self.stop()
         await self.start()
 
     async def _outlast_predecessor(self) -> bool:
-        patience_ends = trio.current_time() + _PREDECESSOR_TIMEOUT
+        deadline = trio.current_time() + _PREDECESSOR_TIMEOUT
         while not await self._try_to_start():
-            if _PREDECESSOR.search(self._log_end()) is None or trio.current_time() > patience_ends:
+            if _PREDECESSOR.search(self._log_end()) is None or trio.current_time() > deadline:
                 return False
             await trio.sleep(_POLL_INTERVAL * 10)
         return True
 
     async def _try_to_start(self) -> bool:
-        """Return whether it takes connections; if not, it has ended."""
+        """Return whether the server accepts connections; if not, it has ended."""
         process = self._process = self._spawn()
         status = self.directory / "data" / "postmaster.pid"
         while process.poll() is None:
@@ -144,7 +144,7 @@ class PostgresServer:
         log_path = self.directory / "log"
         log_path.unlink(missing_ok=True)  # it may be another user's
         with log_path.open("xb") as log:
-            # Trio's own forks in a worker thread, whose end the kernel would take for ours.
+            # Not by Trio: it forks in a worker thread, and the kernel would take the end of that for ours.
             return subprocess.Popen(  # noqa: S603 (our own words)
                 self._command,
                 stdin=subprocess.DEVNULL if sys.platform == "linux" else subprocess.PIPE,
@@ -155,12 +155,12 @@ class PostgresServer:
                 start_new_session=True,  # Ctrl-C is for this program, which then stops the server
             )
 
-    async def _end(self, number: signal.Signals, patience: float) -> bool:
+    async def _end(self, number: signal.Signals, within: float) -> bool:
         process = self._process
         if process is None:
             return True
         process.send_signal(number)
-        with trio.move_on_after(patience, shield=True):
+        with trio.move_on_after(within, shield=True):
             while process.poll() is None:  # noqa: ASYNC110 (no event for this exists on every system)
                 await trio.sleep(_POLL_INTERVAL)
         if process.poll() is None:
@@ -186,13 +186,13 @@ async def embedded_postgres(
     """Run a PostgreSQL for the length of the block.
 
     A given `directory` is made if needed, kept, and used again the next time; its server is as durable as
-    PostgreSQL's defaults. Without one the server lives in a temporary folder (in `temporary_in`, by default
-    the system's), never waits for the disk, and the folder is removed afterwards. Temporary folders of
-    processes that were killed are removed at the next start.
+    PostgreSQL's defaults. Without one the server lives in a temporary folder (in `temporary_in`, which
+    defaults to the system's), never waits for the disk, and the folder is removed afterwards. The next start
+    also removes temporary folders of processes that were killed.
 
     `settings` are the server's own, such as `{"max_connections": "300"}`. With a `tcp_port` (0 chooses a free
-    one) it listens on 127.0.0.1 too, where every user of the machine may connect. `find_binaries` explains
-    `bin_dir`.
+    one) the server listens on 127.0.0.1 too, where every user of the machine may connect. `find_binaries`
+    explains `bin_dir`.
 
     Raises `PostgresNotFound`, and `EmbeddedPostgresError` if the folder is in use or of another major
     version, or the server does not start. However the block ends, the server is stopped, within 20 seconds;
@@ -204,7 +204,7 @@ async def embedded_postgres(
             home, defaults = folders.enter_context(temporary_folder(temporary_in)), _FAST
         else:
             home, defaults = folders.enter_context(kept_folder(directory)), {}
-        installation = await settle(found, home)
+        installation = await choose_installation(found, home)
         await create_cluster(installation, home, durable=directory is not None)
         sockets = folders.enter_context(_socket_folder(home, installation.identity))
         port = _free_port() if tcp_port == 0 else tcp_port
@@ -225,7 +225,7 @@ async def embedded_postgres(
 
 @contextmanager
 def _socket_folder(home: Path, identity: Identity) -> Iterator[Path]:
-    """Yield where the socket can be: in the folder, if the kernel and a URL can name it."""
+    """Yield the folder of the socket: the given one, if the kernel and a URL can name it, or a short one."""
     is_short = len(os.fsencode(home / f".s.PGSQL.{_SOCKET_PORT}.lock")) <= _LONGEST_SOCKET_PATH
     if is_short and "," not in str(home):  # which separates hosts
         yield home

@@ -16,7 +16,7 @@ import trio
 
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._interceptors.raised import own_failure
-from trio_graphile._model.health import Health, HealthOptions, judge
+from trio_graphile._model.health import Health, HealthOptions, health_of
 from trio_graphile._model.json import encode
 from trio_graphile.hooks import ObservedWorker
 
@@ -89,11 +89,11 @@ def health_pages(worker: ObservedWorker, options: HealthOptions | None = None) -
     options = HealthOptions() if options is None else options
 
     def live() -> Page:
-        health = judge(worker.statistics(), options)
+        health = health_of(worker.statistics(), options)
         return _health_page(worker.worker_id, health, ok=health.is_alive)
 
     def ready() -> Page:
-        health = judge(worker.statistics(), options)
+        health = health_of(worker.statistics(), options)
         return _health_page(worker.worker_id, health, ok=health.is_ready)
 
     return {"/livez": live, "/readyz": ready}

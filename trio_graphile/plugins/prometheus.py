@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from trio_graphile._exceptions import DatabaseError
-from trio_graphile._model.health import HealthOptions, judge
+from trio_graphile._model.health import HealthOptions, health_of
 from trio_graphile._model.statistics import Backlog, ListenState, WorkerPhase, WorkerStatistics
 from trio_graphile.hooks import (
     ClaimFailed,
@@ -207,7 +207,7 @@ def _of_workers(workers: Iterable[WorkerStatistics]) -> Iterator[GaugeMetricFami
     """Yield sums over the workers of this process, and for ages the maximum."""
     workers = list(workers)
     up = sum(each.phase in (WorkerPhase.RUNNING, WorkerPhase.STOPPING) for each in workers)
-    ready = sum(judge(each, HealthOptions()).is_ready for each in workers)
+    ready = sum(health_of(each, HealthOptions()).is_ready for each in workers)
     listening = sum(each.listen_state is ListenState.LISTENING for each in workers)
     yield _gauge("worker_up", "Workers of this process that run.", up)
     yield _gauge("worker_ready", "Workers of this process that do their work.", ready)

@@ -18,7 +18,8 @@ from trio_graphile._model.options import DatabaseOptions
 
 _CLEANUP_TIMEOUT = 10.0
 _COPY_FILES = 150_000
-"""From PostgreSQL 15 on the files of a template are copied only on request; for small ones that is faster."""
+"""PostgreSQL 15, the first that copies the files of a template only on request; for small ones that is
+faster."""
 _FORCED_DROP_VERSION = 130_000  # PostgreSQL 13, the first with `drop database ... with (force)`
 
 
@@ -26,8 +27,8 @@ _FORCED_DROP_VERSION = 130_000  # PostgreSQL 13, the first with `drop database .
 class TemplateDatabases:
     """Databases on one server, for tests.
 
-    `server_url` is any database of it, with a user who may create others. `prepare` gets the URL of the
-    template once the queue's schema is there, and makes the tables that every test needs.
+    `server_url` is any database of the server, with a user who may create others. `prepare` gets the URL of
+    the template once it has the schema of the queue, and makes the tables that every test needs.
     """
 
     server_url: str = attrs.field(repr=False)
@@ -51,7 +52,7 @@ class TemplateDatabases:
             yield url
 
     async def aclose(self) -> None:
-        """Drop the template; the next `clone` would make another."""
+        """Drop the template; the next `clone` makes a new one."""
         if self._template is not None:
             await self._drop(self._template)
             self._template = None

@@ -17,7 +17,7 @@ from trio_graphile.embedded import PostgresServer, embedded_postgres
 def embedded_postgres_in_thread(**options: Any) -> Iterator[PostgresServer]:
     """Run `embedded_postgres(**options)` in a thread for the length of the block.
 
-    pytest-trio has no async fixtures that outlive a test; this is one that is not async.
+    pytest-trio has no async fixtures that outlive a test, so fixtures of a session need this one.
     """
     running: Future[_Running] = Future()
 

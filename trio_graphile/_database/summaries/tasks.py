@@ -207,14 +207,14 @@ FIND_OTHER_TASKS = Statement("""
 
 
 async def find_neglected(
-    executor: Executor, advertised: Sequence[str], patience: float = 60.0
+    executor: Executor, advertised: Sequence[str], neglected_after: float = 60.0
 ) -> list[Neglected]:
-    """Return tasks that nobody advertises although jobs of theirs have been due for `patience` seconds.
+    """Return tasks that no worker advertises though their jobs have been due for `neglected_after` seconds.
 
     Looks at 1,000 tasks, counts 500 due jobs of each and more of fewer, and returns 100: there may be more of
     everything.
     """
-    tasks = await executor.fetch(FIND_OTHER_TASKS, advertised, _MOST_TASKS, patience)
+    tasks = await executor.fetch(FIND_OTHER_TASKS, advertised, _MOST_TASKS, neglected_after)
     ids = [row["id"] for row in tasks]
     cap = cap_of_each(_MOST_NEGLECTED_JOBS, len(ids))
     waiting = await _count_waiting(executor, ids, cap, _MOST_NEGLECTED_PRIORITIES, WINDOW)

@@ -129,9 +129,9 @@ class _Stream:
                 changed = looks.changed
                 await self._write(_event("changed", {}))
             else:
-                with trio.move_on_after(self._sign_of_life) as patience:
+                with trio.move_on_after(self._sign_of_life) as silence:
                     await self._news.wait()
-                if patience.cancelled_caught:
+                if silence.cancelled_caught:
                     await self._write(": \n\n")
         await self._write(_event("bye", {}), more=False)
 

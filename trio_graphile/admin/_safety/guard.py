@@ -95,11 +95,11 @@ class Guard:
         elif incoming.path == LOGIN and self._has_login:
             await self.desk.serve(incoming, receive, send)
         else:
-            verdict = await self._judge(incoming)
-            if isinstance(verdict, Response):
-                await verdict(incoming.scope, receive, send)
+            admitted = await self._admit(incoming)
+            if isinstance(admitted, Response):
+                await admitted(incoming.scope, receive, send)
             else:
-                await self.app(self._scope_for(verdict, incoming), receive, send)
+                await self.app(self._scope_for(admitted, incoming), receive, send)
 
     def _scope_for(self, visitor: Visitor, incoming: Incoming) -> Scope:
         state = {
@@ -116,7 +116,7 @@ class Guard:
     def _token_of(self, visitor: Visitor) -> str:
         return hmac.new(self._key, visitor.bond.encode(errors="surrogatepass"), hashlib.sha256).hexdigest()
 
-    async def _judge(self, incoming: Incoming) -> _Verdict:
+    async def _admit(self, incoming: Incoming) -> _Verdict:
         visitor = await self._recognize(incoming)
         if isinstance(visitor, Response):
             return visitor

@@ -145,7 +145,7 @@ def _time_to_text(value: dt.time) -> str:
     return value.isoformat()
 
 
-LEAVES: dict[Any, Shape] = {
+SIMPLE_SHAPES: dict[Any, Shape] = {
     **{atom: _atom(atom) for atom in (str, bool, int, types.NoneType)},
     float: _FLOAT,
     Any: _anything(Any),
@@ -250,4 +250,4 @@ def literal_shape(wanted: Any, path: str) -> Shape:
 def _literal_form(value: Any) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
-    return LEAVES[type(value)].write(value)
+    return SIMPLE_SHAPES[type(value)].write(value)
