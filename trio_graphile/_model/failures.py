@@ -132,7 +132,7 @@ def _place_of(trace: TracebackType | None, home: str | None) -> str | None:
 
 
 def is_users(frame: FrameType, home: str | None) -> bool:
-    """Whether a frame belongs to the user's own code: not to ours or a library, unless the handler is there."""
+    """Whether a frame is the user's own code: not ours or a library's, unless the handler is from there."""
     package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
     if package == _OURS:
         return False
