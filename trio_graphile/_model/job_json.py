@@ -1,4 +1,4 @@
-"""Jobs with the keys that scripts for Graphile Worker RS know."""
+"""Jobs as JSON, with the keys that scripts for Graphile Worker RS know."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ShownJob:
     task_identifier: str
     queue_name: str | None
     payload: Verbatim | None
-    """As stored; None where it is left out."""
+    """The payload as stored; None if it is left out."""
     priority: int
     run_at: datetime
     attempts: int
@@ -64,7 +64,7 @@ class ShownChange:
 _SHARED = sorted(
     {field.name for field in attrs.fields(ShownJob)} & {field.name for field in attrs.fields(Job)} - {"flags"}
 )
-"""What stands in a job under the name that it is shown by."""
+"""The fields of a job that are shown under other names."""
 
 
 def shown_job(listed: ListedJob) -> ShownJob:
@@ -75,7 +75,7 @@ def shown_job(listed: ListedJob) -> ShownJob:
 def shown_change(job: Job, origin: ListedJob | None) -> ShownChange:
     """Return a job that was changed, as it is shown.
 
-    `origin` is what was seen of it in the same transaction: only there stand the numbers of task and queue.
+    `origin` is the same job as read in the same transaction, which has the numbers of task and queue.
     """
     return ShownChange(
         **_common(job),

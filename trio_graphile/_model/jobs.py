@@ -1,4 +1,4 @@
-"""Jobs as values: what is added (`JobSpec`) and what stands in the table (`Job`)."""
+"""Jobs as values: `JobSpec` says how to add one, `Job` is a row of the table."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DEFAULT_MAX_ATTEMPTS = 25
 
 
 class JobKeyMode(enum.StrEnum):
-    """What adding a job does when another one stands under its key."""
+    """What adding a job does if another job has its key."""
 
     REPLACE = "replace"
-    """Overwrite the waiting job, its time included; a running one is detached and will not retry."""
+    """Overwrite the waiting job, its time included; a running one is detached and not tried again."""
     PRESERVE_RUN_AT = "preserve_run_at"
-    """As `REPLACE`, but a job that was never tried keeps its time."""
+    """Like `REPLACE`, but a job that was never tried keeps its time."""
     UNSAFE_DEDUPE = "unsafe_dedupe"
     """Add nothing while any job has the key, even one that runs or has failed for good."""
 
@@ -85,7 +85,7 @@ def check_identifier(identifier: object) -> None:
 
 
 def flags_given(value: Sequence[str] | None) -> tuple[str, ...] | None:
-    """Return flags as a tuple. Raises `OptionInvalid` for one string: each letter would be a flag."""
+    """Return flags as a tuple. Raises `OptionInvalid` for a string, of which each letter would be a flag."""
     if isinstance(value, str):
         raise OptionInvalid("flags", f"a sequence of flags is needed, not the one string {value!r}")
     return None if value is None else tuple(value)
@@ -110,30 +110,31 @@ def flags_valid(_: object, attribute: attrs.Attribute[Any], value: tuple[object,
 
 @attrs.frozen(kw_only=True)
 class JobSpec:
-    """How a job is to be added; whatever is left out gets the database's default.
+    """How to add a job. What is left out gets the default of the database.
 
     Raises `OptionInvalid` for values that the database could never store.
     """
 
     queue_name: str | None = attrs.field(default=None, validator=_name(MAX_NAME_LENGTH, may_be_empty=True))
-    """Jobs of one named queue run strictly one after the other, in the whole fleet. Up to 128 characters."""
+    """The named queue, whose jobs run strictly one after the other, in all workers together. Up to 128
+    characters."""
     run_at: datetime | None = attrs.field(default=None, validator=_aware)
-    """Not before this (aware) time; now by the database's clock if left out."""
+    """The job runs at this (aware) time at the earliest. Defaults to now, by the clock of the database."""
     max_attempts: int | None = attrs.field(default=None, validator=_smallint(1))
-    """How often the job may be tried. Defaults to 25."""
+    """How many attempts the job has. Defaults to 25."""
     job_key: str | None = attrs.field(default=None, validator=_name(MAX_KEY_LENGTH, may_be_empty=False))
-    """At most one job has a key at a time: adding again replaces it. 1 to 512 characters."""
+    """The key, which at most one job has: adding again replaces that job. 1 to 512 characters."""
     job_key_mode: JobKeyMode = attrs.field(default=JobKeyMode.REPLACE, converter=_mode)
-    """What to do with the job that has the key already; of no effect without one."""
+    """What to do with the job that has the key already; without a key it has no effect."""
     priority: int | None = attrs.field(default=None, validator=_smallint())
-    """Lower numbers run first, from -32768 to 32767. Defaults to 0."""
+    """The priority, from -32768 to 32767; lower numbers run first. Defaults to 0."""
     flags: Sequence[str] | None = attrs.field(default=None, converter=flags_given, validator=flags_valid)
-    """Labels by which workers choose: see `forbidden_flags`, `accepted_flags` and `allowed_flags`."""
+    """Labels by which workers choose jobs: see `forbidden_flags`, `accepted_flags` and `allowed_flags`."""
 
 
 @attrs.frozen
 class NewJob:
-    """A job on its way into the table: its payload is JSON text already."""
+    """A job that is about to be added; its payload is JSON text already."""
 
     identifier: str
     payload_json: str
@@ -142,7 +143,7 @@ class NewJob:
 
 @attrs.frozen(kw_only=True)
 class JobChange:
-    """What `reschedule_jobs` changes; None leaves as it is. Raises `OptionInvalid`."""
+    """The changes that `reschedule_jobs` makes; None changes nothing. Raises `OptionInvalid`."""
 
     run_at: datetime | None = attrs.field(default=None, validator=_aware)
     priority: int | None = attrs.field(default=None, validator=_smallint())
@@ -158,20 +159,20 @@ TIMES = ("run_at", "created_at", "updated_at", "locked_at")
 
 
 class TimesFromSeconds:
-    """The times of a job that was read from its row, where they are seconds since 1970.
+    """The times of a job that was read from its row, which holds them as seconds since 1970.
 
-    They are made when somebody asks for one, as few do: to make all four takes longer than the rest of a job.
-    A job that is given its times has no seconds.
+    They are made when a program reads one, which is rare: to make all four takes longer than the rest of a
+    job. A job that was made with times has no seconds.
     """
 
     __slots__ = ("_seconds",)
     _seconds: tuple[float, float, float, float | None]
-    """Those of `TIMES`."""
+    """The seconds of the fields in `TIMES`."""
 
-    if not TYPE_CHECKING:  # else any attribute would seem to exist
+    if not TYPE_CHECKING:  # otherwise type checkers would take any attribute to exist
 
         def __getattr__(self, name: str) -> Any:
-            """Make the times, once: called for what has no value yet."""
+            """Make the times, once. Python calls this for a field that has no value yet."""
             if name not in TIMES:
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name)
             for time, seconds in zip(TIMES, self._seconds, strict=True):
@@ -190,18 +191,18 @@ class Job(TimesFromSeconds):
     queue_name: str | None = None
     priority: int = 0
     run_at: datetime
-    """As the other times in UTC; the first or the last that Python knows for what lies beyond them."""
+    """The time, in UTC like all others. Times beyond what Python has become its first or its last."""
     attempts: int = 0
-    """How often the job was started, this time included."""
+    """How many attempts have begun, including the current one."""
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     last_error: str | None = None
     created_at: datetime
     updated_at: datetime
     key: str | None = None
     revision: int = 0
-    """How often a keyed job was added again."""
+    """How many times a job with a key was added again."""
     flags: tuple[str, ...] = ()
-    """What a worker's `forbidden_flags`, `accepted_flags` and `allowed_flags` are compared with."""
+    """The flags, with which workers compare their `forbidden_flags`, `accepted_flags` and `allowed_flags`."""
     locked_at: datetime | None = None
     locked_by: str | None = None
 
@@ -212,36 +213,36 @@ class Job(TimesFromSeconds):
 
     @property
     def waited(self) -> float:
-        """For how long it had been due when it was locked, in seconds: infinite if since ever."""
+        """How long the job had been due when it was locked, in seconds; infinite if it always was."""
         try:
             run_at, _, _, locked_at = self._seconds
-        except AttributeError:  # it was given its times
+        except AttributeError:  # it was made with times
             return 0.0 if self.locked_at is None else (self.locked_at - self.run_at).total_seconds()
-        return 0.0 if locked_at is None else locked_at - run_at  # for each job that is run
+        return 0.0 if locked_at is None else locked_at - run_at  # runs for each job
 
 
 @attrs.frozen(kw_only=True)
 class SkippedJob:
-    """A job that was to be added with others, and that an interceptor left out."""
+    """A job that an interceptor left out when it was to be added with others."""
 
     position: int
-    """Which of the jobs it was, from 0."""
+    """The position of the job among the given ones, from 0."""
     identifier: str
     """The identifier of its task."""
     reason: str
-    """What the interceptor said."""
+    """The reason that the interceptor gave."""
 
 
 @attrs.frozen(eq=False, repr=False, slots=False)
 class AddedJobs(Sequence[Job]):  # noqa: PLW1641  # no hash, as a list has none
     """The rows of jobs that were added together, in the order of the jobs.
 
-    They are made into jobs when somebody looks at the first: few do, and of many jobs that takes its time.
+    They become jobs when a program looks at the first one: few programs do, and for many jobs it takes time.
     """
 
     _count: int = 0
     _parts: tuple[Callable[[], list[Job]], ...] = ()
-    """Each makes some of the jobs."""
+    """The functions that make them, each some of the jobs."""
     skipped: tuple[SkippedJob, ...] = ()
     """The jobs that interceptors left out; they have no rows."""
 
@@ -273,21 +274,22 @@ class AddedJobs(Sequence[Job]):  # noqa: PLW1641  # no hash, as a list has none
 
 @attrs.frozen
 class ChangedJobs:
-    """What became of the jobs that were to be completed, failed or rescheduled."""
+    """The result of completing, failing or rescheduling jobs."""
 
     jobs: tuple[Job, ...] = ()
     """The jobs that were changed, as they are now (completed ones: as they were)."""
     skipped_ids: tuple[int, ...] = ()
-    """Those of no job, and of jobs that a worker has had locked for less than four hours."""
+    """Ids of no job, and of jobs that a worker has had locked for less than four hours."""
 
 
 class Cleanup(enum.StrEnum):
-    """What `Client.cleanup` deletes."""
+    """The kinds of rows that `Client.cleanup` deletes."""
 
     DELETE_PERMANENTLY_FAILED_JOBS = "delete_permanently_failed_jobs"
     """Jobs that failed and have no attempt left."""
     GC_TASK_IDENTIFIERS = "gc_task_identifiers"
-    """Tasks without a job. Foreign workers overlook such a task when it comes back, until they restart."""
+    """Tasks without a job. Workers of other kinds overlook such a task when it comes back, until they
+    restart."""
     GC_JOB_QUEUES = "gc_job_queues"
     """Named queues without a job."""
 
@@ -296,7 +298,7 @@ PayloadT_contra = TypeVar("PayloadT_contra", contravariant=True)
 
 
 class Addable(Protocol[PayloadT_contra]):
-    """What `Client.add_job` needs to know of a task."""
+    """A task, as far as `Client.add_job` needs to know it."""
 
     @property
     def identifier(self) -> str:
@@ -312,5 +314,5 @@ class Addable(Protocol[PayloadT_contra]):
         ...
 
     def complete_spec(self, spec: JobSpec) -> JobSpec:
-        """Return how to add a job, with the task's own defaults for what was left out."""
+        """Return a spec in which the defaults of the task replace what was left out."""
         ...

@@ -1,4 +1,4 @@
-"""JSON as PostgreSQL's `json` type holds it: text in, text out, nothing rounded in silence."""
+"""JSON as PostgreSQL's `json` type holds it: text in, text out, and nothing is rounded silently."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def encode(value: object) -> str:
-    """Return the JSON text of a value, whose times and UUIDs become text.
+    """Return the JSON text of a value; times and UUIDs become strings.
 
     Raises `ValueError` naming the path of the first part that JSON cannot hold.
     """
@@ -35,27 +35,27 @@ def encode(value: object) -> str:
 
 
 def encode_finite(value: object) -> str:
-    """As `encode`, of a value that is known to be without NaN and infinities, and not nested too deeply."""
+    """Like `encode`, for a value that has no NaN or infinity and is not nested too deeply."""
     try:
         return orjson.dumps(value, option=orjson.OPT_PASSTHROUGH_DATACLASS).decode()
     except TypeError:
-        # Integers over 64 bits are JSON and PostgreSQL keeps them; orjson does neither.
+        # JSON and PostgreSQL allow integers over 64 bits; orjson does not.
         return _encode_slowly(value)
 
 
 def decode(text: str) -> Any:
-    """Return the value of a JSON text as PostgreSQL stores it."""
+    """Return the value of a JSON text that PostgreSQL stores."""
     if _LONG_NUMBER.search(text):
         return json.loads(text)  # orjson turns integers over 64 bits into floats
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        # Numbers like 1e400 and lone surrogates are legal in a json column and come from other languages.
+        # A json column may hold numbers like 1e400 and lone surrogates, which other languages write.
         return json.loads(text)
 
 
 def decode_if_readable(text: str) -> Any:
-    """As `decode`, but None for what Python does not read: integers too long, or values nested too deeply."""
+    """Like `decode`, but None for what Python cannot read: integers too long, or values nested too deeply."""
     try:
         return decode(text)
     except (ValueError, RecursionError):
@@ -70,7 +70,7 @@ def _encode_slowly(value: object) -> str:
         )
     except (TypeError, ValueError) as error:
         raise ValueError(f"{error} @ $") from error
-    text.encode()  # a lone surrogate is a UnicodeEncodeError, hence a ValueError
+    text.encode()  # raises UnicodeEncodeError, a ValueError, for a lone surrogate
     return text
 
 

@@ -1,4 +1,4 @@
-"""Lists that end in time at any size of the table: what is asked for, and one page of the answer."""
+"""Lists that take bounded time at any size of the table: the request, and one page of the answer."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from trio_graphile._model.inspection import JobState, ListedJob
 
 
 class JobOrder(enum.StrEnum):
-    """In which order jobs are listed."""
+    """The order of a list of jobs."""
 
     OLDEST = "oldest"
     """By id, the smallest first."""
     NEWEST = "newest"
     """By id, the largest first."""
     NEXT_RUN = "next-run"
-    """By priority and time, as workers take them. Shows jobs that are available alone."""
+    """By priority and time, as workers take them. The list has only jobs that are available."""
     LATEST_FAILURE = "latest-failure"
-    """That which failed last first. Shows jobs that have no attempt left alone."""
+    """The latest failure first. The list has only jobs without attempts left."""
 
 
 @attrs.frozen(kw_only=True)
 class JobSearch:
-    """Which jobs are looked for; what is left empty is no condition."""
+    """The conditions of a search for jobs; an empty one is no condition."""
 
     states: tuple[JobState, ...] = ()
-    """A job is in one of these."""
+    """The job is in one of these states."""
     identifiers: tuple[str, ...] = ()
     """Its task is one of these."""
     queues: tuple[str, ...] = ()
@@ -39,31 +39,33 @@ class JobSearch:
     error: str | None = None
     """The beginning of `last_error`'s group: see `_model.failure_groups`."""
     flags: tuple[str, ...] = ()
-    """It has all of these."""
+    """The job has all of these flags."""
     text: str | None = None
-    """It stands, in whatever case, in its id, task, queue, key, `locked_by`, error or payload, literally."""
+    """The job has this text, in upper or lower case, in its id, task, queue, key, `locked_by`, error or
+    payload."""
     until_id: int | None = None
-    """Its id is not above this one: what is added later is left out."""
+    """Its id is at most this, so that jobs that are added later are left out."""
     order: JobOrder = JobOrder.OLDEST
-    """With `ids` or a `key`, next-run and latest-failure are as oldest, but show the same jobs as ever."""
+    """The order. With `ids` or a `key`, next-run and latest-failure sort by id, but still show only their own
+    jobs."""
     limit: int = 100
-    """Up to 1,000."""
+    """The size of a page, up to 1,000."""
     offset: int = 0
-    """How many of those that are found are left out first, up to 10,000. A page that ends before so many were
-    found has a `next` that knows what is left of it: `offset` comes on top of that."""
+    """How many of the found jobs to skip, up to 10,000. If a page ends before it has found so many, its
+    `next` knows how many are left to skip; another `offset` adds to that."""
 
 
 @attrs.frozen(kw_only=True)
 class FoundJob:
-    """A job of a list. Its payload may be left out for its size: then `payload_json` of the job is `null`."""
+    """A job of a list. If its payload is too large to be sent along, `payload_json` of the job is `null`."""
 
     listed: ListedJob
     payload_size: int
-    """How many bytes the payload takes as stored, compressed perhaps."""
+    """The size of the payload as stored, which may be compressed, in bytes."""
     has_payload: bool = True
-    """Whether the payload is here."""
+    """Whether the job has its payload."""
     has_whole_error: bool = True
-    """Whether all of `last_error` is here: of a large one it is the beginning."""
+    """Whether `last_error` is complete; of a large one only the beginning is here."""
 
 
 @attrs.frozen(kw_only=True)
@@ -72,23 +74,23 @@ class FoundJobs:
 
     jobs: tuple[FoundJob, ...]
     next: str | None = None
-    """Where the page that follows begins; None at the end. A page without `jobs` has one after it, too, if so
-    many rows were looked at that the search goes on in another request."""
+    """A cursor for the next page; None at the end. A page without `jobs` has a next page, too, if the search
+    has read so many rows that it goes on in another request."""
     previous: str | None = None
-    """Where the page before this one is, to be given as `next` is; None if this is the first. That page may
-    be empty, too: what was there may be gone."""
+    """A cursor for the previous page, to be given like `next`; None on the first page. The previous page may
+    be empty, since its jobs may be gone."""
     scanned: int = 0
-    """How many rows were looked at, up to where `next` begins."""
+    """How many rows the search has read, up to where `next` begins."""
     unsearched: int = 0
-    """How many of them have payloads too large to be searched."""
+    """How many of these rows have payloads too large to be searched."""
     fell_back: bool = False
-    """Whether the jobs come by id instead of in the order that was asked for: since ids or a key were given,
-    an index of ours is missing, or there are too many tasks or queues to merge."""
+    """Whether the jobs are sorted by id instead of the order that was asked for: since ids or a key were
+    given, since one of our indexes is missing, or since there are too many tasks or queues to merge."""
 
 
 @attrs.frozen(kw_only=True)
 class Count:
-    """How many there are: exactly, or about."""
+    """A number of rows, exact or estimated."""
 
     value: int
     is_estimate: bool = False
@@ -104,7 +106,7 @@ class StateCounts:
     locked: Count
     failed: Count
     oldest_ready_at: datetime | None = None
-    """Since when the job that waits longest could have run."""
+    """Since when the job that has waited longest has been ready."""
     counted_at: datetime
 
 
@@ -113,17 +115,17 @@ class FailureGroup:
     """Failed jobs of one task whose errors begin alike."""
 
     error: str
-    """The first line of the error, each run of digits folded into a `#`."""
+    """The first line of the error, in which each run of digits is a `#`."""
     task_identifier: str
     count: Count
     latest_at: datetime
-    """About when the latest of them failed: it is computed from its next time and its attempts."""
+    """About when the latest of them failed: this is computed from its next time and its attempts."""
     example_id: int
 
 
 @attrs.frozen(kw_only=True)
 class TaskSummary:
-    """A task that the database knows. An estimate here is what was counted: there are at least so many."""
+    """A task that the database knows. An estimated count is a lower bound."""
 
     id: int
     identifier: str
@@ -139,26 +141,26 @@ class FoundTasks:
 
     tasks: tuple[TaskSummary, ...]
     next: str | None = None
-    """The identifier after which the page that follows begins; None at the end."""
+    """The identifier after which the next page begins; None at the end."""
 
 
 @attrs.frozen(kw_only=True)
 class QueueSummary:
-    """A named queue. An estimate here is what was counted: there are at least so many."""
+    """A named queue. An estimated count is a lower bound."""
 
     id: int
     queue_name: str
     locked_at: datetime | None = None
     locked_by: str | None = None
     jobs: Count
-    """How many of its jobs wait, be it for their time. Those that run or have failed are not among them."""
+    """How many of its jobs wait, now or for their time. Jobs that run or have failed do not count."""
     ready: Count
     """How many of these are due."""
     head_id: int | None = None
-    """The job that runs next of those that are due, or the first that will be."""
+    """The due job that runs next, or the first job that will be due."""
     head_task_identifier: str | None = None
     waiting_since: datetime | None = None
-    """Since when its head could have run; None if that is not due."""
+    """Since when its head has been due; None if it is not due yet."""
 
 
 @attrs.frozen(kw_only=True)
@@ -167,7 +169,7 @@ class FoundQueues:
 
     queues: tuple[QueueSummary, ...]
     next: str | None = None
-    """The name after which the page that follows begins; None at the end. It may follow although `queues` is
-    empty: then so many names were looked at that the search goes on in another request."""
+    """The name after which the next page begins; None at the end. An empty page has a next one, too, if the
+    search has read so many names that it goes on in another request."""
     scanned: int = 0
-    """How many names were looked at."""
+    """How many names the search has read."""

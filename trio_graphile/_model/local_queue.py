@@ -1,17 +1,17 @@
-"""The local queue as a state machine: what it may do next is decided here, without I/O and without a clock.
+"""The local queue as a state machine: decides what it does next, without I/O and without a clock.
 
 Rule 1. A job is held from the claim that brought it until a slot takes it, or it is given back.
-Rule 2. Claims ask for what idle slots can run now, plus room. Room is filled up again when a quarter of it
-        is empty, so that slots never wait for a round trip while there is a backlog.
+Rule 2. A claim asks for as many jobs as idle slots can run now, plus room. The room is filled up when a
+        quarter of it is empty, so that slots never wait for a round trip while there is a backlog.
 Rule 3. A claim that came back full is repeated as soon as there is room. One that came back short is
-        repeated when something announces jobs, or at the next poll.
-        What was announced may be more urgent than all that is held, so the room that there is, if any, is
-        filled up for it soon, and what comes takes its place among the rest.
+        repeated when jobs are announced, or at the next poll.
+        Announced jobs may be more urgent than all that are held. So the room that is left, if any, is filled
+        up for them soon, and they take their place among the rest.
 Rule 4. With a refetch delay, a claim that brought few jobs is not repeated before the delay is over, or so
-        many jobs were announced that waiting longer would be a pity.
-Rule 5. Jobs that nobody took for as long as their time to live are given back, and none are claimed until a
+        many jobs were announced that it would be wrong to wait longer.
+Rule 5. Jobs that no slot took within their time to live are given back, and no more are claimed until a
         slot asks.
-Rule 6. Released is the end: everything held is given back, nothing is claimed any more.
+Rule 6. A released queue is at its end: it gives back all that it holds, and claims nothing more.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ import attrs
 from trio_graphile._model.options import RefetchDelayOptions
 
 _EARLY_CLAIM_INTERVAL = 0.02
-"""How long after the last claim there may be one although much is held, in seconds: it brings few jobs."""
+"""How soon after the last claim another may follow although many jobs are held, in seconds: it brings few."""
 
 
 class Mode(enum.Enum):
-    """What the local queue is about."""
+    """The modes of the local queue."""
 
     STARTING = "starting"
-    """Nothing was claimed yet."""
+    """The queue has claimed nothing yet."""
     POLLING = "polling"
-    """It holds nothing and looks for jobs."""
+    """The queue holds nothing and looks for jobs."""
     HOLDING = "holding"
-    """It holds jobs that slots will take."""
+    """The queue holds jobs that slots will take."""
     EXPIRED = "expired"
-    """It gave back what nobody took; a slot must ask first."""
+    """The queue gave back the jobs that no slot took; it claims again when a slot asks."""
     RELEASED = "released"
-    """It is over."""
+    """The queue has ended."""
 
 
 class Occasion(enum.Enum):
-    """What can happen to the local queue."""
+    """The occasions on which the mode may change."""
 
     START = "start"
     JOBS_CAME = "jobs came"
@@ -69,7 +69,7 @@ TRANSITIONS: Mapping[tuple[Mode, Occasion], Mode] = {
     (Mode.EXPIRED, Occasion.RELEASE): Mode.RELEASED,
     (Mode.RELEASED, Occasion.RELEASE): Mode.RELEASED,
 }
-"""What is not listed changes nothing."""
+"""Pairs that are not listed change nothing."""
 
 
 def next_mode(mode: Mode, occasion: Occasion) -> Mode:
@@ -86,12 +86,12 @@ class Claim:
 
 @attrs.frozen
 class GiveBack:
-    """Give back everything that is held."""
+    """Give back all jobs that are held."""
 
 
 @attrs.frozen
 class Rest:
-    """Do nothing until then, or until something happens."""
+    """Do nothing until this time, or until something happens."""
 
     until: float
 
@@ -101,7 +101,7 @@ Step: TypeAlias = Claim | GiveBack | Rest
 
 @attrs.frozen(kw_only=True)
 class Situation:
-    """Everything that the next step depends on. Times are those of one clock, in seconds."""
+    """All that the next step depends on. Times are of one clock, in seconds."""
 
     mode: Mode
     now: float
@@ -112,15 +112,15 @@ class Situation:
     is_announced: bool = False
     """Whether jobs were announced since the last claim began."""
     claimed_at: float = -math.inf
-    """When the last claim came back."""
+    """When the last claim ended."""
     claim_at: float
     """When the next claim is allowed."""
     expires_at: float
-    """When what is held has not been taken for too long."""
+    """When the held jobs have waited too long for a slot."""
 
 
 def next_step(situation: Situation) -> Step:
-    """Decide what to do next."""
+    """Return the next step."""
     if situation.mode in (Mode.STARTING, Mode.EXPIRED, Mode.RELEASED):
         return Rest(math.inf)
     if situation.mode is Mode.HOLDING and situation.now >= situation.expires_at:
@@ -139,11 +139,11 @@ def next_step(situation: Situation) -> Step:
 
 
 def refill_mark(size: int) -> int:
-    """Return at how many held jobs the room is filled up again."""
+    """Return the number of held jobs at which the room is filled up again."""
     return size * 3 // 4
 
 
 def draw_abort_threshold(delay: RefetchDelayOptions, size: int) -> float:
-    """Return how many announced jobs end this delay, at random so that a fleet does not wake as one."""
+    """Return how many announced jobs end this delay: at random, so that workers do not wake all at once."""
     most = 5 * size if delay.max_abort_threshold is None else delay.max_abort_threshold
     return math.inf if math.isinf(most) else max(1, math.floor(random.random() * most))  # noqa: S311

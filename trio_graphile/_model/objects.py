@@ -1,4 +1,4 @@
-"""The shapes of classes with fields and of typed dictionaries: objects in JSON."""
+"""The shapes of classes with fields and of typed dictionaries, which are objects in JSON."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Field:
     """One field of a class, or one key of a typed dictionary."""
 
     name: str
-    """Its key in JSON, too."""
+    """The name of the field, and its key in JSON."""
     argument: str
-    """As it is called where values are made."""
+    """The name of its argument where values are made."""
     hint: Any
     is_required: bool
     is_changed: bool = False
-    """Whether somebody's code may change or refuse its value."""
+    """Whether a validator or converter may change or refuse its value."""
 
 
 def is_class_with_fields(wanted: Any) -> bool:
@@ -46,7 +46,7 @@ def is_class_with_fields(wanted: Any) -> bool:
 
 
 def fields_of(wanted: Any, scope: Mapping[str, Any], path: str) -> list[Field]:
-    """Return what is stored of a class or typed dictionary. Raises `NameError` and `Unstorable`."""
+    """Return the fields of a class or typed dictionary to be stored. Raises `NameError` and `Unstorable`."""
     hints = hints_of(wanted, scope)
     if is_typed_dict(wanted):
         return list(_keys_of_typed_dict(origin_of(wanted), hints))
@@ -67,7 +67,7 @@ def keys_of(fields: Sequence[Field]) -> Keys:
 
 def _keys_of_typed_dict(origin: Any, hints: Mapping[str, Any]) -> Iterator[Field]:
     for name, hint in hints.items():
-        wrappers = wrappers_of(hint)  # Python 3.11 overlooks those that are written as text
+        wrappers = wrappers_of(hint)  # Python 3.11 overlooks qualifiers in annotations that are text
         is_required = "Required" in wrappers or (
             name in origin.__required_keys__ and "NotRequired" not in wrappers
         )
@@ -90,7 +90,7 @@ def _dataclass_fields_of(origin: Any, hints: Mapping[str, Any]) -> Iterator[Fiel
 
 
 def _check_arguments(wanted: Any, fields: Sequence[Field], path: str) -> None:
-    """Refuse a class that cannot be made of what is stored."""
+    """Refuse a class that cannot be made from the fields that are stored."""
     try:
         inspect.signature(origin_of(wanted)).bind(**{field.argument: None for field in fields})
     except TypeError as error:
@@ -127,7 +127,7 @@ def class_shape(
         arguments = read_arguments(value)
         try:
             return cls(**arguments)
-        except Exception as error:  # noqa: BLE001  # validators and converters are anybody's code
+        except Exception as error:  # noqa: BLE001  # validators and converters may raise anything
             raise Unfit.here(f"{type(error).__name__} when made into {name_of(wanted)}") from None
 
     return Shape(
@@ -148,7 +148,7 @@ def typed_dict_shape(
 ) -> Shape:
     """Return the shape of a typed dictionary."""
     of_write = [attrs.evolve(part, read=part.write) for part in parts]
-    write = _object_reader(wanted, fields, of_write, refuse_unknown=True)  # what is unknown would get lost
+    write = _object_reader(wanted, fields, of_write, refuse_unknown=True)  # unknown keys would be lost
     return Shape(
         wanted=wanted,
         write=lambda value: write(dict(value) if isinstance(value, dict) else value),
@@ -164,7 +164,7 @@ def typed_dict_shape(
 def _object_reader(
     wanted: Any, fields: Sequence[Field], parts: Sequence[Shape], *, refuse_unknown: bool
 ) -> Callable[[Any], dict[str, Any]]:
-    """Return what makes an object of JSON into arguments by name."""
+    """Return a function that turns an object of JSON into arguments by name."""
     known = frozenset(field.name for field in fields)
     each = [
         (field.name, field.argument, field.is_required, part.exact, part.read)
@@ -201,7 +201,7 @@ _OF_THE_INTERPRETER = (types.WrapperDescriptorType, types.BuiltinFunctionType, t
 
 
 def _is_made_as_given(cls: Any) -> bool:
-    """Whether making a value of a class only stores the fields, each as it is given."""
+    """Whether making a value of a class only stores its fields as they are given."""
     hooks = ("__attrs_pre_init__", "__attrs_post_init__", "__post_init__")
     all_are_given = all(
         field.init for field in (attrs.fields(cls) if attrs.has(cls) else dataclass_fields(cls))

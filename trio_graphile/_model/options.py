@@ -1,4 +1,4 @@
-"""Options: each field, its unit, its default and its limits, once."""
+"""Options: each field with its unit, its default and its limits, in one place."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ DEFAULT_SCHEMA = "graphile_worker"
 Flags: TypeAlias = (
     Sequence[str] | Callable[[], Sequence[str] | None] | Callable[[], Awaitable[Sequence[str] | None]]
 )
-"""Flags, or a function that is asked for them before each claim. What it answers with None is no rule."""
+"""Flags, or a function that the worker calls before each claim. If it returns None, there is no rule."""
 
 
 def seconds(maximum: float, *, zero: bool = False) -> Any:
-    """Return a validator for a number of seconds that catches milliseconds at the door."""
+    """Return a validator for a number of seconds, which also refuses milliseconds."""
 
     def check(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
         if value is None:
@@ -98,41 +98,44 @@ class DatabaseOptions:
     schema: str = attrs.field(factory=_default_schema)
     """The schema of the queue. Defaults to `$GRAPHILE_WORKER_SCHEMA`, else `graphile_worker`."""
     pool_size: int = attrs.field(default=10, validator=whole_number(1, 10_000))
-    """How many sessions clients and handlers share; a worker's own sessions come on top."""
+    """How many sessions clients and handlers share; the sessions of a worker itself are not counted."""
     connect_timeout: float = attrs.field(default=5.0, validator=seconds(600))
-    """How long opening one session may take, with each of several hosts. A URL may say it, too, and wins."""
+    """How long opening one session may take, for each of several hosts. A value in the URL takes
+    precedence."""
     wait_for_server: float | None = attrs.field(default=None, validator=seconds(86_400))
-    """How long to wait at the start for a server that is not up yet; by default not at all."""
+    """How long to wait at the start for a server that is not up yet. Defaults to not waiting."""
     statement_timeout: float = attrs.field(default=60.0, validator=seconds(86_400))
-    """How long one statement may take before the server gives it up, and we the session a little later."""
+    """How long one statement may take before the server gives it up; we give up the session a little
+    later."""
     prepared_statements: bool = True
-    """False behind a pooler in transaction mode: no named statements, no session settings."""
+    """Whether statements are prepared. Set it to False behind a pooler in transaction mode: then there are no
+    named statements and no session settings."""
     direct_url: str | None = attrs.field(default=None, repr=False)  # it may hold a password
-    """A second URL, past the pooler, for the few sessions that must be direct: a worker's that listens for
-    jobs, and that of its lease. Defaults to the same as all others."""
+    """A second URL, which bypasses the pooler, for the few sessions that must be direct: the one on which a
+    worker listens for jobs, and that of its lease. Defaults to the same URL."""
 
 
 @attrs.frozen(kw_only=True)
 class RefetchDelayOptions:
-    """A pause after a claim that brought few jobs, so that a trickle of jobs is claimed in batches."""
+    """A delay after a claim that brought few jobs, so that a trickle of jobs is claimed in batches."""
 
     duration: float = attrs.field(validator=seconds(600))
-    """About how long, in seconds: half to one and a half times as long, at random."""
+    """About how long the delay is, in seconds: from half to one and a half times as long, at random."""
     threshold: int = attrs.field(default=0, validator=whole_number(0, 1_000_000))
-    """Up to how many jobs are few."""
+    """Up to this number of jobs, a claim has brought few."""
     max_abort_threshold: float | None = attrs.field(default=None, validator=_abort_threshold)
-    """How many announced jobs end the pause early, drawn at random up to this; by default five times the size
-    of the local queue, and infinity for never."""
+    """How many announced jobs end the delay early, drawn at random up to this. Defaults to five times the
+    size of the local queue; infinity means never."""
 
 
 @attrs.frozen(kw_only=True)
 class LocalQueueOptions:
-    """Jobs claimed ahead of the slots that will run them. Durations are seconds."""
+    """Jobs that are claimed ahead of the slots that will run them. Durations are seconds."""
 
     size: int = attrs.field(default=0, validator=whole_number(0, 1_000_000))
     """How many jobs may be held beyond what idle slots can run at once; 0 claims only for idle slots."""
     ttl: float = attrs.field(default=300.0, validator=seconds(86_400))
-    """How long a job may be held before it is given back to others."""
+    """How long a job may be held before it is given back to other workers."""
     refetch_delay: RefetchDelayOptions | None = None
 
 
@@ -141,48 +144,47 @@ class ProcessOptions:
     """The processes in which tasks of the lane `process` run. Durations are seconds."""
 
     count: int = attrs.field(factory=count_processors, validator=whole_number(1, 10_000))
-    """How many of them may run at once. Defaults to the number of processors that this
-    process may use."""
+    """How many processes may run at once. Defaults to the number of processors that this process may use."""
     jobs_per_process: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(whole_number(1, 1_000_000_000))
     )
-    """After how many jobs a process is replaced by a fresh one: what leaks, leaks no further. By default
-    never."""
+    """After how many jobs a new process replaces this one, which ends its memory leaks. Defaults to never."""
     idle_timeout: float = attrs.field(default=600.0, validator=seconds(86_400))
-    """After how long without a job a process ends."""
+    """How long a process without a job is kept."""
 
 
 @attrs.frozen(kw_only=True)
 class ShutdownOptions:
-    """How a worker ends. The sum of both bounds a graceful stop, `flush_timeout` alone a cancellation."""
+    """How a worker ends. Both limits together bound a graceful stop, `flush_timeout` alone a cancellation."""
 
     grace_period: float = attrs.field(default=25.0, validator=seconds(86_400, zero=True))
     """How long running handlers may go on after a stop. Zero interrupts them at once."""
     flush_timeout: float = attrs.field(default=4.0, validator=seconds(600))
-    """How long the last outcomes may take to be written."""
+    """How long writing the last outcomes may take."""
 
 
 @attrs.frozen(kw_only=True)
 class LeaseOptions:
-    """How a worker keeps its claims alive, and what it does when it cannot. Durations are seconds.
+    """How a worker keeps its claims alive, and what it does if it cannot. Durations are seconds.
 
-    Rust workers with recovery take what was not renewed for five minutes, other workers of ours what was not
-    renewed for their `sweep_threshold`: `length` must be the shortest of these in the fleet.
+    Rust workers with recovery take jobs whose locks were not renewed for five minutes; other workers of ours
+    take those not renewed for their `sweep_threshold`. `length` must be at most the shortest of these in the
+    fleet.
     """
 
     length: float = attrs.field(default=300.0, validator=seconds(86_400))
-    """After how long without a renewal others may take our jobs."""
+    """How long after its last renewal other workers may take our jobs."""
     renew_interval: float = attrs.field(
         default=attrs.Factory(lambda self: self.length / 10, takes_self=True), validator=seconds(3600)
     )
-    """How often locks and heartbeat are renewed. Defaults to a tenth of the length."""
+    """How often the worker renews its locks and heartbeat. Defaults to a tenth of the length."""
     margin: float = attrs.field(
         default=attrs.Factory(lambda self: self.length / 10, takes_self=True), validator=seconds(3600)
     )
     """How long before the end of its lease a worker that cannot renew it interrupts its handlers. Defaults to
     a tenth of the length."""
     blocked_after: float = attrs.field(default=5.0, validator=seconds(3600))
-    """After how long a handler that blocks the event loop is named in the log."""
+    """How long a handler may block the event loop before the log names it."""
 
     def __attrs_post_init__(self) -> None:
         if self.renew_interval * 2 > self.length - self.margin:
@@ -195,24 +197,24 @@ class LeaseOptions:
 
 @attrs.frozen(kw_only=True)
 class SweepOptions:
-    """Which workers are taken for dead, and when their jobs run again. Durations are seconds."""
+    """Which workers count as dead, and when their jobs run again. Durations are seconds."""
 
     sweep_threshold: float = attrs.field(default=300.0, validator=seconds(86_400))
-    """After how long without a sign of life a worker is taken for dead."""
+    """How long without a sign of life a worker counts as dead."""
     foreign_threshold: float = attrs.field(default=300.0, validator=seconds(86_400))
-    """The same for registered workers of another kind, those of Rust, if it is longer: they send a heartbeat
-    every 30 seconds unless told otherwise. Must be several times as long as the time between theirs."""
+    """The same for registered workers of another kind, those of Rust, if it is longer. Their heartbeat
+    interval defaults to 30 seconds; this must be several times as long."""
     orphan_threshold: float = attrs.field(default=14_400.0, validator=seconds(604_800))
-    """After how long locks of workers that never register, those of Node above all, are taken for abandoned.
-    Nothing renews these locks: a shorter time than the longest job has such jobs run twice."""
+    """The age at which locks of workers that never register, above all those of Node, count as abandoned.
+    Nothing renews these locks: if this is shorter than the longest job, such jobs run twice."""
     recovery_delay: float = attrs.field(default=30.0, validator=seconds(21_600, zero=True))
-    """How long a job waits that is taken from a dead worker."""
+    """How long a job that was taken from a dead worker waits."""
     resilient_flags: tuple[str, ...] = attrs.field(
         default=("infrastructure_resilient",), converter=_resilient_flags
     )
-    """A worker that holds a job with any of these flags is given more time."""
+    """Flags of jobs whose workers get more time before they count as dead."""
     resilient_multiplier: float = attrs.field(default=3.0, validator=_multiplier)
-    """How many times as much."""
+    """How many times as much time they get."""
 
     def __attrs_post_init__(self) -> None:
         if self.orphan_threshold < self.sweep_threshold:
@@ -224,25 +226,24 @@ class SweepOptions:
 
 @attrs.frozen(kw_only=True)
 class RecoveryOptions(SweepOptions):
-    """How a worker shows that it lives, and looks for others that do not. Durations are seconds."""
+    """How a worker shows that it lives, and looks for dead workers. Durations are seconds."""
 
     sweep_interval: float = attrs.field(default=60.0, validator=seconds(3600))
-    """About how often it looks for dead workers: up to a fifth more or less, at random."""
+    """About how often the worker looks for dead workers: up to a fifth more or less, at random."""
     reset_interval: float = attrs.field(default=540.0, validator=seconds(7200))
-    """About how often it releases locks older than four hours: up to a ninth more or less, at random. Workers
-    without recovery do so, too."""
+    """About how often the worker releases locks older than four hours: up to a ninth more or less, at random.
+    Workers without recovery do so, too."""
 
 
 @attrs.frozen(kw_only=True)
 class CronOptions:
-    """What becomes of times of a crontab that nobody was awake for. Durations are seconds."""
+    """What happens to times of a crontab at which no worker was awake. Durations are seconds."""
 
     catch_up_window: float = attrs.field(default=3600.0, validator=seconds(31_536_000))
-    """How late a job may be added by a worker that slept, or could not reach the database: at least 60. An
-    entry's own backfill period counts if it is longer, and alone for what it missed while no worker ran."""
+    """How late a worker that slept, or could not reach the database, may add a job: at least 60. If the
+    backfill period of an entry is longer, that counts; for times at which no worker ran, only that counts."""
     missed_limit: int = attrs.field(default=100, validator=whole_number(1, 100_000))
-    """For how many missed times of one entry jobs are added at once, the latest ones. With 1, only the latest
-    counts."""
+    """How many missed times of one entry get jobs at once: the latest ones. With 1, only the latest does."""
 
     def __attrs_post_init__(self) -> None:
         if self.catch_up_window < 60:
@@ -254,13 +255,13 @@ class CronOptions:
 
 @attrs.frozen(kw_only=True)
 class ObserverOptions:
-    """How observers of events are called. Durations are seconds. Of no effect without observers."""
+    """How observers of events are called. Durations are seconds. Has no effect without observers."""
 
     timeout: float = attrs.field(default=5.0, validator=seconds(3600))
-    """How long one observer may take for one event; then it is cancelled. One that does not await cannot be,
-    and holds up the event loop: it is named in the log."""
+    """How long one observer may take for one event before it is cancelled. One that does not await cannot be
+    cancelled, and blocks the event loop: then the log names it."""
     queue_size: int = attrs.field(default=10_000, validator=whole_number(1, 10_000_000))
-    """How many events may wait for observers that are too slow; further ones are dropped, and counted."""
+    """How many events may wait for slow observers; further ones are dropped, and counted."""
 
 
 @attrs.frozen(kw_only=True)
@@ -271,29 +272,29 @@ class WorkerOptions:
     """How many jobs run at once: the number of slots. Defaults to the number of processors that this process
     may use."""
     poll_interval: float = attrs.field(default=2.0, validator=seconds(600))
-    """How often to look for due jobs when nothing wakes the worker."""
+    """How often the worker looks for due jobs when no notification wakes it."""
     notifications: bool = True
-    """False never opens a LISTEN session: jobs are then found by polling alone."""
+    """Whether the worker opens a session for LISTEN. If not, it finds jobs only by polling."""
     forbidden_flags: Flags = attrs.field(default=(), converter=_forbidden_flags)
-    """Jobs with any of these flags are left to other workers. A function, async or not, is asked before each
-    claim: rate limits are made of this."""
+    """Flags of jobs that this worker leaves to others. A function, async or not, is called before each claim,
+    which makes rate limits possible."""
     accepted_flags: Flags | None = attrs.field(default=None, converter=_accepted_flags)
-    """Only jobs that have at least one of these flags are taken: none without flags. Flags, or a function as
-    above; unset, or None, is no rule."""
+    """Flags of which a job needs at least one, so that jobs without flags are not taken. Flags, or a function
+    as above; unset, or None, is no rule."""
     allowed_flags: Flags | None = attrs.field(default=None, converter=_allowed_flags)
-    """Only jobs that have no others than these flags are taken: if there are none, only jobs without flags.
+    """Flags besides which a job may have no others; if there are none, only jobs without flags are taken.
     Flags, or a function as above; unset, or None, is no rule."""
     local_queue: LocalQueueOptions = attrs.field(factory=LocalQueueOptions)
     complete_delay: float = attrs.field(default=0.0, validator=seconds(60, zero=True))
-    """How long a completion waits for others to be recorded with. Under load they gather by themselves."""
+    """How long a completion waits to be recorded together with others. Under load they gather without it."""
     fail_delay: float = attrs.field(default=0.0, validator=seconds(60, zero=True))
-    """How long a failure waits for others to be recorded with."""
+    """How long a failure waits to be recorded together with others."""
     processes: ProcessOptions = attrs.field(factory=ProcessOptions)
     cron: CronOptions = attrs.field(factory=CronOptions)
     lease: LeaseOptions = attrs.field(factory=LeaseOptions)
     recovery: RecoveryOptions | None = attrs.field(factory=RecoveryOptions)
-    """None neither registers the worker nor looks for dead ones; its locks are kept all the same, and locks
-    older than four hours are released."""
+    """With None the worker neither registers nor looks for dead workers. It still renews its locks, and
+    releases locks older than four hours."""
     shutdown: ShutdownOptions = attrs.field(factory=ShutdownOptions)
     observers: ObserverOptions = attrs.field(factory=ObserverOptions)
 

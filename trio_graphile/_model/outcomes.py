@@ -1,4 +1,4 @@
-"""Outcomes: what a run of a job came to. A closed set; the worker records each exactly once."""
+"""Outcomes: how runs of jobs can end. The set is closed; the worker records each outcome exactly once."""
 
 from __future__ import annotations
 
@@ -12,63 +12,63 @@ from trio_graphile._model.jobs import Job
 
 @attrs.frozen
 class Completed:
-    """The handler returned; the row is deleted."""
+    """The handler returned. The row is deleted."""
 
     job: Job
 
 
 @attrs.frozen
 class Settled:
-    """The handler completed the job itself, in a transaction of its own: there is nothing left to write."""
+    """The handler completed the job itself, in a transaction of its own. Nothing is left to write."""
 
     job: Job
 
 
 @attrs.frozen
 class Failed:
-    """The handler raised, or could not be called; the job is tried again, unless that is of no use."""
+    """The handler raised, or could not be called. The job is tried again, unless that would not help."""
 
     job: Job
     error: str
-    """What stands in `last_error`; never empty."""
+    """The text for `last_error`; never empty."""
     delay: float | None = attrs.field(default=None, kw_only=True)
-    """Seconds until the next attempt; None leaves them to the database, which counts the attempts."""
+    """Seconds until the next attempt; with None the database computes them from the number of attempts."""
     permanent: bool = attrs.field(default=False, kw_only=True)
-    """Whether all attempts that are left are taken away."""
+    """Whether the job loses all attempts that are left."""
     payload_json: str | None = attrs.field(default=None, kw_only=True, repr=False)
-    """What the payload is replaced by: the failed items of a batch, or a checkpoint."""
+    """The new payload of the job: the failed items of a batch, or a checkpoint."""
 
 
 @attrs.frozen
 class Returned:
-    """The job did not run to its end, for a reason of ours: it goes back, its attempt with it."""
+    """The job did not run to its end, because of the worker. It goes back, and the attempt does not count."""
 
     job: Job
     payload_json: str | None = attrs.field(default=None, kw_only=True, repr=False)
-    """What the payload is replaced by: a checkpoint."""
+    """The new payload of the job: a checkpoint."""
 
 
 @attrs.frozen
 class Snoozed:
-    """The handler wants the job to run later; its attempt is given back."""
+    """The handler asked to run the job later. The attempt does not count."""
 
     job: Job
     delay: float = attrs.field(kw_only=True)
-    """Seconds until then."""
+    """Seconds until the job runs again."""
     payload_json: str | None = attrs.field(default=None, kw_only=True, repr=False)
-    """As that of `Returned`."""
+    """The new payload of the job: a checkpoint."""
 
 
 @attrs.frozen
 class Removed:
-    """The job was replaced or removed through its key and its handler interrupted; the row is deleted."""
+    """The job was replaced or removed through its key, and its handler interrupted. The row is deleted."""
 
     job: Job
 
 
 @attrs.frozen
 class Lost:
-    """The job was not ours any more when its run ended: there is nothing left to write."""
+    """The job was no longer ours when its run ended. Nothing is left to write."""
 
     job: Job
 
@@ -78,14 +78,14 @@ Outcome: TypeAlias = Completed | Settled | Failed | Returned | Snoozed | Removed
 
 @attrs.frozen(kw_only=True)
 class AbandonedThread:
-    """A thread that goes on with a job although its worker has ended: it did not ask whether to stop."""
+    """A thread that goes on with a job although its worker has ended: it did not check whether to stop."""
 
     job_id: int
     task_identifier: str
     thread: str
-    """Its name."""
+    """The name of the thread."""
     place: str
-    """Where it was when it was given up: file, line and function."""
+    """The place where it was when it was given up: file, line and function."""
 
 
 class StopCause(enum.Enum):
@@ -96,12 +96,12 @@ class StopCause(enum.Enum):
     DRAINED = "drained"
     """`run_once` found nothing more to do."""
     SUPERSEDED = "superseded"
-    """Somebody installed a revision of the schema that this version cannot work with."""
+    """Another program installed a revision of the schema that this version cannot work with."""
 
 
 @attrs.frozen(kw_only=True)
 class ShutdownReport:
-    """What a worker did between its start and its end."""
+    """The work of a worker between its start and its end."""
 
     worker_id: str
     cause: StopCause = StopCause.STOPPED
@@ -109,14 +109,14 @@ class ShutdownReport:
     failed: int = 0
     """Runs that failed; the job waits for its next attempt, or has none left."""
     returned: int = 0
-    """Jobs given back unfinished, with their attempt."""
+    """Jobs that were given back unfinished; these attempts do not count."""
     snoozed: int = 0
-    """Runs whose handler wanted the job to run later."""
+    """Runs whose handler asked to run the job later."""
     removed: int = 0
-    """Runs interrupted because their job was replaced or removed through its key."""
+    """Runs that were interrupted because their job was replaced or removed through its key."""
     lost: int = 0
-    """Runs whose outcome was not ours to record any more: the lock had been taken from us."""
+    """Runs whose outcome we could no longer record, since another worker had taken the lock."""
     abandoned: tuple[AbandonedThread, ...] = ()
-    """Threads that still run; their jobs were given back and may run a second time meanwhile."""
+    """Threads that still run. Their jobs were given back, and may run a second time meanwhile."""
     seconds: float = 0.0
-    """From the stop, or the cancellation, to the end."""
+    """Seconds from the stop, or the cancellation, to the end."""

@@ -1,7 +1,7 @@
-"""Payloads: from a task's type to JSON text and back.
+"""Payloads: converts values of a task's type to JSON text, and back.
 
-Nothing that is raised here shows a value of a payload, not even by its context: payloads hold secrets, while
-errors are logged and stored.
+No exception that is raised here shows a value of a payload, not even by its context: payloads hold secrets,
+while errors are logged and stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ UnknownKeys: TypeAlias = Literal["refuse", "ignore"]
 
 
 class PayloadMismatch(Exception):
-    """A payload and its type do not fit; `reasons` say where and why."""
+    """A payload does not fit its type; `reasons` say where and why."""
 
     def __init__(self, reasons: Iterable[str]) -> None:
         super().__init__(*reasons)
@@ -32,22 +32,22 @@ class PayloadMismatch(Exception):
 
 @attrs.frozen(eq=False)
 class PayloadFormat(Generic[T]):
-    """How payloads of one type become JSON text and come back. Made by `PayloadFormats`."""
+    """Converts payloads of one type to JSON text, and back. `PayloadFormats` makes it."""
 
     payload_type: Any
     _shape: Shape
     _reserved: frozenset[str]
-    """The reserved keys that a payload loses, and the items of an array lose."""
+    """The reserved keys that are removed from a payload, or from the items of an array."""
     _reserved_of_items: frozenset[str]
 
     def to_json(self, payload: T) -> str:
-        """Return the JSON text of a payload, from which it can be read. Raises `PayloadMismatch`.
+        """Return the JSON text of a payload, which `from_json` can read. Raises `PayloadMismatch`.
 
-        Each part is checked as it is written. What classes do by themselves when they are made is known only
-        when they are, so those are read back.
+        Each part is checked as it is written. If a class runs code of its own when its values are made, only
+        making one shows the result, so such payloads are read back.
         """
         if payload is None and self.payload_type is types.NoneType:
-            return "{}"  # what the database stores for a job without payload
+            return "{}"  # the database stores this for a job without payload
         text = self._written(payload)
         if not self._shape.is_faithful and self._written(self.from_json(text)) != text:
             raise PayloadMismatch(["another value when read back @ $"])
@@ -60,14 +60,14 @@ class PayloadFormat(Generic[T]):
             if self.payload_type is types.NoneType and value == {}:
                 value = None
             return self._shape.read(value)  # type: ignore[no-any-return]
-        except Exception as error:  # noqa: BLE001  # nothing of a payload may be shown, whatever happens
+        except Exception as error:  # noqa: BLE001  # no error may show a part of the payload
             reasons = _reasons(error, f"made into {name_of(self.payload_type)}")
-        raise PayloadMismatch(reasons)  # outside of the except block, whose error would be its context
+        raise PayloadMismatch(reasons)  # outside of the except block, whose error would become its context
 
     def _written(self, payload: T) -> str:
         try:
             plain = self._shape.write(payload)
-        except Exception as error:  # noqa: BLE001  # reading a payload's attributes may run anybody's code
+        except Exception as error:  # noqa: BLE001  # attributes of a payload may run any code
             reasons = _reasons(error, f"written as {name_of(self.payload_type)}")
         else:
             try:
@@ -86,7 +86,7 @@ class PayloadFormat(Generic[T]):
 
 @attrs.frozen(init=False)
 class PayloadFormats:
-    """Makes the formats of a registry's payload types."""
+    """Makes the formats of the payload types of a registry."""
 
     unknown_keys: UnknownKeys
     _shapes: Shapes = attrs.field(eq=False, repr=False)
@@ -97,8 +97,8 @@ class PayloadFormats:
     def format_for(self, payload_type: Any, scope: Mapping[str, Any]) -> PayloadFormat[Any]:
         """Return the format of a type.
 
-        `scope` holds the local names that its annotations may use. Raises `NameError` for one with names that
-        mean nothing where it stands, and `Unstorable` for one whose values would not come back.
+        `scope` holds the local names that its annotations may use. Raises `NameError` for names that are not
+        defined there, and `Unstorable` for a type whose values would not come back from JSON.
         """
         shape = self._shapes.of(payload_type, scope)
         # A peer's tracing marks each item of an array.

@@ -22,15 +22,15 @@ def count_processors() -> int:
 
 
 def usable_processors(allowed: int, quotas: Iterable[float]) -> int:
-    """Return the smallest of all bounds; a part of a processor counts as a whole one."""
+    """Return the smallest of all limits; a part of a processor counts as a whole one."""
     return max(1, min([allowed, *map(math.ceil, quotas)]))
 
 
 def read_quotas(root: Path, membership: str) -> Iterator[float]:
-    """Yield how many processors each control group may use that has a quota, ours and those around it.
+    """Yield how many processors each control group with a quota may use: ours and those around it.
 
-    `membership` is what /proc/self/cgroup says. Inside of a container its paths may be those of the machine,
-    which do not exist there: the group of the container is then mounted as the root.
+    `membership` is the text of /proc/self/cgroup. In a container its paths may be those of the machine, which
+    do not exist there: then the group of the container is mounted as the root.
     """
     for line in membership.splitlines():
         _, _, rest = line.partition(":")

@@ -1,4 +1,4 @@
-"""Recovery as values: who is registered, who fell silent, whose jobs are taken back."""
+"""Recovery as values: registered workers, silent workers, and what a sweep did."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trio_graphile._model.instants import moved
 from trio_graphile._model.options import SweepOptions
 
 WORKER_ID_PREFIX = "trio_graphile_"
-"""What our worker ids begin with. Whoever has one renews its locks, so an old lock means that it is gone."""
+"""The beginning of our worker ids. Such a worker renews its locks, so an old lock means that it is gone."""
 
 
 @attrs.frozen(kw_only=True)
@@ -20,14 +20,14 @@ class ActiveWorker:
     """A worker that is registered in the database; those of Node never are."""
 
     worker_id: str
-    """What stands in `locked_by` of the rows that it holds."""
+    """The id of the worker, which is the `locked_by` of its rows."""
     last_heartbeat_at: datetime
     started_at: datetime
-    """When it registered; again after it was taken for dead."""
+    """When the worker registered; again if it had been taken for dead."""
     metadata: Any = None
-    """What it says of itself: of our workers `pid`, `host`, `version`, `concurrency` and `tasks`."""
+    """What the worker reports about itself: ours `pid`, `host`, `version`, `concurrency` and `tasks`."""
     is_stale: bool = False
-    """Whether the last heartbeat is older than the threshold that was asked for, by the database's clock."""
+    """Whether the last heartbeat is older than the given threshold, by the clock of the database."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,27 +37,27 @@ class SilentWorker:
     worker_id: str
     is_registered: bool
     silent_for: float
-    """Seconds since its last heartbeat, or, of an unregistered one, since it last took or renewed a lock."""
+    """Seconds since its last heartbeat; for an unregistered worker, since it last took or renewed a lock."""
     holds_resilient: bool = False
-    """Whether one of its jobs has a flag for which workers are given more time."""
+    """Whether one of its jobs has a flag that gives its worker more time."""
 
 
 @attrs.frozen(kw_only=True)
 class SweepReport:
-    """What a sweep found and did."""
+    """The result of a sweep."""
 
     worker_ids: tuple[str, ...] = ()
-    """The workers that are gone: first registered ones, then those known by their locks alone."""
+    """The workers that are dead: first registered ones, then those that only their locks show."""
     recovered_jobs: int = 0
     """How many jobs were given back; 0 in a dry run."""
     dry_run: bool = False
     job_ids: tuple[int, ...] = attrs.field(default=(), eq=False, repr=False)
-    """Which jobs were given back."""
+    """The ids of the jobs that were given back."""
 
 
 @attrs.frozen(kw_only=True)
 class ResetReport:
-    """How many locks were too old to be anybody's."""
+    """The numbers of locks that were too old to belong to any worker."""
 
     jobs: int = 0
     queues: int = 0
@@ -66,17 +66,17 @@ class ResetReport:
 def dead_workers(
     silent: Iterable[SilentWorker], options: SweepOptions, sweeper_id: str | None = None
 ) -> tuple[str, ...]:
-    """Return the ids of those that were silent for so long that they are taken for dead.
+    """Return the ids of the workers that have been silent for so long that they count as dead.
 
-    If whoever looks is among them, the database's clock was set forward, or it cannot show that it lives:
-    either way it is not the one to judge, and nobody is dead.
+    If the worker that looks is among them, the database's clock was set forward, or this worker cannot write
+    its heartbeat. Either way it cannot tell who is dead, and nobody is.
     """
     dead = tuple(worker.worker_id for worker in silent if worker.silent_for > _threshold_of(worker, options))
     return () if sweeper_id in dead else dead
 
 
 def given_back_at(worker: SilentWorker, last_sign_at: datetime, options: SweepOptions) -> datetime:
-    """Return from when on a sweep takes back what a worker has locked, if nothing more is heard of it."""
+    """Return when a sweep takes the jobs of a worker, if it shows no further sign of life."""
     return moved(last_sign_at, _threshold_of(worker, options))
 
 
@@ -84,9 +84,9 @@ def _threshold_of(worker: SilentWorker, options: SweepOptions) -> float:
     is_ours = worker.worker_id.startswith(WORKER_ID_PREFIX)
     if worker.is_registered:
         threshold = options.sweep_threshold
-        if not is_ours:  # the times of ours are not theirs: they may send heartbeats far less often
+        if not is_ours:  # our intervals do not hold for them: they may send heartbeats far less often
             threshold = max(threshold, options.foreign_threshold)
         return threshold * (options.resilient_multiplier if worker.holds_resilient else 1.0)
     if is_ours:
         return options.sweep_threshold
-    return options.orphan_threshold  # others neither register nor renew: a long job of theirs looks the same
+    return options.orphan_threshold  # Node's workers do not renew: a long job looks the same

@@ -1,4 +1,4 @@
-"""What a queue was like: samples taken now and then, and points of charts made of them. No I/O."""
+"""The history of a queue: samples that are taken now and then, and points of charts made of them. No I/O."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from typing import Any
 import attrs
 
 _LONGEST_GAP = timedelta(minutes=3)
-"""Between two samples: what came in a longer one is known, but not when."""
+"""The longest time between two samples of a chart. Of changes in a longer gap we do not know when they
+happened."""
 _MOST_TASKS = 200  # of one fleet
 _MOST = 1e15
-"""Beyond this a number that somebody else wrote is none."""
+"""Numbers beyond this, which another program wrote, are not believed."""
 
 
 @attrs.frozen(kw_only=True)
 class TaskRuns:
-    """Runs of one task that came to an end. Durations are seconds."""
+    """Runs of one task that have ended. Durations are seconds."""
 
     runs: int = 0
     failures: int = 0
     run_seconds: float = 0.0
-    """For how long they ran, all together."""
+    """How long they took, all together."""
     run_max: float = 0.0
-    """How long the longest took."""
+    """How long the longest run took."""
     wait_seconds: float = 0.0
-    """For how long their jobs had been due when they were claimed, all together."""
+    """How long their jobs had been due when they were claimed, all together."""
 
 
 FleetRuns = Mapping[str, Mapping[str, TaskRuns]]
-"""By worker, since it started, and by task."""
+"""The runs of each worker since it started, by task."""
 
 
 @attrs.frozen(kw_only=True)
 class Sample:
-    """What a queue was like at one moment; what is None is unknown."""
+    """The state of a queue at one moment. None means unknown."""
 
     at: datetime
     ready: int | None = None
@@ -45,14 +46,14 @@ class Sample:
     locked: int | None = None
     failed: int | None = None
     estimated: tuple[str, ...] = ()
-    """Which of these are about so many."""
+    """The names of the fields that are estimates."""
     oldest_ready: float | None = None
-    """For how long the job that waits longest had been due, in seconds; None, too, if none waited."""
+    """How long the job that has waited longest had been due, in seconds; None also if none waited."""
     inserted: int | None = None
-    """How many jobs were added since the server began to count: after a crash it begins anew."""
+    """How many jobs were added since the server began to count; after a crash it begins anew."""
     deleted: int | None = None
     tasks: Mapping[str, TaskRuns] | None = None
-    """The runs of which workers have told since the sample before, by task."""
+    """The runs that workers have reported since the sample before, by task."""
 
 
 class Span(enum.StrEnum):
@@ -63,38 +64,38 @@ class Span(enum.StrEnum):
 
     @property
     def length(self) -> timedelta:
-        """How long it is."""
+        """The length of the span."""
         return timedelta(hours=1) if self is Span.HOUR else timedelta(days=1)
 
     @property
     def step(self) -> timedelta:
-        """How much of it one point stands for."""
+        """The length that one point of the chart stands for."""
         return timedelta(minutes=1) if self is Span.HOUR else timedelta(minutes=15)
 
 
 @attrs.frozen(kw_only=True)
 class HistoryPoint:
-    """One step of a chart; what is None is unknown. Durations are seconds."""
+    """One step of a chart. None means unknown. Durations are seconds."""
 
     at: datetime
     """When the step begins."""
     ready: int | None = None
-    """As the counts that follow, at the last sample of the step."""
+    """The count at the last sample of the step, as are the counts that follow."""
     scheduled: int | None = None
     locked: int | None = None
     failed: int | None = None
     oldest_ready: float | None = None
     added: int | None = None
-    """How many jobs were added in the step, by whatever program."""
+    """How many jobs were added in the step, by any program."""
     gone: int | None = None
-    """How many were deleted: completed, or removed."""
+    """How many jobs were deleted: completed, or removed."""
     completed: int | None = None
-    """How many runs succeeded, of workers that tell."""
+    """How many runs succeeded, of workers that report them."""
     failures: int | None = None
     wait: float | None = None
-    """For how long the jobs of these runs had been due when they were claimed, in the mean."""
+    """How long the jobs of these runs had been due when they were claimed, on average."""
     run: float | None = None
-    """How long these runs took, in the mean."""
+    """How long these runs took, on average."""
 
 
 @attrs.frozen(kw_only=True)
@@ -106,19 +107,19 @@ class SlowTask:
     failures: int
     mean_run: float
     max_run: float
-    """That of the longest run that is known of; there may have been longer ones."""
+    """The time of the longest known run; there may have been longer ones."""
 
 
 # --- what workers tell ----------------------------------------------------------------------------
 
 
 def runs_of(metadata: Any) -> dict[str, TaskRuns]:
-    """Return what a worker says of its tasks: nothing, if it is of another program and says none of it."""
+    """Return the runs that a worker reports by task; none if it is of another kind, which reports none."""
     return runs_of_json(_statistics(metadata).get("tasks"))
 
 
 def jobs_held(metadata: Any) -> int | None:
-    """Return how many jobs a worker says it runs or holds; None if it does not say."""
+    """Return how many jobs a worker reports to run or hold; None if it does not report it."""
     statistics = _statistics(metadata)
     if not {"busy", "held"} <= statistics.keys():
         return None
@@ -126,7 +127,7 @@ def jobs_held(metadata: Any) -> int | None:
 
 
 def runs_of_json(by_task: Any) -> dict[str, TaskRuns]:
-    """Return runs by task from plain values, whatever somebody has written there."""
+    """Return runs by task from plain values, which any program may have written."""
     return {
         identifier: TaskRuns(
             runs=int(_number(said.get("runs"))),
@@ -154,9 +155,10 @@ def _number(value: Any) -> float:
 
 
 def gained(before: FleetRuns, after: FleetRuns) -> dict[str, TaskRuns]:
-    """Return by task what has been added between two looks at a fleet, of no more than 200 tasks.
+    """Return the runs that were added between two samples of a fleet, of at most 200 tasks.
 
-    A worker that was not there before has begun since. Of one that has gone, what it did last is not known.
+    A worker that is only in the second has started since the first. If one is only in the first, its last
+    runs are unknown.
     """
     gains: dict[str, TaskRuns] = {}
     for worker_id, tasks in after.items():
@@ -170,14 +172,14 @@ def gained(before: FleetRuns, after: FleetRuns) -> dict[str, TaskRuns]:
 
 
 def _gain(before: TaskRuns | None, after: TaskRuns) -> TaskRuns:
-    if before is None or after.runs < before.runs:  # it counts from the beginning again
+    if before is None or after.runs < before.runs:  # the worker has started to count anew
         return after
     runs, seconds = after.runs - before.runs, max(0.0, after.run_seconds - before.run_seconds)
     return TaskRuns(
         runs=runs,
         failures=max(0, after.failures - before.failures),
         run_seconds=seconds,
-        # Without a new record the longest of them is unknown: it took no less than the mean.
+        # Unless the record was broken, the longest of them is unknown: it took no less than the mean.
         run_max=after.run_max if after.run_max > before.run_max else seconds / max(1, runs),
         wait_seconds=max(0.0, after.wait_seconds - before.wait_seconds),
     )
@@ -199,9 +201,10 @@ def _together(one: TaskRuns | None, other: TaskRuns) -> TaskRuns:
 
 
 def history(samples: Sequence[Sample], span: Span, until: datetime) -> tuple[HistoryPoint, ...]:
-    """Return the points of a chart that ends at a time, the oldest first. Samples are in their order.
+    """Return the points of a chart that ends at a time, the oldest first; samples are sorted by time.
 
-    Steps begin at whole multiples of their length. The first is complete if the sample before it is there.
+    Steps begin at whole multiples of their length. The first one is complete if `samples` has the sample
+    before it.
     """
     step = span.step
     last = _start_of_step(until, step)
@@ -220,18 +223,18 @@ def _start_of_step(at: datetime, step: timedelta) -> datetime:
 
 @attrs.frozen
 class _Seen:
-    """A sample, and what has changed since the one before."""
+    """A sample, and the changes since the one before."""
 
     sample: Sample
     added: int | None = None
     gone: int | None = None
     fell_back: bool = False
-    """Whether the server has counted anew."""
+    """Whether the server has begun to count anew."""
 
 
 def _seen(samples: Sequence[Sample]) -> Iterator[_Seen]:
     if samples:
-        yield _Seen(attrs.evolve(samples[0], tasks=None))  # since when is not known
+        yield _Seen(attrs.evolve(samples[0], tasks=None))  # its runs have no known beginning
     for before, after in pairwise(samples):
         if after.at - before.at > _LONGEST_GAP:
             yield _Seen(attrs.evolve(after, tasks=None))
@@ -284,7 +287,7 @@ def _sum(all_runs: Iterable[TaskRuns]) -> TaskRuns:
 
 
 def slowest(samples: Iterable[Sample], limit: int = 10) -> tuple[SlowTask, ...]:
-    """Return the tasks whose runs took longest in the mean, the slowest first."""
+    """Return the tasks whose runs took longest on average, the slowest first."""
     totals: dict[str, TaskRuns] = {}
     for sample in samples:
         for identifier, runs in (sample.tasks or {}).items():

@@ -1,4 +1,4 @@
-"""`Shape`: how the values of one type look in JSON, and back."""
+"""`Shape`: how the values of one type become JSON, and are read again."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any, TypeAlias
 import attrs
 
 Mistake: TypeAlias = tuple[str, str]
-"""Where, from the value that is looked at, and what."""
+"""The path from the value that is checked, and the mistake there."""
 
 RESERVED_KEYS = frozenset({"_cron", "_trace"})
-"""What crontabs and tracing put beside a payload's own keys."""
+"""The keys that crontabs and tracing add to a payload."""
 
 
 class Unfit(Exception):
-    """A value and its type do not fit. Says where and why, and shows no value."""
+    """A value does not fit its type. Says where and why, and never shows a value."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         super().__init__()
@@ -23,22 +23,22 @@ class Unfit(Exception):
 
     @classmethod
     def here(cls, reason: str) -> Unfit:
-        """Return the one with this reason for the value itself."""
+        """Return the mistake with this reason, at the value itself."""
         return cls([("", reason)])
 
     @property
     def is_about_the_type(self) -> bool:
-        """Whether nothing is said but that the value is of another type."""
+        """Whether the only mistake is that the value has another type."""
         [(path, reason), *more] = self.mistakes
         return not path and not more and reason.startswith("expected ")
 
     def below(self, step: str) -> list[Mistake]:
-        """Return the mistakes as seen from the value of which this one is a part."""
+        """Return the same mistakes, with paths from the value that contains this one."""
         return [(step + path, reason) for path, reason in self.mistakes]
 
 
 class Unstorable(Exception):
-    """Values of a type would not come back from JSON as what they were; says where it is, and what would."""
+    """Values of a type would not come back from JSON unchanged. Says where, and what to use instead."""
 
     def __init__(self, reason: str, path: str) -> None:
         super().__init__(f"{reason} @ {path}")
@@ -51,14 +51,14 @@ class Keys:
     known: frozenset[str]
     required: frozenset[str]
     tags: Mapping[str, frozenset[object]] = attrs.field(factory=dict)
-    """Those that always have one of a few values."""
+    """The keys whose value is always one of a few."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
 class Shape:
-    """How the values of one type look in JSON.
+    """How the values of one type become JSON.
 
-    `write` makes of a value what JSON has, `read` makes the value again. Both look at every part, and raise
+    `write` turns a value into what JSON has, `read` makes the value again. Both check every part, and raise
     `Unfit`.
     """
 
@@ -67,24 +67,24 @@ class Shape:
     write: Callable[[Any], Any]
     read: Callable[[Any], Any]
     classes: tuple[type, ...]
-    """Of which its values are."""
+    """The classes of its values."""
     forms: frozenset[type]
-    """Which of JSON's kinds its values become, by the class that stands for each when it is decoded."""
+    """The kinds of JSON values that its values become, each as the class that decoding makes of it."""
     exact: frozenset[type] = frozenset()
-    """Classes whose own values, not those of subclasses, are the same in JSON: there is nothing to do."""
+    """Classes whose values, but not those of subclasses, are the same in JSON and need no conversion."""
     texts: frozenset[object] | None = None
-    """What its values become, if these are few."""
+    """The JSON values that its values become, if these are few."""
     keys: Keys | None = None
     items: Shape | None = None
-    """Of an array whose items are alike."""
+    """The shape of the items, for an array of items of one type."""
     is_plain: bool = False
-    """Whether its values are what JSON decodes to."""
+    """Whether its values are exactly what JSON decodes to."""
     is_faithful: bool = True
-    """Whether what was written is read as the same by construction: nobody else's code has a say in it."""
+    """Whether reading always gives the value that was written, since no code of the user's is involved."""
 
     @property
     def foreign_keys(self) -> frozenset[str]:
-        """The reserved keys that its values lose: all but its own, none of a plain dict's."""
+        """The reserved keys that its values lose: all but the type's own keys; a plain dict loses none."""
         if self.keys is not None:
             return RESERVED_KEYS - self.keys.known
         return frozenset() if dict in self.forms else RESERVED_KEYS

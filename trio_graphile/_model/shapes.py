@@ -1,4 +1,4 @@
-"""From types to shapes; what cannot make the way to JSON and back is refused, with what to write instead."""
+"""Makes shapes of types. Types that JSON cannot hold are refused, with what to use instead."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from trio_graphile._model.shape import Shape, Unstorable
 from trio_graphile._model.simple_shapes import SIMPLE_SHAPES, enum_shape, literal_shape
 from trio_graphile._model.unions import union_shape
 
-# An abstract class is taken for the one that people mean by it.
+# An abstract class stands for the concrete one that people usually mean.
 _ARRAYS: dict[Any, type] = {
     list: list, MutableSequence: list, set: set, MutableSet: set, frozenset: frozenset, deque: deque,
 }  # fmt: skip
@@ -73,18 +73,18 @@ _CLASS = ": write an attrs class, a dataclass, a TypedDict or a NamedTuple"
 
 @attrs.frozen
 class Shapes:
-    """Makes the shapes of types, each once."""
+    """Makes the shape of each type once."""
 
     refuse_unknown: bool
-    """Whether an object with a key that its class does not know does not fit."""
+    """Whether an object is refused if it has a key that its class does not know."""
     _made: dict[Any, Shape] = attrs.field(init=False, factory=dict, repr=False)
     _open: set[Any] = attrs.field(init=False, factory=set, repr=False)
 
     def of(self, wanted: Any, scope: Mapping[str, Any], path: str = "$") -> Shape:
         """Return the shape of a type.
 
-        `scope` holds the local names where the type is used. Raises `Unstorable` for a type that cannot make
-        the way there and back, and `NameError` for one with names that mean nothing where it stands.
+        `scope` holds the local names where the type is used. Raises `Unstorable` for a type whose values
+        would not come back from JSON, and `NameError` for names that are not defined there.
         """
         key = _key_of(wanted)
         if key in self._made:
@@ -100,7 +100,7 @@ class Shapes:
         return shape
 
     def _later(self, key: Any, wanted: Any, scope: Mapping[str, Any], path: str) -> Shape:
-        """Return a shape for a type that is a part of itself, which is being made."""
+        """Return a shape for a type inside itself, while its shape is being made."""
         core = core_of(wanted)
         has_fields = is_class_with_fields(core) or is_typed_dict(core)
         return Shape(
@@ -110,7 +110,7 @@ class Shapes:
             classes=(dict if is_typed_dict(core) else origin_of(core),) if has_fields else (),
             forms=frozenset({dict} if has_fields else ()),
             keys=keys_of(fields_of(core, scope, path)) if has_fields else None,
-            is_faithful=False,  # how deep it is written and can be read are not the same
+            is_faithful=False,  # deeper values can be written than can be read
         )
 
     def _make(self, wanted: Any, scope: Mapping[str, Any], path: str) -> Shape:

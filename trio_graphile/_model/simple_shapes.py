@@ -1,4 +1,4 @@
-"""The shapes of types without parts: what JSON has itself, what is text there, enums and literals."""
+"""The shapes of types without parts: JSON's own types, types that become text, enums and literals."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from trio_graphile._model.annotations import expected, name_of
 from trio_graphile._model.shape import Shape, Unfit, Unstorable
 
 _DEEPEST = 500
-"""How many levels of a value without a type are written: a worker has to read them deep in its own calls."""
+"""How many levels deep a value without a declared type may be, since a worker reads it recursively."""
 _ATOMS = (str, bool, int, float, types.NoneType)
 _EVERY_FORM: frozenset[type] = frozenset({*_ATOMS, list, dict})
 
 
 def _atom(wanted: Any) -> Shape:
-    """Return the shape of what JSON has itself; values of subclasses become the equal ones of the class."""
+    """Return the shape of a type of JSON itself; values of subclasses become equal values of the type."""
 
     def read(value: Any) -> Any:
         if type(value) is not wanted:
@@ -80,7 +80,7 @@ def _write_anything(value: Any) -> Any:
 
 
 def _check_json(value: Any, depth: int) -> None:
-    """Raise `Unfit` for what would come back as something else, such as a tuple or a time."""
+    """Raise `Unfit` for values that would come back as something else, such as a tuple or a time."""
     kind = type(value)
     if kind is str or kind is int or value is None or kind is bool:
         return
@@ -173,7 +173,7 @@ def enum_shape(wanted: type[enum.Enum], path: str) -> Shape:
             )
     members = {(type(member.value), member.value): member for member in wanted}
     kinds = frozenset(kind for kind, _ in members)
-    is_open = issubclass(wanted, enum.Flag) or "_missing_" in vars(wanted)  # others than these have a meaning
+    is_open = issubclass(wanted, enum.Flag) or "_missing_" in vars(wanted)  # more values are valid
 
     def write(value: Any) -> Any:
         if not isinstance(value, wanted):
@@ -201,7 +201,7 @@ def enum_shape(wanted: type[enum.Enum], path: str) -> Shape:
 
 
 def _asked(wanted: type[enum.Enum], value: object) -> enum.Enum | None:
-    """Return what an enum itself makes of a value, if that is one of its members or a set of its flags."""
+    """Return the member, or set of flags, that an enum itself makes of a value, if it makes one."""
     try:
         member = wanted(value)
     except Exception:  # noqa: BLE001  # anybody's code
@@ -210,13 +210,13 @@ def _asked(wanted: type[enum.Enum], value: object) -> enum.Enum | None:
 
 
 def literal_values(wanted: Any) -> frozenset[object]:
-    """Return the values of a literal that are the same in JSON, if all are; otherwise none."""
+    """Return the values of a literal if all of them are the same in JSON; otherwise none."""
     values = typing.get_args(wanted) if typing.get_origin(wanted) is Literal else ()
     return frozenset(values) if {type(value) for value in values} <= {str, int} else frozenset()
 
 
 def literal_shape(wanted: Any, path: str) -> Shape:
-    """Return the shape of a literal. Two of its values may not look alike in JSON."""
+    """Return the shape of a literal. No two of its values may look alike in JSON."""
     values = typing.get_args(wanted)
     written = [(value, _literal_form(value)) for value in values]
     by_form = {(type(form), form): value for value, form in written}

@@ -1,4 +1,4 @@
-"""What a worker is doing, and what waits in the queue, as values."""
+"""What a worker is doing, and the jobs in the queue, as values."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ class RunningJobStatistics:
 
     job: Job
     seconds: float
-    """How long it has run."""
+    """How long the job has run."""
     progress: Any = None
     """What the handler has reported last (`JobContext.report`)."""
 
 
 class WorkerPhase(enum.Enum):
-    """How far a worker has come."""
+    """The phases in the life of a worker."""
 
     NOT_RUNNING = "not running"
-    """It was not started yet, or has ended."""
+    """The worker was not started yet, or has ended."""
     STARTING = "starting"
     RUNNING = "running"
     STOPPING = "stopping"
-    """It takes no more jobs."""
+    """The worker takes no more jobs."""
 
 
 class ListenState(enum.Enum):
-    """Whether a worker hears of new jobs."""
+    """Whether a worker is notified of new jobs."""
 
     OFF = "off"
-    """It does not want to: it polls, or runs what is due and ends."""
+    """The worker does not listen: it polls, or runs the due jobs and ends."""
     CONNECTING = "connecting"
     LISTENING = "listening"
     LOST = "lost"
@@ -55,57 +55,58 @@ class WorkerStatistics:
     unrecorded: int = 0
     """How many outcomes wait to be written."""
     slots: int = 0
-    """How many jobs it can run at once."""
+    """How many jobs the worker can run at once."""
     busy: int = 0
     """How many of its slots have a job."""
     idle: int = 0
     """How many of its slots wait for a job."""
     paused: int = 0
-    """How many of its slots wait for outcomes to be written, since too many are not."""
+    """How many of its slots wait because too many outcomes are not written yet."""
     has_room: bool = True
-    """Whether there is room for further outcomes: slots pause while there is none."""
+    """Whether there is room for further outcomes; slots pause while there is none."""
     completed: int = 0
-    """How many runs have succeeded since it started, as recorded."""
+    """How many runs have succeeded since the worker started, and are recorded."""
     failed: int = 0
     """How many runs have failed since then."""
     heartbeat_age: float | None = None
-    """How long ago its lease was renewed last."""
+    """How long ago its lease was last renewed."""
     lease_holds: bool = True
-    """Whether nobody may have taken its jobs: false if it could not renew its lease for too long."""
+    """Whether no other worker may take its jobs: false if it could not renew its lease for too long."""
     listen_state: ListenState = ListenState.OFF
     claim_age: float | None = None
-    """How long ago a claim came back last, with jobs or without; None if none has."""
+    """How long ago the last claim ended, with jobs or without; None if none has."""
     claim_pending: float = 0.0
-    """For how long the claim that is under way has been tried; 0 if none is."""
+    """How long the current claim has been tried; 0 if there is none."""
     claim_overdue: float = 0.0
-    """How late the next claim is that idle slots wait for; 0 if none is due."""
+    """How late the claim is for which idle slots wait; 0 if none is due."""
     record_pending: float = 0.0
-    """For how long the record of outcomes that is under way has been tried; 0 if none is."""
+    """How long the current record of outcomes has been tried; 0 if there is none."""
     record_overdue: float = 0.0
-    """For how long outcomes have been due that nobody writes; 0 if none are."""
+    """How long outcomes have been due while nothing writes them; 0 if none are."""
     standstills: tuple[str, ...] = ()
-    """What has stood still for some seconds though nothing keeps it: a slot or a service that died, say."""
+    """The parts that have not moved for some seconds though nothing keeps them: a slot or a service that
+    died, say."""
     standstill: float = 0.0
-    """For how long something has; 0 if nothing does."""
+    """How long something has not moved that should; 0 if there is nothing."""
     loop_lag: float = 0.0
-    """How late the event loop came to what it was asked for last; it is asked twice a second."""
+    """How late the event loop woke the worker, which asks for that twice a second."""
     events_waiting: int = 0
     """How many events wait for their observers."""
     events_dropped: int = 0
-    """How many events nobody heard of, since too many waited."""
+    """How many events were dropped, since too many waited."""
 
 
 @attrs.frozen(kw_only=True)
 class Backlog:
-    """How many jobs of a queue are in which state, whichever program handles them."""
+    """How many jobs of all programs are in each state."""
 
     ready: int
-    """They are due, and wait for a worker, or for another job of their named queue."""
+    """Jobs that are due, and wait for a worker, or for another job of their named queue."""
     scheduled: int
-    """They are due later; those that failed and are tried again are among them."""
+    """Jobs that are due later, including those that failed and will be tried again."""
     locked: int
-    """Some worker holds them, to run them now or soon."""
+    """Jobs that a worker holds, to run them now or soon."""
     failed: int
-    """No attempt is left to them."""
+    """Jobs that have no attempt left."""
     oldest_ready: float | None = None
-    """For how long the one that waits longest has been due, in seconds; None if none waits."""
+    """How long the job that waits longest has been due, in seconds; None if none waits."""

@@ -1,4 +1,4 @@
-"""A converter for options, which takes types at their word: `"5"` is no `int`, `"ab"` no list of strings."""
+"""A converter for options that does not convert types: `"5"` is no `int`, `"ab"` no list of strings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PRIMITIVES = frozenset({str, bool, int, float, types.NoneType})
 
 
 class Mismatch(ValueError):
-    """A value of the wrong type; its text names types only."""
+    """A value has the wrong type. The message names only types, never the value."""
 
 
 def strict_converter() -> OrjsonConverter:
@@ -50,7 +50,7 @@ def _structure_float(value: Any, _: Any) -> float:
 
 
 def _guard_unions(converter: OrjsonConverter) -> None:
-    """Of primitives and None, where cattrs would take a bool for an int."""
+    """Check unions of primitives and None, where cattrs would take a bool for an int."""
 
     def make_optional(wanted: Any) -> Hook:
         (inner,) = (member for member in typing.get_args(wanted) if member is not types.NoneType)
@@ -76,7 +76,7 @@ def _guard_unions(converter: OrjsonConverter) -> None:
 
 
 def _guard_objects(converter: OrjsonConverter) -> None:
-    """Say what is wrong with `5` for a class at once, not of each of its fields."""
+    """Refuse a value such as `5` for a class with one mistake, not with one for each field."""
 
     def make_class(wanted: Any) -> Hook:
         attrs.resolve_types(wanted)
@@ -93,7 +93,7 @@ def _guard_objects(converter: OrjsonConverter) -> None:
 
 
 def _guard_arrays(converter: OrjsonConverter) -> None:
-    """Keep a string from being taken for its characters."""
+    """Refuse a string where a list of strings is expected."""
     being_made: set[Any] = set()
 
     def applies(wanted: Any) -> bool:

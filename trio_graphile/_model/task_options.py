@@ -1,4 +1,4 @@
-"""What a task may ask for, and how its failures are spaced."""
+"""The options of a task, and the delays after its failures."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ Lane: TypeAlias = Literal["async", "thread", "process"]
 OnReplaced: TypeAlias = Literal["finish", "cancel"]
 OnInvalidPayload: TypeAlias = Literal["retry", "fail"]
 Retry: TypeAlias = Sequence[float] | Callable[[int], float]
-"""Seconds until the next attempt: a list by attempt, whose last one stands for all further ones, or a
-function of the attempt that failed (1 is the first)."""
+"""Seconds until the next attempt: a list by attempt, whose last item also holds for all further attempts, or
+a function of the number of the failed attempt, from 1."""
 
 
 class TaskSettings(TypedDict, total=False):
@@ -49,7 +49,7 @@ def _one_of(words: Any) -> Any:
 
 def _retry(value: Any) -> Retry | None:
     if value is None or callable(value):
-        return value  # type: ignore[no-any-return]  # called with a number, it returns one, or is not used
+        return value  # type: ignore[no-any-return]  # its result is a number, or not used
     if isinstance(value, str) or not isinstance(value, Sequence) or not value:
         raise OptionInvalid(
             "retry", f"a list of seconds or a function of the attempt is right, not {value!r}"
@@ -70,39 +70,41 @@ class TaskOptions:
     """How the jobs of a task are added and run. Durations are seconds. Raises `OptionInvalid`."""
 
     lane: Lane | None = attrs.field(default=None, validator=_one_of(Lane))
-    """Where the handler runs. By default async functions in the event loop and plain functions in a thread; a
-    plain one that computes is better off in a process."""
+    """Where the handler runs. Defaults to the event loop for async functions, and to a thread for plain
+    functions; a plain one that computes is better off in a process."""
     timeout: float | None = attrs.field(default=None, validator=seconds(604_800))
-    """How long one run may take. Then it is cancelled, and has failed."""
+    """How long one run may take. After that it is cancelled, and has failed."""
     concurrency: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(whole_number(1, 100_000))
     )
-    """How many jobs of the task a worker runs at once; by default as many as it has slots."""
+    """How many jobs of the task a worker runs at once. Defaults to its number of slots."""
     retry: Retry | None = attrs.field(default=None, converter=_retry)
-    """When a failed job is tried again. By default e to the power of the attempt, the tenth at most."""
+    """The delays after failures. Defaults to e to the power of the number of attempts, at most of ten."""
     on_replaced: OnReplaced = attrs.field(default="finish", validator=_one_of(OnReplaced))
-    """What a run does when its job is replaced or removed through its key: it may finish, or is cancelled."""
+    """What happens to a run when its job is replaced or removed through its key: it may finish, or is
+    cancelled."""
     on_invalid_payload: OnInvalidPayload = attrs.field(default="retry", validator=_one_of(OnInvalidPayload))
-    """Whether a job with a payload that cannot be read is tried again, for a newer program to read it, or has
-    failed for good."""
+    """Whether a job whose payload cannot be read is tried again, so that a newer program can read it, or
+    fails for good."""
     queue_name: str | None = None
-    """The named queue of jobs that are added without one. They cannot be added without any then."""
+    """The named queue of jobs that are added without one. With it, no job of the task can be added without a
+    queue."""
     max_attempts: int | None = None
-    """How often jobs may be tried that are added without saying so."""
+    """How many attempts jobs have that are added without `max_attempts`."""
     priority: int | None = None
     """The priority of jobs that are added without one."""
     needs: Sequence[type[Any]] = attrs.field(default=(), converter=_types)
-    """What the handler asks for with `context.get`: a worker whose state lacks it is not even made."""
+    """The types that the handler asks `context.get` for. A worker whose state lacks one cannot be made."""
     defaults: JobSpec = attrs.field(init=False, repr=False, eq=False)
-    """The last three, checked."""
+    """The defaults for jobs of the task, checked."""
 
     def __attrs_post_init__(self) -> None:
         defaults = JobSpec(queue_name=self.queue_name, max_attempts=self.max_attempts, priority=self.priority)
         object.__setattr__(self, "defaults", _NOTHING if defaults == _NOTHING else defaults)
 
     def complete(self, spec: JobSpec) -> JobSpec:
-        """Return a specification in which what was left out is as the task wants it."""
-        if self.defaults is _NOTHING:  # asked for each job that is added
+        """Return a spec in which the defaults of the task replace what was left out."""
+        if self.defaults is _NOTHING:  # runs for each job that is added
             return spec
         missing = {
             name: getattr(self.defaults, name)
@@ -114,20 +116,20 @@ class TaskOptions:
     def retry_delay(self, attempt: int) -> float | None:
         """Return after how many seconds to try again; None to let the database decide.
 
-        A policy that fails is not the job's fault: then the database decides, too.
+        The database also decides if the policy raises, since that is not the job's fault.
         """
         if self.retry is None:
             return None
         if not callable(self.retry):
             return float(
                 self.retry[max(min(attempt, len(self.retry)), 1) - 1]
-            )  # a row may say fewer than none
+            )  # a row may have a negative number
         try:
             delay = self.retry(attempt)
             check_delay("retry", delay)
         except KeyboardInterrupt:
             raise
-        except BaseException:  # noqa: ASYNC103  # a plain function, which no cancellation reaches
+        except BaseException:  # noqa: ASYNC103  # no cancellation reaches a plain function
             logger.exception("the retry policy failed for attempt %d; the default is used", attempt)
             return None  # noqa: ASYNC104  # as above
         return float(delay)

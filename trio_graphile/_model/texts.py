@@ -1,4 +1,4 @@
-"""What a text must be like for PostgreSQL to store it."""
+"""Checks that PostgreSQL can store a text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from trio_graphile._exceptions import OptionInvalid
 
 
 def flaw_of(text: str) -> str | None:
-    """Return what keeps PostgreSQL from storing a text; None if nothing does."""
+    """Return why PostgreSQL cannot store a text; None if it can."""
     if "\0" in text:
         return "PostgreSQL cannot hold a NUL character"
     if text.isascii():
@@ -19,7 +19,7 @@ def flaw_of(text: str) -> str | None:
 
 
 def check_text(option: str, value: object) -> None:
-    """Raise `OptionInvalid` for what is no text that PostgreSQL can store."""
+    """Raise `OptionInvalid` unless the value is a text that PostgreSQL can store."""
     if not isinstance(value, str):
         raise OptionInvalid(option, f"a string is needed, not {value!r}")
     if flaw := flaw_of(value):

@@ -1,4 +1,4 @@
-"""A job's past, as far as its row tells, and every attempt that is still to come."""
+"""The past of a job, as far as its row shows it, and every attempt that is still to come."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from trio_graphile._model.instants import FIRST, LAST, moved
 from trio_graphile._model.jobs import Job
 
 MOST_LISTED = 25
-"""How many attempts to come are listed one by one."""
+"""How many future attempts are listed one by one."""
 _GIVEN_BACK = "Job recovered after worker interruption"
 
 
 class TimelineKind(enum.StrEnum):
-    """What happens to a job."""
+    """The kinds of events in the life of a job."""
 
     ADDED = "added"
     REPLACED = "replaced"
-    """It was added again under its key."""
+    """The job was added again under its key."""
     TRIED = "tried"
-    """It was tried, and failed or was given back."""
+    """The job was tried, and failed or was given back."""
     LOCKED = "locked"
-    """A worker has taken it."""
+    """A worker has taken the job."""
     GAVE_UP = "gave-up"
-    """It has no attempt left."""
+    """The job has no attempt left."""
     ATTEMPT = "attempt"
-    """It will be tried, unless it succeeds before."""
+    """The job will be tried, unless it succeeds before."""
     MORE = "more"
-    """It will be tried further times that are not listed."""
+    """The job will be tried further times, which are not listed."""
     GIVES_UP = "gives-up"
-    """It will have no attempt left."""
+    """The job will have no attempt left."""
 
 
 @attrs.frozen(kw_only=True)
 class TimelineEntry:
-    """Something that has happened to a job, or will."""
+    """One event, past or future."""
 
     kind: TimelineKind
     text: str
     at: datetime | None = None
-    """None if it is not known. The last time that Python has is never."""
+    """The time; None if it is unknown. The last time that Python has stands for never."""
     is_about: bool = False
-    """Whether the time was computed and not read."""
+    """Whether the time was computed rather than read."""
     is_to_come: bool = False
     attempt: int | None = None
-    """The number of the attempt, from 1; of `MORE` that of the last one."""
+    """The number of the attempt, from 1; for `MORE`, the number of the last attempt."""
 
 
 def timeline(listed: ListedJob, now: datetime) -> tuple[TimelineEntry, ...]:
-    """Return what has happened to a job and what is to come if it goes on failing, in order.
+    """Return the past of a job, and its future if it goes on failing, in order.
 
-    As many attempts are to come as are left: `MOST_LISTED` of them are listed, the others are one entry. A
-    task may have other delays than the database's; then their times are not right.
+    The first `MOST_LISTED` of the attempts that are left are listed, and one entry stands for the rest. If
+    the task has delays of its own, the times of attempts are wrong.
     """
     return (*_past(listed, now), *_future(listed, now))
 
@@ -98,7 +98,7 @@ def _tried(job: Job, used: int, now: datetime) -> TimelineEntry:
 
 
 def _failed_at(job: Job, used: int, now: datetime) -> datetime | None:
-    """Return when a job failed last, by the time it was given for its next attempt.
+    """Return when a job failed last, computed from the time of its next attempt.
 
     None if that cannot be: it was rescheduled meanwhile, or its task has other delays.
     """
@@ -150,14 +150,14 @@ def _attempt(number: int, at: datetime) -> TimelineEntry:
 
 
 def _next_at(listed: ListedJob, now: datetime) -> datetime:
-    """Return when a job is tried next; one that runs if it failed at this moment."""
+    """Return when a job is tried next; for one that runs, when it would be if it failed now."""
     if listed.state is JobState.LOCKED:
         return moved(now, retry_delay(listed.job.attempts))
     return max(now, listed.job.run_at)
 
 
 def _tried_at(job: Job, begin: datetime, number: int) -> datetime:
-    """Return when an attempt begins, the next one being at `begin`, if each fails as soon as it begins."""
+    """Return when an attempt begins, if the next one begins at `begin` and each fails at once."""
     first = job.attempts + 1
     growing = sum(retry_delay(failed) for failed in range(max(first, 0), min(number, CONSTANT_FROM)))
     negative = max(0, min(number, 0) - first)

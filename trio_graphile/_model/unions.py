@@ -1,4 +1,4 @@
-"""The shapes of unions: which member a value is of has to show in JSON."""
+"""The shapes of unions. JSON has to show to which member a value belongs."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def union_shape(wanted: Any, members: Sequence[Shape], path: str) -> Shape:
 
 
 def _exact_first(kind: type, members: list[Shape]) -> list[Shape]:
-    """Return members with those first whose own values are of a class: an int is one before it is a float."""
+    """Return the members, first those with exact values of a class: an int is one before it is a float."""
     return sorted(members, key=lambda member: kind not in member.exact)
 
 
 def _first(wanted: Any, value: Any, attempts: Sequence[Callable[[Any], Any]]) -> Any:
-    """Return what the first attempt gives that does not fail; a single one says what is wrong inside."""
+    """Return the result of the first attempt that does not fail. A single one raises its own mistake."""
     for attempt in attempts:
         try:
             return attempt(value)
@@ -69,7 +69,7 @@ def _texts_of(members: Sequence[Shape]) -> frozenset[object] | None:
 
 
 def _keys_of(objects: Sequence[Shape]) -> Keys | None:
-    """Return the keys that all objects know; None if there are none, or one that knows every key."""
+    """Return the keys that all these objects know; None if there are no objects, or one knows every key."""
     keys = [member.keys for member in objects if member.keys is not None]
     if not keys or len(keys) < len(objects):
         return None
@@ -78,7 +78,7 @@ def _keys_of(objects: Sequence[Shape]) -> Keys | None:
 
 
 def _told_apart(form: type, members: list[Shape], path: str) -> Callable[[Any], Iterable[Shape]]:
-    """Return what chooses the members that a value of one of JSON's kinds may be of."""
+    """Return a function that chooses the members to which a value of one kind of JSON may belong."""
     if len(members) == 1 or all(member.is_plain for member in members) or _are_few_texts(members):
         candidates = _exact_first(form, members)
         return lambda _: candidates
@@ -100,7 +100,7 @@ def _are_few_texts(members: Sequence[Shape]) -> bool:
 
 
 def _by_tag(objects: Sequence[tuple[Shape, Keys]]) -> Callable[[Any], Iterable[Shape]] | None:
-    """Choose by a key that says of which class an object is."""
+    """Choose by a key whose value says which class an object is."""
     for tag in sorted(frozenset.intersection(*(frozenset(keys.tags) for _, keys in objects))):
         values = [(value, member) for member, keys in objects for value in keys.tags[tag]]
         by_value = dict(values)
@@ -119,7 +119,7 @@ def _by_tag(objects: Sequence[tuple[Shape, Keys]]) -> Callable[[Any], Iterable[S
 
 
 def _by_key(objects: Sequence[tuple[Shape, Keys]]) -> Callable[[Any], Iterable[Shape]] | None:
-    """Choose by keys that one class alone has, and always; one class may be what is left."""
+    """Choose by keys that only one class has, and always has; one class may be the rest."""
     own: list[tuple[frozenset[str], Shape]] = []
     rest: list[Shape] = []
     for member, keys in objects:

@@ -1,4 +1,4 @@
-"""JSON for people and scripts, in which what is stored as JSON text stands as it is stored."""
+"""JSON for people and scripts, in which stored JSON text appears exactly as stored."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import attrs
 
 @attrs.frozen
 class Verbatim:
-    """JSON text that is to be shown as it is: its numbers may be more than any type holds."""
+    """JSON text that is shown as it is, since its numbers may exceed every Python type."""
 
     text: str
 
 
 def encode_shown(value: object, *, indent: int | None = None) -> str:
-    """Return the JSON text of a value of ours; times are RFC 3339, payloads exactly what is stored."""
+    """Return the JSON text of a value of ours: times as RFC 3339, payloads exactly as stored."""
     verbatim: list[str] = []
-    mark = secrets.token_hex(16)  # nobody who adds a job can know it
+    mark = secrets.token_hex(16)  # programs that add jobs cannot know it
 
     def encode(part: object) -> object:
         match part:
