@@ -24,8 +24,15 @@ THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PRERELEASED = ("trio", "asyncpg", "cattrs", "croniter", "orjson")
 """What `nox -s newest` installs as new as it gets."""
 IN_PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist=worksteal")
-SAMPLED = ("tests/worker", "tests/database", "tests/scenarios")
-"""What runs on the Pythons between the oldest and the newest, too."""
+SAMPLED = (
+    "tests/scenarios",
+    "tests/admin/browser",
+    "tests/admin/test_api_fuzz.py",
+    "tests/faults/test_soak.py",
+)
+"""The tests that try a share of what they sample: scheduling points, examples, requests, pages, seconds."""
+BETWEEN = ("tests/worker", "tests/database", *SAMPLED)
+"""What runs on the Pythons between the oldest and the newest."""
 
 
 def programs_of(version: str) -> Iterator[str]:
@@ -126,7 +133,7 @@ def share(session: nox.Session) -> None:
         f"{'the whole suite' if whole else 'in part'}, share {number} of {len(versions)}."
     )
     session.install("-e", ".[all]", *group("tests"))
-    run_pytest(session, *IN_PARALLEL, f"--share={number}/{len(versions)}", *([] if whole else SAMPLED))
+    run_pytest(session, *IN_PARALLEL, f"--share={number}/{len(versions)}", *([] if whole else BETWEEN))
 
 
 for _version in PYTHONS:

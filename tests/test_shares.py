@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from argparse import ArgumentTypeError
@@ -44,3 +45,14 @@ def test_shares_have_all_tests_between_them_and_each_dealt_one_once() -> None:
         test: 1 if test in dealt else 3 for test in whole
     }
     assert 0 < len(dealt) < len(whole)
+
+
+def test_whatever_has_shares_runs_on_each_interpreter() -> None:
+    """Else the shares of the interpreters between the oldest and the newest were tried by none."""
+    [names] = re.findall(
+        r"^SAMPLED = \((.+?)\)$", (ROOT / "noxfile.py").read_text(), re.MULTILINE | re.DOTALL
+    )
+    sampled = [ROOT / name for name in re.findall(r'"(.+?)"', names)]
+    for module in (ROOT / "tests").glob("*/**/*.py"):
+        if re.search(r"\bmark\.dealt\b|\bShare\.of_run\(", module.read_text()):
+            assert any(module.is_relative_to(path) for path in sampled), module

@@ -88,6 +88,7 @@ async def _schemathesis(
     )
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("mode", ["basic", "bearer", "header", "none"])
 async def test_any_request_is_answered_as_the_document_says(
     database: Database, tmp_path: Path, pytestconfig: pytest.Config, mode: Mode

@@ -9,6 +9,7 @@ import pytest
 from tests.faults.conftest import Figures
 from tests.faults.load import check_nothing_locked
 from tests.faults.soak import open_soak
+from tests.support.shares import Share
 from trio_graphile import Database
 
 PLACES = 3
@@ -18,7 +19,9 @@ PLACES = 3
 async def test_nothing_is_lost_and_no_slot_dies_whatever_goes_wrong(
     database: Database, database_url: str, figures: Figures, request: pytest.FixtureRequest
 ) -> None:
-    seconds, seed = request.config.getoption("--seconds"), request.config.getoption("--seed")
+    share = Share.of_run(request.config)
+    seconds = request.config.getoption("--seconds") / share.of
+    seed = request.config.getoption("--seed") + share.number - 1
     met: Counter[str] = Counter()
     async with open_soak(database, [database_url] * PLACES, seed) as soak:
         await soak.run(seconds)

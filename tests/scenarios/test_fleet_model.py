@@ -38,6 +38,7 @@ from tests.scenarios.fleet_model import (
     forget,
 )
 from tests.scenarios.portal import Portal
+from tests.support.shares import Share
 from trio_graphile import Job, JobKeyMode, JobSpec
 from trio_graphile._database import cancellations, changes, held_rows, sweeps, worker_registry
 from trio_graphile._database.adding.many import add_many
@@ -564,6 +565,7 @@ def choose(workers: list[Worker], which: int) -> Worker:
 @pytest.mark.timeout(1800)  # to shorten an example that fails takes minutes
 def test_a_fleet_leaves_the_tables_as_modelled(portal: Portal, request: pytest.FixtureRequest) -> None:
     examples = 2000 if request.config.getoption("--exhaustive") else 150
+    examples = Share.of_run(request.config).count(examples)
     tables = Tables(portal)
 
     class Machine(FleetMachine):

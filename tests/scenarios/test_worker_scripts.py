@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.scenarios.portal import Portal
+from tests.support.shares import Share
 from tests.support.tempers import add_tempers, add_threaded
 from trio_graphile import (
     Client,
@@ -420,6 +421,7 @@ class Play:
 @pytest.mark.timeout(1800)  # to shorten an example that fails takes minutes
 def test_whatever_the_script_every_job_is_done_once(portal: Portal, request: pytest.FixtureRequest) -> None:
     examples = 1000 if request.config.getoption("--exhaustive") else 30
+    examples = Share.of_run(request.config).count(examples)
 
     @settings(
         max_examples=examples,
