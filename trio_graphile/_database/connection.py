@@ -26,10 +26,11 @@ from trio_graphile._database.driver.sessions import (
 )
 from trio_graphile._database.errors import describe_statement_error
 from trio_graphile._database.statement import Statement, may_change_session
+from trio_graphile._database.statements import Row as Row  # noqa: PLC0414  # so that it is found here, too
+from trio_graphile._database.statements import Statements, Verb
 from trio_graphile._exceptions import ConnectionLost, DatabaseError
 
 T = TypeVar("T")
-Row: TypeAlias = Mapping[str, Any]
 Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
 
 DEFAULT_ISOLATION = """
@@ -75,7 +76,7 @@ class SessionSettings:
 
 
 @attrs.define(eq=False)
-class Connection:
+class Connection(Statements):
     """One PostgreSQL session. One Trio task uses it at a time.
 
     Every statement is atomic with respect to cancellation: it took effect and its answer is returned, or it
@@ -113,29 +114,6 @@ class Connection:
         """The server's version as PostgreSQL counts: 180006 is 18.6."""
         version = self._raw.get_server_version()
         return int(version.major) * 10_000 + (int(version.micro) if version.major >= 10 else 0)
-
-    async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
-        """Run one statement and return its rows.
-
-        Raises `StatementFailed` if the server refuses it, `ConnectionLost` if the session dies meanwhile.
-        """
-        text = self._text(sql)
-        return await self._statement(lambda: self._raw.fetch(text, *arguments))
-
-    async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
-        """Run one statement and return its first row, or None. Raises as `fetch`."""
-        text = self._text(sql)
-        return await self._statement(lambda: self._raw.fetchrow(text, *arguments))
-
-    async def fetch_value(self, sql: str | Statement, *arguments: object) -> Any:
-        """Run one statement and return the first column of its first row, or None. Raises as `fetch`."""
-        text = self._text(sql)
-        return await self._statement(lambda: self._raw.fetchval(text, *arguments))
-
-    async def execute(self, sql: str | Statement, *arguments: object) -> str:
-        """Run one statement (several, if there are no arguments); return its tag. Raises as `fetch`."""
-        text = self._text(sql)
-        return await self._statement(lambda: self._raw.execute(text, *arguments))
 
     async def prepare(self, statements: Iterable[Statement]) -> bool:
         """Have the server parse statements that are to run soon; False if it may not keep what it prepared.
@@ -249,7 +227,8 @@ class Connection:
         self._may_be_changed = self._may_be_changed or may_change_session(sql)
         return sql
 
-    async def _statement(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _run(self, verb: Verb, sql: str | Statement, arguments: tuple[object, ...]) -> Any:
+        call = partial(getattr(self._raw, verb), self._text(sql), *arguments)
         if self._settings.prepared_statements or self._raw.is_in_transaction():
             return await self._call(call)
         # A transaction pooler may run the two halves of a statement on different sessions otherwise.

@@ -17,11 +17,12 @@ from trio_graphile._database.access import Access, PasswordSource
 from trio_graphile._database.address import read_address
 from trio_graphile._database.bridge import Bridge, open_bridge, run_in
 from trio_graphile._database.connecting import Attempt, connect
-from trio_graphile._database.connection import Connection, Isolation, Row, SessionSettings, adopt
+from trio_graphile._database.connection import Connection, Isolation, SessionSettings, adopt
 from trio_graphile._database.driver.loops import open_loop_for_users
 from trio_graphile._database.pool import Pool
 from trio_graphile._database.search_path import check_search_path
 from trio_graphile._database.statement import Statement, quote_identifier
+from trio_graphile._database.statements import Statements, Verb
 from trio_graphile._model.options import DatabaseOptions
 
 T = TypeVar("T")
@@ -63,10 +64,12 @@ _STEADY_PLANS = {
 
 
 @attrs.define(eq=False)
-class Database:
+class Database(Statements):
     """A PostgreSQL database and the schema of a queue in it. Made by `open_database`.
 
-    Its methods run one statement each on a session of the pool; `transaction` and `connection` lend one.
+    A statement runs on a session of the pool, which is another borrower's afterwards. One that the SQL may
+    have changed (by a `set`, a `begin`, a temporary table) is closed instead: what is to last belongs in
+    `connection`. That and `transaction` lend a session.
     """
 
     options: DatabaseOptions
@@ -99,26 +102,6 @@ class Database:
     def schema(self) -> str:
         """The name of the queue's schema, unquoted."""
         return self.options.schema
-
-    async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
-        """Run one statement and return its rows. Atomic under cancellation; raises `DatabaseError`.
-
-        The session is another borrower's afterwards. One that the SQL may have changed (by a `set`, a
-        `begin`, a temporary table) is closed instead: what is to last belongs in `connection`.
-        """
-        return await self._lend(lambda connection: connection.fetch(sql, *arguments))
-
-    async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
-        """Run one statement and return its first row, or None. As `fetch`."""
-        return await self._lend(lambda connection: connection.fetch_row(sql, *arguments))
-
-    async def fetch_value(self, sql: str | Statement, *arguments: object) -> Any:
-        """Run one statement and return the first column of its first row, or None. As `fetch`."""
-        return await self._lend(lambda connection: connection.fetch_value(sql, *arguments))
-
-    async def execute(self, sql: str | Statement, *arguments: object) -> str:
-        """Run one statement (several, if there are no arguments); return its command tag. As `fetch`."""
-        return await self._lend(lambda connection: connection.execute(sql, *arguments))
 
     def connection(self) -> AbstractAsyncContextManager[Connection]:
         """Lend a session; what the borrower leaves on it (settings, locks, a transaction) is undone."""
@@ -224,11 +207,11 @@ class Database:
         return adopt(connection, self._users_loop, self._session_settings())
 
     @trio.lowlevel.enable_ki_protection
-    async def _lend(self, use: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _run(self, verb: Verb, sql: str | Statement, arguments: tuple[object, ...]) -> Any:
         connection = await self._pool.borrow()
         try:
             connection.cancel_patience = self.cancel_patience
-            return await use(connection)
+            return await connection._run(verb, sql, arguments)  # noqa: SLF001  # it is of the same kind
         finally:
             await self._pool.give_back(connection)  # noqa: ASYNC102  # bounded inside
 

@@ -11,6 +11,7 @@ import trio
 
 from trio_graphile._database.connecting import Attempt
 from trio_graphile._database.connection import CLOSE_TIMEOUT, Connection
+from trio_graphile._database.locks import take_if_free
 from trio_graphile._exceptions import DatabaseClosed, DatabaseError, DatabaseUnavailable, SessionsBusy
 from trio_graphile._model.backoff import backoff_delays
 
@@ -43,9 +44,7 @@ class Pool:
 
         Raises `DatabaseClosed`, `SessionsBusy`, and what `Attempt.wait` raises.
         """
-        try:
-            self._room.acquire_nowait()  # else it would take a turn of the event loop, even if nobody waits
-        except trio.WouldBlock:
+        if not take_if_free(self._room):
             await self._wait_for_room()
         try:
             connection = await self._idle_or_new()

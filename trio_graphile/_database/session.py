@@ -10,9 +10,10 @@ from typing import Any, TypeVar
 import attrs
 import trio
 
-from trio_graphile._database.connection import Connection, Row
+from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.statement import Statement
+from trio_graphile._database.statements import Statements, Verb
 from trio_graphile._exceptions import DatabaseError, StatementFailed
 from trio_graphile._model.backoff import backoff_delays
 
@@ -38,7 +39,7 @@ END = """
 
 
 @attrs.define(eq=False)
-class Session:
+class Session(Statements):
     """One session for one purpose, opened at its first statement and again after it was lost.
 
     It runs statements as a `Connection` does; a lost one is reported, the next opens a new session. Before it
@@ -96,30 +97,14 @@ class Session:
         [row] = await connection.fetch(IDENTIFY)
         self._identity = (row["pid"], row["backend_start"])
 
-    async def _run(self, call: Callable[[Connection], Awaitable[T]]) -> T:
+    async def _run(self, verb: Verb, sql: str | Statement, arguments: tuple[object, ...]) -> Any:
         connection = await self.open()
         try:
-            return await call(connection)
+            return await connection._run(verb, sql, arguments)  # noqa: SLF001  # it is of the same kind
         except StatementFailed as error:
             if error.sqlstate == _READ_ONLY:  # a standby once: the session would stay what it was when opened
                 connection.terminate()
             raise
-
-    async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
-        """As `Connection.fetch`."""
-        return await self._run(lambda connection: connection.fetch(sql, *arguments))
-
-    async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
-        """As `Connection.fetch_row`."""
-        return await self._run(lambda connection: connection.fetch_row(sql, *arguments))
-
-    async def fetch_value(self, sql: str | Statement, *arguments: object) -> Any:
-        """As `Connection.fetch_value`."""
-        return await self._run(lambda connection: connection.fetch_value(sql, *arguments))
-
-    async def execute(self, sql: str | Statement, *arguments: object) -> str:
-        """As `Connection.execute`."""
-        return await self._run(lambda connection: connection.execute(sql, *arguments))
 
     async def aclose(self) -> None:
         """Close the session; a later statement would open another."""
