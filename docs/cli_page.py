@@ -16,7 +16,7 @@ from cyclopts import App
 from rich.console import Console
 
 from trio_graphile.cli._program import program
-from trio_graphile.cli._settings import Leaf, leaves
+from trio_graphile.cli._settings import Setting, all_settings
 
 PAGE = Path(__file__).with_name("cli.md")
 WIDTH = 100
@@ -58,19 +58,21 @@ def settings_of(*parts: str) -> Callable[[], str]:
     def table() -> str:
         rows = ["| in the file | flag | default | |", "| --- | --- | --- | --- |"]
         chosen = (
-            leaf for leaf in leaves() if leaf.path[: len(parts)] == parts and (parts or len(leaf.path) == 1)
+            setting
+            for setting in all_settings()
+            if setting.path[: len(parts)] == parts and (parts or len(setting.path) == 1)
         )
         return "\n".join([*rows, *map(row_of, chosen)]) + "\n"
 
     return table
 
 
-def row_of(leaf: Leaf) -> str:
-    flag = f"--no-{leaf.flag}" if leaf.kind is None else f"--{leaf.flag}"
-    default = leaf.default
+def row_of(setting: Setting) -> str:
+    flag = f"--no-{setting.flag}" if setting.kind is None else f"--{setting.flag}"
+    default = setting.default
     shown = "" if default in (None, (), attrs.NOTHING) else f"`{written(default)}`"
-    key = f"{leaf.key} = false" if leaf.kind is None else leaf.key
-    return f"| `{key}` | `{flag}` | {shown} | {leaf.text.replace('|', chr(92) + '|')} |"
+    key = f"{setting.key} = false" if setting.kind is None else setting.key
+    return f"| `{key}` | `{flag}` | {shown} | {setting.text.replace('|', chr(92) + '|')} |"
 
 
 def written(value: object) -> str:

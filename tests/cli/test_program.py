@@ -43,8 +43,8 @@ async def test_the_help_of_a_command_speaks_for_the_options(program: Program, co
     ended = await program.run(command, "--help")
     assert ended.exit_code == 0
     words = " ".join(ended.output.replace("│", " ").split())
-    assert "--connect-timeout FLOAT How long opening one session may take, with each of several" in words
-    assert "URL may say it, too, and wins. [default: 5.0]" in words
+    assert "--connect-timeout FLOAT How long opening one session may take, for each of several" in words
+    assert "URL takes precedence. [default: 5.0]" in words
     assert ("--grace-period" in words) is (command == "run")
 
 

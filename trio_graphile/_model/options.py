@@ -200,7 +200,7 @@ class SweepOptions:
     """Which workers count as dead, and when their jobs run again. Durations are seconds."""
 
     sweep_threshold: float = attrs.field(default=300.0, validator=seconds(86_400))
-    """How long without a sign of life a worker counts as dead."""
+    """After how long without a sign of life a worker counts as dead."""
     foreign_threshold: float = attrs.field(default=300.0, validator=seconds(86_400))
     """The same for registered workers of another kind, those of Rust, if it is longer. Their heartbeat
     interval defaults to 30 seconds; this must be several times as long."""
@@ -240,8 +240,9 @@ class CronOptions:
     """What happens to times of a crontab at which no worker was awake. Durations are seconds."""
 
     catch_up_window: float = attrs.field(default=3600.0, validator=seconds(31_536_000))
-    """How late a worker that slept, or could not reach the database, may add a job: at least 60. If the
-    backfill period of an entry is longer, that counts; for times at which no worker ran, only that counts."""
+    """How late a worker that slept, or could not reach the database, may add a job: at least 60. A
+    backfill period of the entry replaces this if it is longer, and alone decides about times at which no
+    worker ran."""
     missed_limit: int = attrs.field(default=100, validator=whole_number(1, 100_000))
     """How many missed times of one entry get jobs at once: the latest ones. With 1, only the latest does."""
 
@@ -293,8 +294,8 @@ class WorkerOptions:
     cron: CronOptions = attrs.field(factory=CronOptions)
     lease: LeaseOptions = attrs.field(factory=LeaseOptions)
     recovery: RecoveryOptions | None = attrs.field(factory=RecoveryOptions)
-    """With None the worker neither registers nor looks for dead workers. It still renews its locks, and
-    releases locks older than four hours."""
+    """How the worker registers, and looks for dead workers. Without it the worker does neither; it still
+    renews its locks, and releases locks older than four hours."""
     shutdown: ShutdownOptions = attrs.field(factory=ShutdownOptions)
     observers: ObserverOptions = attrs.field(factory=ObserverOptions)
 
