@@ -1,4 +1,4 @@
-"""Whether a database lets us in: by which of its hosts, with what password, and what keeps us out."""
+"""The way into a database: its hosts, its password, and what to do when it refuses a session."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trio_graphile._exceptions import (
 
 PasswordSource: TypeAlias = Callable[[], str | Awaitable[str]]
 Host: TypeAlias = tuple[str, int] | None
-"""None is whatever the driver finds by itself."""
+"""A host and its port; None lets the driver find them."""
 
 CONNECT_ARGUMENTS = frozenset({"direct_tls", "gsslib", "krbsrvname", "passfile", "server_settings", "ssl"})
 _POOLERS = "unsupported startup parameter"
@@ -40,17 +40,19 @@ def _known(_instance: object, _attribute: attrs.Attribute[Any], value: Mapping[s
 class Access:
     """The way into one database.
 
-    Whoever has been let in with the same address waits for whatever keeps it out now, and whoever never was
-    hears of a mistake at once. Shared by the threads of a worker.
+    If the same address has let us in before, we wait until what keeps us out is over; if it never has, we
+    report a mistake at once. The threads of a worker share this object.
     """
 
     address: Address
     password: PasswordSource | None = attrs.field(default=None, repr=False)
-    """What says the password, each time; called in Trio. Else it stands in the address."""
+    """A function that returns the password, called in Trio each time. Without it the address has the
+    password."""
     connect_arguments: Mapping[str, Any] = attrs.field(factory=dict, repr=False, validator=_known)
-    """What a user wants the driver to be told."""
+    """Arguments that the user passes to the driver."""
     _host: Host = None
-    """The host that let us in last: first to be asked for the next session, so that all are on the same."""
+    """The host that let us in last. It is tried first for the next session, so that all are on the same
+    host."""
     _was_let_in: bool = False
     _kept_out_since: float | None = None
 
@@ -65,15 +67,15 @@ class Access:
         return hosts
 
     def granted(self, host: Host) -> None:
-        """Take notice that a session was opened."""
+        """Note that a session was opened."""
         self._host = host
         self._was_let_in = True
         self._kept_out_since = None
 
     def denied(self, error: BaseException, *, is_misfit: bool) -> GraphileError:
-        """Return our exception for what opening a session raised.
+        """Return our exception for an error in opening a session.
 
-        `is_misfit` says that the server wants what the driver cannot do: a way to authenticate, say.
+        `is_misfit` says that the server wants what the driver cannot do, such as a way to authenticate.
         """
         sqlstate: str | None = getattr(error, "sqlstate", None)
         where, why = self.address.shown, f"{describe(error)}{self._since()}"
@@ -85,18 +87,18 @@ class Access:
                 "prepared_statements=False, too",
                 sqlstate=sqlstate,
             )
-        if isinstance(error, ValueError):  # the URL, or a file that it names, cannot be understood
+        if isinstance(error, ValueError):  # the driver does not understand the URL, or a file that it names
             if not self._was_let_in:
                 return DatabaseUrlInvalid(f"{describe(error)}; {EXAMPLE}")
             is_misfit = False
         if isinstance(error, ssl.SSLCertVerificationError) or _NO_TLS in why:
-            is_misfit = True  # what the driver asks of the server's TLS, it will not have in a moment, either
+            is_misfit = True  # the driver asks for TLS that the server does not have, now or soon
         if is_misfit or not (sqlstate is None or is_transient(sqlstate) or ends_session(sqlstate)):
             return DatabaseRefused(
                 f"PostgreSQL at {where} turned us away: {why}", sqlstate=sqlstate, was_let_in=self._was_let_in
             )
-        # Without an SQLSTATE: there is no server, or, of several, none in the role that is wanted. So it is
-        # for a moment in each switchover, when all are standbys.
+        # Without an SQLSTATE there is no server, or none of several in the wanted role. That is also so for a
+        # moment in each switchover, when all servers are standbys.
         return DatabaseUnavailable(f"cannot reach PostgreSQL at {where}: {why}", sqlstate=sqlstate)
 
     def _since(self) -> str:

@@ -1,7 +1,7 @@
-"""Where a database is: URLs, service files and `PG*` variables, read as libpq does, for the driver.
+"""The address of a database: URLs, service files and `PG*` variables, read as libpq reads them.
 
-Pure but for the files that it names. What cannot be heeded is left out and noted, or refused if that would be
-less secure than what was asked for.
+Pure, except that it reads the files that they name. Parameters that we cannot follow are left out and noted,
+or refused if leaving them out would be less secure.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _FILES = {"sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGS
 _SOCKET_OPTIONS = ("keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
 
 _HARMLESS = {
-    # What these ask for is done anyway, or makes no difference to anybody.
+    # We do what these ask for anyway, or it makes no difference.
     "channel_binding": ("disable", "prefer"),
     "client_encoding": ("auto", "unicode", "utf8", "utf-8"),
     "gssencmode": ("allow", "disable", "prefer"),
@@ -44,7 +44,7 @@ _HARMLESS = {
     "sslsni": ("1",),
 }
 _REFUSED = {
-    # To leave these out would be to trust a server that was not to be trusted.
+    # If we left these out, we would trust a server that was not to be trusted.
     "gssencmode": "encryption by GSSAPI is not supported: use TLS, sslmode=verify-full",
     "hostaddr": "write the address as the host",
     "require_auth": "the way to authenticate is up to the server: use TLS, sslmode=verify-full",
@@ -57,26 +57,27 @@ _REFUSED = {
 
 @attrs.frozen(kw_only=True)
 class Address:
-    """Where a database is, as the driver is told."""
+    """The address of a database, in the form that the driver takes."""
 
     url: str | None
-    """For the driver, with what it understands; None for the `PG*` variables. It may hold a password."""
+    """The URL for the driver, with only the parameters that it understands; None for the `PG*` variables. It
+    may hold a password."""
     shown: str
-    """For messages: without the password, and without parameters."""
+    """The address for messages: without the password, and without parameters."""
     hosts: tuple[tuple[str, int], ...] = ()
-    """Each of several; empty if the driver may find it by itself."""
+    """The hosts, if there are several; empty if the driver may find the only one by itself."""
     role: str = "any"
-    """Which of them will do, as `target_session_attrs` says it."""
+    """The role that a host must have, as in `target_session_attrs`."""
     is_shuffled: bool = False
-    """Whether they are tried in any order."""
+    """Whether the hosts are tried in random order."""
     connect_timeout: float | None = None
-    """For each of the hosts, in seconds."""
+    """The timeout for each of the hosts, in seconds."""
     application_name: str = "trio_graphile"
     arguments: Mapping[str, Any] = attrs.field(factory=dict)
-    """What the driver takes besides."""
+    """Further arguments for the driver."""
     socket_options: Mapping[str, int] = attrs.field(factory=dict)
     notes: tuple[str, ...] = ()
-    """What was asked for and is not heeded."""
+    """Parameters that we do not follow."""
 
     def __repr__(self) -> str:
         return f"Address({self.shown})"
@@ -116,7 +117,7 @@ def _of_variables(environment: Mapping[str, str]) -> Address:
 
 
 def _split(url: str) -> tuple[str, str, dict[str, str]]:
-    """Return what stands between the slashes, the database, and the parameters."""
+    """Return the part between the slashes, the database, and the parameters."""
     if not url.startswith(_SCHEMES):
         scheme = re.match(r"[a-z][a-z0-9+.]*(?=://)", url)
         wrong = (
@@ -141,7 +142,7 @@ def _split(url: str) -> tuple[str, str, dict[str, str]]:
 
 
 def _service(name: str, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the parameters of a service, which a file holds."""
+    """Return the parameters of a service, which a file defines."""
     home = environment.get("HOME") or str(Path("~").expanduser())
     files = [environment.get("PGSERVICEFILE") or f"{home}/.pg_service.conf"]
     if folder := environment.get("PGSYSCONFDIR"):
@@ -204,7 +205,7 @@ def _address(
     arguments = _ssl(parameters, environment)
     notes = tuple(_leave_out(parameters))
     _check_files(parameters, environment)
-    # The driver has ideas of its own about a URL without a host, so it gets one only if there is one.
+    # The driver treats a URL without a host in a way of its own, so we name the host if there is one.
     hosts = ",".join(f"{_quoted(host)}:{port}" for host, port in places if host)
     named = parameters.pop("dbname", ""), parameters.pop("database", "")
     database = database or quote(named[0] or named[1])
@@ -243,13 +244,13 @@ def _whole(parameters: dict[str, str], name: str) -> int | None:
 
 
 def _ssl(parameters: dict[str, str], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the driver is told of TLS besides the URL. Takes it out of the parameters."""
-    if (asked := parameters.pop("ssl", None)) is not None:  # as Node's driver has it
+    """Return the arguments about TLS for the driver, besides the URL. Takes them out of the parameters."""
+    if (asked := parameters.pop("ssl", None)) is not None:  # a parameter of Node's driver
         modes = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
         if asked not in modes:
             raise DatabaseUrlInvalid(f"ssl: true or false is needed, not {asked!r}; or write sslmode=require")
         parameters.setdefault("sslmode", modes[asked])
-    if parameters.get("sslmode") == "no-verify":  # as above
+    if parameters.get("sslmode") == "no-verify":  # a value of Node's driver
         parameters["sslmode"] = "require"
     if (parameters.get("sslrootcert") or environment.get("PGSSLROOTCERT")) != "system":
         return {}
@@ -268,7 +269,7 @@ def _ssl(parameters: dict[str, str], environment: Mapping[str, str]) -> dict[str
 
 
 def _leave_out(parameters: dict[str, str]) -> list[str]:
-    """Take out what the driver does not know; return what is not heeded. Raises for what must be."""
+    """Take out parameters that the driver does not know; return those we do not follow. May refuse some."""
     notes = []
     for name in [*parameters]:
         value = parameters[name].lower()

@@ -1,6 +1,6 @@
-"""Cancelling jobs from outside: a row for each request, and a nudge for the worker that it concerns.
+"""Cancelling jobs from outside: a row for each request, and a notification for the worker of the job.
 
-The rows are the truth. A nudge that is lost costs time, not the request: a worker also looks by itself.
+Only the rows count. A notification that is lost costs time, not the request: the worker also polls.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from trio_graphile._database.statement import Statement
 from trio_graphile._model.cancellation import CancelledJobs, CancelOutcome, CancelRequest, within_reach
 
 CANCEL_CHANNEL = "trio_graphile:cancel:"
-"""The channel of a worker is this and its id."""
+"""The beginning of the channel of a worker; its id follows."""
 
 LOCK_HOLDERS = Statement("""
     select jobs.id, jobs.locked_by
@@ -57,9 +57,9 @@ REQUEST_CANCELLATIONS = Statement("""
 async def cancel_jobs(
     connection: Connection, ids: Sequence[int], outcome: CancelOutcome, reason: str
 ) -> CancelledJobs:
-    """Ask the workers of running jobs to interrupt them, and fail those that wait if that is asked for.
+    """Ask the workers of running jobs to interrupt them, and fail waiting jobs if that is the outcome.
 
-    To be called inside a transaction.
+    Call it inside a transaction.
     """
     holders = [(row["id"], row["locked_by"]) for row in await connection.fetch(LOCK_HOLDERS, ids)]
     requested = within_reach(holders)
@@ -83,7 +83,7 @@ GET_CANCEL_REQUESTS = Statement("""
 
 
 async def get_cancel_requests(executor: Executor, worker_id: str) -> list[CancelRequest]:
-    """Return what a worker is asked to interrupt."""
+    """Return the jobs that a worker is asked to interrupt."""
     return [CancelRequest(**row) for row in await executor.fetch(GET_CANCEL_REQUESTS, worker_id)]
 
 
@@ -99,7 +99,7 @@ FORGET_CANCEL_REQUESTS = Statement("""
 async def forget_cancel_requests(
     executor: Executor, worker_id: str, requests: Sequence[CancelRequest]
 ) -> None:
-    """Delete requests that were heard."""
+    """Delete requests that the worker has read."""
     await executor.execute(
         FORGET_CANCEL_REQUESTS,
         worker_id,

@@ -1,6 +1,6 @@
-"""What clients do to jobs that exist: remove, complete, fail, reschedule, unlock.
+"""What clients do to existing jobs: remove, complete, fail, reschedule, unlock.
 
-All of it is done by the schema's own functions, as every other program does it.
+The schema's own functions do all of it, as for every other program.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REMOVE_JOB = Statement(_JOBS_OF % "remove_job($1::text)")  # $1 key
 async def remove_job(executor: Executor, job_key: str) -> Job | None:
     """Delete the job under a key, or detach it if it runs; return it, or None if there was none.
 
-    A job that still has its key was deleted, one that lost it was detached.
+    A returned job with a key was deleted; one that has lost its key was detached.
     """
     row = await executor.fetch_row(REMOVE_JOB, job_key)
     return None if row is None else job_from_row(row)
@@ -44,7 +44,7 @@ PERMANENTLY_FAIL_JOBS = Statement(_JOBS_OF % "permanently_fail_jobs($1::bigint[]
 
 
 async def permanently_fail_jobs(executor: Executor, ids: Sequence[int], reason: str | None) -> ChangedJobs:
-    """Take all attempts from jobs that are not locked."""
+    """Fail jobs that are not locked for good."""
     return _changed(ids, await executor.fetch(PERMANENTLY_FAIL_JOBS, ids, reason))
 
 
@@ -61,7 +61,7 @@ RESCHEDULE_JOBS = Statement(
 
 
 async def reschedule_jobs(executor: Executor, ids: Sequence[int], change: JobChange) -> ChangedJobs:
-    """Change when, how soon and how often jobs that are not locked are tried."""
+    """Change the time, priority and attempts of jobs that are not locked."""
     rows = await executor.fetch(
         RESCHEDULE_JOBS, ids, change.run_at, change.priority, change.attempts, change.max_attempts
     )
@@ -78,5 +78,5 @@ FORCE_UNLOCK_WORKERS = Statement("select {schema}.force_unlock_workers($1::text[
 
 
 async def force_unlock_workers(executor: Executor, worker_ids: Sequence[str]) -> None:
-    """Take all locks from workers."""
+    """Release all locks of workers."""
     await executor.execute(FORCE_UNLOCK_WORKERS, worker_ids)

@@ -1,10 +1,10 @@
-"""Deleting what nobody needs any more, beside programs that add jobs meanwhile.
+"""Deletes rows that are no longer needed, while programs add jobs.
 
-A task or a queue may be deleted only while nobody adds a job to it. Whoever adds one inserts names that are
-missing first, be they none, by functions of ours, Node's or Rust's: until it commits, it has the table locked
-for that. So the table is locked against it, and what is looked at then stays so. Adds of ours that insert no
-name hold a key-share lock on the rows instead: those that somebody has locked are left out, and the others
-looked at again by a second statement, which sees what was committed before the lock.
+A task or a queue may be deleted only while nobody adds a job to it. Programs that add one first insert the
+missing names, even if none is missing, by functions of ours, of Node or of Rust; until they commit, they have
+the table locked for that. So we lock the table against such inserts, and what we then read stays so. Our own
+adds that insert no name hold a key-share lock on the rows instead: we leave out rows that somebody has
+locked, and read the others again by a second statement, which sees what was committed before our lock.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ async def _clean_up(connection: Connection, what: Cleanup, kept_identifiers: Seq
 
 
 LIMIT_WAIT = "select set_config('lock_timeout', '1s', true)"
-# Whoever adds a job waits behind us meanwhile.
+# Programs that add jobs wait behind us meanwhile.
 
 DELETE_PERMANENTLY_FAILED_JOBS = Statement("""
     with chosen as (

@@ -1,4 +1,4 @@
-"""What workers agree on about a crontab: which entries there are, and up to when their jobs were added.
+"""Crontabs in the database: the entries that workers know, and up to when their jobs were added.
 
 The table is shared with the workers of Node and Rust. Rows of entries that we do not have are theirs.
 """
@@ -39,7 +39,7 @@ REGISTER_CRONTABS = Statement("""
 async def register_crontabs(
     executor: Executor, identifiers: Sequence[str], known_since: datetime
 ) -> dict[str, Known]:
-    """Make entries known that are not; return what stood there of the others."""
+    """Insert entries that are new; return the rows of the others."""
     return _known(await executor.fetch(REGISTER_CRONTABS, identifiers, known_since))
 
 
@@ -51,20 +51,21 @@ def _known(rows: Sequence[Row]) -> dict[str, Known]:
 
 @attrs.frozen
 class CronJob:
-    """A job on its way into the table, and the entry that it is added for."""
+    """A job that is about to be added, and the entry that it is added for."""
 
     entry: str
     new_job: NewJob
     is_wanted: bool = True
-    """False adds nothing for this time of the entry, and nobody else does, either."""
+    """If False, no job is added for this time of the entry, by us or by anybody else."""
 
 
 @attrs.frozen
 class Scheduled:
-    """What came of one time of a crontab."""
+    """The result of scheduling one time of a crontab."""
 
     job_ids: Mapping[str, int]
-    """The jobs that were added, by entry; for the other entries somebody else had added them."""
+    """The jobs that we added, by entry. For entries that are missing here, another worker had added the
+    job."""
     now: datetime
     """The database's time."""
 
@@ -120,18 +121,18 @@ SCHEDULE_CRON_JOBS = Statement("""
 # $1 the time, $2 how many seconds it may be ahead of the database's; then of each entry $3 its identifier and
 # of its job $4 the task, $5 payload, $6 queue, $7 maximum of attempts, $8 key, $9 mode, $10 priority, $11
 # flags as the text of an array, $12 whether it is added at all.
-# Whoever comes first wins: others wait for the rows of the entries, and then find that they are too late. The
-# rows are taken in the order of the crontab, as other programs take them, so nobody waits in a circle. One
-# call for each job, not add_jobs for all: entries may differ in their mode, and share a key.
+# The first worker wins: others wait for the rows of the entries, and then find that they are too late. The
+# rows are taken in the order of the crontab, as other programs take them, so there is no deadlock. We call
+# add_job for each job, not add_jobs for all, since entries may differ in their mode, and share a key.
 
 
 async def schedule_cron_jobs(
     executor: Executor, at: datetime, jobs: Sequence[CronJob], *, tolerance: float
 ) -> Scheduled:
-    """Add the jobs of one time, each unless somebody added that of its entry for this time or a later one.
+    """Add the jobs of one time, except for entries whose job for this time or a later one exists already.
 
-    Adds nothing if the time is more than `tolerance` seconds ahead of the database's. Raises
-    `StatementFailed` if the database refuses a job, by a trigger say, once the others are added.
+    Adds nothing if the time is more than `tolerance` seconds ahead of the database's. If the database refuses
+    a job, by a trigger say, raises `StatementFailed` after adding the others.
     """
 
     async def attempt(part: Sequence[CronJob]) -> list[Row]:
@@ -156,7 +157,7 @@ async def schedule_cron_jobs(
     if refused:
         raise refused[0][1]
     rows = rows or await attempt([])
-    # No id: functions that are not ours may add nothing, when a worker takes the keyed job at this moment.
+    # No id: functions of other programs may add nothing if a worker takes the keyed job at this moment.
     added = {row["entry"]: row["id"] for row in rows if row["id"] is not None}
     return Scheduled(added, rows[0]["now"])
 
@@ -171,5 +172,5 @@ LIST_KNOWN_CRONTABS = Statement("""
 
 
 async def list_known_crontabs(executor: Executor, limit: int = 1000) -> dict[str, Known]:
-    """Return what stands there of all entries, whoever has them."""
+    """Return the rows of all entries, of all programs."""
     return _known(await executor.fetch(LIST_KNOWN_CRONTABS, limit))

@@ -1,15 +1,15 @@
-"""From the driver's errors to ours, by what the caller can do about them."""
+"""Converts errors of the driver to ours, by what the caller can do about them."""
 
 from __future__ import annotations
 
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
 
-# The server says one of these and hangs up.
+# After one of these the server closes the session.
 _FATAL_STATES = frozenset({"25P03", "25P04", "57P01", "57P02", "57P03", "57P05"})
 
 
 def describe_statement_error(error: BaseException, *, session_closed: bool) -> DatabaseError:
-    """Return our exception for what a statement on an open session raised."""
+    """Return our exception for an error of a statement on an open session."""
     sqlstate: str | None = getattr(error, "sqlstate", None)
     if session_closed or isinstance(error, OSError) or ends_session(sqlstate):
         return ConnectionLost(f"the session was lost: {describe(error)}", sqlstate=sqlstate)
@@ -23,12 +23,12 @@ def describe_statement_error(error: BaseException, *, session_closed: bool) -> D
 
 
 def ends_session(sqlstate: str | None) -> bool:
-    """Whether the server hangs up when it says that."""
+    """Whether the server closes the session after this error."""
     return sqlstate is not None and (sqlstate in _FATAL_STATES or sqlstate.startswith("08"))
 
 
 def describe(error: BaseException) -> str:
-    """Return what an error of the driver's says."""
+    """Return the text of an error of the driver."""
     if isinstance(error, TimeoutError) and not str(error):
         return "no answer in time"
     return str(error) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Errors that begin alike, as SQL: what `_model.failure_groups.error_group` says of a text."""
+"""Groups of errors that begin alike, as SQL: the same as `_model.failure_groups.error_group`."""
 
 from __future__ import annotations
 
@@ -11,4 +11,4 @@ ERROR_GROUP = """left(
         ),
         200
       )"""
-# Of a long error no more than its beginning is fetched: so much as `failure_groups.LONGEST_START`.
+# Only the beginning of a long error is fetched: `failure_groups.LONGEST_START` characters.

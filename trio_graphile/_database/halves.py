@@ -1,4 +1,4 @@
-"""Writing many rows at once, or in halves where the database refuses that: one row holds up no other."""
+"""Writes many rows at once, or in halves if the database refuses that, so that one row holds up no other."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _OUT_OF_TIME = "57014"
 async def in_halves(
     write: Callable[[Sequence[T]], Awaitable[Iterable[R]]], rows: Sequence[T]
 ) -> tuple[list[R], list[tuple[T, StatementFailed]]]:
-    """Return what `write` does for the rows together, or for halves of them, and the rows that are refused.
+    """Return the results of `write` for all rows together or in halves, and the rows that are refused.
 
-    What `write` does must be undone when it raises. Raises `StatementFailed` for what passes, and for what
-    is not the fault of a row: if not even none are taken.
+    What `write` does must be undone when it raises. Raises `StatementFailed` for transient failures, and for
+    failures that are not the fault of a row: then not even writing no rows succeeds.
     """
     if not rows:
         return [], []
@@ -48,7 +48,7 @@ async def write_most(
     what: str,
     name: Callable[[T], object] = str,
 ) -> list[R]:
-    """As `in_halves`; a row that is refused is logged by its name, with `what` was to be done."""
+    """Like `in_halves`, but log each refused row by its name; `what` says what was tried."""
     done, refused = await in_halves(write, rows)
     for row, error in refused:
         logger.error("%s: row %s is refused, and left for the next time: %s", what, name(row), error)
@@ -62,7 +62,7 @@ async def in_savepoints(
     *,
     what: str,
 ) -> list[R]:
-    """As `write_most`, in the transaction that is open."""
+    """Like `write_most`, but in the open transaction."""
 
     async def attempt(part: Sequence[T]) -> Iterable[R]:
         async with connection.transaction():

@@ -1,8 +1,8 @@
-"""What a worker does to the rows that it claimed: complete, fail, return. In batches, fenced by the owner.
+"""What a worker does to the rows that it has claimed: complete, fail, return; in batches, with fences.
 
-A job's fence is `locked_by` and `attempts`, both as claimed. A job whose key was added again, or removed,
-while it ran is *detached*: it has lost its key and its attempts stand at the maximum, but it is still ours
-to end.
+The fence of a job is `locked_by` and `attempts`, both as claimed. A job whose key was added again, or
+removed, while it ran is *detached*: it has lost its key and its attempts are at the maximum, but it is still
+ours to end.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ OURS = """jobs.id = any($2::bigint[])
           )
           or jobs.id = any($4::bigint[]) and jobs.key is null and jobs.attempts = jobs.max_attempts
         )"""
-# The fence: what `{ours}` stands for below. $1 worker id, $2 job ids, $3 their attempts as claimed, $4 the
-# ids of those that had a key then.
+# The fence, which replaces `{ours}` below. $1 worker id, $2 job ids, $3 their attempts as claimed, $4 the ids
+# of those that had a key then.
 
 
 RETIRED = """jobs.attempts >= jobs.max_attempts
@@ -51,8 +51,8 @@ RETIRED = """jobs.attempts >= jobs.max_attempts
             or {schema}.trio_graphile_is_retired(jobs.id)
           )"""
 # Whether a job was replaced, removed or failed while it ran: it must not get its attempt back, or it would
-# run again. A job claimed for its last attempt looks like it, but for `updated_at`, which claiming leaves
-# alone and our functions set to no less than `locked_at`; those of Rust leave a mark instead.
+# run again. A job claimed for its last attempt looks the same except for `updated_at`: claiming does not
+# change it, and our functions set it to no less than `locked_at`. The functions of Rust leave a mark instead.
 
 
 def fences(jobs: Sequence[Job]) -> tuple[list[int], list[int], list[int]]:
@@ -92,8 +92,8 @@ COMPLETE_ALIKE_JOBS = Statement("""
     )
     select array(select done.id from done) as ids
 """)
-# $1 worker id, $2 job ids, $3 the attempts of each as claimed. What COMPLETE_JOBS does, for less, to jobs
-# that have as many attempts, no queue, and had no key: there is no pair to look up for each.
+# $1 worker id, $2 job ids, $3 the attempts of each as claimed. Does what COMPLETE_JOBS does, but cheaper, to
+# jobs that have equal attempts, no queue, and had no key: it need not look up a pair for each.
 
 
 async def complete_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job]) -> set[int]:
@@ -106,9 +106,9 @@ async def complete_jobs(executor: Executor, worker_id: str, jobs: Sequence[Job])
 
 
 def _attempts_of_alike(jobs: Sequence[Job]) -> int | None:
-    """Return the attempts that all of the jobs have, if they do and none has a queue or had a key."""
+    """Return the attempts of the jobs if they are equal and no job has a queue or had a key."""
     attempts = jobs[0].attempts if jobs else None
-    for job in jobs:  # as a loop: once for each job that is run, and `all` would take half as long again
+    for job in jobs:  # a loop, since it runs for each job, and `all` takes half as long again
         if job.attempts != attempts or job.queue_name is not None or job.key is not None:
             return None
     return attempts
@@ -124,7 +124,7 @@ LOCK_JOB = Statement("""
 
 
 async def lock_job(executor: Executor, worker_id: str, job: Job) -> bool:
-    """Keep everybody else from writing a job's row until the transaction ends; return whether it is ours."""
+    """Lock a job's row until the transaction ends; return whether the job is ours."""
     return await executor.fetch_value(LOCK_JOB, worker_id, job.id) is not None
 
 
@@ -175,8 +175,8 @@ FAIL_JOBS = Statement(
 """.replace("{ours}", OURS)
 )
 # $5 errors, $6 seconds until the next attempt or null, $7 whether there is none, $8 new payloads or null.
-# A time at the end of all times is left where it is, and a number of attempts below 0 counts as none:
-# PostgreSQL cannot count on from there.
+# A time at the end of all times is left as it is, and a number of attempts below 0 counts as 0: PostgreSQL
+# cannot add to them.
 
 
 async def fail_jobs(executor: Executor, worker_id: str, failures: Sequence[Failed]) -> set[int]:
@@ -229,7 +229,7 @@ RETURN_JOBS = Statement(
 """.replace("{ours}", OURS)
 )
 # $5 seconds until they may run again or null for at once, $6 new payloads or null.
-# A detached or retired job keeps its attempts, since giving one back would run it again, and says why.
+# A detached or retired job keeps its attempts, or it would run again, and its error says so.
 
 
 async def return_jobs(executor: Executor, worker_id: str, returns: Sequence[Returned | Snoozed]) -> set[int]:
@@ -292,9 +292,9 @@ FREE_UNKNOWN_QUEUES = Statement("""
 
 
 async def reconcile(executor: Executor, worker_id: str, held: Sequence[Job]) -> set[int]:
-    """Give back what the database says is locked by us and we know nothing of; return the ids of the jobs.
+    """Give back the jobs that are locked by us but not in `held`; return their ids.
 
-    That is a claim whose answer was lost with its session, say. No claim of ours may be under way.
+    The answer to a claim may have been lost with its session, say. No claim of ours may run meanwhile.
     """
 
     async def give_back(ids: Sequence[int]) -> list[int]:

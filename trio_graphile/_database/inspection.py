@@ -37,7 +37,7 @@ HIDES_ROWS = Statement("""
 
 
 async def hides_rows(executor: Executor) -> bool:
-    """Whether row level security may keep jobs from our role: it would see an empty queue."""
+    """Whether row level security may hide jobs from our role, which would then see an empty queue."""
     return bool(await executor.fetch_value(HIDES_ROWS))
 
 
@@ -50,7 +50,7 @@ STATE = """case
 
 
 def listing(*beyond: str, **expressions: str) -> str:
-    """Return the SQL of a select of jobs, to which conditions can be added, for `listed_job` to read.
+    """Return the SQL of a select of jobs, to be read by `listed_job`; conditions can be added.
 
     `beyond` are columns after those of a listed job, `expressions` are those of `job_columns`.
     """
@@ -93,7 +93,7 @@ async def list_jobs(executor: Executor, which: JobFilter) -> JobPage:
         which.flags or None,
         which.locked_by,
         which.after,
-        which.limit + 1,  # one more says whether there is another page
+        which.limit + 1,  # the one more shows whether there is another page
         which.offset,
     )
     jobs = tuple(map(listed_job, rows[: which.limit]))
@@ -116,7 +116,7 @@ async def get_listed(executor: Executor, ids: Sequence[int]) -> dict[int, Listed
 
 
 def listed_job(row: Row) -> ListedJob:
-    """Return the job in a row of `listing`, which may have columns after those."""
+    """Return the job in a row of `listing`, which may have more columns."""
     return ListedJob(
         job=job_from_row(row),
         state=JobState(row["state"]),
@@ -138,8 +138,8 @@ COUNT_JOBS = Statement("""
       ) as oldest_ready
     from {schema}._private_jobs as jobs
 """)
-# One pass over the table, no payload read, no lock waited for: is_available says in one column that a job is
-# not locked and has an attempt left.
+# One pass over the table, which reads no payload and waits for no lock: is_available says in one column that
+# a job is not locked and has an attempt left.
 
 
 async def count_jobs(executor: Executor) -> Backlog:
@@ -217,7 +217,7 @@ LIST_LOCK_HOLDERS = Statement("""
 
 
 async def list_lock_holders(executor: Executor) -> list[LockHolder]:
-    """Return in whose names jobs or queues are locked, by worker id."""
+    """Return the workers that have jobs or queues locked, by id."""
     return [LockHolder(**row) for row in await executor.fetch(LIST_LOCK_HOLDERS)]
 
 

@@ -1,4 +1,4 @@
-"""What is said through LISTEN and NOTIFY on the schema's own channels."""
+"""The messages of LISTEN and NOTIFY on the schema's own channels."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from trio_graphile._model.json import decode
 JOBS_INSERT = "jobs:insert"
 """The channel on which jobs are announced."""
 WORKER_MIGRATE = "worker:migrate"
-"""The channel on which a revision of the schema is."""
+"""The channel on which revisions of the schema are announced."""
 
 
 def announced_jobs(payload: str) -> int:
-    """Return how many jobs a notification announces: 1 if it does not say, negative for removals."""
+    """Return how many jobs a notification announces: 1 if it has no number, negative for removals."""
     count = _field(payload, "count")
     return count if type(count) is int else 1
 
 
 def is_breaking(payload: str) -> bool:
-    """Return whether a notification announces a revision that older workers cannot live with."""
+    """Return whether a notification announces a revision that breaks older workers."""
     return _field(payload, "breaking") is True
 
 

@@ -41,7 +41,7 @@ PROBE_SERVER = Statement("""
 
 
 async def probe_server(database: Database) -> ServerFacts:
-    """Return what is known of the server. Takes up to five seconds if it does not notify."""
+    """Return facts about the server. Takes up to five seconds if it sends no notifications."""
     skew, error = await _compare_clocks(database)
     [row] = await database.fetch(PROBE_SERVER)
     return ServerFacts(
@@ -57,7 +57,7 @@ READ_CLOCK = Statement("select clock_timestamp()")
 
 
 async def _compare_clocks(database: Database) -> tuple[float, float]:
-    """Return how far the server's clock is ahead of ours, and how exact that is; the best of three."""
+    """Return how far the server's clock is ahead of ours, and the precision of that; the best of three."""
     found = []
     for _ in range(3):
         before = datetime.now(UTC)
@@ -73,7 +73,7 @@ NOTIFY = Statement("select pg_notify($1::text, '')")  # $1 channel
 
 
 async def _hears(database: Database) -> bool:
-    """Whether a notification that is sent on one session arrives on another."""
+    """Whether a notification that one session sends reaches another."""
     channel, heard = f"trio_graphile:doctor:{secrets.token_hex(6)}", trio.Event()
     async with database.connection() as listening:
         await listening.listen(channel, lambda _: heard.set())
@@ -87,7 +87,7 @@ READ_PROCESS = Statement("select pg_backend_pid()")
 
 
 async def _is_pooled(database: Database) -> bool:
-    """Whether an idle session of ours lends its server process to others: then another one comes back."""
+    """Whether a pooler lends the server process of an idle session of ours to others."""
 
     async def process(connection: Connection) -> int:
         return int(await connection.fetch_value(READ_PROCESS))
@@ -188,10 +188,10 @@ LIST_NEGLECTED = Statement("""
 async def probe_queue(
     executor: Executor, *, alive: dict[str, bool], tasks: list[str], neglected_after: float = 60.0
 ) -> QueueFacts:
-    """Look at the jobs and their locks.
+    """Return facts about the jobs and their locks. Reads the whole table.
 
-    `alive` says of each registered worker whether its heart beats, and `tasks` what the live ones have. Jobs
-    count as neglected after `neglected_after` seconds. Reads the whole table.
+    `alive` says of each registered worker whether it sends heartbeats, and `tasks` are those of the live
+    ones. A task is neglected if its jobs have been due for `neglected_after` seconds.
     """
     [table] = await executor.fetch(PROBE_TABLE)
     locks = await executor.fetch(LIST_LOCKS)
@@ -208,7 +208,7 @@ _MIGRATE = "trio-graphile migrate (with --dry-run it only says what it would do)
 
 
 async def probe_schema(database: Database) -> tuple[Finding, bool]:
-    """Return what is to be said of the schema, and whether there is a queue in it to look at."""
+    """Return a finding about the schema, and whether it holds a queue that can be read."""
     async with database.connection() as connection:
         state = await check_schema(connection, database.schema)
     name = f"schema {database.schema}"

@@ -1,4 +1,4 @@
-"""Rows of jobs: the columns that every select of them has, and the jobs that are made of them."""
+"""Rows of jobs: the columns that every select of jobs has, and the jobs that are made of them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _COLUMNS = {
     "locked_at": "date_part('epoch', jobs.locked_at)",
     "locked_by": "jobs.locked_by",
 }
-"""What is selected of a job, in the order in which `make_job` reads it.
+"""The columns of a job, in the order in which `make_job` reads them.
 
-Times are seconds since 1970: the driver could not read each time that PostgreSQL has.
+Times are seconds since 1970, since the driver cannot read every time that PostgreSQL has.
 """
 
 
 def job_columns(**expressions: str) -> str:
-    """Return the columns of a select of jobs, as SQL, with other expressions for the columns that are named.
+    """Return the columns of a select of jobs, as SQL; `expressions` replace columns by name.
 
     A select may have more columns after these.
     """
@@ -45,9 +45,9 @@ def job_columns(**expressions: str) -> str:
 
 
 def jobs_with_names(jobs: str = "{schema}._private_jobs") -> str:
-    """Return where `job_columns` come from, as SQL: rows of jobs with the names of their tasks and queues.
+    """Return the from clause for `job_columns`, as SQL: rows of jobs with the names of tasks and queues.
 
-    By outer joins: a job whose task or queue somebody deleted is a job, too.
+    The joins are outer joins: a job whose task or queue somebody deleted is a job, too.
     """
     return f"""{jobs} as jobs
     left join {{schema}}._private_tasks as tasks on tasks.id = jobs.task_id
@@ -64,24 +64,24 @@ _BEST_FIRST = itemgetter(*map(list(_COLUMNS).index, ("priority", "run_at", "id")
 
 
 def claimed_jobs(rows: Sequence[Any], worker_id: str, identifiers: Sequence[str]) -> list[Job]:
-    """Return the jobs that were claimed, best first.
+    """Return the claimed jobs, best first.
 
-    Each row has the place of the job's task in `identifiers`, from 1. A row of asyncpg's is a sequence, too.
+    Each row has the position of the job's task in `identifiers`, from 1. A row of asyncpg is a sequence, too.
     """
     return [make_job(row, identifiers[row[_TASK] - 1], worker_id) for row in sorted(rows, key=_BEST_FIRST)]
 
 
 def make_job(values: Sequence[Any], task_identifier: str, locked_by: str | None) -> Job:
-    """Return the job with the values of `job_columns`, but for the task and who has locked it.
+    """Return the job with the values of `job_columns`, except the task and the holder of the lock.
 
-    Made once for each job that is run, so it is filled in as a draft.
+    This runs once for each job, so it fills in a draft.
     """
     job = JobDraft()
     (
         job.id, _, job.payload_json, job.queue_name, job.priority, job.attempts, job.max_attempts,
         job.last_error, job.key, job.revision, flags, run_at, created_at, updated_at, locked_at, _,
     ) = values  # fmt: skip
-    job._seconds = (run_at, created_at, updated_at, locked_at)  # noqa: SLF001  # nobody else's yet
+    job._seconds = (run_at, created_at, updated_at, locked_at)  # noqa: SLF001  # the draft is still private
     job.task_identifier = task_identifier
     job.flags = () if flags is None else flags_of(flags)
     job.locked_by = locked_by
@@ -91,7 +91,7 @@ def make_job(values: Sequence[Any], task_identifier: str, locked_by: str | None)
 def values_as_added(
     spec: JobSpec, flags: str | None, times: Sequence[float], *, key: str | None = None, revision: int = 0
 ) -> tuple[Any, ...]:
-    """Return the values of `job_columns` after the payload, of jobs that were added as a spec says.
+    """Return the values of `job_columns` after the payload, for jobs that were added with a spec.
 
     `flags` are a jsonb text; `times` are `run_at`, `created_at` and `updated_at`, in seconds since 1970.
     """
@@ -106,9 +106,10 @@ def job_as_added(job_id: int, identifier: str, payload_json: str, values: tuple[
 
 
 def flags_of(text: str | None) -> tuple[str, ...]:
-    """Return the flags in a jsonb text: what PostgreSQL's `?` finds in it, whoever wrote it.
+    """Return the flags in a jsonb text: those that PostgreSQL's `?` finds in it.
 
-    They are the keys of an object, by rights; of an array or a single value its strings count.
+    Normally they are the keys of an object; in an array or a single value, which other programs may write,
+    the strings count.
     """
     value = None if text is None else decode_if_readable(text)
     return tuple(

@@ -1,4 +1,4 @@
-"""The table of samples: a row a minute, by whoever comes first, for seven days."""
+"""The table of samples: one row a minute, which the first worker writes, for seven days."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from trio_graphile._model.samples import FleetRuns, Sample, TaskRuns, gained, jo
 
 _STATES = ("ready", "scheduled", "locked", "failed")
 _STALE_AFTER = 300.0
-"""After so many seconds of silence a worker's locks are not counted. Its runs are: they do not change."""
+"""After so many seconds of silence the locks of a worker are not counted. Its runs are: they do not
+change."""
 
 
 async def take_sample(executor: Executor) -> Sample | None:
-    """Write down what the queue is like, unless somebody has done so in this minute: then None is returned.
+    """Write a sample of the queue. Returns None if another worker has written one in this minute.
 
-    Its statements look at a bounded number of jobs. If it ends between them, there is a gap.
+    Its statements read a bounded number of jobs. If it is interrupted between them, there is a gap.
     """
     minute = await executor.fetch_value(CLAIM_MINUTE)
     if minute is None:
@@ -107,7 +108,7 @@ FILL_SAMPLE = Statement("""
 
 
 def sample_of(counts: StateCounts) -> Sample:
-    """Return what is known of a moment from counts alone."""
+    """Return a sample that is made of counts alone."""
     oldest = counts.oldest_ready_at
     return Sample(
         at=counts.counted_at,
@@ -126,20 +127,20 @@ READ_CHANGES = Statement("""
 
 
 async def count_changes(executor: Executor) -> tuple[int | None, int | None]:
-    """Return how many jobs were inserted and how many deleted since the server began to count."""
+    """Return how many jobs were inserted and deleted since the server began to count."""
     row = await executor.fetch_row(READ_CHANGES)
     return (None, None) if row is None else (row["inserted"], row["deleted"])
 
 
 async def look_at_workers(executor: Executor) -> list[ActiveWorker]:
-    """Return what all registered workers say of themselves."""
+    """Return the reports of all registered workers."""
     if not await worker_registry.has_registry(executor):
         return []
     return await worker_registry.list_active_workers(executor, _STALE_AFTER)
 
 
 def locked_by(workers: Iterable[ActiveWorker]) -> int | None:
-    """Return how many jobs live workers say they have locked; None if none of them says."""
+    """Return how many jobs live workers report to have locked; None if none of them reports it."""
     said = [jobs_held(worker.metadata) for worker in workers if not worker.is_stale]
     known = [jobs for jobs in said if jobs is not None]
     return sum(known) if known else None
@@ -157,7 +158,7 @@ READ_SAMPLES = Statement("""
 
 
 async def read_samples(executor: Executor, since: datetime) -> list[Sample]:
-    """Return the samples from a time on, in their order."""
+    """Return the samples from a time on, sorted by time."""
     return [_sample_of_row(row) for row in await executor.fetch(READ_SAMPLES, since.timestamp())]
 
 

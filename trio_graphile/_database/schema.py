@@ -1,9 +1,9 @@
-"""The schema in the database: what is there, what is missing, and how it gets there.
+"""The schema in the database: checks what is installed, and installs what is missing.
 
-Two ledgers record what was installed. `migrations` is shared with the Node and the Rust worker, which judge
-a schema by its highest number and its highest breaking number alone; we write those up to 20 and never one of
-our own. Rust's go beyond that and bring other functions, which stay: ours work on either.
-`trio_graphile_migrations` is ours: the files in the folder `migrations`.
+Two ledgers record what was installed. `migrations` is shared with the Node and the Rust worker, which look
+only at the highest number and the highest breaking number; we write those up to 20 and none of our own.
+Rust's numbers go beyond that and bring other functions, which we keep: ours work on either.
+`trio_graphile_migrations` is ours: it records the files in the folder `migrations`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from trio_graphile._model.backoff import backoff_delays
 logger = logging.getLogger("trio_graphile.database")
 
 _CLASHES = frozenset({"23505", "42P06", "42P07", "42710", "40P01", "55P03", "XX000"})
-"""What befalls two installers at once: something exists already, or one waits too long for the other, or the
-other has replaced the same function meanwhile, which PostgreSQL takes for an internal error."""
+"""Clashes of two installers: something exists already, one waits too long for the other, or the other has
+just replaced the same function, which PostgreSQL reports as an internal error."""
 _UNDEFINED = frozenset({"3F000", "42P01", "42703"})
 _ABSENT = frozenset({"3F000", "42P01", "42883", "42704"})
 """There is no such schema, table, function or type."""
@@ -42,13 +42,13 @@ _ABSENT = frozenset({"3F000", "42P01", "42883", "42704"})
 
 @attrs.frozen(kw_only=True)
 class MigrationReport:
-    """What `migrate` found and did."""
+    """The result of `migrate`."""
 
     found: SchemaState
     revisions: tuple[int, ...]
-    """Rows written to the ledger that is shared with the other workers."""
+    """The rows that were written to the ledger that all workers share."""
     applied: tuple[int, ...]
-    """Our own migrations that were applied."""
+    """The migrations of our own that were applied."""
     warning: str | None
 
 
@@ -58,7 +58,7 @@ class InstallTimeouts:
 
     limit: float = 30.0
     quiet_period: float = 1.5
-    """An old schema that did not change for so long is not being migrated by anybody."""
+    """An old schema that has not changed for so long is not being migrated by another program."""
 
 
 @functools.cache
@@ -144,9 +144,9 @@ READ_APPLIED = Statement("select array(select id from {schema}.trio_graphile_mig
 
 
 async def check_schema(executor: Executor, schema: str) -> SchemaState:
-    """Look what is there: one query if all is.
+    """Return what is installed, by one query if all is.
 
-    Not for use inside a transaction, where the failure of that query would be fatal.
+    Not for use inside a transaction, which the failure of that query would end.
     """
     try:
         [row] = await executor.fetch(READ_STATE.for_schema(quote_identifier(schema)))
@@ -165,7 +165,7 @@ async def check_schema(executor: Executor, schema: str) -> SchemaState:
 
 @contextlib.contextmanager
 def naming_missing_schema(schema: str) -> Iterator[None]:
-    """Raise `SchemaMissing` for a statement in the body that fails because something is not installed."""
+    """Raise `SchemaMissing` if a statement in the body fails because something is not installed."""
     try:
         yield
     except StatementFailed as error:
@@ -178,7 +178,7 @@ def naming_missing_schema(schema: str) -> Iterator[None]:
 
 
 async def require_schema(executor: Executor, schema: str) -> None:
-    """Raise `SchemaMissing` unless the schema is complete, or what `plan_migration` raises."""
+    """Raise `SchemaMissing` unless the schema is complete. Raises what `plan_migration` does, too."""
     state = await check_schema(executor, schema)
     if not plan_migration(state, own_migrations()).is_empty:
         raise SchemaMissing(f"the schema {schema!r} is not installed, or not up to date: run `migrate`")
@@ -198,7 +198,7 @@ async def _probe(executor: Executor, schema: str) -> SchemaState:
 
 
 async def is_superseded(executor: Executor) -> bool:
-    """Whether somebody installed a revision that this version cannot work with."""
+    """Whether a program installed a revision that this version cannot work with."""
     return (await executor.fetch_value(READ_BREAKING_REVISION) or 0) > NEWEST_REVISION
 
 
@@ -208,7 +208,7 @@ async def is_superseded(executor: Executor) -> bool:
 async def migrate(
     connection: Connection, schema: str, *, timeouts: InstallTimeouts | None = None
 ) -> MigrationReport:
-    """Install the schema, bring it up to date, or do nothing if it is; others may do the same meanwhile.
+    """Install the schema or bring it up to date; other programs may do the same meanwhile.
 
     Runs in one transaction of its own (do not call it inside another): all or nothing. Raises
     `PostgresTooOld`, `SchemaTooOld`, `SchemaTooNew`, `MigrationFailed` (the server refuses a step), or
@@ -237,7 +237,7 @@ async def migrate(
 
 
 async def _wait_until_quiet(connection: Connection, schema: str, timeouts: InstallTimeouts) -> SchemaState:
-    """Return what is there once nobody seems to be in the middle of installing it."""
+    """Return what is installed, as soon as no other program seems to be installing."""
     state = await check_schema(connection, schema)
     deadline = trio.current_time() + timeouts.limit
     quiet_at = trio.current_time() + timeouts.quiet_period
@@ -258,8 +258,8 @@ LOCK = """
 """  # $1 schema name. Whoever waits for a lock on a table makes all others wait: not for long, then.
 
 LOCK_LEDGER = Statement("lock table {schema}.migrations in share row exclusive mode")
-# Other installers wait at its rows, and we for those who are ahead: what we look at next is not changed, and
-# no function of a newer revision replaced, before we are done.
+# Other installers wait for this lock, and we for those ahead of us: until we are done, nobody changes what we
+# read next, and nobody replaces a function by that of a newer revision.
 
 
 async def _attempt(connection: Connection, schema: str) -> tuple[SchemaState, Plan]:
@@ -323,7 +323,8 @@ async def _carry_out(connection: Connection, schema: str, state: SchemaState, pl
     elif not state.breaking_exists:
         await connection.execute(ADD_BREAKING.for_schema(quoted))
         await connection.execute(MARK_BREAKING.for_schema(quoted), breaking)
-    # The rows come before what they stand for: another installer then waits for us right there.
+    # The rows are written before the functions they stand for: another installer then waits for us right
+    # here.
     await connection.execute(RECORD_REVISIONS.for_schema(quoted), plan.revisions, breaking)
     if plan.announced:
         await connection.execute(ANNOUNCE_REVISIONS, plan.revisions, breaking)

@@ -1,4 +1,4 @@
-"""What a schema lacks, decided from what was found in it. No I/O."""
+"""Decides what a schema lacks, from what was found in it. No I/O."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ OLDEST_SERVER_VERSION = 120_000  # as server_version_num has it: PostgreSQL 12
 OLDEST_REVISION = 18
 """The oldest revision of the shared ledger whose tables are those of today."""
 NEWEST_REVISION = 20
-"""The newest that we install. Whoever goes beyond it brings functions of its own, and keeps them."""
+"""The newest revision that we install. Programs that go beyond it have functions of their own, which stay."""
 BREAKING_REVISIONS = frozenset({1, 3, 11, 13, 14, 16, 19})
 
 _FOUNDATION = 1
-"""The file that makes the tables: recorded, but not run, where somebody else made them."""
+"""The file that makes the tables: recorded, but not run, if another program made them."""
 _FUNCTIONS = frozenset({2})
-"""Files with functions that every program calls: not run over those of a revision after `NEWEST_REVISION`."""
+"""The files with functions that every program calls: not run over those of a revision after
+`NEWEST_REVISION`."""
 _RECOVERY = frozenset({3})
-"""The same for the functions of recovery, which not every program brings."""
+"""The same for the functions of recovery, which not every program has."""
 
 
 @attrs.frozen(kw_only=True)
@@ -35,7 +36,7 @@ class Migration:
 
 @attrs.frozen(kw_only=True)
 class SchemaState:
-    """What was found in the database."""
+    """The state of the schema in the database."""
 
     server_version: int
     schema_exists: bool = True
@@ -43,32 +44,32 @@ class SchemaState:
     breaking_exists: bool = True
     """Whether the shared ledger has its third column, which the oldest releases did not make."""
     revision: int | None = None
-    """The highest number in the shared ledger; None if it is empty or not there."""
+    """The highest number in the shared ledger; None if it is empty or does not exist."""
     breaking_revision: int | None = None
     recovery_exists: bool = False
-    """Whether the functions of recovery are there, whoever made them."""
+    """Whether the functions of recovery exist, whoever made them."""
     applied: frozenset[int] = frozenset()
-    """Our own migrations that were applied."""
+    """The migrations of our own that were applied."""
     being_written: bool = False
-    """Whether somebody is writing to the shared ledger right now."""
+    """Whether another program is writing to the shared ledger right now."""
 
     @property
     def is_too_old(self) -> bool:
-        """Whether this is a schema older than we can take over, or one that somebody is still installing."""
+        """Whether nothing is to be done."""
         return self.revision is not None and self.revision < OLDEST_REVISION
 
 
 @attrs.frozen(kw_only=True)
 class Plan:
-    """What has to be done, in one transaction and in this order."""
+    """The steps of a migration, which one transaction takes in this order."""
 
     revisions: tuple[int, ...] = ()
-    """Rows that the shared ledger lacks."""
+    """The rows that the shared ledger lacks."""
     announced: bool = False
-    """Whether running workers are told of these: a fresh schema has none."""
+    """Whether running workers are notified of these rows; a fresh schema has no workers."""
     scripts: tuple[Migration, ...] = ()
     recorded: tuple[int, ...] = ()
-    """Rows that our ledger lacks."""
+    """The rows that our ledger lacks."""
     warning: str | None = None
 
     @property
@@ -78,7 +79,7 @@ class Plan:
 
 
 def plan_migration(state: SchemaState, migrations: Sequence[Migration]) -> Plan:
-    """Decide what a schema lacks. Raises `PostgresTooOld`, `SchemaTooOld` or `SchemaTooNew`."""
+    """Return the steps that a schema needs. Raises `PostgresTooOld`, `SchemaTooOld` or `SchemaTooNew`."""
     check_server(state.server_version)
     if (state.breaking_revision or 0) > NEWEST_REVISION:
         raise SchemaTooNew(
@@ -101,7 +102,7 @@ def plan_migration(state: SchemaState, migrations: Sequence[Migration]) -> Plan:
 
 
 def _is_ours_to_make(migration: Migration, state: SchemaState) -> bool:
-    """Whether a file is run, not only recorded: what a newer revision brought is not replaced."""
+    """Whether a file is run rather than only recorded: we do not replace what a newer revision brought."""
     if migration.id == _FOUNDATION:
         return state.revision is None
     if (state.revision or 0) <= NEWEST_REVISION:
@@ -110,7 +111,7 @@ def _is_ours_to_make(migration: Migration, state: SchemaState) -> bool:
 
 
 def check_server(version: int) -> None:
-    """Raise `PostgresTooOld` for a server (180006 is 18.6) that lacks what the schema is made of."""
+    """Raise `PostgresTooOld` for a server (180006 is 18.6) that is too old for the schema."""
     if version < OLDEST_SERVER_VERSION:
         number = f"{version // 10_000}.{version % 10_000 if version >= 100_000 else version // 100 % 100}"
         raise PostgresTooOld(

@@ -1,4 +1,4 @@
-"""Whether somebody's functions stand before PostgreSQL's own: ours would call them by mistake."""
+"""Checks that no functions precede PostgreSQL's own, which our functions would call by mistake."""
 
 from __future__ import annotations
 
@@ -38,12 +38,13 @@ SEARCH_PATH = """
 
 
 async def check_search_path(executor: Executor) -> None:
-    """Raise `DatabaseRefused` if a name that PostgreSQL's functions or operators have means another one here.
+    """Raise `DatabaseRefused` if a name of a PostgreSQL function or operator has another meaning here.
 
-    That takes a search path that names pg_catalog, and something of the same name and parameters before it.
+    That takes a search path that names pg_catalog, and a function with the same name and parameters before
+    it.
     """
     [row] = await executor.fetch(SEARCH_PATH)
-    schemas = decode(row["schemas"])  # as text, since asyncpg would have to ask what an array of names is
+    schemas = decode(row["schemas"])  # as text: asyncpg would have to ask for the type of an array of names
     before = schemas[: schemas.index("pg_catalog")]
     if not before:
         return

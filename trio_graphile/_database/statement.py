@@ -19,10 +19,10 @@ class Statement:
 
     text: str
     _texts: dict[str, str] = attrs.field(init=False, factory=dict, eq=False, repr=False)
-    """By schema, as made before."""
+    """The SQL for each schema, once it was made."""
 
     def for_schema(self, quoted_schema: str) -> str:
-        """Return the SQL for one schema: the same string each time, whose hash is known by then."""
+        """Return the SQL for one schema: always the same string object, which caches its hash."""
         if (text := self._texts.get(quoted_schema)) is None:
             text = self._texts[quoted_schema] = self.text.replace("{schema}", quoted_schema)
         return text
@@ -44,15 +44,15 @@ _CHANGES_SESSION = re.compile(
 
 @functools.lru_cache(maxsize=1024)
 def may_change_session(sql: str) -> bool:
-    """Whether SQL, one statement or several, may leave its session other than it was.
+    """Whether SQL, one statement or several, may change its session.
 
-    In doubt it may. What functions do that are called in it is not known here.
+    If that is unclear, this returns True. It does not know what the functions do that the SQL calls.
     """
     return _CHANGES_SESSION.search(sql) is not None
 
 
 def quote_identifier(name: str) -> str:
-    """Quote a name for SQL. Raises `OptionInvalid` for what PostgreSQL cannot hold as a name."""
+    """Quote a name for SQL. Raises `OptionInvalid` for a text that cannot be a name in PostgreSQL."""
     if not name:
         raise OptionInvalid("schema", "the name is empty")
     if "\0" in name:
@@ -65,6 +65,6 @@ def quote_identifier(name: str) -> str:
 
 
 def array_literal(texts: Sequence[str]) -> str:
-    """Return the text of a text[]: PostgreSQL has no arrays of arrays of different lengths."""
+    """Return the text of a text[], since PostgreSQL has no arrays of arrays of different lengths."""
     quoted = (text.replace("\\", "\\\\").replace('"', '\\"') for text in texts)
     return "{" + ",".join(f'"{text}"' for text in quoted) + "}"

@@ -1,6 +1,6 @@
-"""Sweeps: taking jobs back from workers that died, and releasing locks that nobody can still want.
+"""Sweeps: take jobs back from workers that died, and release locks that are too old.
 
-Locks are compared with the database's clock alone.
+Only the clock of the database counts for the age of locks.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ TRY_LOCK_SWEEP = Statement("""
       )
       and pg_try_advisory_xact_lock_shared(1196905043, 1398228304)
 """)
-# The second is the lock of Rust's sweepers, one for all schemas. Shared: theirs and ours keep each other out,
-# ours of different schemas do not.
+# The second is the lock of Rust's sweepers, one for all schemas. We take it shared: our sweeps and theirs
+# exclude each other, those of ours in different schemas do not.
 
 LOCK_SILENT_WORKERS = Statement("""
     with silent as (
@@ -49,8 +49,8 @@ LOCK_SILENT_WORKERS = Statement("""
     from silent
     order by silent.worker_id
 """)
-# $1 seconds, $2 resilient flags. The rows stay locked, so that no heartbeat comes between this look and what
-# follows from it; one that is coming just now has its row locked and is no silence.
+# $1 seconds, $2 resilient flags. The rows stay locked, so that no heartbeat comes before we act on them. A
+# row that a heartbeat has locked at this moment is skipped.
 
 FIND_ORPHANS = Statement("""
     with locks as (
@@ -117,8 +117,8 @@ RECOVER_JOBS = Statement(
     returning jobs.id
 """.replace("{retired}", RETIRED)
 )
-# $1 job ids, $2 seconds, then those about which somebody has decided: $3 their ids, $4 whether they have
-# failed, $5 when they run and $6 how many attempts count as used, null for as ever.
+# $1 job ids, $2 seconds, then the jobs about which an interceptor has decided: $3 their ids, $4 whether they
+# have failed, $5 when they run and $6 how many attempts count as used; null changes nothing.
 
 LOCK_QUEUES_OF_DEAD = Statement("""
     select queues.id
@@ -160,8 +160,8 @@ FORGET_DEAD = Statement("""
 async def sweep_transaction(database: Transactor) -> AsyncIterator[Connection]:
     """Run the body in a transaction of a sweep.
 
-    Whoever is cut off or suspended in the middle of it keeps all others from sweeping, until the server ends
-    it after five seconds; if statements are not prepared, after some minutes at worst.
+    If a sweeper is cut off or suspended inside it, no other worker can sweep until the server ends the
+    transaction after five seconds, or, if statements are not prepared, after some minutes at worst.
     """
     async with _transaction(database, _STATEMENTS) as connection:
         yield connection
@@ -177,14 +177,14 @@ def _transaction(
 
 @attrs.frozen(kw_only=True)
 class RecoveryDecision:
-    """What is to become of one job of a dead worker."""
+    """The decision about one job of a dead worker."""
 
     job: Job
-    """As it was claimed: one that was claimed anew meanwhile is not meant."""
+    """The job as the dead worker claimed it; a job that was claimed anew meanwhile is left alone."""
     skip: bool = False
-    """Whether it stays locked."""
+    """Whether the job stays locked."""
     fails: bool = False
-    """Whether its run counts as failed."""
+    """Whether its attempt counts as failed."""
     run_at: datetime | None = None
     attempts: int | None = None
 
@@ -197,10 +197,10 @@ async def sweep(
     dry_run: bool = False,
     decisions: Sequence[RecoveryDecision] = (),
 ) -> SweepReport:
-    """Find the workers that are dead and give their jobs back, all in one transaction.
+    """Find the dead workers and give their jobs back, all in one transaction.
 
-    Does nothing while another sweep of this schema is under way. A dry run only finds. `sweeper_id` is who
-    sweeps, if it is a worker.
+    Does nothing while another sweep of this schema runs. A dry run only finds them. `sweeper_id` is the
+    worker that sweeps, if it is a worker.
     """
     async with sweep_transaction(database) as connection:
         if not await connection.fetch_value(TRY_LOCK_SWEEP):
@@ -216,7 +216,7 @@ async def sweep(
 
 
 async def recover_dead_worker(database: Transactor, worker_id: str) -> int:
-    """Give back all that a worker held whose process is known to have ended; return how many jobs."""
+    """Give back all jobs of a worker whose process is known to have ended; return how many."""
     async with sweep_transaction(database) as connection:
         recovered = await _recover(connection, [worker_id], 0.0, ())
         await connection.execute(FORGET_DEAD, [worker_id])
@@ -226,7 +226,7 @@ async def recover_dead_worker(database: Transactor, worker_id: str) -> int:
 async def _recover(
     connection: Connection, dead: Sequence[str], delay: float, decisions: Sequence[RecoveryDecision]
 ) -> tuple[int, ...]:
-    """Give the jobs of dead workers back, and their queues; return which jobs."""
+    """Give back the jobs and queues of dead workers; return the ids of the jobs."""
     rows = await connection.fetch(LOCK_JOBS_OF_DEAD, dead)
     found = {(row["id"], row["attempts"], row["locked_by"]) for row in rows}
     valid = {d.job.id: d for d in decisions if (d.job.id, d.job.attempts, d.job.locked_by) in found}
@@ -252,7 +252,7 @@ async def _recover(
 
 
 async def _free_queues(connection: Connection, dead: Sequence[str], locked_jobs: Sequence[int]) -> None:
-    """Free the queues of dead workers, but for those of jobs that stay locked."""
+    """Free the queues of dead workers, except those of jobs that stay locked."""
 
     async def free(ids: Sequence[int]) -> list[Row]:
         return await connection.fetch(FREE_QUEUES, ids)
@@ -279,7 +279,7 @@ FIND_JOBS_OF_DEAD = Statement("""
 async def jobs_of_dead(
     database: Transactor, options: SweepOptions, *, sweeper_id: str | None = None
 ) -> list[Job]:
-    """Return the jobs that a sweep would give back now, as far as it can be read. Locks nothing for long."""
+    """Return the jobs that a sweep would give back now, as far as they can be read. Keeps no locks."""
     async with sweep_transaction(database) as connection:
         dead = dead_workers(await _silent_workers(connection, options), options, sweeper_id)
         if not dead:
@@ -325,7 +325,7 @@ LOCK_STALE_QUEUES = Statement("""
 
 
 async def reset_stale_locks(database: Transactor) -> ResetReport:
-    """Release what has been locked for over four hours, whoever locked it."""
+    """Release jobs and queues that have been locked for over four hours, by any worker."""
     async with _transaction(database, _RESET_STATEMENTS) as connection:
         jobs = await _release(connection, LOCK_STALE_JOBS, RELEASE_JOBS, what="releasing old locks of jobs")
         queues = await _release(

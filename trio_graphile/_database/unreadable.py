@@ -1,7 +1,7 @@
-"""Jobs that no client can be told of: their bytes are no text in UTF-8. Found, for the others to be claimed.
+"""Jobs that no client can read, since their bytes are no text in UTF-8; failed, so that others are claimed.
 
-Only a database that does not mind has them, one in SQL_ASCII say: the server refuses the whole statement
-that would bring one.
+Only a database that accepts any bytes has them, one in SQL_ASCII say. The server refuses the whole statement
+that would return one.
 """
 
 from __future__ import annotations
@@ -64,14 +64,14 @@ FAIL_UNREADABLE = Statement("""
 
 
 def is_unreadable(error: StatementFailed) -> bool:
-    """Whether the server refused a statement since its answer would not be UTF-8."""
+    """Whether the server refused a statement because its answer would not be UTF-8."""
     return error.sqlstate in _NOT_UTF8
 
 
 async def fail_unreadable(executor: Executor, identifiers: Sequence[str]) -> bool:
-    """Fail the jobs of these tasks for good that cannot be read; return whether there were any.
+    """Fail for good the jobs of these tasks that cannot be read; return whether there were any.
 
-    Of those of which the last error alone cannot be read, that is replaced.
+    If only the last error of a job cannot be read, it is replaced instead.
     """
     ids = [row["id"] for row in await executor.fetch(FIND_CLAIMABLE, list(identifiers))]
     errors = await _refused(executor, CHECK_ERRORS, ids)

@@ -28,7 +28,7 @@ logger = logging.getLogger("trio_graphile.database")
 
 @attrs.frozen(kw_only=True)
 class Renewal:
-    """What has become of the jobs that a worker holds."""
+    """The state of the jobs that a worker holds, as the database knows it."""
 
     lost: frozenset[int]
     """Jobs that are no longer ours: gone, another's, or claimed anew."""
@@ -77,9 +77,8 @@ RENEW = Statement(
 """.replace("{ours}", OURS)
 )
 # $1 to $4 what we hold, $5 whether our queues are renewed, too.
-# Waits for nobody: who has a row locked at this moment completes it, replaces it or takes it away, and the
-# next renewal will see. Until then it counts as ours.
-# A detached job keeps `updated_at` at no less than `locked_at`: that is how others know it for one.
+# Waits for no lock: a transaction that has a row locked now completes the job, replaces it or takes it away,
+# and the next renewal will see that. Until then the job counts as ours.
 
 
 _WITH_QUEUES, _WITHOUT_QUEUES = True, False  # what $5 can be
@@ -94,7 +93,7 @@ FIND_OURS = Statement(
 
 
 async def renew(executor: Executor, worker_id: str, held: Sequence[Job]) -> Renewal:
-    """Make the locks of all jobs and queues that we hold as fresh as if just taken."""
+    """Renew the locks of all jobs and queues that we hold."""
     try:
         rows = await executor.fetch(RENEW, worker_id, *fences(held), _WITH_QUEUES)
     except StatementFailed as error:
@@ -109,7 +108,7 @@ async def renew(executor: Executor, worker_id: str, held: Sequence[Job]) -> Rene
 
 
 async def _renew_apart(executor: Executor, worker_id: str, held: Sequence[Job]) -> None:
-    """Renew what can be: a row that refuses it is ours all the same, and others know by our heartbeat."""
+    """Renew the rows that allow it. The others are still ours, as our heartbeat shows to other workers."""
 
     async def attempt(part: Sequence[Job]) -> list[Row]:
         return await executor.fetch(RENEW, worker_id, *fences(part), _WITHOUT_QUEUES)
@@ -133,7 +132,7 @@ HAS_REGISTRY = Statement("""
 
 
 async def has_registry(executor: Executor) -> bool:
-    """Whether workers can be registered: not in a schema of Node's that we have not completed yet."""
+    """Whether workers can be registered; not in a schema that Node installed and we have not completed."""
     return bool(await executor.fetch_value(HAS_REGISTRY))
 
 
@@ -141,10 +140,10 @@ HEARTBEAT = Statement("select {schema}.worker_heartbeat($1::text, $2::text::json
 
 
 async def heartbeat(executor: Executor, worker_id: str, metadata: object = None) -> StatementFailed | None:
-    """Say that a worker lives, registering it if need be.
+    """Record that a worker lives, and register it if needed.
 
-    `metadata` is what it says of itself, any JSON value; None leaves what it said before. So does what the
-    server refuses, which is returned: that the worker lives is said all the same.
+    `metadata` is what the worker reports about itself, any JSON value. None keeps the old metadata; so does
+    metadata that the server refuses, which is returned: the heartbeat is recorded nevertheless.
     """
     try:
         await executor.execute(HEARTBEAT, worker_id, None if metadata is None else encode(metadata))
@@ -160,7 +159,7 @@ DEREGISTER = Statement("select {schema}.worker_deregister($1::text)")  # $1 work
 
 
 async def deregister(executor: Executor, worker_id: str) -> None:
-    """Forget a worker; one that is unknown is none of its concern."""
+    """Delete the registration of a worker, if there is one."""
     await executor.execute(DEREGISTER, worker_id)
 
 
@@ -175,7 +174,7 @@ LIST_ACTIVE_WORKERS = Statement("""
 
 
 async def list_active_workers(executor: Executor, stale_threshold: float) -> list[ActiveWorker]:
-    """Return all registered workers, that with the latest heartbeat first."""
+    """Return all registered workers, the one with the latest heartbeat first."""
     return [
         ActiveWorker(
             worker_id=row["worker_id"],
@@ -203,5 +202,5 @@ ADVERTISED_TASKS = Statement("""
 
 
 async def advertised_tasks(executor: Executor, stale_threshold: float) -> list[str]:
-    """Return the tasks that workers which are not stale say they have."""
+    """Return the tasks that workers advertise, except stale workers."""
     return [row["identifier"] for row in await executor.fetch(ADVERTISED_TASKS, stale_threshold)]

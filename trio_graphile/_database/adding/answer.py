@@ -1,4 +1,4 @@
-"""What a statement that adds jobs answers. It becomes jobs later, when there is time."""
+"""The answers of statements that add jobs. They become jobs later, when there is time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Answer: TypeAlias = Callable[[], list[Job]]
 
 
 def other_rows(given: int, returned: int) -> StatementFailed:
-    """Return the error for rows that came back and are not the jobs that were given."""
+    """Return the error for rows that are not the jobs that were given."""
     return StatementFailed(
         f"asked for {given} jobs, but the {returned} that came back are others: "
         "does a trigger on _private_jobs change or suppress rows?"

@@ -1,4 +1,4 @@
-"""Many jobs at once: in few statements, in one transaction if it takes more than one."""
+"""Many jobs at once: in few statements, and in one transaction if more than one is needed."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class _Batch:
 
     preserve_run_at: bool
     positions: list[int] = attrs.field(factory=list)
-    """Where they stand among those that were given."""
+    """Their positions among the given jobs."""
     new_jobs: list[NewJob] = attrs.field(factory=list)
     size: int = 0
-    """How many characters their payloads have."""
+    """The number of characters of their payloads."""
 
 
 async def add_many(
@@ -62,7 +62,7 @@ async def add_many(
 async def _add_in_chunks(
     connection: Connection, jobs: Sequence[T], make: Callable[[T], NewJob]
 ) -> list[Answer]:
-    """Add many jobs in a transaction that is open; while the database adds some, the next are made ready."""
+    """Add many jobs in an open transaction; while the database adds some, the next are prepared."""
     answers: list[Answer] = []
     keys: set[str] = set()
     chunks = [jobs[start : start + _MOST_JOBS] for start in range(0, len(jobs), _MOST_JOBS)]
@@ -70,7 +70,7 @@ async def _add_in_chunks(
 
     async def make_ready(chunk: Sequence[T]) -> None:
         nonlocal ready
-        await trio.lowlevel.checkpoint()  # the others are on their way first: the database is not to wait
+        await trio.lowlevel.checkpoint()  # sends the others first, so that the database does not wait
         ready = _batches(map(make, chunk), keys)
 
     try:
@@ -80,12 +80,12 @@ async def _add_in_chunks(
                 answers.append(await _send(connection, ready))
     except BaseExceptionGroup as group:
         errors = list(leaves(group))
-        raise (errors[0] if len(errors) == 1 else group) from None  # two Trio tasks are nobody's business
+        raise (errors[0] if len(errors) == 1 else group) from None  # the two Trio tasks stay ours
     return answers
 
 
 def _batches(new_jobs: Iterable[NewJob], keys: set[str]) -> list[_Batch]:
-    """Return the batches that add all jobs. `keys` are those of jobs before them; theirs are added."""
+    """Return the batches that add all jobs. `keys` are those of the jobs before; this adds theirs."""
     batches: list[_Batch] = []
     by_mode: dict[bool, _Batch] = {}
     for position, new_job in enumerate(new_jobs):
@@ -136,5 +136,5 @@ ANALYZE_JOBS = Statement("analyze {schema}._private_jobs")
 
 
 async def analyze_jobs(executor: Executor) -> None:
-    """Have the planner look at the table again, after it has grown by much."""
+    """Update the statistics of the planner, after the table has grown by much."""
     await executor.execute(ANALYZE_JOBS)

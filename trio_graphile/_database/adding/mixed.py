@@ -70,9 +70,9 @@ ADD_JOBS = Statement(
 )
 # $1 identifiers, $2 payloads, $3 queues, $4 times, $5 maxima of attempts, $6 keys, $7 priorities, $8 flags,
 # each the text of an array; $9 whether run_at is preserved.
-# Few columns come back, the others are known; a payload only where it may have been merged with the one
-# before. A function that is not ours may return the rows in an order of its own: `is_asked` says whether a
-# row is what was asked for at its place; not if its names are new, which the statement does not see yet.
+# Only the columns come back that we do not know; a payload only if it may have been merged with an older one.
+# A function of another program may return the rows in a different order: `is_asked` says whether a row is the
+# one that was asked for at its place. It is false for new names, which the statement does not see yet.
 
 ADDED_JOBS = Statement("""
     select jobs.id, jobs.key, tasks.identifier, queues.queue_name, jobs.payload::text as payload,
@@ -86,9 +86,9 @@ ADDED_JOBS = Statement("""
 
 
 async def add_jobs(connection: Connection, new_jobs: Sequence[NewJob], *, preserve_run_at: bool) -> Answer:
-    """Add many jobs, no two of them under one key. In a transaction: if it raises, they may be there.
+    """Add many jobs, no two of them under one key. Needs a transaction: if it raises, some may be added.
 
-    Raises `StatementFailed` if what comes back is not what was to be added.
+    Raises `StatementFailed` if other rows come back than were asked for.
     """
     rows = await connection.fetch(ADD_JOBS, *_columns(new_jobs), preserve_run_at)
     if len(rows) != len(new_jobs):
@@ -116,13 +116,13 @@ def _columns(new_jobs: Sequence[NewJob]) -> tuple[Sequence[object], ...]:
 
 
 def _ids_as_asked(new_jobs: Sequence[NewJob], added: Sequence[Row]) -> list[int]:
-    """Return the ids of the rows in the order in which they were asked for; of rows that are alike, by id."""
+    """Return the ids of the rows in the order in which they were asked for; equal rows are sorted by id."""
     times: dict[Hashable, dict[int, datetime]] = {}
     for row in sorted(added, key=itemgetter("id")):
         job_id, key, *look, run_at, flags = row.values()
         times.setdefault(key or (*look, frozenset(flags)), {})[job_id] = run_at
     ids: dict[int, int] = {}
-    # Those that may have any time take what the others leave.
+    # Jobs that may have any time take the rows that the others leave.
     for place, new_job in sorted(enumerate(new_jobs), key=lambda one: one[1].spec.run_at is None):
         spec = new_job.spec
         priority = 0 if spec.priority is None else spec.priority
@@ -178,8 +178,8 @@ ADD_KEYED_JOBS = Statement(
     from added
 """.replace("{added}", _ADDED_BY_FUNCTION.replace("{asked}", _ASKED))
 )
-# As ADD_JOBS, for jobs that all have keys, which say by themselves which row is whose. What comes back is one
-# row of arrays, in one order: no joins, and to read it takes a third of the time.
+# Like ADD_JOBS, for jobs that all have keys, which show which row belongs to which job. The answer is one row
+# of arrays in one order: it needs no joins, and reading it takes a third of the time.
 
 
 async def add_keyed_jobs(executor: Executor, new_jobs: Sequence[NewJob], *, preserve_run_at: bool) -> Answer:
@@ -190,7 +190,7 @@ async def add_keyed_jobs(executor: Executor, new_jobs: Sequence[NewJob], *, pres
 
 
 def _keyed_jobs_of(new_jobs: Sequence[NewJob], row: Row) -> list[Job]:
-    """Return the jobs as they were asked for; a function that is not ours may have an order of its own."""
+    """Return the jobs in the given order; a function of another program may return a different one."""
     columns = dict(row)
     by_key = dict(zip(columns["keys"], zip(*columns.values(), strict=True), strict=True))
     rows = [by_key[new_job.spec.job_key] for new_job in new_jobs]

@@ -43,12 +43,12 @@ ADD_JOB = Statement(f"""
     ) as jobs
 """)
 # $1 identifier, $2 payload, $3 queue, $4 time, $5 maximum of attempts, $6 key, $7 priority, $8 flags, $9
-# mode. Names come from the rows, since `unsafe_dedupe` may answer with a job of another task and queue; a row
-# that this very statement inserts is not visible to it, but then the name is the one given.
+# mode. Names come from the rows, since `unsafe_dedupe` may answer with a job of another task and queue. A row
+# that this very statement inserts is not visible to it; then the name is the given one.
 
 
 async def add_job(executor: Executor, new_job: NewJob) -> Job:
-    """Add a job, or do to the one under its key what the mode says; return the row."""
+    """Add a job, or change the job under its key as the mode says; return the row."""
     spec = new_job.spec
     is_plain = spec.job_key is None and spec.queue_name is None
     if is_plain and (job := await add_plain_job(executor, new_job)) is not None:
@@ -66,6 +66,6 @@ async def add_job(executor: Executor, new_job: NewJob) -> Job:
         spec.job_key_mode.value,
     )
     if row is None or row["id"] is None:
-        # Only functions that are not ours do this, when a worker takes the keyed job at this moment.
+        # Only functions of other programs do this, if a worker takes the keyed job at this moment.
         raise StatementFailed(f"the job under the key {spec.job_key!r} was not added", sqlstate="GWNOR")
     return job_from_row(row)

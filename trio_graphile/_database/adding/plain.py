@@ -1,6 +1,6 @@
-"""Jobs without a key and a queue: inserted by a statement of our own, one job, or many that are alike.
+"""Jobs without a key and a queue: our own statements insert one job, or many that are alike.
 
-The statements do what the schema's functions do with such jobs, for less.
+The statements do the same as the functions of the schema, but cheaper.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ _ADDED = """with task as materialized (
       cross join {given}
       returning jobs.id, jobs.flags, jobs.run_at, jobs.created_at, jobs.updated_at
     )"""
-# `adding` inserts nothing: it locks the table as whoever adds a job has it locked, until all is committed. By
-# that, not by the rows, collectors of garbage know of adds, ours and Rust's.
+# `adding` inserts nothing: it locks the table until the commit, as every program does that adds a job. By
+# this lock, not by the rows, our cleanup and Rust's notice that jobs are being added.
 _ONE = "(select $2::text as payload) as given"
 _MANY_IN_ORDER = """unnest($2::text[]) with ordinality as given(payload, position)
       order by given.position"""
@@ -55,12 +55,12 @@ ADD_PLAIN_JOB = Statement(
     from added
 """.replace("{added}", _ADDED.replace("{given}", _ONE))
 )
-# $1 identifier, $2 payload, $3 time, $4 maximum of attempts, $5 priority, $6 flags. What the schema's own
+# $1 identifier, $2 payload, $3 time, $4 maximum of attempts, $5 priority, $6 flags. Does what the schema's
 # function does with such a job, for an eighth less, in an idle server a fifth: nothing is interpreted.
 
 
 async def add_plain_job(executor: Executor, new_job: NewJob) -> Job | None:
-    """Add a job that has no key and no queue; None, and nothing added, if its task is unknown."""
+    """Add a job that has no key and no queue. Returns None, and adds nothing, if its task is unknown."""
     identifier, payload_json, spec = new_job.identifier, new_job.payload_json, new_job.spec
     row = await executor.fetch_row(
         ADD_PLAIN_JOB, identifier, payload_json, spec.run_at, spec.max_attempts, spec.priority, spec.flags
@@ -100,15 +100,15 @@ ADD_ALIKE_JOBS = Statement(
     ) as one
 """.replace("{added}", _ADDED.replace("{given}", _MANY_IN_ORDER))
 )
-# $1 identifier, $2 payloads, $3 time, $4 maximum of attempts, $5 priority, $6 flags. What the schema's own
-# function does with such jobs, for two thirds of its price; that takes an array of rows, and returns rows.
-# If a trigger keeps rows out, none is to stay: the text that is no number has the statement refused.
+# $1 identifier, $2 payloads, $3 time, $4 maximum of attempts, $5 priority, $6 flags. Does what the schema's
+# function does with such jobs, at two thirds of its price; the function takes and returns arrays of rows. If
+# a trigger suppresses rows, none must stay: then a text that is no number makes the statement fail.
 
 
 async def add_alike_jobs(executor: Executor, new_jobs: Sequence[NewJob]) -> Answer | None:
-    """Add jobs that differ in nothing but their payloads; None, and nothing added, if their task is unknown.
+    """Add jobs that differ only in their payloads. Returns None, and adds nothing, if their task is unknown.
 
-    Only for `are_alike` ones.
+    The jobs must be `are_alike`.
     """
     identifier, spec = new_jobs[0].identifier, new_jobs[0].spec
     payloads = [new_job.payload_json for new_job in new_jobs]
@@ -121,7 +121,7 @@ async def add_alike_jobs(executor: Executor, new_jobs: Sequence[NewJob]) -> Answ
 
 
 def are_alike(new_jobs: Sequence[NewJob]) -> bool:
-    """Return whether jobs have one task, no keys, no queues, and nothing different but their payloads."""
+    """Return whether jobs have one task, no keys, no queues, and differ only in their payloads."""
     identifier, spec = new_jobs[0].identifier, new_jobs[0].spec
     return (
         spec.job_key is None

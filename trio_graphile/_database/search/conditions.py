@@ -1,4 +1,4 @@
-"""What is asked of each job that a list looks at, as SQL for whatever order the jobs come in."""
+"""The conditions of a search for jobs, as SQL that fits every order of the jobs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ MOST_LISTED_JOBS = 1000  # on one page
 MOST_NAMES = 1000  # in one condition
 
 IS_SMALL = "pg_column_size(jobs.payload) <= 16384"
-"""Whether a payload is shown in lists and searched. Its size as stored is known without fetching it."""
+"""Whether a payload is small enough to be shown in lists and searched. Its stored size is known without
+fetching it."""
 IS_SHOWN = f"case when {IS_SMALL} then octet_length(jobs.payload::text) <= 65536 else false end"
-"""Compressed, the same text can be a hundred times as long: a page of those would fill the memory."""
+"""A compressed text can become a hundred times as long: a page of such payloads would fill the memory."""
 ERROR_IS_SMALL = "coalesce(octet_length(jobs.last_error) <= 16384, true)"
 ERROR = f"case when {ERROR_IS_SMALL} then jobs.last_error else substring(jobs.last_error from 1 for 4000) end"
 
@@ -65,23 +66,23 @@ _SHOWN = {
 
 @attrs.frozen(kw_only=True)
 class Conditions:
-    """Those of a search, with names looked up."""
+    """The conditions of a search, with names replaced by ids."""
 
     states: tuple[JobState, ...]
     task_ids: list[int] | None
     queue_ids: list[int] | None
     ids: list[int] | None
-    """The only ones that are looked at; sorted."""
+    """The only jobs that are read, by id; sorted."""
     search: JobSearch
 
     @property
     def are_impossible(self) -> bool:
-        """Whether no job can meet them."""
+        """Whether no job can meet the conditions."""
         return not self.states or any(found == [] for found in (self.task_ids, self.queue_ids, self.ids))
 
     @property
     def parameters(self) -> tuple[object, ...]:
-        """What `MATCHES` asks for."""
+        """The parameters of `MATCHES`."""
         search = self.search
         return (
             [state.value for state in self.states],
@@ -96,13 +97,13 @@ class Conditions:
 
     @property
     def until_id(self) -> int | None:
-        """The highest id there can be."""
+        """The highest id that a job can have."""
         until = self.search.until_id
         return None if until is None else max(BIGINT.start, min(until, BIGINT.stop - 1))
 
 
 def check_search(search: JobSearch) -> None:
-    """Raise `OptionInvalid` for what the database cannot hold, and for what would be too much at once."""
+    """Raise `OptionInvalid` for values that the database cannot hold, and for too many values."""
     _within("limit", search.limit, range(1, MOST_LISTED_JOBS + 1))
     _within("offset", search.offset, range(MOST_SKIPPED_JOBS + 1))
     for name in ("key", "locked_by", "error", "text"):
@@ -124,7 +125,7 @@ def _within(name: str, value: int, allowed: range) -> None:
 
 
 async def look_up(executor: Executor, search: JobSearch) -> Conditions:
-    """Return the conditions of a search, whose names are looked up."""
+    """Return the conditions of a search, after looking up the ids of its names."""
     shown = _SHOWN.get(search.order, frozenset(JobState))
     return Conditions(
         states=tuple(state for state in search.states or JobState if state in shown),

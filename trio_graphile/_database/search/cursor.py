@@ -1,6 +1,6 @@
-"""Where a list goes on: a place in an order, as text. No I/O.
+"""Cursors: places from which a list goes on, as text. No I/O.
 
-It holds numbers alone, and whoever makes one up gets no more than a list that begins elsewhere.
+A cursor holds only numbers, and one that somebody makes up only begins the list elsewhere.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ _FORM = re.compile(r"([onrf])(i?)(b?)((?:_-?[0-9]{1,19}){2,4})")
 _PRIORITY = range(-(2**15), 2**15)
 _EARLIEST, _LATEST = BIGINT.start, BIGINT.stop - 1
 _TIME = range(-211_813_488_000_000_000, 9_223_371_331_200_000_000)
-"""What PostgreSQL can hold, in microseconds since 2000. Its infinities are the ends of what 64 bits hold."""
+"""The times that PostgreSQL can hold, in microseconds since 2000. Its infinities are the ends of 64 bits."""
 
 
 @attrs.frozen(kw_only=True)
 class Place:
-    """Of a job in its order. What the order does not go by is 0."""
+    """The place of a job in an order. Fields that do not count for the order are 0."""
 
     id: int
     run_at: int = 0
-    """Microseconds since 2000, as PostgreSQL stores them: exact for each time that it knows."""
+    """Microseconds since 2000, as PostgreSQL stores them; exact for every time that it has."""
     priority: int = 0
 
 
 @attrs.frozen(kw_only=True)
 class Cursor:
-    """Goes on after a place, or before it."""
+    """A place after or before which a list goes on."""
 
     order: JobOrder
     by_id: bool = True
-    """Whether the jobs come by id: as the order has it, or since they have to."""
+    """Whether the jobs are sorted by id: in such an order, or because no other is possible."""
     is_backward: bool = False
     place: Place
     skip: int = 0
-    """How many of the jobs that are found there are left out."""
+    """How many of the jobs found there are skipped."""
 
     def encode(self) -> str:
         """Return the text that `decode` reads."""
@@ -62,7 +62,7 @@ class Cursor:
 
 
 def decode(text: str, order: JobOrder) -> Cursor:
-    """Return the cursor in a text, for a list in `order`. Raises `OptionInvalid` if it is none of ours."""
+    """Return the cursor in a text, for a list in `order`. Raises `OptionInvalid` for other texts."""
     match = _FORM.fullmatch(text)
     if match is None:
         raise OptionInvalid("after", "this is no place in a list: give `next` or `previous` of a page")

@@ -1,4 +1,4 @@
-"""Finding jobs: one page of a list, at a cost that does not depend on how many jobs there are."""
+"""Finds jobs: one page of a list, at a cost that does not depend on the number of jobs."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ _GREATEST = Place(id=_LAST, run_at=_LAST, priority=2**15 - 1)
 async def find_jobs(
     executor: Executor, search: JobSearch, after: str | None = None, *, window: int = WINDOW_ROWS
 ) -> FoundJobs:
-    """Return a page of the jobs that are looked for, at most `search.limit` of about `window` looked at.
+    """Return a page of the jobs that are searched: at most `search.limit`, of about `window` rows read.
 
-    `after` is `next` or `previous` of a page of the same search. Each job that is there from the first page
-    to the last and meets the conditions all the time comes exactly once, unless its place in the order
-    changes. Raises `OptionInvalid`.
+    `after` is `next` or `previous` of a page of the same search. A job that exists from the first page to the
+    last, and meets the conditions all the time, appears exactly once, unless its place in the order changes.
+    Raises `OptionInvalid`.
     """
     check_search(search)
     cursor = None if after is None else decode(after, search.order)
@@ -67,7 +67,7 @@ async def find_jobs(
 
 
 async def _find_sources(executor: Executor, conditions: Conditions) -> list[int] | None:
-    """Return the tasks or queues whose jobs are merged; None if the jobs have to come by id."""
+    """Return the tasks or queues whose jobs are merged; None if the jobs have to be sorted by id."""
     order = conditions.search.order
     if order in {JobOrder.OLDEST, JobOrder.NEWEST} or conditions.ids is not None:
         return None
@@ -119,7 +119,7 @@ async def _find_tasks(executor: Executor, find: Statement) -> list[int]:
 
 
 def _is_descending(cursor: Cursor) -> bool:
-    """Whether the rows are looked at from the greatest to the least."""
+    """Whether the rows are read in descending order."""
     return (cursor.order in {JobOrder.NEWEST, JobOrder.LATEST_FAILURE}) is not cursor.is_backward
 
 
@@ -133,7 +133,7 @@ async def _look(
     executor: Executor, conditions: Conditions, cursor: Cursor, sources: Sequence[int] | None, window: int
 ) -> Window:
     descending = _is_descending(cursor)
-    wanted = cursor.skip + conditions.search.limit + 1  # one more says whether there is another page
+    wanted = cursor.skip + conditions.search.limit + 1  # the one more shows whether there are others
     if sources is None:
         start, until = cursor.place.id, conditions.until_id
         if descending and until is not None:
@@ -152,7 +152,7 @@ async def _look(
 
 
 def _all_match(conditions: Conditions) -> bool:
-    """Whether nearly all that the sources have is looked for: then no more is looked at than is wanted."""
+    """Whether nearly all jobs of the sources match: then we read no more than are wanted."""
     search = conditions.search
     is_conditional = (search.locked_by, search.error, search.text or None, search.until_id) != (None,) * 4
     by_task = conditions.task_ids is not None and search.order is not JobOrder.LATEST_FAILURE
@@ -162,11 +162,11 @@ def _all_match(conditions: Conditions) -> bool:
 
 @attrs.frozen(kw_only=True)
 class _Page:
-    """What of a window is shown, in the order of the list, and what lies beyond on either side."""
+    """The jobs of a window that are shown, in the order of the list, and what lies beyond on either side."""
 
     shown: Sequence[Seen]
     stop: Seen | None
-    """How far it was looked."""
+    """The last row that was read."""
     onward: Cursor | None
     back: Cursor
     is_backward: bool
@@ -192,7 +192,7 @@ def _turn(window: Window, cursor: Cursor, limit: int) -> _Page:
 
 
 def _including(cursor: Cursor) -> Place:
-    """Return the place from which the other direction begins with the cursor's own."""
+    """Return the place from which the other direction begins, including the cursor's own."""
     step = -1 if _is_descending(cursor) else 1
     return attrs.evolve(cursor.place, id=max(_FIRST, min(cursor.place.id + step, _LAST)))
 

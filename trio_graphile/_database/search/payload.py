@@ -1,4 +1,4 @@
-"""One payload, whatever its size."""
+"""Reads one payload of any size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ READ_PAYLOAD = Statement("""
 
 
 async def stored_payload(executor: Executor, job_id: int) -> str | None:
-    """Return the JSON of a job's payload as it is stored, each digit of it; None if there is no such job."""
+    """Return the payload of a job as JSON, exactly as stored; None if there is no such job."""
     if job_id not in BIGINT:
         return None
     payload: str | None = await executor.fetch_value(READ_PAYLOAD, job_id)

@@ -1,4 +1,4 @@
-"""The rows of jobs that were found: without large payloads, and one that cannot be read holds up no other."""
+"""Reads the rows of found jobs, without large payloads. A row that cannot be read holds up no other."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ READ_ESCAPED = Statement(
 
 
 async def read_jobs(executor: Executor, ids: Sequence[int]) -> dict[int, FoundJob]:
-    """Return the jobs with these ids, by id; those that are gone are missing."""
+    """Return the jobs with these ids, by id, without those that are gone."""
 
     async def read(part: Sequence[int]) -> list[Row]:
         return await executor.fetch(READ_JOBS, part)
@@ -62,7 +62,7 @@ async def read_jobs(executor: Executor, ids: Sequence[int]) -> dict[int, FoundJo
         rows, refused = await read(ids), []
     except StatementFailed as error:
         if not is_unreadable(error):
-            raise  # a statement that took too long takes no less time in halves
+            raise  # after a timeout, halves would take as long
         rows, refused = await in_halves(read, ids)
     for _, refusal in refused:
         if not is_unreadable(refusal):

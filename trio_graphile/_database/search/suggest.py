@@ -1,4 +1,4 @@
-"""Names that begin as somebody has begun to type."""
+"""Suggests names of tasks and queues that begin with a prefix."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trio_graphile._model.texts import check_text
 WINDOW_ROWS = 20_000  # rows that one statement reads
 MOST_SUGGESTED_NAMES = 20  # at a time
 
-# In most collations the names with a prefix do not stand together, but none of them stands before it.
+# In most collations the names with a prefix are not adjacent, but none of them precedes it.
 _SUGGEST = """
     select names.name
     from (
@@ -30,7 +30,7 @@ SUGGEST_TASKS = Statement(_SUGGEST.replace("{column}", "identifier").replace("{t
 async def suggest_tasks(
     executor: Executor, prefix: str, limit: int = MOST_SUGGESTED_NAMES, *, window: int = WINDOW_ROWS
 ) -> list[str]:
-    """Return identifiers of tasks with a prefix, in their order; of `window` that are looked at."""
+    """Return the identifiers of tasks with a prefix, in order, among `window` that are read."""
     check_text("prefix", prefix)
     return [row["name"] for row in await executor.fetch(SUGGEST_TASKS, prefix, window, limit)]
 
@@ -43,6 +43,6 @@ SUGGEST_QUEUES = Statement(
 async def suggest_queues(
     executor: Executor, prefix: str, limit: int = MOST_SUGGESTED_NAMES, *, window: int = WINDOW_ROWS
 ) -> list[str]:
-    """Return names of queues with a prefix, in their order; of `window` that are looked at."""
+    """Return the names of queues with a prefix, in order, among `window` that are read."""
     check_text("prefix", prefix)
     return [row["name"] for row in await executor.fetch(SUGGEST_QUEUES, prefix, window, limit)]

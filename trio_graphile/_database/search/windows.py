@@ -1,7 +1,7 @@
-"""Looking at so many jobs in one order, from a place on: which meet the conditions, and how far it got.
+"""Reads a window of jobs in one order, from a place on: which match, and how far it got.
 
-Each statement stops as soon as it has found as many as are wanted. The rows of payloads and errors are not
-fetched but where a condition asks for their content.
+Each statement stops as soon as it has found as many as are wanted. It fetches the rows of payloads and errors
+only if a condition asks for their content.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from trio_graphile._database.statement import Statement
 
 @attrs.frozen(kw_only=True)
 class Reach:
-    """From where on to look, and how far."""
+    """The limits of a window."""
 
     start: Place
-    """Beyond this."""
+    """The place after which the window begins."""
     most: int
-    """How many jobs are looked at, of each source."""
+    """How many jobs of each source are read."""
     wanted: int
-    """How many that meet the conditions are enough."""
+    """How many matching jobs are enough."""
     descending: bool
 
 
 @attrs.frozen(kw_only=True)
 class Seen:
-    """A job that was looked at."""
+    """A job that was read."""
 
     place: Place
     scanned: int
-    """The how many-th it was."""
+    """Its number among the rows that were read."""
     unsearched: int
-    """How many payloads were too large to be searched, up to here."""
+    """How many payloads up to here were too large to be searched."""
 
 
 @attrs.frozen(kw_only=True)
 class Window:
-    """What was seen."""
+    """The result of reading a window."""
 
     found: tuple[Seen, ...]
     end: Seen | None = None
-    """The last that was looked at; None if there was nothing, or if enough was found before."""
+    """The last job that was read; None if there was none, or if enough were found before the end."""
     is_partial: bool = False
-    """Whether there may be more behind the end."""
+    """Whether there may be more jobs behind the end."""
 
 
 _PAGE = """
@@ -71,7 +71,7 @@ _PAGE = """
     ) as page
     limit {wanted}
 """
-# The end is asked for after all others: if these are enough, the rest of the window is not looked at.
+# The end comes last: if the jobs before are enough, the rest of the window is not read.
 
 _BY_ID = f"""
     with looked_at as materialized (
@@ -104,7 +104,7 @@ DESCENDING_AMONG = Statement(_directed(_BY_ID, descending=True).replace("{among}
 
 
 async def look_by_id(executor: Executor, conditions: Conditions, reach: Reach) -> Window:
-    """Look at jobs by id."""
+    """Read jobs by id."""
     descending = reach.descending
     arguments = (*conditions.parameters, reach.start.id, reach.most, reach.wanted)
     if conditions.ids is None:
@@ -125,7 +125,7 @@ _PLACE_TIME = """case $11::bigint
                 secs => ($11::bigint % 7200000000)::float8 / 1000000
               )
           end"""
-# Seconds are a number with a fraction, which is less exact the larger it is; and there can be more hours
+# Seconds are a number with a fraction, which becomes less exact the larger it is; and there can be more hours
 # than an integer holds.
 
 _HEADS = """
@@ -176,8 +176,8 @@ _MERGED = f"""
       ) as job
     )
     """ + _PAGE.replace("{wanted}", "$14::bigint").replace("{is partial}", "exists (select from horizon)")
-# Of each source the first so many. Beyond the end of the one that ends first, others may have jobs that were
-# not looked at: so far, and no farther, the merged order is known.
+# Reads the first so many of each source. Beyond the end of the source that ends first, others may have jobs
+# that were not read, so the merged order is known only up to there.
 
 
 def _merged(sources: str, columns: Sequence[str], *, descending: bool) -> Statement:
@@ -211,7 +211,7 @@ NEXT_OF_QUEUES_BACKWARD = _merged(_QUEUES, _IN_RUN_ORDER, descending=True)
 async def look_at_next(
     executor: Executor, conditions: Conditions, sources: Sequence[int], reach: Reach
 ) -> Window:
-    """Look at available jobs in the order in which they run; `sources` are queues if the search has some."""
+    """Read available jobs in the order in which they run; `sources` are queues if the search names any."""
     if conditions.queue_ids is None:
         statement = NEXT_OF_TASKS_BACKWARD if reach.descending else NEXT_OF_TASKS
     else:
@@ -226,13 +226,13 @@ _FAILED = _OF_EACH.replace(
 ).replace("select jobs.id, jobs.priority,", "select jobs.id, $10::smallint as priority,")
 LATEST_FAILED = _merged(_FAILED, ("run_at", "id"), descending=True)
 EARLIEST_FAILED = _merged(_FAILED, ("run_at", "id"), descending=False)
-# As above. It is in the order of times alone: the index has no priority, and $10 stands for it.
+# As above, but in the order of times alone: the index has no priority, and $10 stands for it.
 
 
 async def look_at_failures(
     executor: Executor, conditions: Conditions, sources: Sequence[int], reach: Reach
 ) -> Window:
-    """Look at jobs of these tasks that have no attempt left, by time."""
+    """Read jobs of these tasks that have no attempt left, by time."""
     statement = LATEST_FAILED if reach.descending else EARLIEST_FAILED
     start = (0, reach.start.run_at, reach.start.id)
     rows = await executor.fetch(statement, *conditions.parameters, sources, *start, reach.most, reach.wanted)

@@ -1,1 +1,1 @@
-"""Counts and groups that end in time at any size of the table: each looks at so many rows at most."""
+"""Counts and groups that take bounded time at any size of the table: each reads a bounded number of rows."""

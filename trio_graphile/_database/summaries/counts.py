@@ -1,4 +1,4 @@
-"""How many jobs are in each state: exactly up to a number, about beyond it, and exactly on demand."""
+"""Counts jobs by state: exactly up to a number, estimated beyond it, and exactly on demand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trio_graphile._model.instants import time_of
 from trio_graphile._model.listing import Count, StateCounts
 
 MOST_PRIORITIES = 500
-"""In how many priorities is looked for them: each costs a few pages."""
+"""In how many priorities we look for jobs: each costs a few pages."""
 
 COUNT_FEW = Statement("""
     select count(*) as total,
@@ -45,10 +45,10 @@ COUNT_FEW = Statement("""
 
 
 async def count_states(executor: Executor, *, locked: int | None = None, cap: int = CAP) -> StateCounts:
-    """Count the jobs by state; where there are more than `cap`, say about how many.
+    """Count the jobs by state; estimate where there are more than `cap`.
 
-    Looks at a bounded number of rows. An estimate is never below what was counted. `locked` is how many jobs
-    workers say that they hold: of a few among millions the server knows nothing.
+    Reads a bounded number of rows. An estimate is never below the number that was counted. `locked` is how
+    many jobs workers report to hold: of a few among millions the server has no statistics.
     """
     [few] = await executor.fetch(COUNT_FEW, cap)
     if few["total"] <= cap:
@@ -93,12 +93,12 @@ COUNT_FAILED = Statement("""
       ) as first_entries
     ) as entries
 """)
-# $1 how many are counted. The index alone knows how many jobs have no attempt left; only if they are few is
-# each looked at: it may run for the last time. There is some room for those that do.
+# $1 how many are counted. The index shows only how many jobs have no attempt left. If they are few, we read
+# each, since it may be running for the last time; there is room for some that do.
 
 
 async def _count_many(executor: Executor, few: Row, told: int | None, cap: int) -> StateCounts:
-    """Count by indexes what is few, and estimate what is not."""
+    """Count by indexes what is few, and estimate the rest."""
     sizes = await look_at_sizes(executor)
     [available] = await executor.fetch(COUNT_AVAILABLE, cap, MOST_PRIORITIES)
     failed = await executor.fetch_row(COUNT_FAILED, cap) if FAILED_INDEX in sizes.indexes else None
@@ -124,7 +124,7 @@ async def _count_many(executor: Executor, few: Row, told: int | None, cap: int) 
 
 @attrs.frozen
 class Expected:
-    """How many rows the planner expects."""
+    """The numbers of rows that the planner expects."""
 
     locked: int = 0
     unavailable: int = 0
@@ -132,7 +132,7 @@ class Expected:
 
 
 def _failed(few: Row, counted: Row | None, sizes: Sizes, otherwise: int, cap: int) -> Count:
-    """Return how many have failed: `otherwise` if there is no index in which they were `counted`."""
+    """Return how many have failed; `otherwise` if no index exists by which they were `counted`."""
     if counted is None:
         return Count(value=max(few["failed"], otherwise), is_estimate=True)
     if counted["is_complete"] and counted["failed"] <= cap:
@@ -141,13 +141,13 @@ def _failed(few: Row, counted: Row | None, sizes: Sizes, otherwise: int, cap: in
 
 
 def _share_of_ready(few: Row, available: int) -> int:
-    """Return how many of the available jobs are ready if it is as among the newest."""
+    """Return how many of the available jobs are ready, if the newest of them are typical."""
     seen: int = few["ready"] + few["scheduled"]
     return available * int(few["ready"]) // seen if seen else 0
 
 
 def _ready_and_scheduled(counted: Row, available: int, due: int, cap: int) -> dict[str, Count]:
-    """Return how many wait for a slot, and how many for their time; what one is not, the other is.
+    """Return how many jobs wait for a slot, and how many for their time; together they are `available`.
 
     `available` is about how many there are of both, and `due` about how many of them are ready.
     """
@@ -170,7 +170,7 @@ LIMIT_COUNT = Statement("select set_config('statement_timeout', $1::text, true)"
 async def count_exactly(database: Transactor, *, longest: float = 30.0) -> StateCounts:
     """Count all jobs by reading the whole table, which may take `longest` seconds.
 
-    Raises `StatementFailed` if it takes longer. Sessions that are less patient than that give up before.
+    Raises `StatementFailed` if it takes longer. Sessions with a shorter timeout give up before.
     """
     async with database.transaction("read_committed") as connection:
         await connection.execute(LIMIT_COUNT, f"{round(longest * 1000)}ms")

@@ -1,4 +1,4 @@
-"""What the server knows of sizes without counting: its statistics, and which indexes there are."""
+"""Sizes that the server knows without counting: its statistics, and which indexes exist."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ QUEUED_INDEX = "trio_graphile_queued_index"
 
 @attrs.frozen(kw_only=True)
 class Sizes:
-    """How large the table of jobs is, as far as the server knows without looking."""
+    """The size of the table of jobs, as far as the server knows it without reading it."""
 
     live_rows: int
-    """How many jobs there are, as the server's statistics have counted them on the way."""
+    """How many jobs there are, as the server has counted them while they came and went."""
     is_analyzed: bool
-    """Whether the planner knows what the columns hold. Until then it guesses, and wildly."""
+    """Whether the planner has statistics of the columns. Without them its guesses are wild."""
     indexes: Mapping[str, int | None] = attrs.field(factory=dict)
-    """The indexes that can be used, with about how many entries each has, where that is known."""
+    """The indexes that can be used, each with its estimated number of entries, if that is known."""
 
 
 SIZE_TABLE = Statement("""
@@ -57,14 +57,14 @@ SIZE_INDEXES = Statement("""
     where indexes.indrelid = to_regclass($trio_graphile${schema}._private_jobs$trio_graphile$)::oid
       and indexes.indisvalid
 """)
-# As the planner reckons: as densely filled as when it was looked at last, and as large as it is now. Null for
-# one that nobody has looked at; servers before PostgreSQL 14 say 0.
+# Estimated as the planner does: with the density of the last analysis and the size of today. Null for an
+# index that was never analyzed; servers before PostgreSQL 14 say 0.
 
 
 async def usable_indexes(executor: Executor) -> dict[str, int | None]:
-    """Return the indexes of jobs, with about how many entries each has, where that is known.
+    """Return the indexes of jobs, each with its estimated number of entries, if that is known.
 
-    A schema that we did not complete lacks some of them.
+    A schema that we have not completed lacks some of them.
     """
     return {
         row["name"]: None if row["entries"] is None else round(row["entries"])
@@ -73,7 +73,7 @@ async def usable_indexes(executor: Executor) -> dict[str, int | None]:
 
 
 async def look_at_sizes(executor: Executor) -> Sizes:
-    """Ask the server's catalog, which reads no job."""
+    """Read the catalog of the server, without reading jobs."""
     [table] = await executor.fetch(SIZE_TABLE)
     return Sizes(**table, indexes=await usable_indexes(executor))
 
@@ -93,8 +93,8 @@ PLAN_LOCKED = Statement("""
     select from {schema}._private_jobs as jobs
     where jobs.locked_at is not null
 """)
-# What the planner expects is read off its plan; nothing is run. It guesses a third of all rows for
-# `attempts >= max_attempts`, so of that it is not asked.
+# The plan shows what the planner expects; nothing is run. For `attempts >= max_attempts` it guesses a third
+# of all rows, so we do not ask it that.
 
 
 async def estimate_rows(executor: Executor, plan: Statement) -> int:
@@ -104,6 +104,6 @@ async def estimate_rows(executor: Executor, plan: Statement) -> int:
 
 
 def _decoded(plan: Any) -> list[Mapping[str, Any]]:
-    """Return a plan as values: sessions differ in whether they read JSON."""
+    """Return a plan as values; only some sessions decode JSON."""
     plans: list[Mapping[str, Any]] = json.loads(plan) if isinstance(plan, str) else plan
     return plans

@@ -1,4 +1,4 @@
-"""What stands around one job, from which it follows why it does not run."""
+"""Facts about one job and its surroundings, which show why it does not run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from trio_graphile._model.recovery import ActiveWorker, SilentWorker, given_back
 from trio_graphile._model.statistics import WorkerPhase
 
 WINDOW = 20_000
-"""How many jobs are looked at where no index helps."""
+"""How many jobs are read where no index helps."""
 
 
 async def facts_of_job(
@@ -34,10 +34,10 @@ async def facts_of_job(
     cap: int = CAP,
     window: int = WINDOW,
 ) -> JobFacts | None:
-    """Return what was seen of a job and around it, or None if there is no such job.
+    """Return the facts about a job, or None if there is no such job.
 
-    `options` are those of the sweeps that take jobs back. Up to `cap` jobs before it are looked at: where
-    there are more, its place is an estimate, and not below it.
+    `options` are those of the sweeps that take jobs back. Up to `cap` jobs before it are read; if there are
+    more, its place is an estimate, and a lower bound.
     """
     listed = (await get_listed(executor, [job_id])).get(job_id)
     if listed is None:
@@ -73,7 +73,7 @@ class _Limits:
 
 @attrs.frozen(kw_only=True)
 class _Fleet:
-    """The registered workers, and by which rules they are taken for dead."""
+    """The registered workers, and the rules by which they count as dead."""
 
     registered: Mapping[str, ActiveWorker]
     now: datetime
@@ -91,7 +91,7 @@ class _Fleet:
     def owner(
         self, worker_id: str | None, locked_at: datetime | None, *, is_resilient: bool = False
     ) -> LockOwner | None:
-        """Return who has a lock. Of an unregistered one this lock stands for all: they are in no index."""
+        """Return the holder of a lock. For an unregistered one, this lock stands for all: no index has them."""
         if worker_id is None:
             return None
         worker = self.registered.get(worker_id)
@@ -138,7 +138,7 @@ def _task_worker(worker: ActiveWorker) -> TaskWorker:
 
 
 def _tasks_of(worker: ActiveWorker) -> tuple[str, ...] | None:
-    """Return the tasks that a worker says it has; None if it does not say."""
+    """Return the tasks that a worker advertises; None if it advertises none."""
     return _texts(worker, "tasks")
 
 
@@ -155,7 +155,7 @@ def _texts(worker: ActiveWorker, name: str) -> tuple[str, ...] | None:
 
 
 def _said(worker: ActiveWorker, name: str) -> Any:
-    """Return what a worker says of itself under a name: any JSON value, of whatever program."""
+    """Return a field of the metadata of a worker: any JSON value, written by any program."""
     return worker.metadata.get(name) if isinstance(worker.metadata, dict) else None
 
 
@@ -215,7 +215,7 @@ COUNT_AHEAD_IN_QUEUE_IN_NEWEST = _ahead_in_newest(_SAME_QUEUE)
 
 @attrs.frozen
 class _Kind:
-    """Jobs that run in one order, and the index that has them in it."""
+    """A group of jobs that run in one order, and the index that has them in it."""
 
     index: str
     count: Statement
@@ -270,8 +270,8 @@ FIND_RUNNING = Statement("""
     order by near.locked_at desc, near.id
     limit 1
 """)
-# $1 job id, $2 queue id, $3 among how many jobs. No index has jobs that are locked; those of a queue run
-# about in the order in which they were added.
+# $1 job id, $2 queue id, $3 among how many jobs. No index has locked jobs; those of a queue run about in the
+# order in which they were added.
 
 
 async def _look_at_queue(

@@ -1,4 +1,4 @@
-"""Failed jobs in groups of those whose errors begin alike, of each task the latest."""
+"""Groups failed jobs whose errors begin alike: the latest of each task."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from trio_graphile._model.instants import time_of
 from trio_graphile._model.listing import Count, FailureGroup
 
 MOST_OF_TASK = 10_000
-"""How many failed jobs of a task are looked at."""
+"""How many failed jobs of a task are read."""
 WINDOW = 20_000
-"""How many in all."""
+"""How many failed jobs are read in all."""
 _MOST_COUNTED_JOBS = 1_000_000  # of all tasks together
 _MOST_TASKS = 1000  # of which failures are counted
 
@@ -60,7 +60,7 @@ _SEEN = f"""jobs.id, jobs.task_id, {ERROR_GROUP} as error,
           jobs.created_at,
           jobs.run_at - exp(greatest(least(jobs.attempts, 10), 0)) * interval '1 second'
         ) as failed_at"""
-# When a job failed stands nowhere: its time was set to so much later, unless somebody failed it by hand.
+# No column says when a job failed. Its `run_at` was set to so much later, unless somebody failed it by hand.
 _GROUPS = """groups as (
       select seen.task_id, seen.error, count(*) as jobs, max(seen.failed_at) as latest_at,
         (array_agg(seen.id order by seen.failed_at desc, seen.id desc))[1] as example_id
@@ -94,8 +94,8 @@ GROUP_FAILURES = Statement(
     """
     + _GROUPS.replace("{is partial}", "false")
 )
-# $1 task ids, $2 how many jobs are looked at of each, $3 how many groups are wanted. Those that run for the
-# last time are looked at, too, and dropped.
+# $1 task ids, $2 how many jobs of each are read, $3 how many groups are wanted. Jobs that run for the last
+# time are read, too, and dropped.
 
 GROUP_NEWEST_FAILURES = Statement(
     f"""
@@ -127,8 +127,8 @@ async def group_failures(
 ) -> list[FailureGroup]:
     """Return the groups of failed jobs of these tasks, or of all, the largest first.
 
-    Of each task the `most_of_task` that failed last are looked at, and `window` in all, shared out among the
-    tasks. Where there are more, counts are estimates: there are at least so many.
+    Reads the `most_of_task` latest failures of each task, and `window` in all, shared out among the tasks. If
+    there are more, counts are estimates, and lower bounds.
     """
     named = None
     if identifiers:
@@ -151,7 +151,7 @@ def _ids(tasks: Sequence[Row]) -> list[int]:
 
 
 def share_out(window: int, counts: Mapping[int, int]) -> dict[int, int]:
-    """Return how many are looked at of each: all of what is few, and of the others alike many, but some."""
+    """Return how many are read of each: all of the few, and an equal share of the rest of the many."""
     shares: dict[int, int] = {}
     left = window
     for place, (id_, count) in enumerate(sorted(counts.items(), key=itemgetter(1))):

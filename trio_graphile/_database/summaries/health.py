@@ -1,4 +1,4 @@
-"""How the queue is, as far as that can be told without reading it."""
+"""The health of the queue, as far as it can be known without reading the whole table."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ COUNT_ROWS = Statement("""
 async def look_at_health(
     executor: Executor, *, alive: Mapping[str, bool], tasks: Sequence[str], locks: Sequence[Lock]
 ) -> QueueFacts:
-    """Look at the queue as `probe.probe_queue` does, but at a bounded number of rows.
+    """Return facts about the queue as `probe.probe_queue` does, but read a bounded number of rows.
 
-    `alive` says of each registered worker whether its heart beats, `tasks` are those that the live ones have,
-    and `locks` those that were found.
+    `alive` says of each registered worker whether it sends heartbeats, `tasks` are those of the live ones,
+    and `locks` are the locks that were found.
     """
     [rows] = await executor.fetch(COUNT_ROWS)
     counts = await count_states(executor)

@@ -1,14 +1,14 @@
-"""Counting the available jobs of an index from one priority to the next, whatever stands between."""
+"""Counts the available jobs of an index, skipping from one priority to the next."""
 
 from __future__ import annotations
 
 CAP = 10_000
-"""Up to how many jobs are counted of each kind."""
+"""Up to how many jobs of each kind are counted."""
 _MOST_COUNTED_JOBS = 500_000  # of all tasks or queues together
 
 
 def cap_of_each(cap: int, sources: int) -> int:
-    """Return up to how many jobs are counted of each of so many tasks or queues, for all together to end."""
+    """Return up to how many jobs of each task or queue are counted, so that the total is bounded."""
     return max(1, min(cap, _MOST_COUNTED_JOBS // max(1, sources)))
 
 
@@ -58,14 +58,15 @@ _START = """select {task} as task_id, -32769 as priority, null::timestamptz as f
 LEVELS_OF_ALL = _LEVELS.replace("{start}", _START.replace("{task}", "null::integer")).replace(
     "{these}", "jobs.is_available = true"
 )
-"""By `jobs_main_index`. $1 is up to how many are counted of each kind, $2 in how many priorities at most."""
+"""By `jobs_main_index`. $1 is how many jobs of each kind are counted at most, $2 in how many priorities at
+most."""
 
 LEVELS_OF_TASKS = _LEVELS.replace(
     "{start}", _START.replace("{task}", "wanted.id") + " from unnest($3::integer[]) as wanted(id)"
 ).replace(
     "{these}", "jobs.is_available = true and jobs.job_queue_id is null and jobs.task_id = levels.task_id"
 )
-"""Of the tasks $3, as above, those of their jobs that have no queue, by `trio_graphile_task_index`."""
+"""As above, the jobs of the tasks $3 that have no queue, by `trio_graphile_task_index`."""
 
 COUNTED = """max(levels.ready) as ready, max(levels.scheduled) as scheduled,
       max(levels.place) < $2::integer as is_complete,
@@ -73,4 +74,4 @@ COUNTED = """max(levels.ready) as ready, max(levels.scheduled) as scheduled,
         'epoch',
         min(levels.first_run_at) filter (where levels.first_run_at <= now())
       ) as oldest_ready_at"""
-"""What was counted, over all levels. In each of them those that are due come first, the oldest before all."""
+"""The sums over all levels. In each level the due jobs come first, the oldest before all."""

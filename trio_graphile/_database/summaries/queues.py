@@ -1,4 +1,4 @@
-"""Named queues by name, with what waits in each, up to a number."""
+"""Lists named queues by name, with the number of jobs that wait in each, counted up to a limit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trio_graphile._model.instants import time_of
 from trio_graphile._model.listing import Count, FoundQueues, QueueSummary
 
 WINDOW = 20_000
-"""How many names are searched, or, without an index by queue, how many jobs are looked at."""
+"""How many names are searched, or, without an index by queue, how many jobs are read."""
 
 FIND_QUEUES = Statement("""
     with names as materialized (
@@ -51,7 +51,7 @@ async def summarize_queues(
     cap: int = CAP,
     window: int = WINDOW,
 ) -> FoundQueues:
-    """Return the named queues that come after a name, by name; with `search` those in whose name it stands.
+    """Return the named queues after a name, by name; `search` selects names that contain it.
 
     Up to `cap` jobs of each are counted, fewer where there are many queues, and up to `window` names are
     searched.

@@ -1,4 +1,4 @@
-"""Tasks by identifier, with their jobs by state up to a number; and those that nobody has."""
+"""Lists tasks by identifier, with their jobs by state, counted up to a limit; and tasks without a worker."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from trio_graphile._model.instants import time_of
 from trio_graphile._model.listing import Count, FoundTasks, TaskSummary
 
 WINDOW = 20_000
-"""How many jobs are looked at where no index has them by task."""
+"""How many jobs are read where no index has them by task."""
 _PRIORITIES = 100
-"""In how many priorities is looked for the jobs of a task."""
+"""In how many priorities we look for the jobs of a task."""
 
 FIND_TASKS = Statement("""
     select tasks.id, tasks.identifier
@@ -37,10 +37,10 @@ FIND_TASKS = Statement("""
 async def summarize_tasks(
     executor: Executor, after: str | None = None, limit: int = 50, *, cap: int = CAP, window: int = WINDOW
 ) -> FoundTasks:
-    """Return the tasks that come after an identifier, by identifier, whoever has them.
+    """Return the tasks of all programs after an identifier, by identifier.
 
-    Up to `cap` jobs of each task and state are counted, fewer where there are many tasks. Of jobs in named
-    queues, which no index has by task, the `window` that run first are looked at; if there are more, all
+    Up to `cap` jobs of each task and state are counted, fewer where there are many tasks. No index has the
+    jobs in named queues by task, so the `window` of them that run first are read; if there are more, all
     counts are estimates.
     """
     found = await executor.fetch(FIND_TASKS, after, limit + 1)
@@ -119,8 +119,8 @@ COUNT_FAILED_OF_TASKS = Statement("""
       ) as first_entries
     ) as entries
 """)
-# $1 task ids, $2 how many are counted. The index alone knows how many jobs have no attempt left; only if they
-# are few is each looked at: it may run for the last time.
+# $1 task ids, $2 how many are counted. The index shows only how many jobs have no attempt left. If they are
+# few, we read each, since it may be running for the last time.
 
 COUNT_NEWEST = Statement("""
     with newest as materialized (
@@ -168,7 +168,7 @@ def _oldest(waiting: Sequence[Row]) -> datetime | None:
 async def _count_waiting(
     executor: Executor, ids: Sequence[int], cap: int, priorities: int, window: int
 ) -> dict[int, list[Row]]:
-    """Count the available jobs of tasks: in the one index and the other, or else among the newest jobs."""
+    """Count the available jobs of tasks: in both indexes, or else among the newest jobs."""
     if (await usable_indexes(executor)).keys() >= {TASK_INDEX, QUEUED_INDEX}:
         parts = [
             await executor.fetch(COUNT_UNQUEUED, cap, priorities, ids),
@@ -211,8 +211,8 @@ async def find_neglected(
 ) -> list[Neglected]:
     """Return tasks that no worker advertises though their jobs have been due for `neglected_after` seconds.
 
-    Looks at 1,000 tasks, counts 500 due jobs of each and more of fewer, and returns 100: there may be more of
-    everything.
+    Reads 1,000 tasks, counts up to 500 due jobs of each and more where there are few tasks, and returns 100:
+    there may be more of all of these.
     """
     tasks = await executor.fetch(FIND_OTHER_TASKS, advertised, _MOST_TASKS, neglected_after)
     ids = [row["id"] for row in tasks]
