@@ -91,7 +91,7 @@ class _Fleet:
     def owner(
         self, worker_id: str | None, locked_at: datetime | None, *, is_resilient: bool = False
     ) -> LockOwner | None:
-        """Return the holder of a lock. If it is not registered, this lock stands for all: no index has them."""
+        """Return the holder of a lock. If unregistered, this lock stands for all: no index has them."""
         if worker_id is None:
             return None
         worker = self.registered.get(worker_id)
