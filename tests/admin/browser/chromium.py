@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251  # playwright runs on it, in the one thread that it has
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,6 @@ from playwright.sync_api import (
     ConsoleMessage,
     Dialog,
     Page,
-    Playwright,
     Request,
     Route,
     sync_playwright,
@@ -61,7 +59,7 @@ class Chromium:
 def running_chromium() -> Iterator[Chromium]:
     """Lend a browser."""
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="chromium") as thread:
-        playwright = thread.submit(_start).result()
+        playwright = thread.submit(lambda: sync_playwright().start()).result()
         try:
             path = shutil.which("chromium")
             browser = thread.submit(
@@ -73,13 +71,6 @@ def running_chromium() -> Iterator[Chromium]:
                 thread.submit(browser.close).result()
         finally:
             thread.submit(playwright.stop).result()
-
-
-def _start() -> Playwright:
-    # trio-asyncio would give it a loop on Trio, which cannot be nested. A policy holds for its thread alone.
-    policy = asyncio.get_event_loop_policy()  # type: ignore[deprecated]  # not before Python 3.14
-    asyncio.set_event_loop_policy(policy)  # type: ignore[deprecated]  # as above
-    return sync_playwright().start()
 
 
 @attrs.define(eq=False)
