@@ -23,7 +23,8 @@ PYTHONS = nox.project.python_versions(PYPROJECT)
 THIS_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PRERELEASED = ("trio", "asyncpg", "cattrs", "croniter", "orjson")
 """What `nox -s newest` installs as new as it gets."""
-IN_PARALLEL = ("-n", "auto", "--maxprocesses", "4", "--dist=worksteal")
+IN_PARALLEL = ("-n", str(min(4, 2 * (os.cpu_count() or 1))), "--dist=worksteal")
+"""Twice as many processes as cores, for tests wait more than they compute; each has a server of its own."""
 SAMPLED = (
     "tests/scenarios",
     "tests/admin/browser",

@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 import trio
 
-from tests.support.shares import Share
+from tests.support.shares import Share, others_share
 from tests.transports import Doors, open_doors
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database, open_database
@@ -71,19 +71,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("exhaustive") is not None:
                 item.add_marker(pytest.mark.skip(reason="needs --exhaustive"))
-    elsewhere = set(run_elsewhere(Share.of_run(config), items))
+    elsewhere = set(others_share(Share.of_run(config), items))
     config.hook.pytest_deselected(items=[item for item in items if item in elsewhere])
     items[:] = [item for item in items if item not in elsewhere]
-
-
-def run_elsewhere(share: Share, items: list[pytest.Item]) -> Iterator[pytest.Item]:
-    """Yield the tests of other shares. Each module is dealt by itself: not every run has every module."""
-    dealt: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        if item.get_closest_marker("dealt") is not None:
-            dealt.setdefault(item.path, []).append(item)
-    for tests in dealt.values():
-        yield from set(tests) - set(share.deal(tests))
 
 
 @pytest.hookimpl(wrapper=True)

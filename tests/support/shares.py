@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import attrs
@@ -40,3 +41,17 @@ class Share:
     def deal(self, things: Sequence[Thing]) -> Sequence[Thing]:
         """Return those of the things that are ours: each is in exactly one share."""
         return things[self.number - 1 :: self.of]
+
+
+def others_share(share: Share, items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
+    """Yield the tests marked `dealt` that are in other shares.
+
+    Each module is dealt by itself, because not every run has every module.
+    """
+    dealt: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("dealt") is not None:
+            dealt.setdefault(item.path, []).append(item)
+    for tests in dealt.values():
+        ours = set(share.deal(tests))
+        yield from (test for test in tests if test not in ours)

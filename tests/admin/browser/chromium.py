@@ -18,6 +18,7 @@ from playwright.sync_api import (
     Page,
     Request,
     Route,
+    expect,
     sync_playwright,
 )
 
@@ -133,6 +134,7 @@ async def visiting(chromium: Chromium, base: str, **options: Any) -> AsyncIterat
 def _new_visit(chromium: Chromium, base: str, options: dict[str, Any]) -> Visit:
     context = chromium.browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
     context.set_default_timeout(PATIENCE)
+    expect.set_options(timeout=PATIENCE)
     problems: list[str] = []
 
     def refuse(route: Route, request: Request) -> None:

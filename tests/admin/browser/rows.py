@@ -50,7 +50,9 @@ ADD_SAMPLES = """
         'run_seconds', 90.5 + step % 5 * 20, 'run_max', 4.5, 'wait_seconds', 20 + step % 7 * 9
       ))
     from generate_series(1, 59) as step
+    on conflict (minute) do nothing
 """
+"""An admin that has started in the minute before may have taken a sample of its own."""
 
 
 @attrs.frozen(kw_only=True)
