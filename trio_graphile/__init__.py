@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from trio_graphile._client import Client as Client, JobClient as JobClient
     from trio_graphile._cron.crontab import format_crontab as format_crontab, parse_crontab as parse_crontab
     from trio_graphile._cron.item import CronItem as CronItem
+    from trio_graphile._cron.mistakes import (
+        CrontabInvalid as CrontabInvalid,
+        CrontabMistake as CrontabMistake,
+    )
     from trio_graphile._database.connection import Connection as Connection
     from trio_graphile._database.database import Database as Database, open_database as open_database
     from trio_graphile._exceptions import (
         ConnectionLost as ConnectionLost,
-        CrontabInvalid as CrontabInvalid,
-        CrontabMistake as CrontabMistake,
         DatabaseClosed as DatabaseClosed,
         DatabaseError as DatabaseError,
         DatabaseRefused as DatabaseRefused,
@@ -34,16 +36,13 @@ if TYPE_CHECKING:
         MigrationFailed as MigrationFailed,
         OptionInvalid as OptionInvalid,
         PayloadInvalid as PayloadInvalid,
-        PermanentFailure as PermanentFailure,
         PostgresNotFound as PostgresNotFound,
         PostgresTooOld as PostgresTooOld,
-        RetryAfter as RetryAfter,
         SchemaError as SchemaError,
         SchemaMissing as SchemaMissing,
         SchemaTooNew as SchemaTooNew,
         SchemaTooOld as SchemaTooOld,
         ShutdownIncomplete as ShutdownIncomplete,
-        Snooze as Snooze,
         StatementFailed as StatementFailed,
         StateMissing as StateMissing,
         TaskInvalid as TaskInvalid,
@@ -53,6 +52,11 @@ if TYPE_CHECKING:
     )
     from trio_graphile._model.app_state import State as State
     from trio_graphile._model.cancellation import CancelledJobs as CancelledJobs
+    from trio_graphile._model.handler_exceptions import (
+        PermanentFailure as PermanentFailure,
+        RetryAfter as RetryAfter,
+        Snooze as Snooze,
+    )
     from trio_graphile._model.inspection import (
         JobCounts as JobCounts,
         JobFilter as JobFilter,
@@ -123,8 +127,8 @@ else:
         "Cron": "_tasks.cron",
         "CronItem": "_cron.item",
         "CronOptions": "_model.options",
-        "CrontabInvalid": "_exceptions",
-        "CrontabMistake": "_exceptions",
+        "CrontabInvalid": "_cron.mistakes",
+        "CrontabMistake": "_cron.mistakes",
         "Database": "_database.database",
         "DatabaseClosed": "_exceptions",
         "DatabaseError": "_exceptions",
@@ -158,14 +162,14 @@ else:
         "ObserverOptions": "_model.options",
         "OptionInvalid": "_exceptions",
         "PayloadInvalid": "_exceptions",
-        "PermanentFailure": "_exceptions",
+        "PermanentFailure": "_model.handler_exceptions",
         "PostgresNotFound": "_exceptions",
         "PostgresTooOld": "_exceptions",
         "ProcessOptions": "_model.options",
         "QueueStatus": "_model.inspection",
         "RecoveryOptions": "_model.options",
         "RefetchDelayOptions": "_model.options",
-        "RetryAfter": "_exceptions",
+        "RetryAfter": "_model.handler_exceptions",
         "RunningJobStatistics": "_model.statistics",
         "SchemaError": "_exceptions",
         "SchemaMissing": "_exceptions",
@@ -175,7 +179,7 @@ else:
         "ShutdownOptions": "_model.options",
         "ShutdownReport": "_model.outcomes",
         "SkippedJob": "_model.jobs",
-        "Snooze": "_exceptions",
+        "Snooze": "_model.handler_exceptions",
         "State": "_model.app_state",
         "StateMissing": "_exceptions",
         "StatementFailed": "_exceptions",

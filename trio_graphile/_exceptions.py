@@ -1,10 +1,11 @@
-"""Every exception of the package: one root, one class per reaction, the facts as attributes."""
+"""The exceptions of the package: one root, one class per reaction, the facts as attributes.
+
+The mistakes in a crontab are in `_cron.mistakes`, and what handlers raise in `_model.handler_exceptions`.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-import attrs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -241,84 +242,7 @@ class JobRefused(GraphileError):
         return f"the job for task {self.identifier!r} was refused: {self.reason}"
 
 
-@attrs.frozen(kw_only=True)
-class CrontabMistake:
-    """One mistake in a crontab. Its text has the place, the reason, and the line."""
-
-    source: str | None = None
-    """The name of the crontab; None if the entry was not read from a text."""
-    line: int | None = None
-    """The number of the line, from 1."""
-    column: int | None = None
-    """The position of the mistake in the line, from 1."""
-    text: str
-    """The whole line; for an entry that was not read from a text, its name."""
-    reason: str
-    """What is wrong, and what would be right."""
-
-    def __str__(self) -> str:
-        if self.line is None or self.column is None:
-            return f"entry {self.text!r}: {self.reason}"
-        # Tabs stay, so that the mark stands below what it marks.
-        before = "".join("\t" if character == "\t" else " " for character in self.text[: self.column - 1])
-        return f"{self.source}:{self.line}:{self.column}: {self.reason}\n    {self.text}\n    {before}^"
-
-
-class CrontabInvalid(GraphileError):
-    """A crontab has mistakes: `mistakes` has all of them, by line. None of its entries is used."""
-
-    def __init__(self, mistakes: Sequence[CrontabMistake]) -> None:
-        super().__init__(tuple(mistakes))
-        self.mistakes: tuple[CrontabMistake, ...] = tuple(mistakes)
-
-    def __str__(self) -> str:
-        return "\n".join(map(str, self.mistakes))
-
-
-# --- what handlers raise, and see ---------------------------------------------------------------
-
-_LONGEST_DELAY = 315_360_000.0  # ten years: a longer one is a mistake, and PostgreSQL cannot count them all
-
-
-def is_delay(value: object) -> bool:
-    """Whether the value is a number of seconds that a job can wait."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and 0 <= value <= _LONGEST_DELAY  # type: ignore[operator]  # it is a number then
-
-
-def check_delay(option: str, value: object) -> None:
-    """Raise `OptionInvalid` unless the value is a number of seconds that a job can wait."""
-    if not is_delay(value):
-        raise OptionInvalid(option, f"seconds from 0 to {_LONGEST_DELAY:.0f} are needed, not {value!r}")
-
-
-class PermanentFailure(GraphileError):
-    """Raised by a handler: the job has failed for good, since another attempt would not help."""
-
-
-class RetryAfter(GraphileError):
-    """Raised by a handler: the job has failed, and its next attempt is due in so many seconds."""
-
-    def __init__(self, seconds: float, reason: str = "") -> None:
-        check_delay("seconds", seconds)
-        super().__init__(seconds, reason)
-        self.seconds: float = float(seconds)
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return self.reason
-
-
-class Snooze(GraphileError):
-    """Raised by a handler: the job runs again after so many seconds, and this attempt does not count."""
-
-    def __init__(self, seconds: float) -> None:
-        check_delay("seconds", seconds)
-        super().__init__(seconds)
-        self.seconds: float = float(seconds)
-
-    def __str__(self) -> str:
-        return f"for {self.seconds:g} s"
+# --- what handlers see --------------------------------------------------------------------------
 
 
 class JobLost(GraphileError):

@@ -15,10 +15,11 @@ import attrs
 
 from trio_graphile._cron.fields import Unreadable, words
 from trio_graphile._cron.item import CronItem, Line
+from trio_graphile._cron.mistakes import CrontabInvalid, CrontabMistake
 from trio_graphile._cron.schedule import Schedule, parse_schedule
 from trio_graphile._cron.settings import Settings, format_settings, parse_settings
 from trio_graphile._cron.zones import load_zone
-from trio_graphile._exceptions import CrontabInvalid, CrontabMistake, OptionInvalid
+from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import JobSpec
 from trio_graphile._model.json import encode
 

@@ -8,9 +8,10 @@ from typing import Any
 import attrs
 
 from trio_graphile._cron.fields import words
+from trio_graphile._cron.mistakes import CrontabInvalid, CrontabMistake
 from trio_graphile._cron.schedule import Schedule, parse_schedule
 from trio_graphile._cron.zones import load_zone
-from trio_graphile._exceptions import CrontabInvalid, CrontabMistake, OptionInvalid
+from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import JobKeyMode, JobSpec, NewJob, check_identifier
 from trio_graphile._model.json import decode, encode
 from trio_graphile._model.options import seconds

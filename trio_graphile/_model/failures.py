@@ -16,8 +16,9 @@ from types import FrameType, TracebackType
 
 import attrs
 
-from trio_graphile._exceptions import PermanentFailure, RetryAfter, Snooze, is_delay
+from trio_graphile._model.delays import is_delay
 from trio_graphile._model.groups import leaves
+from trio_graphile._model.handler_exceptions import PermanentFailure, RetryAfter, Snooze
 
 _MAX_ERROR_LENGTH = 10_000  # characters
 _MAX_MESSAGE_LENGTH = 4_000  # characters

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 import attrs
 
-from trio_graphile._exceptions import OptionInvalid, check_delay
+from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.delays import check_delay
 from trio_graphile._model.jobs import JobSpec
 from trio_graphile._model.options import seconds, whole_number
 

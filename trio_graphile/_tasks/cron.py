@@ -11,7 +11,8 @@ import attrs
 from trio_graphile._cron.crontab import mistake_of, repeated_identifiers
 from trio_graphile._cron.fields import FIELDS
 from trio_graphile._cron.item import CronItem, payload_at
-from trio_graphile._exceptions import CrontabInvalid, CrontabMistake, OptionInvalid, PayloadInvalid
+from trio_graphile._cron.mistakes import CrontabInvalid, CrontabMistake
+from trio_graphile._exceptions import OptionInvalid, PayloadInvalid
 from trio_graphile._model.jobs import JobSpec
 from trio_graphile._model.json import decode
 from trio_graphile._model.similar import did_you_mean

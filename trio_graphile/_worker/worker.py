@@ -14,9 +14,7 @@ import trio
 from trio_graphile._client import Client
 from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import Database
-from trio_graphile._exceptions import (
-    WorkerBusy,
-)
+from trio_graphile._exceptions import WorkerBusy
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._model.recovery import WORKER_ID_PREFIX

@@ -14,8 +14,8 @@ from cyclopts import Parameter
 from trio_graphile._cron.crontab import Reading, read_crontab
 from trio_graphile._cron.due import next_times
 from trio_graphile._cron.item import CronItem
+from trio_graphile._cron.mistakes import CrontabInvalid, CrontabMistake
 from trio_graphile._cron.settings import format_settings
-from trio_graphile._exceptions import CrontabInvalid, CrontabMistake
 from trio_graphile._tasks.cron import fit_crontab
 from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._flags import Switch

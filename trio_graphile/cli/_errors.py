@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 from cyclopts import CycloptsError
 
-from trio_graphile._exceptions import CrontabInvalid, DatabaseUrlInvalid, GraphileError, OptionInvalid
+from trio_graphile._cron.mistakes import CrontabInvalid
+from trio_graphile._exceptions import DatabaseUrlInvalid, GraphileError, OptionInvalid
 from trio_graphile._model.groups import leaves
 
 FAILED = 1  # an exit code, as all of these are

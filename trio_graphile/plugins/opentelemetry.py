@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 import trio
 
-from trio_graphile._exceptions import Snooze
+from trio_graphile._model.handler_exceptions import Snooze
 from trio_graphile._model.jobs import Job
 from trio_graphile.hooks import (
     Addition,
