@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from trio_graphile import Client, Database, StatementFailed, open_database
-from trio_graphile._database import held_rows, sweeps, unreadable, worker_registry
+from trio_graphile._database import held_rows, stale_locks, sweeps, unreadable, worker_registry
 from trio_graphile._database.claiming import claims
 from trio_graphile._database.halves import in_halves
 from trio_graphile._database.search.find import find_jobs
@@ -73,7 +73,7 @@ async def test_only_what_is_refused_stays_locked(
             report = await sweeps.sweep(database, SweepOptions())
             assert report.recovered_jobs == 8
         case "reset":
-            assert (await sweeps.reset_stale_locks(database)).jobs == 8
+            assert (await stale_locks.reset_stale_locks(database)).jobs == 8
         case _:
             assert await held_rows.reconcile(database, ME, []) == {*ids} - {ids[4]}
     jobs, queues = await locked(database)

@@ -13,7 +13,7 @@ import trio
 from tests.database.functions.calls import add_job
 from tests.support.tables import locked_queues
 from trio_graphile import Connection, Database, DatabaseOptions, Job, SweepReport, open_database
-from trio_graphile._database import held_rows, sweeps, worker_registry
+from trio_graphile._database import held_rows, stale_locks, sweeps, worker_registry
 from trio_graphile._database.claiming import claims
 from trio_graphile._database.schema import migrate
 from trio_graphile._model.options import SweepOptions
@@ -616,7 +616,7 @@ async def test_what_was_locked_for_over_four_hours_is_released_whoever_locked_it
     old = await tables.hold("pool-2", queue_name="old")
     await tables.age_locks("4 hours 1 minute", "pool-2")
     before = {job.id: await tables.row(job.id) for job in (young, old)}
-    report = await sweeps.reset_stale_locks(tables.database)
+    report = await stale_locks.reset_stale_locks(tables.database)
     assert (report.jobs, report.queues) == (1, 1)
     assert await tables.row(young.id) == before[young.id]
     stored = await tables.row(old.id)
@@ -625,7 +625,7 @@ async def test_what_was_locked_for_over_four_hours_is_released_whoever_locked_it
     assert stored["run_at"] > before[old.id]["run_at"]  # type: ignore[operator]
     assert stored["attempts"] == 1
     assert await tables.locked_queues() == {"young": "pool-1"}
-    report = await sweeps.reset_stale_locks(tables.database)
+    report = await stale_locks.reset_stale_locks(tables.database)
     assert (report.jobs, report.queues) == (0, 0)
 
 
@@ -638,11 +638,11 @@ async def test_old_queues_are_released_without_their_job_and_late_jobs_keep_time
         update graphile_worker._private_jobs
         set locked_at = now(), run_at = now() + interval '1 day'
     """)
-    report = await sweeps.reset_stale_locks(tables.database)
+    report = await stale_locks.reset_stale_locks(tables.database)
     assert (report.jobs, report.queues) == (0, 1)
     later = (await tables.row(job.id))["run_at"]
     await tables.age_locks("5 hours")
-    assert (await sweeps.reset_stale_locks(tables.database)).jobs == 1
+    assert (await stale_locks.reset_stale_locks(tables.database)).jobs == 1
     assert (await tables.row(job.id))["run_at"] == later
 
 
@@ -653,6 +653,6 @@ async def test_releasing_an_old_lock_waits_for_nobody_and_revives_nothing(tables
     async with tables.database.transaction() as connection:
         await connection.execute("select from graphile_worker._private_jobs for update")
         with trio.fail_after(20):
-            assert (await sweeps.reset_stale_locks(tables.database)).jobs == 0
-    assert (await sweeps.reset_stale_locks(tables.database)).jobs == 1
+            assert (await stale_locks.reset_stale_locks(tables.database)).jobs == 0
+    assert (await stale_locks.reset_stale_locks(tables.database)).jobs == 1
     assert (await tables.row(replaced.id))["is_available"] is False

@@ -26,7 +26,7 @@ from trio_graphile import (
     WorkerOptions,
     open_database,
 )
-from trio_graphile._database import probe, sweeps
+from trio_graphile._database import probe, stale_locks
 from trio_graphile.hooks import FailWithBackoff, Hooks, JobToRecover
 from trio_graphile.plugins.logging import Logging
 from trio_graphile.testing import TemplateDatabases
@@ -226,7 +226,7 @@ async def check(databases: TemplateDatabases, rows: Sequence[Row], *, changed: b
         await look(database, client, ids)
         if changed:
             await change(client, ids)
-        await sweeps.reset_stale_locks(database)
+        await stale_locks.reset_stale_locks(database)
         worker = Worker(
             database,
             tasks,

@@ -40,7 +40,7 @@ from tests.scenarios.fleet_model import (
 from tests.scenarios.portal import Portal
 from tests.support.shares import Share
 from trio_graphile import Job, JobKeyMode, JobSpec
-from trio_graphile._database import cancellations, changes, held_rows, sweeps, worker_registry
+from trio_graphile._database import cancellations, changes, held_rows, stale_locks, sweeps, worker_registry
 from trio_graphile._database.adding.many import add_many
 from trio_graphile._database.adding.one import add_job
 from trio_graphile._database.claiming import claims
@@ -528,7 +528,7 @@ class FleetMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.model.has_old_locks)
     @rule()
     def reset_stale_locks(self) -> None:
-        report = self.run(sweeps.reset_stale_locks, self.session)
+        report = self.run(stale_locks.reset_stale_locks, self.session)
         assert (report.jobs, report.queues) == self.model.reset()
 
     @precondition(lambda self: self.steps >= LATE and self.model.jobs)

@@ -1,4 +1,4 @@
-"""Sweeps: take jobs back from workers that died, and release locks that are too old.
+"""Sweeps: take jobs back from workers that died.
 
 Only the clock of the database counts for the age of locks.
 """
@@ -6,7 +6,7 @@ Only the clock of the database counts for the age of locks.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial
 
@@ -19,9 +19,10 @@ from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_na
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import SweepOptions
-from trio_graphile._model.recovery import ResetReport, SilentWorker, SweepReport, dead_workers
+from trio_graphile._model.recovery import SilentWorker, SweepReport, dead_workers
 
-_LONGEST_SILENCE = 5.0  # seconds
+LONGEST_SILENCE = 5.0
+"""How long the server waits for the next statement of such a transaction, in seconds."""
 
 TRY_LOCK_SWEEP = Statement("""
     select pg_try_advisory_xact_lock(
@@ -163,16 +164,10 @@ async def sweep_transaction(database: Transactor) -> AsyncIterator[Connection]:
     If a sweeper is cut off or suspended inside it, no other worker can sweep until the server ends the
     transaction after five seconds, or, if statements are not prepared, after some minutes at worst.
     """
-    async with _transaction(database, _STATEMENTS) as connection:
+    async with brief_transaction(
+        database, "read_committed", longest_silence=LONGEST_SILENCE, statements=_STATEMENTS
+    ) as connection:
         yield connection
-
-
-def _transaction(
-    database: Transactor, statements: Sequence[Statement]
-) -> AbstractAsyncContextManager[Connection]:
-    return brief_transaction(
-        database, "read_committed", longest_silence=_LONGEST_SILENCE, statements=statements
-    )
 
 
 @attrs.frozen(kw_only=True)
@@ -300,48 +295,6 @@ async def _silent_workers(connection: Connection, options: SweepOptions) -> list
     return [SilentWorker(**row) for row in (*registered, *orphans)]
 
 
-LOCK_STALE_JOBS = Statement("""
-    select jobs.id
-    from {schema}._private_jobs as jobs
-    where jobs.locked_at < now() - interval '4 hours'
-    order by jobs.id
-    for no key update skip locked
-""")
-
-RELEASE_JOBS = Statement("""
-    update {schema}._private_jobs as jobs
-    set locked_by = null, locked_at = null, run_at = greatest(jobs.run_at, now())
-    where jobs.id = any($1::bigint[])
-    returning jobs.id
-""")  # $1 ids of jobs whose rows are locked by this transaction. As Node does it: attempts and error stay.
-
-LOCK_STALE_QUEUES = Statement("""
-    select queues.id
-    from {schema}._private_job_queues as queues
-    where queues.locked_at < now() - interval '4 hours'
-    order by queues.id
-    for no key update skip locked
-""")
-
-
-async def reset_stale_locks(database: Transactor) -> ResetReport:
-    """Release jobs and queues that have been locked for over four hours, by any worker."""
-    async with _transaction(database, _RESET_STATEMENTS) as connection:
-        jobs = await _release(connection, LOCK_STALE_JOBS, RELEASE_JOBS, what="releasing old locks of jobs")
-        queues = await _release(
-            connection, LOCK_STALE_QUEUES, FREE_QUEUES, what="releasing old locks of queues"
-        )
-    return ResetReport(jobs=jobs, queues=queues)
-
-
-async def _release(connection: Connection, find: Statement, release: Statement, *, what: str) -> int:
-    async def attempt(ids: Sequence[int]) -> list[Row]:
-        return await connection.fetch(release, ids)
-
-    ids = [row["id"] for row in await connection.fetch(find)]
-    return len(await in_savepoints(connection, attempt, ids, what=what))
-
-
 _STATEMENTS = (
     TRY_LOCK_SWEEP,
     LOCK_SILENT_WORKERS,
@@ -354,4 +307,3 @@ _STATEMENTS = (
     FREE_QUEUES,
     FORGET_DEAD,
 )
-_RESET_STATEMENTS = (LOCK_STALE_JOBS, RELEASE_JOBS, LOCK_STALE_QUEUES, FREE_QUEUES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import trio
 
-from trio_graphile._database import samples, sweeps
+from trio_graphile._database import samples, stale_locks
 from trio_graphile._database.database import Database
 from trio_graphile._interceptors.chains import Chains
 from trio_graphile._interceptors.recoveries import Sweep, sweep
@@ -42,7 +42,7 @@ class Maintenance:
         async with brief_session(self._database, "recovery", self._cancel_timeout) as connection:
             if not await self._server_clock.is_steady(connection):
                 return ResetReport()
-            return await sweeps.reset_stale_locks(connection)
+            return await stale_locks.reset_stale_locks(connection)
 
     async def take_sample(self) -> None:
         """Write down what the queue is like, for charts; not if it takes long."""

@@ -6,7 +6,7 @@ import logging
 
 import attrs
 
-from trio_graphile._database import held_rows, sweeps, worker_registry
+from trio_graphile._database import held_rows, stale_locks, worker_registry
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import migrate
@@ -71,7 +71,7 @@ class Presence:
             if self.is_registered:
                 await self._say(connection)
             if releases_old_locks:
-                await sweeps.reset_stale_locks(connection)
+                await stale_locks.reset_stale_locks(connection)
 
     async def renew(self, session: Session) -> Renewed:
         """Renew all that we hold, and our heartbeat. Runs in the lease's thread."""
