@@ -126,15 +126,13 @@ class JobClient(ReadingClient):
         `key` of the returned job is None.
         """
         check_text("job_key", job_key)
-        with self._naming_missing_schema():
-            return await changes.remove_job(self._executor, job_key)
+        return await changes.remove_job(self._executor, job_key)
 
     async def complete_jobs(self, ids: Iterable[int]) -> ChangedJobs:
         """Delete jobs as if they had succeeded, except those that a worker has locked."""
         if not (ids := list(ids)):
             return ChangedJobs()
-        with self._naming_missing_schema():
-            return await changes.complete_jobs(self._executor, ids)
+        return await changes.complete_jobs(self._executor, ids)
 
     async def permanently_fail_jobs(self, ids: Iterable[int], reason: str | None = None) -> ChangedJobs:
         """Fail jobs for good, with `reason` as their error, except those that a worker has locked.
@@ -145,8 +143,7 @@ class JobClient(ReadingClient):
             check_text("reason", reason)
         if not (ids := list(ids)):
             return ChangedJobs()
-        with self._naming_missing_schema():
-            return await changes.permanently_fail_jobs(self._executor, ids, reason)
+        return await changes.permanently_fail_jobs(self._executor, ids, reason)
 
     async def cancel_jobs(
         self, ids: Iterable[int], *, outcome: CancelOutcome = "fail", reason: str = DEFAULT_REASON
@@ -165,9 +162,8 @@ class JobClient(ReadingClient):
         check_text("reason", reason)
         if not (ids := list(ids)):
             return CancelledJobs()
-        with self._naming_missing_schema():
-            async with brief_transaction(self._executor) as connection:
-                return await cancellations.cancel_jobs(connection, ids, outcome, reason)
+        async with brief_transaction(self._executor) as connection:
+            return await cancellations.cancel_jobs(connection, ids, outcome, reason)
 
     async def reschedule_jobs(
         self,
@@ -185,8 +181,7 @@ class JobClient(ReadingClient):
         change = JobChange(run_at=run_at, priority=priority, attempts=attempts, max_attempts=max_attempts)
         if not (ids := list(ids)):
             return ChangedJobs()
-        with self._naming_missing_schema():
-            return await changes.reschedule_jobs(self._executor, ids, change)
+        return await changes.reschedule_jobs(self._executor, ids, change)
 
     async def force_unlock_workers(self, worker_ids: Iterable[str]) -> None:
         """Unlock the jobs and queues of workers that are gone for good.
@@ -198,18 +193,16 @@ class JobClient(ReadingClient):
         worker_ids = list(worker_ids)
         for worker_id in worker_ids:
             check_text("worker_ids", worker_id)
-        with self._naming_missing_schema():
-            await changes.force_unlock_workers(self._executor, worker_ids)
+        await changes.force_unlock_workers(self._executor, worker_ids)
 
     async def _add_one(self, operation: Operation, new_job: NewJob, read: Reader | None) -> Job:
-        with self._naming_missing_schema():
-            if not self._chains.touches_additions:
-                return await add_job(self._executor, new_job)
-            with around(self._chains.around_job_schedule, Addition(operation, (new_job.identifier,))):
-                wanted = await intercept_addition(self._chains, operation, new_job, read)
-                if isinstance(wanted, Skip):
-                    raise JobSkipped(new_job.identifier, wanted.reason)
-                return await add_job(self._executor, wanted)
+        if not self._chains.touches_additions:
+            return await add_job(self._executor, new_job)
+        with around(self._chains.around_job_schedule, Addition(operation, (new_job.identifier,))):
+            wanted = await intercept_addition(self._chains, operation, new_job, read)
+            if isinstance(wanted, Skip):
+                raise JobSkipped(new_job.identifier, wanted.reason)
+            return await add_job(self._executor, wanted)
 
     async def _add_all(
         self, jobs: list[T], make: Callable[[T], NewJob], reader_of: Callable[[T], Reader | None]
@@ -224,8 +217,7 @@ class JobClient(ReadingClient):
             return attrs.evolve(added, skipped=tuple(skipped))
 
     async def _add_many(self, jobs: list[T], make: Callable[[T], NewJob]) -> AddedJobs:
-        with self._naming_missing_schema():
-            return await add_many(self._executor, jobs, make)
+        return await add_many(self._executor, jobs, make)
 
 
 @attrs.frozen(eq=False)
@@ -269,11 +261,10 @@ class Client(JobClient):
         kinds, kept = list(map(_cleanup, what)), list(keep_tasks)
         if self.tasks is not None:
             kept.extend(self.tasks.identifiers)
-        with self._naming_missing_schema():
-            async with self.database.connection() as connection:
-                if Cleanup.GC_TASK_IDENTIFIERS in kinds and await worker_registry.has_registry(connection):
-                    kept.extend(await worker_registry.advertised_tasks(connection, STALE_THRESHOLD))
-                return {kind: await clean_up(connection, kind, kept) for kind in kinds}
+        async with self.database.connection() as connection:
+            if Cleanup.GC_TASK_IDENTIFIERS in kinds and await worker_registry.has_registry(connection):
+                kept.extend(await worker_registry.advertised_tasks(connection, STALE_THRESHOLD))
+            return {kind: await clean_up(connection, kind, kept) for kind in kinds}
 
     async def sweep_stale_workers(
         self,
@@ -300,11 +291,8 @@ class Client(JobClient):
             "resilient_multiplier": resilient_multiplier,
         }
         options = SweepOptions(**{name: value for name, value in given.items() if value is not None})
-        with self._naming_missing_schema():
-            swept = await sweep(
-                self.database, options, chains=self._chains, worker_id="client", dry_run=dry_run
-            )
-            return swept.report
+        swept = await sweep(self.database, options, chains=self._chains, worker_id="client", dry_run=dry_run)
+        return swept.report
 
     async def migrate(self) -> MigrationReport:
         """Install the schema, or bring it up to date. Raises `SchemaError`."""

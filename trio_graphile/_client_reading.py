@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
-
 import attrs
 
 from trio_graphile._database import inspection, worker_registry
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.inspection import count_jobs
-from trio_graphile._database.schema import naming_missing_schema
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.inspection import (
     JobFilter,
@@ -43,8 +40,7 @@ class ReadingClient:
         `JobPage.next` asks for the next page, which begins after the last job of this one. So no job appears
         twice, and every job that existed from the start appears, whatever is added and completed meanwhile.
         """
-        with self._naming_missing_schema():
-            return await inspection.list_jobs(self._executor, which)
+        return await inspection.list_jobs(self._executor, which)
 
     async def job(self, job_id: int) -> ListedJob | None:
         """Return the job with this id; None if it was completed, removed, or never added."""
@@ -52,32 +48,28 @@ class ReadingClient:
             raise OptionInvalid("job_id", f"a whole number is needed, not {job_id!r}")
         if job_id not in BIGINT:
             return None
-        with self._naming_missing_schema():
-            return (await inspection.get_listed(self._executor, [job_id])).get(job_id)
+        return (await inspection.get_listed(self._executor, [job_id])).get(job_id)
 
     async def queues(self) -> list[QueueStatus]:
         """Return all named queues, by name, with how many jobs they have.
 
         It reads each row of the jobs' table once, and so do `known_tasks` and `workers`.
         """
-        with self._naming_missing_schema():
-            return await inspection.list_queues(self._executor)
+        return await inspection.list_queues(self._executor)
 
     async def known_tasks(self) -> list[TaskStatus]:
         """Return the tasks of all programs that the database knows, with their jobs by state."""
-        with self._naming_missing_schema():
-            return await inspection.list_tasks(self._executor)
+        return await inspection.list_tasks(self._executor)
 
     async def workers(self, stale_threshold: float = STALE_THRESHOLD) -> list[WorkerStatus]:
         """Return the registered workers, then the unregistered ones that have jobs or queues locked.
 
         A worker that has sent no heartbeat for `stale_threshold` seconds is marked as stale.
         """
-        with self._naming_missing_schema():
-            holders = await inspection.list_lock_holders(self._executor)
-            registered: list[ActiveWorker] = []
-            if await worker_registry.has_registry(self._executor):
-                registered = await worker_registry.list_active_workers(self._executor, stale_threshold)
+        holders = await inspection.list_lock_holders(self._executor)
+        registered: list[ActiveWorker] = []
+        if await worker_registry.has_registry(self._executor):
+            registered = await worker_registry.list_active_workers(self._executor, stale_threshold)
         return status_of_workers(registered, holders)
 
     async def list_active_workers(self, stale_threshold: float = STALE_THRESHOLD) -> list[ActiveWorker]:
@@ -85,16 +77,11 @@ class ReadingClient:
 
         A worker that has sent no heartbeat for `stale_threshold` seconds is marked as stale.
         """
-        with self._naming_missing_schema():
-            return await worker_registry.list_active_workers(self._executor, stale_threshold)
+        return await worker_registry.list_active_workers(self._executor, stale_threshold)
 
     async def backlog(self) -> Backlog:
         """Count the jobs of all programs by state.
 
         It reads each row of the table once: about a tenth of a second for half a million jobs.
         """
-        with self._naming_missing_schema():
-            return await count_jobs(self._executor)
-
-    def _naming_missing_schema(self) -> AbstractContextManager[None]:
-        return naming_missing_schema(self.database.schema)
+        return await count_jobs(self._executor)

@@ -130,7 +130,7 @@ class SchemaError(GraphileError):
     """The schema in the database does not fit this version of trio_graphile."""
 
 
-class SchemaMissing(SchemaError):
+class SchemaMissing(SchemaError, StatementFailed):
     """The schema is not installed: `await client.migrate()` or `trio-graphile migrate` installs it."""
 
 

@@ -24,11 +24,11 @@ from trio_graphile._database.driver.sessions import (
     forget_transaction,
     prepare_ahead,
 )
-from trio_graphile._database.errors import describe_statement_error
+from trio_graphile._database.errors import describe_statement_error, name_missing_schema
 from trio_graphile._database.statement import Statement, may_change_session
 from trio_graphile._database.statements import Row as Row  # noqa: PLC0414  # so that it is found here, too
 from trio_graphile._database.statements import Statements, Verb
-from trio_graphile._exceptions import ConnectionLost, DatabaseError
+from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
 
 T = TypeVar("T")
 Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
@@ -125,7 +125,10 @@ class Connection(Statements):
         if not (self._settings.prepared_statements and can_prepare_ahead()):
             return False
         for text in map(self._text, statements):
-            await self._call(partial(prepare_ahead, self._raw, text))
+            try:
+                await self._call(partial(prepare_ahead, self._raw, text))
+            except StatementFailed as error:
+                raise name_missing_schema(error, self._settings.quoted_schema) from error.__cause__
         return True
 
     async def limit_transaction(self, statements: int, silence: float) -> None:
@@ -228,7 +231,14 @@ class Connection(Statements):
         return sql
 
     async def _run(self, verb: Verb, sql: str | Statement, arguments: tuple[object, ...]) -> Any:
-        call = partial(getattr(self._raw, verb), self._text(sql), *arguments)
+        try:
+            return await self._statement(partial(getattr(self._raw, verb), self._text(sql), *arguments))
+        except StatementFailed as error:
+            if isinstance(sql, Statement):
+                raise name_missing_schema(error, self._settings.quoted_schema) from error.__cause__
+            raise
+
+    async def _statement(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         if self._settings.prepared_statements or self._raw.is_in_transaction():
             return await self._call(call)
         # A transaction pooler may run the two halves of a statement on different sessions otherwise.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
+from trio_graphile._exceptions import ConnectionLost, DatabaseError, SchemaMissing, StatementFailed
 
 # After one of these the server closes the session.
 _FATAL_STATES = frozenset({"25P03", "25P04", "57P01", "57P02", "57P03", "57P05"})
@@ -19,6 +19,25 @@ def describe_statement_error(error: BaseException, *, session_closed: bool) -> D
         constraint=getattr(error, "constraint_name", None),
         detail=getattr(error, "detail", None),
         hint=getattr(error, "hint", None),
+    )
+
+
+_ABSENT = frozenset({"3F000", "42P01", "42883", "42704"})
+"""There is no such schema, table, function or type."""
+
+
+def name_missing_schema(error: StatementFailed, quoted_schema: str) -> StatementFailed:
+    """Return `SchemaMissing` for an error of a statement of ours that says so; else the error itself."""
+    schema = quoted_schema[1:-1].replace('""', '"')
+    if error.sqlstate not in _ABSENT or schema not in str(error):
+        return error
+    return SchemaMissing(
+        f"the schema {schema!r} is missing or incomplete ({error}): "
+        "install it with `await client.migrate()` or `trio-graphile migrate`",
+        sqlstate=error.sqlstate,
+        constraint=error.constraint,
+        detail=error.detail,
+        hint=error.hint,
     )
 
 

@@ -8,10 +8,8 @@ Rust's numbers go beyond that and bring other functions, which we keep: ours wor
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
-from collections.abc import Iterator
 from importlib import resources
 
 import attrs
@@ -36,8 +34,6 @@ _CLASHES = frozenset({"23505", "42P06", "42P07", "42710", "40P01", "55P03", "XX0
 """Clashes of two installers: something exists already, one waits too long for the other, or the other has
 just replaced the same function, which PostgreSQL reports as an internal error."""
 _UNDEFINED = frozenset({"3F000", "42P01", "42703"})
-_ABSENT = frozenset({"3F000", "42P01", "42883", "42704"})
-"""There is no such schema, table, function or type."""
 
 
 @attrs.frozen(kw_only=True)
@@ -161,20 +157,6 @@ async def check_schema(executor: Executor, schema: str) -> SchemaState:
         recovery_exists=row["recovery_exists"],
         applied=frozenset(row["applied"]),
     )
-
-
-@contextlib.contextmanager
-def naming_missing_schema(schema: str) -> Iterator[None]:
-    """Raise `SchemaMissing` if a statement in the body fails because something is not installed."""
-    try:
-        yield
-    except StatementFailed as error:
-        if error.sqlstate in _ABSENT and schema in str(error):
-            raise SchemaMissing(
-                f"the schema {schema!r} is missing or incomplete ({error}): "
-                "install it with `await client.migrate()` or `trio-graphile migrate`"
-            ) from error
-        raise
 
 
 async def require_schema(executor: Executor, schema: str) -> None:

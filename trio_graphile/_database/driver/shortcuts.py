@@ -27,7 +27,8 @@ class Shortcut:
     name: str
     why: str = attrs.field(repr=False)
     without: str = attrs.field(repr=False)
-    """What is lost on the plain way; times are those of one statement, a `select 1`, on Python 3.11."""
+    """What is lost on the plain way; times are those of one statement, a `select 1`, on Python 3.11, where it
+    takes 38 us of the client's CPU time with all of them."""
     find: Callable[[], str | None] = attrs.field(eq=False, repr=False)
     """Says what is not as expected."""
 
@@ -162,20 +163,21 @@ PROTECTION = Shortcut(
 READING = Shortcut(
     name="reading",
     why="trio-asyncio's reader waits, after each call, until the loop has come to all its callbacks.",
-    without="a third more time",
+    without="1.6 times as much of the client's CPU time",
     find=_find_misfit_of_reading,
 )
 ANSWERS = Shortcut(
     name="answers",
     why="A future calls who waits for it when the loop comes to that. Ours calls at once; so it does with a"
     " callback that asyncpg has at each answer, known by its name, that need not wait, either.",
-    without="a turn of the event loop more, or two",
+    without="a turn of the event loop more, or two: 2.1 times as much of the client's CPU time",
     find=lambda: _find_missing(asyncpg.protocol.Protocol, "_on_waiter_completed"),
 )
 STEPS = Shortcut(
     name="steps",
     why="asyncio's code runs in the Trio task that wants its result: nothing is started, or handed over.",
-    without="three turns of the event loop more, and one before anything is sent",
+    without="three turns of the event loop more, one of them before anything is sent: 3.0 times as much of"
+    " the client's CPU time, and 3.8 times without all three",
     find=_find_misfit_of_steps,
 )
 NOTIFICATIONS = Shortcut(
