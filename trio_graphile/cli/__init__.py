@@ -1,4 +1,4 @@
-"""The program `trio-graphile`. Its commands are modules of their own, imported when they are called."""
+"""The program `trio-graphile`. Each command is a module, which is imported when it is called."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main() -> NoReturn:
     write_what_cannot_be_encoded()
     try:
         sys.exit(_run())
-    except KeyboardInterrupt:  # before there was a command that could be interrupted
+    except KeyboardInterrupt:  # before a command was running
         sys.stderr.write("trio-graphile: interrupted\n")
         sys.exit(_INTERRUPTED)
 

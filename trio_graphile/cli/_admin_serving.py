@@ -1,4 +1,4 @@
-"""From settings to an admin that is served."""
+"""Serves the admin that the settings describe."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ async def _run(admin: Admin, *, task_status: trio.TaskStatus[None] = trio.TASK_S
 
 @attrs.define(eq=False)
 class _Ending:
-    """How signals end the server: at first those who are served may finish."""
+    """Ends the server on signals: the first lets current requests finish."""
 
     stopping: trio.Event = attrs.field(factory=trio.Event)
     ended: trio.Event = attrs.field(factory=trio.Event)
-    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # noqa: TID251  # for `cancel`; no shield
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # noqa: TID251  # for `cancel`, never a shield
 
     def stop(self) -> None:
         self.stopping.set()
@@ -131,11 +131,11 @@ def _load_redact(reference: str) -> Redact:
     function = getattr(module, name)
     if not callable(function):
         raise UsageError(f"--redact: {reference} is no function")
-    return function  # type: ignore[no-any-return]  # that is what it is, as far as can be seen
+    return function  # type: ignore[no-any-return]  # as far as we can check
 
 
 def _announce(admin: Admin, urls: Sequence[str]) -> None:
-    """Say where, and how to come in. A secret that was given is not shown, one that was made up once."""
+    """Print the address, and how to log in. Shows a secret that was made up, but not one that was given."""
     login = admin.options.login
     public = admin.options.public_url
     places = ", ".join(urls) if public is None else f"{', '.join(urls)}, as {public}"

@@ -1,4 +1,4 @@
-"""`trio-graphile bench`: what this machine and this server can do together, to size a deployment by."""
+"""`trio-graphile bench`: measures what this machine and this server can do together."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ _SCHEMA_PREFIX = "trio_graphile_bench_"
 
 @attrs.frozen(kw_only=True)
 class Figures:
-    """What was measured. Durations are seconds."""
+    """The figures that were measured. Durations are seconds."""
 
     jobs: int
     add_seconds: float
     drain_seconds: float
     latencies: Sequence[float]
-    """From before a job is added to the call of its handler, one job at a time."""
+    """The times from adding a job to the call of its handler, for one job at a time."""
 
     def rows(self) -> Iterator[tuple[str, float, str]]:
-        """Yield what is measured, the figure and its unit."""
+        """Yield the name of each measurement, its figure and its unit."""
         yield "jobs added in bulk", round(self.jobs / self.add_seconds), "per second"
         yield "jobs handled", round(self.jobs / self.drain_seconds), "per second"
         for name, share in (("median", 0.5), ("95 %", 0.95), ("99 %", 0.99), ("worst", 1.0)):
@@ -52,7 +52,7 @@ class Figures:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the smallest of the values that so large a share of them does not exceed."""
+    """Return the smallest value that at least this share of the values does not exceed."""
     return sorted(values)[max(1, math.ceil(share * len(values))) - 1]
 
 
@@ -66,8 +66,8 @@ async def bench(
     """Measure how many jobs one worker handles a second, and how soon.
 
     Args:
-        jobs: How many jobs without work to drain.
-        samples: How many jobs to wait for, one at a time.
+        jobs: How many jobs to drain, whose handler does nothing.
+        samples: How many jobs to add and wait for, one at a time.
     """
     if not 1 <= jobs <= _MOST_JOBS or not 1 <= samples <= _MOST_JOBS:
         raise UsageError(f"--jobs and --samples are numbers from 1 to {_MOST_JOBS}")
@@ -141,7 +141,7 @@ async def _measure_latency(database: Database, options: WorkerOptions, samples: 
     tasks, client = TaskRegistry(), Client(database)
     send, receive = trio.open_memory_channel[float](1)
 
-    async def tell() -> None:  # noqa: ASYNC124  # as above
+    async def tell() -> None:  # noqa: ASYNC124  # likewise
         send.send_nowait(time.perf_counter())
 
     tasks.task("tell")(tell)

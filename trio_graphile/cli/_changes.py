@@ -1,4 +1,4 @@
-"""`trio-graphile complete`, `fail`, `reschedule`, `remove` and `cancel`: what becomes of jobs."""
+"""`trio-graphile complete`, `fail`, `reschedule`, `remove` and `cancel`: changes of jobs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def fail(
     reason: Annotated[str, Parameter(alias="-r")] = _MANUAL_FAILURE,
     common: CommonFlags = NOTHING_GIVEN,
 ) -> None:
-    """Take all attempts from jobs.
+    """Fail jobs for good.
 
     Args:
         ids: Their ids.
@@ -61,15 +61,15 @@ async def reschedule(
     max_attempts: int | None = None,
     common: CommonFlags = NOTHING_GIVEN,
 ) -> None:
-    """Change when, how soon and how often jobs are tried.
+    """Change the time, priority and attempts of jobs.
 
     Args:
         ids: Their ids.
-        now: They may run at once.
-        run_at: Not before this time.
+        now: The jobs may run at once.
+        run_at: The jobs run at this time at the earliest.
         priority: Lower numbers run first.
-        attempts: How often they count as tried: 0 gives all attempts back.
-        max_attempts: How often they may be tried.
+        attempts: How many attempts count as used: 0 gives all back.
+        max_attempts: How many attempts they have.
     """
     if now and run_at is not None:
         raise UsageError("--now and --run-at exclude each other")
@@ -87,7 +87,7 @@ async def reschedule(
 
 
 async def remove(key: str, /, *, common: CommonFlags = NOTHING_GIVEN) -> None:
-    """Delete the job under a key; one that runs is not interrupted, but not tried again.
+    """Delete the job under a key. One that runs is not interrupted, but not tried again.
 
     Args:
         key: The job's key.
@@ -111,11 +111,11 @@ async def cancel(
     reason: Annotated[str, Parameter(alias="-r")] = DEFAULT_REASON,
     common: CommonFlags = NOTHING_GIVEN,
 ) -> None:
-    """Interrupt jobs wherever they run, and fail those that wait.
+    """Interrupt the jobs that run, in any worker, and fail those that wait.
 
     Args:
         ids: Their ids.
-        outcome: Whether a job that is interrupted has failed for good, or goes back to the queue.
+        outcome: Whether an interrupted job fails for good, or goes back to the queue.
         reason: What is recorded as their error.
     """
     async with open_client(common) as client, _watching(client, ids) as (using, _, seen):
@@ -136,7 +136,7 @@ async def cancel(
 async def _watching(
     client: Any, ids: Sequence[int]
 ) -> AsyncIterator[tuple[JobClient, Connection, dict[int, ListedJob]]]:
-    """Lend a client for one transaction, and what was seen of the jobs in it before."""
+    """Lend a client for one transaction, and the jobs as they were when it began."""
     async with client.database.transaction() as connection:
         yield client.using(connection), connection, await inspection.get_listed(connection, ids)
 

@@ -1,4 +1,4 @@
-"""Where settings come from: a file, then the environment, then flags; the later one counts."""
+"""The sources of settings: a file, then the environment, then flags; a later one takes precedence."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ _SHARED_VARIABLES = {
     "GRAPHILE_WORKER_ADMIN_BEARER_TOKEN": ("admin", "bearer_token"),
     "GRAPHILE_WORKER_ADMIN_HEADER_TOKEN": ("admin", "header_token"),
 }
-"""What other programs read, too. Ours of the same meaning come before."""
+"""Variables that other programs read, too. Variables of ours with the same meaning take precedence."""
 _OTHER_VARIABLES = frozenset({"TRIO_GRAPHILE_PG_BIN"})
-"""Those with our prefix that are no settings: where the embedded PostgreSQL is."""
+"""Variables with our prefix that are no settings: the place of the embedded PostgreSQL."""
 _SERVICE_LINK = re.compile(
     r".*_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
 )
-"""What Kubernetes and Docker tell each container of a service, here one whose name begins with ours."""
+"""Variables that Kubernetes and Docker set for each service; here one whose name begins like ours."""
 
 
 def load_settings(file: Path | None, flags: Mapping[KeyPath, Any]) -> Settings:
-    """Return what the file (one of the current folder, if there is one), the environment and flags say.
+    """Return the settings of the file (by default that of the current folder), environment and flags.
 
     Raises `UsageError`.
     """
@@ -82,7 +82,7 @@ def _read_toml(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from None
-    except ValueError as error:  # what is not UTF-8, and what is not TOML
+    except ValueError as error:  # the file is no UTF-8, or no TOML
         raise UsageError(f"{file} is not TOML: {error}") from None
 
 
@@ -109,7 +109,7 @@ def _suggestion(name: str, known: Mapping[str, Setting]) -> str:
 
 
 def _value(setting: Setting, text: str) -> Any:
-    """Return what a text means for a setting. Raises `UsageError`."""
+    """Return the value of a setting that is given as text. Raises `UsageError`."""
     try:
         if setting.kind in (bool, None):
             return _WORDS[text.lower()]

@@ -1,4 +1,4 @@
-"""From the flags of a command to a client."""
+"""Opens a client from the flags of a command."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from trio_graphile.cli._output import note
 
 @contextlib.asynccontextmanager
 async def open_client(common: Common) -> AsyncIterator[Client]:
-    """Open the database that the settings name; nothing is installed there.
+    """Open the database that the settings name, without installing anything.
 
-    Says on standard error if the role may see less than there is.
+    Notes on standard error if row security may hide rows from the role.
     """
     settings = common.settings()
     async with open_database(settings.database.url, settings.database) as database:

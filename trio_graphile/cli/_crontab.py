@@ -1,4 +1,4 @@
-"""`trio-graphile crontab check`: what a crontab means, and all that is wrong with it."""
+"""`trio-graphile crontab check`: what a crontab means, and all its mistakes."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def check(
     tasks: str | None = None,
     as_json: Annotated[Switch, Parameter(name="--json")] = False,
 ) -> None:
-    """Show the entries of a crontab with their next five runs, and everything that is wrong with it.
+    """Show the entries of a crontab with their next five runs, and all its mistakes.
 
     Args:
         file: The crontab.
-        tasks: Where the TaskRegistry is, as MODULE:NAME; tasks and payloads are then checked, too.
+        tasks: Where the TaskRegistry is, as MODULE:NAME; then tasks and payloads are checked, too.
         as_json: Print JSON.
     """
     reading = load_crontab(file)
     misfits = () if tasks is None else _misfits(reading.items, tasks)
-    mistakes = list(dict.fromkeys([*reading.mistakes, *misfits]))  # names that stand twice are in both
+    mistakes = list(dict.fromkeys([*reading.mistakes, *misfits]))  # both lists have repeated identifiers
     now = datetime.now(UTC)
     if as_json:
         entries = [_as_plain(item, now) for item in reading.items]
@@ -53,7 +53,7 @@ def check(
 
 
 def load_items(file: Path) -> Sequence[CronItem]:
-    """Return the entries of a crontab. Raises `UsageError`, and `CrontabInvalid` for any mistake in it."""
+    """Return the entries of a crontab. Raises `UsageError`, and `CrontabInvalid` for any mistake."""
     reading = load_crontab(file)
     if reading.mistakes:
         raise CrontabInvalid(reading.mistakes)
@@ -61,7 +61,7 @@ def load_items(file: Path) -> Sequence[CronItem]:
 
 
 def load_crontab(file: Path) -> Reading:
-    """Read a file as far as it is right. Raises `UsageError` if it cannot be read at all."""
+    """Read the valid entries of a file, and its mistakes. Raises `UsageError` if it cannot be read at all."""
     try:
         return read_crontab(file.read_text(encoding="utf-8"), source=str(file))
     except UnicodeDecodeError as error:

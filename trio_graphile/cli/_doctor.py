@@ -18,9 +18,9 @@ from trio_graphile.cli._streams import harmless
 
 
 async def doctor(*, common: CommonFlags = NOTHING_GIVEN) -> None:
-    """Look at the server and the queue, and say what is wrong and what to do about it."""
+    """Check the server and the queue, and say what is wrong and what to do about it."""
     settings = common.settings()
-    # As if a pooler stood between: whether one does is a question that has to be asked first.
+    # As behind a pooler: whether there is one is the first thing to find out.
     options = attrs.evolve(settings.database, prepared_statements=False)
     async with open_database(settings.database.url, options) as database:
         findings = [

@@ -1,4 +1,4 @@
-"""What the program says when it cannot do what it was asked to, and its exit code."""
+"""The messages and exit codes of the program for exceptions."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _PLACES = {"identifier": "TASK", "queue_name": "--queue", "job_key": "--key", "f
     "allowed_hosts": "--allowed-host",
     "trusted_proxies": "--trusted-proxy",
 }
-"""What a field is called here, if not by its own name."""
+"""The names of fields here, where they differ."""
 
 
 class UsageError(GraphileError):
-    """The arguments cannot be right, whatever the state of the world."""
+    """The arguments can never be right, in whatever state the world is."""
 
 
 class TasksBroken(GraphileError):
-    """The module with the tasks is there, but cannot be imported."""
+    """The module with the tasks exists, but cannot be imported."""
 
 
 class Superseded(GraphileError):
-    """Somebody installed a revision of the schema that this version cannot work with."""
+    """Another program installed a revision of the schema that this version cannot work with."""
 
 
 class WorkersFailed(GraphileError):
@@ -43,14 +43,14 @@ class WorkersFailed(GraphileError):
 
 @attrs.frozen
 class Exit:
-    """What to say to the user, in one line if it is one thing, and the exit code."""
+    """The message for the user, one line if it is about one thing, and the exit code."""
 
     text: str
     exit_code: int
 
 
 def exit_for(error: BaseException) -> Exit | None:
-    """Return what to say of an exception, or the first of a group; None for mistakes of ours."""
+    """Return the message and exit code for an exception, or the first of a group; None for our mistakes."""
     exits = [_exit_for_one(leaf) for leaf in leaves(error)]
     return None if None in exits else exits[0]
 

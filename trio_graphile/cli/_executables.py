@@ -1,4 +1,4 @@
-"""Tasks that are executable files, in whatever language: `{"payload": ...}` comes on standard input.
+"""Tasks that are executable files, in any language: they read `{"payload": ...}` from standard input.
 
 The identifier is the path below the folder, without an extension: `reports/daily.sh` is `reports/daily`.
 """
@@ -31,16 +31,16 @@ logger = logging.getLogger("trio_graphile.cli")
 
 _RUN_TIMEOUT = 4 * 3600.0  # four hours, after which others would take the job
 _KILL_AFTER = 0.5
-"""How many seconds a process has to end after SIGTERM: less than the worker waits for its handlers."""
+"""How many seconds a process has to end after SIGTERM; less than a worker waits for its handlers."""
 _LAST_WORDS = 1.0
-"""How many seconds its output is read after its end, if something that it started keeps that open."""
+"""How many seconds we read its output after its end, if a child of it keeps the output open."""
 _LAST_LINES = 20
-"""How much of what it says last is kept as the error of the job."""
+"""How many of its last lines become the error of the job."""
 _PART = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class ExecutableFailed(Exception):
-    """An executable did not end with 0. Its text is what stands in the job's `last_error`."""
+    """An executable did not end with 0. Its text becomes the `last_error` of the job."""
 
 
 @attrs.frozen
@@ -52,7 +52,7 @@ class Executable:
 
 
 def with_executables(tasks: TaskRegistry, folder: Path | None) -> TaskRegistry:
-    """Return a registry that has the executable files of a folder, too. Raises `UsageError`."""
+    """Return a registry that also has the executable files of a folder. Raises `UsageError`."""
     if folder is None:
         return tasks
     if not folder.is_dir():
@@ -67,7 +67,7 @@ def with_executables(tasks: TaskRegistry, folder: Path | None) -> TaskRegistry:
 
 
 def find_executables(folder: Path) -> Iterator[Executable]:
-    """Yield the files that their owner may execute, by name; the log names those that are no tasks."""
+    """Yield the files that their owner may execute, by name; the log names those that cannot be tasks."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         parts = relative.with_suffix("").parts
@@ -82,14 +82,14 @@ def find_executables(folder: Path) -> Iterator[Executable]:
 
 
 def _handler(executable: Executable) -> Callable[[Any, JobContext], Awaitable[None]]:
-    async def handle(payload: Any, context: JobContext) -> None:  # noqa: ARG001  # its text is in the job
+    async def handle(payload: Any, context: JobContext) -> None:  # noqa: ARG001  # the job has it as text
         await _execute(executable, context)
 
     return handle
 
 
 async def _execute(executable: Executable, context: JobContext) -> None:
-    """Run it to its end. If cancelled, it is terminated, then killed, with all that it started."""
+    """Run an executable to its end. If cancelled, terminate it, then kill it, with all that it started."""
     said: deque[str] = deque(maxlen=_LAST_LINES)
     run = partial(
         trio.run_process,
@@ -115,13 +115,13 @@ async def _execute(executable: Executable, context: JobContext) -> None:
             raise
         reason = _missing_interpreter(executable.path) or error.strerror
         raise ExecutableFailed(f"{executable.path.name} cannot be executed: {reason}") from None
-    _signal(process, signal.SIGKILL)  # what it left in the background, so that nothing of it meets a next try
+    _signal(process, signal.SIGKILL)  # its background processes, too
     if process.returncode:
         raise ExecutableFailed(_describe(executable, process.returncode, said))
 
 
 def _environment(job: Job) -> dict[str, str]:
-    """Return our environment, and what Graphile Worker tells its executables."""
+    """Return our environment, and the variables that Graphile Worker sets for executables."""
     told: dict[str, object] = {
         "PAYLOAD_FORMAT": "json",
         "TASK_IDENTIFIER": job.task_identifier,
@@ -139,7 +139,7 @@ def _environment(job: Job) -> dict[str, str]:
 
 
 def _missing_interpreter(path: Path) -> str | None:
-    """Return what is wrong with the first line of a script that could not be executed, if that is it."""
+    """Return what is wrong with the first line of a script that could not be executed, if anything is."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         first = file.readline(512).decode(errors="replace").removesuffix("\n")
         interpreter = first.removeprefix("#!").lstrip(" \t").partition(" ")[0]
@@ -157,7 +157,7 @@ async def _read_lines(
 ) -> None:
     rest = b""
     if stream is None:
-        return  # never: both are pipes
+        return  # cannot happen: both are pipes
     async with stream:
         async for chunk in stream:
             *lines, rest = (rest + chunk).split(b"\n")
@@ -175,7 +175,7 @@ def _take_line(line: bytes, log: Callable[[str], None], kept: deque[str] | None)
 
 
 async def _end(process: trio.Process) -> None:
-    """End a process and its group; trio calls this shielded, so it is short."""
+    """End a process and its group. Trio calls this in a shield, so it is short."""
     _signal(process, signal.SIGTERM)
     with trio.move_on_after(_KILL_AFTER):
         await process.wait()

@@ -1,4 +1,4 @@
-"""What several commands take: flags for all that can be set, and for how to speak."""
+"""Flags that several commands share: for all settings, and for the form of the output."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def _written(default: object) -> str:
 
 
 def _flags_class(name: str, applies: Callable[[KeyPath], bool], group: Group) -> Any:
-    """Return a class with an attribute for each setting; None where the flag was not given.
+    """Return a class with an attribute for each setting, which is None if its flag was not given.
 
-    Only then can what a file or the environment says be told from what a flag says.
+    Only so can flags take precedence over files and the environment.
     """
     chosen = [setting for setting in all_settings() if applies(setting.path)]
     flags = {"__".join(setting.path): _flag(setting, group) for setting in chosen}
@@ -51,7 +51,7 @@ def _flags_class(name: str, applies: Callable[[KeyPath], bool], group: Group) ->
 
 
 if TYPE_CHECKING:
-    DatabaseFlags: TypeAlias = Any  # classes made at run time, of which a type checker knows nothing
+    DatabaseFlags: TypeAlias = Any  # classes made at run time, unknown to type checkers
     WorkerFlags: TypeAlias = Any
     RunFlags: TypeAlias = Any
     AdminFlags: TypeAlias = Any
@@ -67,7 +67,7 @@ else:
 
 
 def given(*flags: Any) -> dict[KeyPath, Any]:
-    """Return what was said by flags, by path."""
+    """Return the values that flags gave, by path."""
     parts = {setting.path for setting in all_settings() if setting.kind is None}
     values = {
         tuple(name.split("__")): _as_in_a_file(value)
@@ -86,7 +86,7 @@ def _as_in_a_file(value: object) -> object:
 
 @attrs.frozen(kw_only=True)
 class Common:
-    """What every command takes that talks to the database."""
+    """The flags of every command that uses the database."""
 
     config: Annotated[
         Path | None,
@@ -113,7 +113,7 @@ NOTHING_GIVEN = Common()
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
-    """Logs to what is standard error now: a table on the terminal has all else printed above it."""
+    """Logs to the current standard error, so that a table on the terminal has all other output above it."""
 
     @property
     def stream(self) -> TextIO:
@@ -125,13 +125,13 @@ class _StandardError(logging.StreamHandler[TextIO]):
 
 
 def configure_logging(*, verbose: bool) -> None:
-    """Log to standard error; the library itself configures nothing."""
+    """Log to standard error; the library itself configures no logging."""
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         handlers=[_StandardError()],
     )
-    # Who changed what is to be known afterwards. What handlers and executables say was written to be read,
-    # unlike the progress of libraries.
+    # The audit log must stay. Handlers and executables log what is meant to be read, unlike the progress of
+    # libraries.
     logging.getLogger("trio_graphile.job").setLevel(logging.INFO)
     logging.getLogger("trio_graphile.admin.audit").setLevel(logging.INFO)

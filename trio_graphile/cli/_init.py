@@ -1,9 +1,10 @@
-"""What process 1 of a container owes to the others, and what the kernel keeps from it.
+"""The duties of process 1 of a container to the other processes.
 
-No signal ends process 1 that it does not handle, so a SIGTERM that comes while the program is being imported
-or waits for its server would do nothing. And orphans become its children: it has to wait for them, or they
-stay zombies. Whether a child is an orphan, or one that a handler or a library will wait for, nobody can tell.
-So process 1 does nothing but that: it starts the program in another process, and passes signals on.
+The kernel ignores signals to process 1 that it does not handle, so a SIGTERM that comes while the program is
+being imported or waits for its server would have no effect. Orphans become its children: it has to wait for
+them, or they stay zombies. But process 1 cannot know whether a child is an orphan, or one that a handler or a
+library will wait for. So it does nothing else: it starts the program in another process, and passes signals
+on.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ _PASSED_ON = (
 )
 _OF_THE_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
 _BY_THE_KERNEL = 0x80
-"""The `si_code` of a signal that the terminal has sent, to all processes in its foreground."""
+"""The `si_code` of a signal from the terminal, which sends it to all processes in the foreground."""
 
 
 def go_on_below_init() -> None:
-    """Go on in a process of its own; this one watches over it, and exits as it did. It has no threads yet."""
+    """Go on in a new process, which this one watches, and whose exit code it takes. It has no threads yet."""
     heard = {*_PASSED_ON, signal.SIGCHLD}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     child = os.fork()
@@ -43,7 +44,7 @@ def go_on_below_init() -> None:
 
 
 def _wait_for_all(child: int) -> int | None:
-    """Wait for every process that has ended; return the status of the child if it is among them."""
+    """Wait for every process that has ended; return the status of our child if it has."""
     status = None
     while True:
         try:

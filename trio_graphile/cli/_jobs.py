@@ -54,12 +54,12 @@ async def add(
         payload: The payload, as JSON. Defaults to {}.
         payload_file: A file with the payload; - reads standard input.
         queue: The named queue, whose jobs run one after the other.
-        run_at: Not before this time.
-        max_attempts: How often the job may be tried. Defaults to 25.
-        key: At most one job has a key; a job that waits under it is replaced.
-        job_key_mode: What is done to the job that has the key already.
+        run_at: The job runs at this time at the earliest.
+        max_attempts: How many attempts the job has. Defaults to 25.
+        key: The key, which at most one job has; a job that waits under it is replaced.
+        job_key_mode: What happens to the job that has the key already.
         priority: Lower numbers run first. Defaults to 0.
-        flag: A label by which workers can leave the job alone; may be given several times.
+        flag: A label by which workers can refuse the job; may be given several times.
     """
     if job_key_mode is not None and key is None:
         raise UsageError("--job-key-mode says what is done to the job under a key: give --key, too")
@@ -103,7 +103,7 @@ def _payload(text: str | None, file: Path | None) -> Any:
 def _read(file: Path) -> str:
     try:
         content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-        return content.decode("utf-8-sig")  # Windows likes to mark the beginning
+        return content.decode("utf-8-sig")  # files of Windows may begin with a mark
     except UnicodeDecodeError:
         raise UsageError(f"{file} is not UTF-8") from None
     except OSError as error:
@@ -129,15 +129,15 @@ async def list_jobs(
     """List jobs, by id.
 
     Args:
-        identifier: Only those of one task.
-        queue: Only those of one named queue.
-        state: Only those in one state.
-        key: Only the one with this key.
-        flag: Only those with this flag; may be given several times: a job needs all of them.
-        locked_by: Only those that one worker has locked.
-        after: Only those with a higher id: the last one of a page gives the next page.
-        limit: How many at most.
-        offset: How many to leave out before.
+        identifier: Only jobs of this task.
+        queue: Only jobs of this named queue.
+        state: Only jobs in this state.
+        key: Only the job with this key.
+        flag: Only jobs with this flag; if it is given several times, a job needs all of them.
+        locked_by: Only jobs that this worker has locked.
+        after: Only jobs with a higher id: the last id of a page gives the next page.
+        limit: How many jobs to list at most.
+        offset: How many jobs to skip.
     """
     which = JobFilter(
         task_identifier=identifier,
@@ -166,7 +166,7 @@ def _row(listed: ListedJob) -> list[object]:
 
 
 async def show(job_id: int, /, *, common: CommonFlags = NOTHING_GIVEN) -> None:
-    """Show all there is to know of one job.
+    """Show everything about one job.
 
     Args:
         job_id: Its id.
@@ -193,7 +193,7 @@ _PARTS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{},:]|[^\s\[\]{},:"]+')
 
 
 def _indented(text: str) -> str:
-    """Return JSON text as people read it, with its numbers as they are written, however deep it is nested."""
+    """Return JSON text with line breaks and indents, numbers as they are written, at any depth."""
     written: list[str] = []
     depth, before = 0, ""
     for part in _PARTS.findall(text):

@@ -1,4 +1,4 @@
-"""`trio-graphile migrate`: the schema as this version wants it."""
+"""`trio-graphile migrate`: brings the schema to the state that this version needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ async def migrate(*, dry_run: Switch = False, common: CommonFlags = NOTHING_GIVE
     """Install the schema, or bring it up to date.
 
     Args:
-        dry_run: Only say what would be done.
+        dry_run: Only print what would be done.
     """
     async with open_client(common) as client:
         if dry_run:

@@ -1,4 +1,4 @@
-"""How commands speak: tables on a terminal, tab-separated values through a pipe, JSON if it is asked for."""
+"""The output of commands: tables on a terminal, tab-separated values through a pipe, JSON on demand."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def print_json(value: object) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows below their columns' names: as a table on a terminal, tab-separated otherwise."""
+    """Print rows below the names of their columns: as a table on a terminal, otherwise tab-separated."""
     texts = [[harmless(as_text(value)) for value in row] for row in rows]
     if not sys.stdout.isatty():
         for row in [list(columns), *texts]:
@@ -34,7 +34,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
 
     table = Table(*columns, header_style="bold", pad_edge=False)
     for row in texts:
-        table.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))  # no markup in users' words
+        table.add_row(*(Text(text, style=_STYLES.get(text, "")) for text in row))  # without markup
     Console().print(table)
 
 
@@ -42,7 +42,7 @@ _STYLES = {"failed": "red", "locked": "yellow", "ready": "green", "scheduled": "
 
 
 def as_text(value: object) -> str:
-    """Return a value as people read it."""
+    """Return a value as text for people."""
     match value:
         case None:
             return _NOTHING
@@ -58,22 +58,22 @@ def as_text(value: object) -> str:
 
 @attrs.frozen
 class LinePrinter:
-    """How a program that runs for long speaks: a line at a time, as text or as JSON."""
+    """Prints the progress of a program that runs for long, a line at a time, as text or as JSON."""
 
     as_json: bool = False
 
     @property
     def on_terminal(self) -> bool:
-        """Whether people watch, and a table may stay before them."""
+        """Whether people watch, so that a table may stay on the terminal."""
         return sys.stdout.isatty() and not self.as_json
 
     def print_line(self, event: str, text: str, **fields: object) -> None:
-        """Say that something has happened; whoever reads it through a pipe gets it at once."""
+        """Print that something has happened. A pipe gets the line at once."""
         if self.as_json:
             line = {"at": datetime.now(UTC), "event": event, **fields, "text": text}
             text = json.dumps(line, ensure_ascii=False, default=_plain)
-        with contextlib.suppress(OSError):  # a worker goes on if nobody listens any more
-            sys.stdout.write(f"{text}\n")  # at once, since other processes may write there, too
+        with contextlib.suppress(OSError):  # a worker goes on without a reader
+            sys.stdout.write(f"{text}\n")  # in one call, since other processes may write there, too
             sys.stdout.flush()
 
 
@@ -82,5 +82,5 @@ def _plain(part: object) -> object:
 
 
 def note(text: str) -> None:
-    """Say something beside the result, on standard error."""
+    """Print a note beside the result, on standard error."""
     print(f"trio-graphile: {harmless(text, sys.stderr)}", file=sys.stderr)

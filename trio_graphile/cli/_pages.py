@@ -1,4 +1,4 @@
-"""`--health-listen` and `--metrics-listen`: what is served over HTTP beside a worker."""
+"""`--health-listen` and `--metrics-listen`: pages that a worker serves over HTTP."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Metrics:
 
 
 def make_metrics(settings: Settings) -> Metrics:
-    """Return what counts, if somebody will ask. Raises `UsageError` if the library for it is missing."""
+    """Return the metrics, if they are to be served. Raises `UsageError` if their library is missing."""
     if settings.metrics_listen is None:
         return Metrics()
     try:
@@ -37,10 +37,10 @@ def make_metrics(settings: Settings) -> Metrics:
 async def serve(
     nursery: trio.Nursery, settings: Settings, worker: ObservedWorker, metrics: Metrics, *, number: int
 ) -> Mapping[str, Pages]:
-    """Start what serves the pages in the given nursery; return the addresses, and what is there.
+    """Start serving the pages in the given nursery; return the addresses with their pages.
 
     `number` is that of the process, from 1: each further one listens on the next port. Raises `UsageError`
-    for what is no address, and `GraphileError` if it cannot be listened to.
+    for an invalid address, and `GraphileError` if we cannot listen there.
     """
     wanted = {
         "health": (settings.health_listen, health_pages(worker)),
@@ -60,7 +60,7 @@ async def serve(
 
 
 def _by_address(wanted: Mapping[str, tuple[str | None, Pages]]) -> Iterator[tuple[str, str, Pages]]:
-    """Yield each address once, whose flag named it first, and all pages that are wanted there."""
+    """Yield each address once, with the flag that named it first and all pages to be served there."""
     pages: dict[str, tuple[str, Pages]] = {}
     for name, (address, some) in wanted.items():
         if address is not None:
@@ -71,7 +71,7 @@ def _by_address(wanted: Mapping[str, tuple[str | None, Pages]]) -> Iterator[tupl
 
 
 def shifted(address: str, by: int) -> str:
-    """Return an address with a higher port; port 0, of which the system makes a free one, stays."""
+    """Return an address with a higher port; port 0, for which the system chooses a free one, stays."""
     host, colon, port = address.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) == 0:
         return address

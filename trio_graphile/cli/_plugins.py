@@ -1,4 +1,4 @@
-"""From `app.plugins:metrics` to a plugin."""
+"""Loads plugins that are named like `app.plugins:metrics`."""
 
 from __future__ import annotations
 
@@ -28,4 +28,4 @@ def _load_plugin(reference: str) -> Plugin:
         raise UsageError(
             f"--plugin: {reference} is a {type(plugin).__name__} without a method register(hooks)"
         )
-    return plugin  # type: ignore[no-any-return]  # that is what it is, as far as can be seen
+    return plugin  # type: ignore[no-any-return]  # as far as can be checked

@@ -1,4 +1,4 @@
-"""The program's commands, and its way out."""
+"""The commands of the program, and how it ends."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _RUNNING = Group("Running", sort_key=1)
 _JOBS = Group("Jobs", sort_key=2)
 _QUEUE = Group("The queue", sort_key=3)
 
-# Named, not imported, and described here, so that --help imports none of them.
+# Commands are named, not imported, and described here, so that --help imports none of them.
 _COMMANDS = {
     _RUNNING: {
         "run": (
@@ -53,7 +53,7 @@ _COMMANDS = {
             "_admin:admin",
             """Serve pages and a JSON API to see, understand and repair the queue, until a signal ends it.
 
-            The tasks, if named, say what payloads must be that are added there; no job is run here.
+            If tasks are named, their types check the payloads of jobs that are added there. It runs no jobs.
             Needs the extra admin.
             """,
         ),
@@ -65,24 +65,27 @@ _COMMANDS = {
     _JOBS: {
         "add": ("_jobs:add", "Add a job."),
         "list": ("_jobs:list_jobs", "List jobs, by id."),
-        "show": ("_jobs:show", "Show all there is to know of one job."),
+        "show": ("_jobs:show", "Show everything about one job."),
         "complete": (
             "_changes:complete",
-            "Delete jobs as if they had succeeded. Those that are locked are left alone.",
+            "Delete jobs as if they had succeeded. Locked jobs are skipped.",
         ),
         "fail": (
             "_changes:fail",
-            "Take all attempts from jobs. Those that are locked are left alone.",
+            "Fail jobs for good. Locked jobs are skipped.",
         ),
         "reschedule": (
             "_changes:reschedule",
-            "Change when, how soon and how often jobs are tried. Those that are locked are left alone.",
+            "Change the time, priority and attempts of jobs. Locked jobs are skipped.",
         ),
         "remove": (
             "_changes:remove",
-            "Delete the job under a key; one that runs is not interrupted, but not tried again.",
+            "Delete the job under a key. One that runs is not interrupted, but not tried again.",
         ),
-        "cancel": ("_changes:cancel", "Interrupt jobs wherever they run, and fail those that wait."),
+        "cancel": (
+            "_changes:cancel",
+            "Interrupt the jobs that run, in any worker, and fail those that wait.",
+        ),
     },
     _QUEUE: {
         "stats": ("_queue:stats", "Count all jobs by state."),
@@ -93,33 +96,33 @@ _COMMANDS = {
         ),
         "workers": (
             "_workers:workers",
-            "List the workers that are registered, and whoever else has jobs or queues locked.",
+            "List the registered workers, and the others that have jobs or queues locked.",
         ),
         "bench": (
             "_bench:bench",
             """Measure how many jobs one worker handles a second, and how soon, on this machine and server.
 
-            In a schema of its own, which is dropped afterwards; other schemas are not touched.
+            It uses a schema of its own, which it drops afterwards, and touches no other schema.
             """,
         ),
         "doctor": (
             "_doctor:doctor",
-            """Look at the server and the queue, and say what is wrong and what to do about it.
+            """Check the server and the queue, and say what is wrong and what to do about it.
 
             The exit code is 1 if there is a problem.
             """,
         ),
         "cleanup": (
             "_queue:cleanup",
-            "Delete what nobody needs any more; without an argument, explain what.",
+            "Delete rows that are no longer needed; without an argument, explain which.",
         ),
         "force-unlock": (
             "_workers:force_unlock",
-            "Take their jobs and queues from workers that are gone for good. Their attempts stay used.",
+            "Unlock the jobs and queues of workers that are gone for good. The attempts stay used.",
         ),
         "sweep-stale-workers": (
             "_workers:sweep_stale_workers",
-            "Give back the jobs of workers that died, as workers with recovery do by themselves.",
+            "Give back the jobs of workers that died, as workers with recovery do automatically.",
         ),
     },
 }
@@ -130,9 +133,9 @@ crontab = App(name="crontab", help="Recurring jobs.", group=_QUEUE)
 crontab.command(
     "trio_graphile.cli._crontab:check",
     name="check",
-    help="""Show the entries of a crontab with their next five runs, and everything that is wrong with it.
+    help="""Show the entries of a crontab with their next five runs, and all its mistakes.
 
-    Needs no database. The exit code is 1 if anything is wrong.
+    Needs no database. The exit code is 1 if there is a mistake.
     """,
 )
 program.command(crontab)
@@ -141,10 +144,10 @@ program.register_install_completion_command(help="Teach your shell to complete c
 
 @program.command
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
-    """Print what teaches a shell to complete commands and flags.
+    """Print the code with which a shell completes commands and flags.
 
     Args:
-        shell: Which one.
+        shell: The shell.
     """
     print(program.generate_completion(shell=shell))
 
@@ -153,7 +156,7 @@ _OUTPUT_FAILS = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO
 
 
 def run_program(arguments: Sequence[str]) -> int:
-    """Run one command and return the exit code; what a user can mend is one line on standard error."""
+    """Run one command and return the exit code. Prints a line about errors that a user can correct."""
     try:
         program(_options_last(arguments))
         sys.stdout.flush()
@@ -161,7 +164,7 @@ def run_program(arguments: Sequence[str]) -> int:
         if error.errno not in _OUTPUT_FAILS:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno != errno.EPIPE:  # whoever reads what we print has had enough, as `| head` has
+        if error.errno != errno.EPIPE:  # a reader such as `| head` has had enough
             print(f"trio-graphile: the output cannot be written: {error.strerror}", file=sys.stderr)
         return FAILED
     except (CycloptsError, GraphileError, KeyboardInterrupt, BaseExceptionGroup) as error:
@@ -179,7 +182,7 @@ _WITHOUT_VALUE = ("--json", "--verbose")
 
 
 def _options_last(arguments: Sequence[str]) -> list[str]:
-    """Move options that stand before the command, as those of Graphile Worker RS may, behind it."""
+    """Move options before the command behind it; Graphile Worker RS allows them there."""
     rest: list[str] = list(arguments)
     moved: list[str] = []
     while rest and rest[0].partition("=")[0] in (*_WITH_VALUE, *_WITHOUT_VALUE):

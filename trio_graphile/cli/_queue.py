@@ -65,7 +65,7 @@ async def tasks(*, common: CommonFlags = NOTHING_GIVEN) -> None:
 
 
 def _workers_of_tasks(workers: Sequence[WorkerStatus]) -> Counter[str]:
-    """Return how many live workers say that they have a task; those of other kinds do not say."""
+    """Return how many live workers advertise each task; workers of other kinds advertise none."""
     registered = [worker.registration for worker in workers if worker.registration is not None]
     return Counter(
         task
@@ -92,13 +92,13 @@ async def cleanup(
     keep_task: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
     common: CommonFlags = NOTHING_GIVEN,
 ) -> None:
-    """Delete what nobody needs any more; without an argument, explain what.
+    """Delete rows that are no longer needed; without an argument, explain which.
 
     Args:
         kinds: What to delete, in this order: jobs without an attempt left, tasks without a job or a live
             worker, queues without a job.
-        keep_task: A task to keep although it has no job; may be given several times. Those of live workers
-            are kept in any case.
+        keep_task: A task to keep although it has no job; may be given several times. Tasks of live workers
+            are always kept.
     """
     if not kinds:
         program.help_print(["cleanup"])

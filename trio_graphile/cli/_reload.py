@@ -1,4 +1,4 @@
-"""`run --reload`: when files have changed."""
+"""`run --reload`: notices that files have changed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _SUFFIXES = frozenset({".py", ".toml", ".cron"})
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
 
 Snapshot: TypeAlias = Mapping[Path, tuple[int, int]]
-"""Of each file when it was changed last, in nanoseconds, and its size."""
+"""The time of the last change of each file, in nanoseconds, and its size."""
 
 
 def take_snapshot(folder: Path, others: tuple[Path, ...] = ()) -> Snapshot:
-    """Look at the sources below a folder, hidden ones and installed packages left out, and at other files."""
+    """Return a snapshot of files, and of the sources below a folder but hidden and installed ones."""
     snapshot = {}
     for path in (*_sources(folder), *others):
-        with contextlib.suppress(OSError):  # gone while we looked, which is a change
+        with contextlib.suppress(OSError):  # deleted meanwhile, which is a change
             found = path.stat()
             snapshot[path] = (found.st_mtime_ns, found.st_size)
     return snapshot

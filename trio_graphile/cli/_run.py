@@ -66,9 +66,9 @@ async def run(
     Args:
         tasks: Where the TaskRegistry is, as MODULE:NAME, such as app.jobs:tasks.
         once: End as soon as no job is due.
-        embedded: Use a PostgreSQL of its own, in a temporary folder that is gone afterwards.
-        reload: For development: start anew whenever a file below the current folder has changed.
-        supervised: Where the supervisor listens that started this process, and which of its workers it is.
+        embedded: Start a PostgreSQL for this run, in a temporary folder that is removed afterwards.
+        reload: For development: restart whenever a file below the current folder has changed.
+        supervised: The pipe of the supervisor that started this process, and the number of its worker.
     """
     named: dict[KeyPath, object] = {} if tasks is None else {("tasks",): tasks}
     settings = common.settings({**given(run_flags, worker_flags), **named})
@@ -96,7 +96,7 @@ async def run(
 async def _supervise(settings: Settings, url: str | None, printer: LinePrinter, *, reload: bool) -> None:
     """Run workers in processes of their own. Raises `WorkersFailed`."""
     watched = tuple(file for file in (settings.crontab,) if file is not None)
-    # What the supervisor asks of the database must not keep it from its end.
+    # A statement of the supervisor must not keep it from ending.
     options = attrs.evolve(settings.database, wait_for_server=None, statement_timeout=_STATEMENT_TIMEOUT)
 
     async def recover(worker_id: str) -> int:
@@ -132,7 +132,7 @@ async def _supervise(settings: Settings, url: str | None, printer: LinePrinter, 
 
 
 def _registry(settings: Settings) -> TaskRegistry:
-    """Return the tasks that are named; none is fine if there are executables."""
+    """Return the tasks that the settings name; there may be none if there are executables."""
     if settings.tasks is not None:
         return load_tasks(settings.tasks)
     if settings.executables is None:
@@ -153,7 +153,7 @@ def _load_items(crontab: Path | None, *, once: bool) -> Sequence[CronItem]:
 
 @contextlib.asynccontextmanager
 async def _server(url: str | None, *, embedded: bool) -> AsyncIterator[str | None]:
-    """Yield the URL of the database, None if only the PG* variables say where it is."""
+    """Yield the URL of the database; None if only the PG* variables have its address."""
     if not embedded:
         yield url
         return

@@ -1,7 +1,7 @@
-"""Settings: what a file, the environment and flags may say, from one definition, and which of them counts.
+"""Settings: what a file, the environment and flags can set, from one definition, and their precedence.
 
 `Settings` is made of the options' own classes. Each of their fields has a path, which is its place in the
-file (`worker.local_queue.size`), and from it the name of a flag and of a variable.
+file (`worker.local_queue.size`). The names of its flag and of its variable are derived from the path.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from trio_graphile.cli._errors import UsageError
 
 ENVIRONMENT_PREFIX = "TRIO_GRAPHILE_"
 _FLATTENED = ("admin", "database", "worker", "shutdown")
-"""Parts whose fields are flags without a prefix."""
+"""The parts whose fields become flags without a prefix."""
 
 KeyPath: TypeAlias = tuple[str, ...]
 _FLAGS: tuple[Any, ...] = (Flags, Flags | None)
-"""Where a setting stands, such as `("worker", "poll_interval")`."""
+"""The place of a setting, such as `("worker", "poll_interval")`."""
 _FLAG_NAMES: Mapping[KeyPath, str] = {
     ("admin", "allowed_hosts"): "allowed-host",
     ("admin", "trusted_proxies"): "trusted-proxy",
     ("database", "url"): "database-url",
     ("plugins",): "plugin",
 }
-"""Of flags that are not called as their field is."""
+"""The names of flags that differ from those of their fields."""
 
 
 @attrs.frozen(kw_only=True)
 class DatabaseSettings(DatabaseOptions):
-    """How to reach the database, and where it is."""
+    """The address of the database, and how to reach it."""
 
     url: str | None = attrs.field(default=None, repr=False)  # it may hold a password
-    """Such as postgresql://user@host:5432/database. Defaults to $DATABASE_URL, else to the PG* variables. A
-    password is safer there than here, where every user of the machine sees it."""
+    """The URL, such as postgresql://user@host:5432/database. Defaults to $DATABASE_URL, else to the PG*
+    variables. A password is safer there than here, where every user of the machine sees it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -54,66 +54,66 @@ class AdminSettings:
     """How the admin is served."""
 
     listen: str = "127.0.0.1:5678"
-    """Where: HOST:PORT, [IPV6]:PORT, :PORT for all addresses of the machine, or unix:PATH."""
+    """The address: HOST:PORT, [IPV6]:PORT, :PORT for all addresses of the machine, or unix:PATH."""
     auth: Literal["basic", "bearer", "header", "none"] = "basic"
-    """What requests show: a user name and a password, a token, a token in a header of your own, or nothing,
-    which is for loopback addresses and unix sockets alone. Browsers log in once."""
+    """How requests authenticate: by a user name and a password, a token, a token in a header of your own, or
+    not at all, which only loopback addresses and unix sockets allow. Browsers log in once."""
     username: str = "admin"
-    """The user name, and the one in the audit log."""
+    """The user name, which also appears in the audit log."""
     password: str | None = attrs.field(default=None, repr=False)
-    """The password for basic. Every user of the machine sees flags: better $GRAPHILE_WORKER_ADMIN_PASSWORD.
-    Without one, one is made up and printed."""
+    """The password for basic. Every user of the machine sees flags: better set
+    $GRAPHILE_WORKER_ADMIN_PASSWORD. Without a password, one is made up and printed."""
     bearer_token: str | None = attrs.field(default=None, repr=False)
-    """The token for bearer, likewise: better $GRAPHILE_WORKER_ADMIN_BEARER_TOKEN."""
+    """The token for bearer; better set $GRAPHILE_WORKER_ADMIN_BEARER_TOKEN."""
     header_token: str | None = attrs.field(default=None, repr=False)
-    """The token for header, likewise: better $GRAPHILE_WORKER_ADMIN_HEADER_TOKEN."""
+    """The token for header; better set $GRAPHILE_WORKER_ADMIN_HEADER_TOKEN."""
     secret_file: Path | None = None
     """A file with the password or token."""
     header_name: str = "x-graphile-worker-admin-token"
-    """The header for header."""
+    """The name of the header for header."""
     read_only: bool = False
-    """Let nobody change anything."""
+    """Refuse all changes."""
     allowed_hosts: tuple[str, ...] = ()
-    """A name by which the admin may be called, beside addresses, localhost and that of the public URL."""
+    """A host name of the admin, besides addresses, localhost and that of the public URL."""
     public_url: str | None = None
-    """What browsers see, if a proxy stands before the admin, such as https://example.org/queue."""
+    """The URL that browsers use if a proxy stands before the admin, such as https://example.org/queue."""
     trusted_proxies: tuple[str, ...] = ()
-    """An address or a network of proxies whose X-Forwarded-For is believed; unix for those that connect by a
+    """An address or a network of proxies whose X-Forwarded-For is trusted; unix for those that connect by a
     socket."""
     certificate: Path | None = None
-    """A file with the certificate for https, and those that lead to its issuer."""
+    """A file with the certificate for https, and the certificates that lead to its issuer."""
     key: Path | None = None
-    """A file with the key of the certificate, if it is not in the same."""
+    """A file with the key of the certificate, if the other file lacks it."""
     redact: str | None = None
-    """What hides parts of payloads, as MODULE:FUNCTION: it gets the identifier of a task and a payload, and
-    returns what may be seen. What stands under names of secrets is hidden anyway."""
+    """A function that hides parts of payloads, as MODULE:FUNCTION: it gets the identifier of a task and a
+    payload, and returns what may be shown. Values under names of secrets are always hidden."""
 
 
 @attrs.frozen(kw_only=True)
 class Settings:
-    """All that can be set."""
+    """All settings."""
 
     tasks: str | None = None
-    """Where the TaskRegistry is, as MODULE:NAME, such as app.jobs:tasks."""
+    """The TaskRegistry, as MODULE:NAME, such as app.jobs:tasks."""
     executables: Path | None = None
     """A folder with executable files, each of which is a task."""
     crontab: Path | None = None
-    """A file with recurring jobs, to be added when they are due."""
+    """A file with recurring jobs, which the worker adds when they are due."""
     processes: int = attrs.field(default=1, validator=whole_number(1, 1000))
-    """In how many processes to run a worker each, under a supervisor that restarts those that crash."""
+    """How many processes run a worker each, under a supervisor that restarts those that crash."""
     plugins: tuple[str, ...] = ()
-    """A plugin, as MODULE:NAME: an object with a method register(hooks), or what makes one without
+    """A plugin, as MODULE:NAME: an object with a method register(hooks), or a function that makes one without
     arguments."""
     setup: str | None = None
-    """What lends the worker its state, plugins and recurring jobs, as MODULE:FUNCTION: an async context
-    manager that gets the Database and yields a WorkerSetup."""
+    """A function that lends the worker its state, plugins and recurring jobs, as MODULE:FUNCTION: an async
+    context manager that gets the Database and yields a WorkerSetup."""
     health_listen: str | None = None
-    """Where to serve /livez and /readyz, such as 127.0.0.1:9000 or :9000. Each further process listens on the
+    """The address of /livez and /readyz, such as 127.0.0.1:9000 or :9000. Each further process listens on the
     next port."""
     metrics_listen: str | None = None
-    """Where to serve /metrics for Prometheus; may be the same address. Needs the extra prometheus."""
+    """The address of /metrics for Prometheus; may be the same. Needs the extra prometheus."""
     status_interval: float = attrs.field(default=60.0, validator=seconds(86_400, zero=True))
-    """How often to say how the workers are doing where there is no terminal, in seconds; 0 for never."""
+    """How often to print how the workers are doing if there is no terminal, in seconds; 0 means never."""
     database: DatabaseSettings = attrs.field(factory=DatabaseSettings)
     worker: WorkerOptions = attrs.field(factory=WorkerOptions)
     admin: AdminSettings = attrs.field(factory=AdminSettings)
@@ -121,13 +121,13 @@ class Settings:
 
 @attrs.frozen(kw_only=True)
 class Setting:
-    """One thing that can be set."""
+    """One setting."""
 
     path: KeyPath
     kind: Any
-    """The type of its values; None for a part that can be turned off, but has leaves of its own."""
+    """The type of its values; None for a part that can be turned off, but has settings of its own."""
     text: str
-    """What it does, as its field says."""
+    """What the setting does, as the docstring of its field says."""
     default: object
 
     @property
@@ -151,7 +151,7 @@ class Setting:
 
 @attrs.frozen
 class Source:
-    """What one place says: values by path, and how to name the place of one of them."""
+    """The values of one source, by path, and the place of each of them for messages."""
 
     values: Mapping[KeyPath, Any]
     place_of: Callable[[Setting], str]
@@ -159,7 +159,7 @@ class Source:
 
 @functools.cache
 def all_settings() -> tuple[Setting, ...]:
-    """Return all that can be set."""
+    """Return all settings."""
     return tuple(_leaves_of(Settings, ()))
 
 
@@ -180,7 +180,7 @@ def _leaves_of(options: type, path: KeyPath) -> Iterator[Setting]:
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
     if kind in _FLAGS:
-        return tuple[str, ...], False  # a function cannot be written down
+        return tuple[str, ...], False  # text cannot give a function
     members = typing.get_args(kind)
     rest = [member for member in members if member is not type(None)]
     return (
@@ -189,7 +189,7 @@ def _without_none(kind: Any) -> tuple[Any, bool]:
 
 
 def _texts_of(options: type) -> dict[str, str]:
-    """Return what the docstrings below the fields say, those that are inherited too."""
+    """Return the docstrings of fields, including inherited ones."""
     texts: dict[str, str] = {}
     for base in reversed(options.__mro__):
         if attrs.has(base):
@@ -203,7 +203,7 @@ def _texts_of(options: type) -> dict[str, str]:
 
 
 def merge(sources: Sequence[Source]) -> Settings:
-    """Return what the sources say together; of two that say the same thing, the later one counts.
+    """Return the settings of all sources together; a later source takes precedence.
 
     Raises `UsageError` for whatever cannot be right, and names the place.
     """
@@ -216,13 +216,13 @@ def merge(sources: Sequence[Source]) -> Settings:
             places[path] = source.place_of(known[path])
     try:
         settings: Settings = _converter().structure(tree, Settings)
-    except Exception as error:  # noqa: BLE001  # cattrs raises groups of whatever validators raise
+    except Exception as error:  # noqa: BLE001  # cattrs raises groups of what validators raise
         raise UsageError("; ".join(_explain(error, places))) from None
     return settings
 
 
 def flattened(mapping: Mapping[str, Any], name: str) -> dict[KeyPath, Any]:
-    """Return the values of nested tables by path. Raises `UsageError` for a name that means nothing."""
+    """Return the values of nested tables by path. Raises `UsageError` for an unknown name."""
     values: dict[KeyPath, Any] = {}
     _flatten(mapping, Settings, (), name, values)
     return values
@@ -252,7 +252,7 @@ def _put(tree: dict[str, Any], path: KeyPath, value: Any) -> None:
     *parents, last = path
     for parent in parents:
         if not isinstance(tree.get(parent), dict):
-            tree[parent] = {}  # a part that was turned off is on again, since somebody sets something in it
+            tree[parent] = {}  # a setting inside turns the part on again
         tree = tree[parent]
     tree[last] = None if value is False and _is_part(path) else value
 
@@ -292,7 +292,7 @@ def _explain(error: Exception, places: Mapping[KeyPath, str]) -> list[str]:
                 return f"\0{error}"
             case KeyError():
                 return "\0required, but missing"
-            case ForbiddenExtraKeysError():  # not from a file, where they were looked for
+            case ForbiddenExtraKeysError():  # files were checked for these before
                 return f"\0unknown: {', '.join(sorted(error.extra_fields))}"
             case _:
                 return f"\0{error}"
@@ -302,7 +302,7 @@ def _explain(error: Exception, places: Mapping[KeyPath, str]) -> list[str]:
 
 
 def _located(reason: str, where: str, places: Mapping[KeyPath, str]) -> str:
-    """Return a reason below the name of the place that set it, or of the flag that would."""
+    """Return a reason with the name of the place that set the value, or of its flag."""
     option, _, reason = reason.partition("\0")
     path = (*where.split(".")[1:], *filter(None, option.split(".")))
     place = places.get(path)

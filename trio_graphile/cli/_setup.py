@@ -1,4 +1,4 @@
-"""From `app.jobs:setup` to what it lends to a worker."""
+"""Loads functions that are named like `app.jobs:setup`, and lends what they yield."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ SetupFunction: TypeAlias = Callable[[Database], object]
 
 
 class SetupFailed(GraphileError):
-    """The user's own code failed, before the worker ran, while it did, or after it."""
+    """The user's function failed, before, while or after the worker ran."""
 
 
 @attrs.frozen
 class Setup:
-    """A function of the user's, and its name."""
+    """A setup function of the user, and its name."""
 
     reference: str
     _function: SetupFunction
 
     @contextlib.asynccontextmanager
     async def lend(self, database: Database) -> AsyncIterator[WorkerSetup]:
-        """Lend what it yields, until the body ends.
+        """Lend what the function yields, until the body ends.
 
-        Raises `SetupFailed`, and `UsageError` if that is not what is needed.
+        Raises `SetupFailed`, and `UsageError` if that is no `WorkerSetup`.
         """
         try:
             async with self._opened(database) as lent:
@@ -66,7 +66,7 @@ class Setup:
 
 
 def load_setup(reference: str | None) -> Setup:
-    """Import a function that lends; without one, nothing is lent. Raises `UsageError` and as `load_tasks`."""
+    """Import a setup function; without one, nothing is lent. Raises `UsageError`, and as `load_tasks`."""
     if reference is None:
         return Setup("nothing", lend_nothing)
     module_name, _, name = reference.partition(":")

@@ -1,4 +1,4 @@
-"""How workers are doing: a table that stays on a terminal, a line from time to time otherwise."""
+"""Shows how workers are doing: in a table on a terminal, otherwise in a line from time to time."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:  # imported only when there is a terminal
 
 _REDRAW_INTERVAL = 0.25
 _WINDOW = 5.0
-"""Over how many seconds a rate is measured."""
+"""The seconds over which a rate is measured."""
 _BACKLOG_INTERVAL = 2.0
 _BACKLOG_SHARE = 20
-"""How many times longer than counting the backlog takes is the pause after it: it reads the whole table."""
+"""How many times longer the pause is than the count of the backlog before it, which reads the whole table."""
 
 
 @attrs.frozen(kw_only=True)
 class Status:
-    """How one worker is doing."""
+    """The status of one worker."""
 
     name: str
     busy: int = 0
@@ -36,11 +36,11 @@ class Status:
     completed: int = 0
     failed: int = 0
     rate: float = 0.0
-    """Jobs that ended in a second."""
+    """How many jobs end in a second."""
 
 
 def status_of(name: str, statistics: WorkerStatistics) -> Status:
-    """Return what is worth showing."""
+    """Return the status that statistics show."""
     return Status(
         name=name,
         busy=statistics.busy,
@@ -58,7 +58,7 @@ class RateMeter:
     _samples: deque[tuple[float, int]] = attrs.field(factory=deque)
 
     def rate(self, now: float, count: int) -> float:
-        """Take another sample and return the rate. A number that shrinks belongs to a new worker."""
+        """Add a sample and return the rate. If the number shrinks, it belongs to a new worker."""
         if self._samples and count < self._samples[-1][1]:
             self._samples.clear()
         self._samples.append((now, count))
@@ -81,14 +81,14 @@ def total_of(statuses: Sequence[Status]) -> Status:
 
 
 def describe(total: Status, backlog: Backlog | None) -> str:
-    """Return one line that says it all."""
+    """Return one line about the status."""
     behind = "" if backlog is None else f", {backlog.ready} ready, {backlog.scheduled} scheduled"
     slots = f"{total.busy} of {total.slots} slots busy, {total.held} claimed ahead"
     return f"{total.rate:.1f} jobs/s, {slots}{behind}, {total.completed} completed, {total.failed} failed"
 
 
 def table_of(statuses: Sequence[Status]) -> Table:
-    """Return what stays on the terminal."""
+    """Return the table for the terminal."""
     from rich.table import Table
 
     table = Table(pad_edge=False, header_style="bold")
@@ -122,12 +122,12 @@ class Monitor:
     count_backlog: Callable[[], Awaitable[Backlog]]
     printer: LinePrinter
     interval: float
-    """How often to print a line where there is no terminal; 0 for never."""
+    """How often to print a line if there is no terminal; 0 means never."""
     _meters: dict[str, RateMeter] = attrs.field(init=False, factory=dict)
     _backlog: Backlog | None = attrs.field(init=False, default=None)
 
     async def run(self) -> None:
-        """Show it, in the way that suits the output."""
+        """Show the status in the form that suits the output."""
         if self.printer.on_terminal:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._watch_backlog)
@@ -141,12 +141,12 @@ class Monitor:
             await trio.sleep(max(_BACKLOG_INTERVAL, pause))
 
     async def _count(self) -> float:
-        """Count the backlog, if the database lets us; return for how long not to do so again."""
+        """Count the backlog, if the database allows it; return how long to wait before the next count."""
         began = trio.current_time()
         try:
             self._backlog = await self.count_backlog()
         except GraphileError:
-            self._backlog = None  # the workers say what is wrong
+            self._backlog = None  # the workers report what is wrong
         return (trio.current_time() - began) * _BACKLOG_SHARE
 
     async def _print(self) -> None:

@@ -1,4 +1,4 @@
-"""The standard streams: open in any case, and able to write whatever is to be written."""
+"""The standard streams: always open, and able to write every text."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ _ESCAPING = "trio_graphile.escaping"
 
 
 def open_standard_streams() -> None:
-    """Open those that are closed, on nothing: else the next file or pipe would get the number of one of them.
+    """Open closed standard streams on nothing; otherwise the next file or pipe would get their numbers.
 
-    To be called before anything else is opened.
+    Call it before anything else is opened.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         with contextlib.suppress(OSError):
             os.fstat(number)
             continue
-        os.open(os.devnull, os.O_RDWR)  # which gets the lowest number that is free
+        os.open(os.devnull, os.O_RDWR)  # it gets the lowest free number
         os.set_inheritable(number, True)  # noqa: FBT003  # the function has no other way
         stream = open(number, "w" if number else "r", encoding="utf-8", closefd=False)  # noqa: SIM115  # for good
         setattr(sys, name, stream)
@@ -57,12 +57,13 @@ _HARMFUL = (
     *range(0x202A, 0x202F),
     *range(0x2066, 0x206A),
 )
-"""What moves the cursor, sets the title, or turns the direction of a terminal; all but tabs and new lines."""
+"""Characters that move the cursor, set the title, or turn the direction of a terminal, except tabs and new
+lines."""
 _HARMLESS = {number: escaped(chr(number)) for number in _HARMFUL}
 
 
 def harmless(text: str, stream: TextIO | None = None) -> str:
-    """Return a text that does nothing to a terminal but to stand there; what goes elsewhere stays as it is.
+    """Return a text that a terminal only shows, with no other effect. For other outputs it stays as it is.
 
     The stream defaults to standard output.
     """
@@ -70,5 +71,5 @@ def harmless(text: str, stream: TextIO | None = None) -> str:
 
 
 def decoded_arguments(arguments: Sequence[str]) -> list[str]:
-    """Return arguments as UTF-8, which they are whatever a locale without letters says."""
+    """Return arguments as UTF-8, even if the locale has only ASCII."""
     return [os.fsencode(argument).decode(errors="surrogateescape") for argument in arguments]

@@ -1,7 +1,8 @@
-"""A worker's process and its supervisor: what they tell each other, and how one notices the other's end.
+"""The process of a worker and its supervisor: their messages, and how one notices the end of the other.
 
-The supervisor holds the only writing end of the worker's standard input and never writes to it: when it ends,
-however it does, the worker's input ends, and the worker stops. The other way goes a pipe with lines of JSON.
+The supervisor holds the only writing end of the worker's standard input and never writes to it. When the
+supervisor ends, however it does, that input ends, and the worker stops. In the other direction, a pipe
+carries lines of JSON.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ _REPORT_INTERVAL = 0.5
 
 @attrs.frozen(kw_only=True)
 class Report:
-    """What a worker says to its supervisor."""
+    """A report of a worker to its supervisor."""
 
     worker_id: str
     ready: bool = False
-    """Whether it takes jobs."""
+    """Whether the worker takes jobs."""
     status: Status | None = None
-    """How it is doing."""
+    """The status of the worker."""
 
 
 def read_reports(text: bytes) -> Iterator[Report]:
-    """Yield what is said in whole lines."""
+    """Yield the reports in whole lines."""
     for line in text.splitlines():
         yield _converter.loads(line, Report)
 
@@ -53,19 +54,19 @@ class Supervisor:
         os.set_blocking(self._pipe, False)
 
     def send(self, report: Report) -> None:
-        """Tell the supervisor, if it is still there and listens."""
-        with contextlib.suppress(OSError):  # it does not listen, or is gone: `stop_when_alone` sees to that
-            os.write(self._pipe, _converter.dumps(report) + b"\n")  # so short that it is written whole or not
+        """Send a report, if the supervisor still exists and listens."""
+        with contextlib.suppress(OSError):  # it is gone, or busy; `stop_when_alone` notices
+            os.write(self._pipe, _converter.dumps(report) + b"\n")  # short enough to be written in one piece
 
     async def report_status(self, worker: Worker) -> None:
-        """Say twice a second how the worker is doing. To be cancelled when it has ended."""
+        """Report the status of the worker twice a second, until cancelled."""
         while True:
             status = status_of("", worker.statistics())
             self.send(Report(worker_id=worker.worker_id, ready=True, status=status))
             await trio.sleep(_REPORT_INTERVAL)
 
     async def stop_when_alone(self, program: Stoppable) -> None:
-        """Stop the program when the supervisor has ended. To be cancelled when the program has."""
+        """Stop the program when the supervisor has ended. Runs until cancelled."""
         while True:
             await trio.lowlevel.wait_readable(sys.stdin)
             if not os.read(sys.stdin.fileno(), 1024):

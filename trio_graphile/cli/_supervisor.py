@@ -1,8 +1,9 @@
-"""`run --processes N`: a parent that starts workers, starts those again that crash, and ends with the last.
+"""`run --processes N`: a parent that starts workers, restarts those that crash, and ends with the last.
 
-Workers are in sessions of their own, so that a terminal's Ctrl-C reaches the parent alone, which passes it
-on: once as a stop, twice as a cancellation. A worker that has not ended in time is killed; what a process
-held that died without a report is given back here, since nobody else can know so soon that it is dead.
+Workers run in sessions of their own, so only the parent gets the Ctrl-C of a terminal. It passes that on:
+once as a stop, twice as a cancellation. A worker that overruns its deadline is killed. If a process dies
+without giving back its jobs, the supervisor gives them back at once; other workers would notice its death
+only after the `sweep_threshold`.
 """
 
 from __future__ import annotations
@@ -41,17 +42,17 @@ _RECOVERY_TIMEOUT = 2.0
 
 @attrs.frozen
 class Ended:
-    """How a worker's process ended."""
+    """The end of a worker's process."""
 
     exit_code: int
-    """Negative for a signal."""
+    """The exit code; negative for a signal."""
     was_ready: bool
     seconds: float
-    """How long it ran."""
+    """How long the process ran."""
 
     @property
     def how(self) -> str:
-        """Say it in words."""
+        """Return it in words."""
         if self.exit_code < 0:
             return f"was killed by {signal.Signals(-self.exit_code).name}"
         return f"ended with {self.exit_code}"
@@ -60,8 +61,8 @@ class Ended:
 def may_restart(ended: Ended, *, has_been_ready: bool) -> bool:
     """Whether a process that ended by itself is started again.
 
-    Not if that would be of no use: its arguments are wrong, the schema is too new, it is done (`--once`), or
-    none of the processes has ever come so far as to take jobs.
+    It is not if that would not help: its arguments are wrong, the schema is too new, it is done (`--once`),
+    or no process has ever got far enough to take jobs.
     """
     if ended.exit_code in (0, WRONG_USAGE, SUPERSEDED):
         return False
@@ -69,7 +70,7 @@ def may_restart(ended: Ended, *, has_been_ready: bool) -> bool:
 
 
 def exit_code_of(codes: Sequence[int]) -> int:
-    """Return the exit code of all, given those of the workers: 0 only if all ended well."""
+    """Return the exit code of the program, given those of the workers: 0 only if all ended well."""
     for code in (SUPERSEDED, WRONG_USAGE):
         if code in codes:
             return code
@@ -82,13 +83,13 @@ class _Child:
 
     process: trio.Process
     _pipe: int
-    """Where it speaks."""
+    """The reading end of its pipe."""
     report: Report | None = None
-    """What it said last."""
+    """Its last report."""
     _rest: bytes = b""
 
     def read(self) -> bool:
-        """Take what it has said; return whether it may say more."""
+        """Read its reports; return whether there may be more."""
         with contextlib.suppress(BlockingIOError):
             while chunk := os.read(self._pipe, 65_536):
                 whole, _, self._rest = (self._rest + chunk).rpartition(b"\n")
@@ -98,7 +99,7 @@ class _Child:
         return True
 
     async def listen(self) -> None:
-        """Take what it says, for as long as it can."""
+        """Read its reports until its pipe ends."""
         while self.read():
             await trio.lowlevel.wait_readable(self._pipe)
 
@@ -112,15 +113,15 @@ class Processes:
     environment: Mapping[str, str]
     shutdown: ShutdownOptions
     recover: Callable[[str], Awaitable[int]]
-    """Gives back what a dead worker held, and returns how many jobs."""
+    """Gives back the jobs of a dead worker, and returns how many."""
     say: Callable[[str], None]
     wait_for_change: Callable[[], Awaitable[None]] | None = None
-    """Returns when the workers are to be started anew; None if they never are."""
+    """Returns when the workers are to be restarted; None if they never are."""
     relay: Callable[[str], None] | None = None
-    """Prints what workers say, line by line; None if they print it themselves."""
+    """Prints the output of workers, line by line; None if they print it themselves."""
     _children: dict[int, _Child] = attrs.field(init=False, factory=dict)
     _codes: list[int] = attrs.field(init=False, factory=list)
-    """How those ended that were not started again."""
+    """The exit codes of processes that were not restarted."""
     _has_been_ready: bool = attrs.field(init=False, default=False)
     _stopping: trio.Event = attrs.field(init=False, factory=trio.Event)
     _changed: trio.Event = attrs.field(init=False, factory=trio.Event)
@@ -140,7 +141,7 @@ class Processes:
         return exit_code_of(self._codes)
 
     def statuses(self) -> list[Status]:
-        """Return how the workers are doing that have said so."""
+        """Return the status of each worker that has reported one."""
         return [
             attrs.evolve(child.report.status, name=str(number))
             for number, child in sorted(self._children.items())
@@ -161,7 +162,7 @@ class Processes:
             await anext(received)
             self.stop()
         for number in signals:
-            signal.signal(number, signal.SIG_DFL)  # a third ends us as ever; the workers notice
+            signal.signal(number, signal.SIG_DFL)  # a third signal ends us as usual; the workers notice
 
     async def _kill_when_overdue(self) -> None:
         await self._stopping.wait()
@@ -181,7 +182,7 @@ class Processes:
             self._signal_all()
 
     async def _keep(self, number: int) -> None:
-        """Run one worker, again and again."""
+        """Run one worker, and restart it as needed."""
         delays = _delays()
         while not self._stopping.is_set():
             changed = self._changed
@@ -201,11 +202,11 @@ class Processes:
             else:
                 self._codes.append(ended.exit_code)
                 if ended.exit_code != 0:
-                    self.stop()  # what is wrong with one is wrong with all
+                    self.stop()  # the other workers would fail for the same reason
                 return
 
     async def _pause(self, changed: trio.Event, delay: float | None) -> None:
-        """Wait for the time to be over, for files to change, or for a stop."""
+        """Wait until the delay is over, files change, or the workers stop."""
         with trio.move_on_after(math.inf if delay is None else delay):
             async with trio.open_nursery() as nursery:
 
@@ -217,7 +218,7 @@ class Processes:
                 nursery.start_soon(wait_for, self._stopping)
 
     async def _run_once(self, number: int) -> Ended:
-        """Run one process to its end; it is stopped if we are cancelled."""
+        """Run one process to its end; stop it if we are cancelled."""
         started_at = trio.current_time()
         hearing, speaking = os.pipe()
         os.set_blocking(hearing, False)
@@ -234,7 +235,7 @@ class Processes:
         was_ready = child.report is not None and child.report.ready
         self._has_been_ready |= was_ready
         if exit_code == -signal.SIGTERM and child.report is None:
-            exit_code = 0  # stopped while it was starting, before it could have taken anything
+            exit_code = 0  # it was stopped while starting, before it could take jobs
         await self._recover_jobs(number, child, exit_code)
         return Ended(exit_code, was_ready, trio.current_time() - started_at)
 
@@ -256,13 +257,13 @@ class Processes:
         return _Child(process, hearing)
 
     async def _outlast(self, child: _Child) -> int:
-        """Hear what a worker says until it has ended; return how."""
+        """Read what a worker reports until it has ended; return its exit code."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(child.listen)
             if self.relay is not None and child.process.stdout is not None:
                 nursery.start_soon(_relay_lines, child.process.stdout, self.relay)
             exit_code = await child.process.wait()
-            # Its last words are read to their end, unless somebody that it started goes on speaking.
+            # Its last output is read to its end, unless a child of it keeps the pipe open.
             nursery.cancel_scope.deadline = trio.current_time() + _LAST_OUTPUT_TIMEOUT
         for stream in (child.process.stdin, child.process.stdout):
             if stream is not None:
@@ -270,13 +271,14 @@ class Processes:
         return exit_code
 
     async def _recover_jobs(self, number: int, child: _Child, exit_code: int) -> None:
-        """Give back what a process held that died without giving it back itself."""
+        """Give back the jobs of a process that died without doing so itself."""
         if exit_code in (0, WRONG_USAGE, SUPERSEDED) or child.report is None:
             return
         try:
             with trio.fail_after(_RECOVERY_TIMEOUT if self._stopping.is_set() else math.inf):
                 recovered = await self.recover(child.report.worker_id)
-                # What it sent just before it died may take effect only now: another claim, or a heartbeat.
+                # Statements that it sent just before it died may take effect only now: another claim, or a
+                # heartbeat.
                 await trio.sleep(_LAST_STATEMENTS_DELAY)
                 recovered += await self.recover(child.report.worker_id)
         except trio.TooSlowError:
@@ -305,5 +307,5 @@ def _delays() -> Iterator[float]:
 
 
 def command_of_a_worker(arguments: Sequence[str]) -> list[str]:
-    """Return how to start this program again with the same arguments."""
+    """Return the command that starts this program again with the same arguments."""
     return [sys.executable, "-m", "trio_graphile", *arguments]

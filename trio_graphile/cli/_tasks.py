@@ -1,4 +1,4 @@
-"""From `app.jobs:tasks` to the registry of that name."""
+"""Loads registries that are named like `app.jobs:tasks`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from trio_graphile.cli._errors import TasksBroken, UsageError
 
 
 def load_tasks(reference: str) -> TaskRegistry:
-    """Import the registry that `MODULE:TASKS` names; modules are also looked for in the current directory.
+    """Import the registry that `MODULE:TASKS` names; modules may also be in the current directory.
 
-    Raises `UsageError`, or `TasksBroken` if the module is there and its import fails.
+    Raises `UsageError`, or `TasksBroken` if the module exists and its import fails.
     """
     module_name, _, name = reference.partition(":")
     if not module_name or not name:
@@ -34,7 +34,7 @@ def load_tasks(reference: str) -> TaskRegistry:
 
 
 def import_module(name: str) -> ModuleType:
-    """Import a module that the user names, also from the current directory. Raises as `load_tasks`."""
+    """Import a module that the user names, also from the current directory. Raises as `load_tasks` does."""
     if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
         raise UsageError(f"{name!r} is no module's name: write it as in an import, such as app.jobs")
     here = str(Path.cwd())
@@ -49,7 +49,7 @@ def import_module(name: str) -> ModuleType:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, SystemExit):  # which would end this program, too, with a code of its choice
+    if isinstance(error, SystemExit):  # it would end this program, with an exit code of its choice
         return f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
     return f"{type(error).__name__}: {error}"
 

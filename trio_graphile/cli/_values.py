@@ -1,4 +1,4 @@
-"""Times and durations as people write them."""
+"""Reads times and durations as people write them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def parse_duration(text: str) -> float:
 
 
 NOW = datetime.min.replace(tzinfo=UTC)
-"""What `now` means, until the database's clock is at hand."""
+"""A stand-in for `now`, until the clock of the database can be read."""
 
 
 def parse_time(text: str) -> datetime:

@@ -20,10 +20,10 @@ _DEFAULTS = SweepOptions()
 async def workers(
     *, stale_threshold: Duration = _DEFAULTS.sweep_threshold, common: CommonFlags = NOTHING_GIVEN
 ) -> None:
-    """List the workers that are registered, and whoever else has jobs or queues locked.
+    """List the registered workers, and the others that have jobs or queues locked.
 
     Args:
-        stale_threshold: A worker that has sent no heartbeat for so long is stale.
+        stale_threshold: A worker that has sent no heartbeat for this long is stale.
     """
     async with open_client(common) as client:
         found = await client.workers(stale_threshold)
@@ -65,7 +65,7 @@ def _row(worker: WorkerStatus) -> list[object]:
 async def force_unlock(
     *worker_ids: Annotated[str, Parameter(required=True)], common: CommonFlags = NOTHING_GIVEN
 ) -> None:
-    """Take their jobs and queues from workers that are gone for good.
+    """Unlock the jobs and queues of workers that are gone for good.
 
     Args:
         worker_ids: Their ids, as `workers` lists them.
@@ -94,14 +94,14 @@ async def sweep_stale_workers(
     dry_run: Switch = False,
     common: CommonFlags = NOTHING_GIVEN,
 ) -> None:
-    """Give back the jobs of workers that died, as workers with recovery do by themselves.
+    """Give back the jobs of workers that died, as workers with recovery do automatically.
 
     Args:
-        sweep_threshold: After how long without a sign of life a worker is taken for dead.
+        sweep_threshold: After how long without a sign of life a worker counts as dead.
         recovery_delay: How long the jobs wait before they run again.
         foreign_threshold: The same for registered workers of another kind, if it is longer.
-        orphan_threshold: After how long locks of workers that never register are taken for abandoned.
-        dry_run: Only say which workers are dead.
+        orphan_threshold: The age at which locks of workers that never register count as abandoned.
+        dry_run: Only print which workers are dead.
     """
     async with open_client(common) as client:
         report = await client.sweep_stale_workers(

@@ -1,4 +1,4 @@
-"""One worker in this process, from its start to its end, and what is said of it."""
+"""Runs one worker in this process, from its start to its end, and prints what happens to it."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from trio_graphile.hooks import Plugin
 logger = logging.getLogger("trio_graphile.cli")
 
 _LEAST_TIME = 0.5
-"""How long what was opened for the worker may take to close in any case, in seconds."""
+"""How long everything that was opened for the worker may take to close at least, in seconds."""
 
 
 @attrs.frozen(kw_only=True)
 class Work:
-    """What a worker of this process is to do."""
+    """The task of a worker in this process."""
 
     settings: Settings
     tasks: TaskRegistry
@@ -42,44 +42,45 @@ class Work:
     crontab: Sequence[CronItem] = ()
     plugins: Sequence[Plugin] = ()
     setup: Setup = load_setup(None)  # noqa: RUF009  # it is frozen
-    """What lends the worker more of these."""
+    """The setup that lends the worker state, plugins and recurring jobs."""
     once: bool = False
     supervisor: Supervisor | None = None
-    """Who started this process, if somebody watches over it."""
+    """The supervisor that started this process, if there is one."""
 
 
 @attrs.define(eq=False)
 class Host:
-    """What stops and shows a worker, from before there is one: while its database and state are opened."""
+    """Stops and shows a worker, even before it exists: while its database and state are opened."""
 
     flush_timeout: float
     grace_period: float
     worker: Worker | None = None
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)  # noqa: TID251  # never a shield
-    """All that is opened for the worker. Cancelled before that runs, it never does."""
+    """The scope of everything that is opened for the worker. If it is cancelled before, the worker never
+    runs."""
     _stopped_at: float | None = None
     _is_over: bool = False
     """Whether the worker has ended."""
 
     @property
     def worker_id(self) -> str:
-        """The worker's, once there is one."""
+        """The id of the worker, once it exists."""
         return "" if self.worker is None else self.worker.worker_id
 
     def statistics(self) -> WorkerStatistics:
-        """Say what the worker is doing, or that it has not started yet."""
+        """Return what the worker does, or that it has not started yet."""
         if self.worker is None:
             return WorkerStatistics(phase=WorkerPhase.STARTING)
         return self.worker.statistics()
 
     async def backlog(self) -> Backlog:
-        """Count the jobs of the queue. Raises `DatabaseUnavailable` before there is a worker."""
+        """Count the jobs of the queue. Raises `DatabaseUnavailable` before the worker exists."""
         if self.worker is None:
             raise DatabaseUnavailable("the database is not open yet")
         return await self.worker.backlog()
 
     def stop(self) -> None:
-        """Stop the worker; without one, end at once."""
+        """Stop the worker; before it exists, end at once."""
         if self._stopped_at is None:
             self._stopped_at = trio.current_time()
         if self.worker is None or self._is_over:
@@ -88,17 +89,17 @@ class Host:
             self.worker.stop()
 
     def cancel(self) -> None:
-        """Cancel the worker; without one, end at once."""
+        """Cancel the worker; before it exists, end at once."""
         self.stop()
         if self.worker is not None:
             self.worker.cancel()
 
     async def wait_ended(self) -> None:
-        """Never return: who stops us is cancelled in the end."""
+        """Never return. What stops us is cancelled at the end."""
         await trio.sleep_forever()
 
     def begin_to_leave(self) -> None:
-        """Note that the worker has ended: what was opened for it has to be closed in the rest of its time."""
+        """Note that the worker has ended. What was opened for it must close in the rest of its time."""
         self._is_over = True
         now = trio.current_time()
         began = now if self._stopped_at is None else self._stopped_at
@@ -106,7 +107,7 @@ class Host:
 
 
 async def work(task: Work, url: str | None) -> None:
-    """Run the worker and say how it starts and ends. Raises `Superseded` and what `Worker.run` raises."""
+    """Run the worker and print how it starts and ends. Raises `Superseded` and what `Worker.run` raises."""
     settings, metrics = task.settings, make_metrics(task.settings)
     shutdown = settings.worker.shutdown
     host = Host(flush_timeout=shutdown.flush_timeout, grace_period=shutdown.grace_period)
@@ -136,7 +137,7 @@ _Ended: TypeAlias = ShutdownReport | GraphileError
 
 
 def _conclude(task: Work, host: Host, ended: _Ended | None) -> None:
-    """Say how the worker has ended, or raise it."""
+    """Print how the worker has ended, or raise it."""
     if ended is None:
         task.printer.print_line("ended", "ended before the worker had started")
         return
@@ -157,7 +158,7 @@ async def _serve(nursery: trio.Nursery, task: Work, metrics: Metrics, host: Host
 
 
 async def _run(worker: Worker, task: Work, where: str) -> _Ended:
-    """Run the worker and return how it ended: what the setup does in the end must not change that."""
+    """Run the worker and return how it ended, whatever the setup function does after that."""
     supervisor = task.supervisor
     async with trio.open_nursery() as nursery:
         if supervisor is not None:
