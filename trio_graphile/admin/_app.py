@@ -19,22 +19,22 @@ from trio_graphile.admin._safety.authentication import Lock, generate_secret
 from trio_graphile.admin._safety.guard import Guard
 
 _MOST_CHANGES = 2
-"""How many sessions there are to change something."""
+"""How many sessions are reserved for changes."""
 
 
 @attrs.define(eq=False)
 class Admin:
     """Pages and a JSON API to see, understand and repair the queue; an ASGI application on Trio.
 
-    It can be mounted below any prefix, and served by `serve_admin` or whatever serves the program. `run` has
-    to run beside it: it lends the database sessions. `client.tasks` validates the payloads of jobs that are
-    added, `client.plugins` intercept that.
+    You can mount it below any prefix, and serve it by `serve_admin` or any other server on Trio. `run` has to
+    run beside it: it lends the database sessions. `client.tasks` validates the payloads of jobs that are
+    added, and `client.plugins` intercept these.
     """
 
     client: Client
     options: AdminOptions = attrs.field(factory=AdminOptions)
     generated_secret: str | None = attrs.field(init=False, repr=False)
-    """The secret that was made up, where one is needed and none was given."""
+    """The secret that was made up, if one is needed and none was given."""
     _app: ASGIApp = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -48,14 +48,14 @@ class Admin:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000, "reason": ""})
             return
-        if scope["type"] != "http":  # a server goes on without what an application does not know
+        if scope["type"] != "http":  # servers go on without lifespan and the like
             raise NotImplementedError(f"there is no {scope['type']} here")
         await self._app(scope, receive, send)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Lend the database sessions that pages need, and look at the queue for them, until cancelled.
+        """Lend the database sessions that pages need, and watch the queue for them, until cancelled.
 
-        What is asked before or after is answered with 503.
+        Requests before or after are answered with 503.
         """
         options, of_program = self.options, self.client.database
         reading = of_program.beside(
@@ -65,7 +65,7 @@ class Admin:
             read_only=options.read_only,
             steady_plans=True,
         )
-        # What changes something may take its time, as it may in the program: to clean up, say.
+        # Changes may take as long as in the program: cleaning up, say.
         changing = of_program.beside(
             "admin changes",
             pool_size=_MOST_CHANGES,

@@ -1,4 +1,4 @@
-"""What the parts of the admin share."""
+"""The objects that the parts of the admin share."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from trio_graphile.admin._safety.audit import Audit
 
 @attrs.frozen(kw_only=True)
 class Context:
-    """What the parts of the admin share."""
+    """The objects that the parts of the admin share."""
 
     client: Client
-    """Adds and changes jobs, with the program's tasks and plugins. It has sessions of its own, which may take
-    as long as the program's."""
+    """Adds and changes jobs, with the tasks and plugins of the program. It has sessions of its own, with the
+    program's timeouts."""
     database: Database
-    """Sessions for whatever is only looked at, which give up soon."""
+    """Sessions that only read, with short timeouts."""
     options: AdminOptions
     audit: Audit = attrs.field(factory=Audit)
     reading_payloads: trio.CapacityLimiter = attrs.field(factory=partial(trio.CapacityLimiter, 1))
-    """For the one thread in which large payloads are made fit to be seen."""
+    """Limits the redaction of large payloads to one thread."""
     looks: Looks | None = None
-    """Looks at the queue for all who watch; None where nobody can."""
+    """Watches the queue for all open pages; None if nobody can watch."""

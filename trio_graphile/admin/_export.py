@@ -1,4 +1,4 @@
-"""Lines of CSV that no program which calculates takes for formulas."""
+"""Lines of CSV in which no spreadsheet finds formulas."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from datetime import UTC, datetime
 CSV_COLUMNS = (
     "id", "task_identifier", "queue_name", "state", "run_at", "attempts", "max_attempts", "priority", "key",
 )  # fmt: skip
-"""What is exported of a job."""
+"""The columns of an exported job."""
 
-# What OWASP names, the wide forms that East Asian programs take for the same among it.
+# The characters that OWASP names, including the wide forms that East Asian programs treat alike.
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 def csv_line(values: Sequence[str | int | datetime | None]) -> str:
-    """Return one line of CSV, its end included: all cells are quoted.
+    """Return one line of CSV with its line end; all cells are quoted.
 
     A text that would be a formula, perhaps after spaces, gets a `'` before it. Numbers stay as they are.
     """
@@ -29,7 +29,7 @@ def _cell(value: str | int | datetime | None) -> str:
         case datetime():
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case str():
-            # Some programs drop spaces around cells before they look.
+            # Some programs first remove spaces around cells.
             is_formula = value.startswith(_FORMULAS) or value.lstrip().startswith(_FORMULAS)
             return ("'" if is_formula else "") + value.replace('"', '""')
         case _:

@@ -1,4 +1,4 @@
-"""The headers that stand on every answer, whoever gives it: the application, or the server by itself."""
+"""The headers of every answer, from the application or from the server itself."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _POLICY = (
 )
 
 NO_STORE = (b"cache-control", b"no-store")
-"""What only a file whose name changes with its content may replace."""
+"""The default for caches; only files whose name changes with their content may replace it."""
 
 SECURITY_HEADERS: tuple[tuple[bytes, bytes], ...] = (
     (b"content-security-policy", b"; ".join(_POLICY)),

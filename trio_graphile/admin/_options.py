@@ -1,4 +1,4 @@
-"""Options of the admin: each field, its unit, its default and its limits, once; and who may do what."""
+"""Options of the admin: each field with its unit, default and limits, in one place; and permissions."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from trio_graphile.admin._safety.redaction import SECRET_NAMES
 
 Mode: TypeAlias = Literal["basic", "bearer", "header", "none"]
 Redact: TypeAlias = Callable[[str, Any], Any]
-"""Takes the identifier of a task and a payload as plain Python values; returns what may be seen of it."""
+"""Takes the identifier of a task and a payload as plain Python values; returns what may be shown."""
 
 
 class Action(enum.StrEnum):
-    """What somebody may be allowed to do, beside reading."""
+    """The actions that a user may be allowed to take, besides reading."""
 
     ADD = "add"
     COMPLETE = "complete"
@@ -32,7 +32,7 @@ class Action(enum.StrEnum):
     RESCHEDULE = "reschedule"
     CANCEL = "cancel"
     REMOVE = "remove"
-    """The job under a key."""
+    """To remove the job under a key."""
     MIGRATE = "migrate"
     CLEANUP = "cleanup"
     FORCE_UNLOCK = "force-unlock"
@@ -54,18 +54,18 @@ def _actions(value: Iterable[str]) -> frozenset[Action]:
 
 @attrs.frozen
 class Access:
-    """Who asks, and what they may do beside reading: `EVERYTHING`, `READING`, or some of the actions."""
+    """A user, and what they may do besides reading: `EVERYTHING`, `READING`, or some of the actions."""
 
     user: str
     may: frozenset[Action] = attrs.field(default=READING, converter=_actions)
 
     def allows(self, action: Action | None) -> bool:
-        """Return whether it may be done; None is reading."""
+        """Return whether the user may take an action; None stands for reading."""
         return action is None or action in self.may
 
 
 Authorize: TypeAlias = Callable[[Request], Awaitable[Access | None]]
-"""Asked with each request; None is for somebody who may not even read."""
+"""Called with each request; returns None for users who may not even read."""
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TAKEN_HEADERS = frozenset(
@@ -98,21 +98,21 @@ def _header_name(_: object, attribute: attrs.Attribute[Any], value: str) -> None
 
 @attrs.frozen(kw_only=True)
 class LoginOptions:
-    """How the admin knows who asks. Raises `OptionInvalid`. Durations are seconds."""
+    """How users authenticate. Raises `OptionInvalid`. Durations are seconds."""
 
     mode: Mode = attrs.field(default="basic", validator=_mode)
-    """What each request shows: `basic`, a user name and a password; `bearer`, a token; `header`, a token in a
-    header of your own; `none`, nothing. Browsers log in once with the same secret."""
+    """How requests authenticate: `basic`, a user name and a password; `bearer`, a token; `header`, a token in
+    a header of your own; `none`, not at all. Browsers log in once with the same secret."""
     username: str = attrs.field(default="admin", validator=_username)
-    """The name to log in with in the mode basic, and the one that audit lines have in all modes."""
+    """The name for the mode basic, which also appears in audit lines in all modes."""
     secret: str | None = attrs.field(default=None, repr=False, validator=_secret)
     """The password or token. Without one, the admin makes one up: `Admin.generated_secret`."""
     header_name: str = attrs.field(default="x-graphile-worker-admin-token", validator=_header_name)
-    """The header for the mode header."""
+    """The name of the header in the mode header."""
     session_length: float = attrs.field(default=43_200.0, validator=seconds(2_592_000))
-    """After how long somebody has to log in again."""
+    """How long a session lasts at most before the user has to log in again."""
     session_idle: float = attrs.field(default=1800.0, validator=seconds(2_592_000))
-    """After how long without a request somebody has to log in again."""
+    """How long a session may be idle before the user has to log in again."""
 
 
 def _hosts(value: Iterable[str]) -> tuple[str, ...]:
@@ -179,26 +179,26 @@ class AdminOptions:
 
     login: LoginOptions = attrs.field(factory=LoginOptions)
     authorize: Authorize | None = attrs.field(default=None, repr=False)
-    """Replaces the login: an async function of the request that returns who asks, with what they may do, or
-    None. For an admin that is mounted in a program which knows its users."""
+    """Replaces the login: an async function that returns the user of a request with their permissions, or
+    None. Useful if the program that mounts the admin knows its users."""
     read_only: bool = False
-    """Whether nobody may change anything, the database sessions of the admin included."""
+    """Whether all changes are refused, also by the database sessions of the admin."""
     allowed_hosts: tuple[str, ...] = attrs.field(default=(), converter=_hosts, validator=_host_names)
-    """By which names the admin may be called, beside IP addresses, localhost and that of the public URL:
-    other sites could have theirs point here, too."""
+    """The host names of the admin, besides IP addresses, localhost and that of the public URL. Other names
+    are refused, since other sites could have theirs point here."""
     public_url: str | None = attrs.field(default=None, converter=_without_slash, validator=_public_url)
-    """What browsers see, if a proxy stands before the admin: its scheme, name and path."""
+    """The URL that browsers use if a proxy stands before the admin: scheme, name and path."""
     trusted_proxies: tuple[str, ...] = attrs.field(default=(), converter=_networks, validator=_proxies)
-    """Addresses and networks of proxies whose X-Forwarded-For is believed; `unix` for all that connect by a
+    """Addresses and networks of proxies whose X-Forwarded-For is trusted; `unix` stands for all clients of a
     socket."""
     redact: Redact | None = attrs.field(default=None, repr=False)
-    """Takes the identifier of a task and a payload, and returns what may be seen of it. For large payloads it
-    is called in a thread."""
+    """A function that takes the identifier of a task and a payload, and returns what may be shown. For large
+    payloads it is called in a thread."""
     redacted_names: tuple[str, ...] = attrs.field(default=SECRET_NAMES, converter=_names)
-    """Under which names values in payloads are hidden."""
+    """The names under which values in payloads are hidden."""
     crontab: tuple[CronItem, ...] = attrs.field(default=(), converter=_items)
-    """The recurring jobs, to be shown beside what the database knows of them."""
+    """The recurring jobs, which are shown together with what the database knows of them."""
     pool_size: int = attrs.field(default=4, validator=whole_number(1, 1000))
-    """How many sessions of the database the admin has for itself."""
+    """How many database sessions the admin has."""
     statement_timeout: float = attrs.field(default=5.0, validator=seconds(3600))
-    """How long a statement of a page may take; the page then shows what it has."""
+    """How long a statement of a page may take; then the page is shown without that part."""

@@ -1,4 +1,4 @@
-"""All that the admin serves, behind the checks."""
+"""All routes of the admin, behind the checks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from trio_graphile.admin._context import Context
 
 
 def make_router(context: Context) -> ASGIApp:
-    """Return what finds the function for a path, and raises `HTTPException` where there is none."""
+    """Return the router, which raises `HTTPException` for unknown paths."""
     router = Router(list_routes(context), redirect_slashes=False, default=_find_nothing)
 
     async def route(scope: Scope, receive: Receive, send: Send) -> None:
-        # If we are mounted, the program's own application and its error pages stand in the scope.
+        # If we are mounted, the scope has the program's application with its error pages.
         alone = {**scope, "app": router, "starlette.exception_handlers": ({}, {})}
         await router(alone, receive, send)
 
@@ -27,8 +27,8 @@ def make_router(context: Context) -> ASGIApp:
 
 
 def list_routes(context: Context) -> list[BaseRoute]:
-    """Return what is served, path by path."""
-    # Whether we serve. Nobody else is asked: an outage of the database is no reason to restart us.
+    """Return the routes, path by path."""
+    # This only says that we serve. It does not ask the database, whose outage is no reason to restart us.
     health = Route("/healthz", JSONResponse({"status": "ok"}), methods=["GET"])
     return [health, *_api.routes(context), *_pages.routes(context)]
 

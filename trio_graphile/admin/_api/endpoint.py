@@ -1,4 +1,4 @@
-"""One thing that the API does."""
+"""An endpoint of the API."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ class Asked:
     given: Any
     """The query or the body, as the class that the endpoint names."""
     job_id: int
-    """From the path; 0 where the path has none."""
+    """The id in the path; 0 if the path has none."""
     request: Request
 
 
 @attrs.frozen
 class Endpoint:
-    """A method of a path: what it takes, what it answers, who may ask for it, and what serves it."""
+    """A method of a path: its parameters, its answer, its permissions, and the function that serves it."""
 
     method: Literal["GET", "POST"]
     path: str
-    """Below the admin's own; `{id}` is a job's id."""
+    """The path below that of the admin; `{id}` is the id of a job."""
     serve: Callable[[Asked], Awaitable[object]]
-    """Returns an `answer`, or a response. Its docstring says what it does."""
+    """Returns an `answer`, or a response. Its docstring describes the endpoint."""
     answer: type | tuple[str, ...] = attrs.field(kw_only=True)
-    """The class of the answer, or the media types of what is no value of ours."""
+    """The class of the answer, or the media types of other answers."""
     query: type | None = attrs.field(default=None, kw_only=True)
     body: type | None = attrs.field(default=None, kw_only=True)
     actions: tuple[Action, ...] = attrs.field(default=(), kw_only=True)
-    """Whoever is allowed one of these may ask; none for reading. What serves it checks which one it is."""
+    """Users with one of these permissions may call it; none means reading. `serve` checks which action it
+    is."""
     refusals: tuple[int, ...] = attrs.field(default=(), kw_only=True)
-    """With which statuses it is refused, beside those that any request may meet."""
+    """The statuses of its refusals, besides those of every request."""

@@ -10,7 +10,7 @@ from trio_graphile.admin._live.streams import stream_events
 
 
 class EventsResponse(Response):
-    """Goes on until the client leaves, may see no more, or the server stops."""
+    """A response that goes on until the client leaves, loses access, or the server stops."""
 
     media_type = "text/event-stream"
 
@@ -19,7 +19,7 @@ class EventsResponse(Response):
         self._looks = looks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events; to HEAD only how they would begin."""
+        """Send events; for HEAD only the headers."""
         if scope["method"] == "HEAD":
             await super().__call__(scope, receive, send)
         else:

@@ -1,4 +1,4 @@
-"""Many jobs as a file, which is sent while it is read."""
+"""Exports many jobs as a file, which is sent while the jobs are read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trio_graphile.admin._operations.jobs import Export
 
 
 async def respond_with_file(export: Export, kind: str) -> Response:
-    """Return a response that sends an export. What is wrong with it shows here, before anything is sent."""
+    """Return a response that sends an export. Raises mistakes in the request before anything is sent."""
     first = await export.read_page() or []
     return ExportResponse(export, first, CsvFile() if kind == "csv" else JsonFile())
 
@@ -65,7 +65,7 @@ class CsvFile:
 
 
 class ExportResponse(Response):
-    """Sends the pages of an export, each once it was read."""
+    """Sends the pages of an export, each as soon as it is read."""
 
     def __init__(self, export: Export, first: Sequence[ListedJobAnswer], file: JsonFile | CsvFile) -> None:
         super().__init__(media_type=file.media_type)
@@ -76,7 +76,7 @@ class ExportResponse(Response):
         self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # as ASGI has it
-        """Send it; if the client is gone, `send` raises."""
+        """Send the export; if the client is gone, `send` raises."""
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         if scope["method"] != "HEAD":
             await _send(send, self._file.begin() + self._file.rows(self._first))

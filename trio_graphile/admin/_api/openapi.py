@@ -1,4 +1,4 @@
-"""The OpenAPI document, derived from the classes that requests are read into and answers are made of."""
+"""The OpenAPI document, derived from the classes of requests and answers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def document_of(
     prefix: str = "",
     security: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the document of some endpoints below a prefix; nobody has to log in without `security`."""
+    """Return the document of endpoints below a prefix; without `security` no login is needed."""
     schemas = Schemas()
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in endpoints:
@@ -75,7 +75,7 @@ def document_of(
 
 
 def security_of(options: AdminOptions) -> dict[str, Any] | None:
-    """Return the security scheme of how the admin knows who asks; None if that is not for us to say."""
+    """Return the security scheme of a login; None if the program has its own."""
     if options.authorize is not None:
         return None
     match options.login.mode:
@@ -133,7 +133,7 @@ def _without_none(wanted: Any) -> Any:
 
 
 class Schemas:
-    """JSON schemas of types. Those of classes are named, and referred to."""
+    """The JSON schemas of types. Those of classes have names, and are referred to."""
 
     def __init__(self) -> None:
         self.named: dict[str, Any] = {}
@@ -163,7 +163,7 @@ class Schemas:
 
     def _reference(self, wanted: Any) -> dict[str, Any]:
         if wanted.__name__ not in self.named:
-            self.named[wanted.__name__] = {}  # it may refer to itself
+            self.named[wanted.__name__] = {}  # the class may refer to itself
             self.named[wanted.__name__] = self._object(wanted)
         return {"$ref": f"#/components/schemas/{wanted.__name__}"}
 
@@ -184,7 +184,7 @@ class Schemas:
 
 
 def _any_of(schemas: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what one of several schemas allows, without an `anyOf` where `type` can say it."""
+    """Return the schema of a union, without an `anyOf` where `type` is enough."""
     if len(schemas) == 2 and schemas[1] == {"type": "null"} and isinstance(schemas[0].get("type"), str):
         first = dict(schemas[0])
         if "enum" in first:

@@ -1,1 +1,1 @@
-"""What is seen of a queue while somebody watches: one look for all who do, and the stream that tells them."""
+"""Watches a queue while pages are open: one look for all, and the stream that reports changes."""

@@ -1,4 +1,4 @@
-"""Looks: while somebody watches, one look every other second serves all; else there is the sample alone."""
+"""Looks: while somebody watches, one look every two seconds serves all; otherwise only samples are taken."""
 
 from __future__ import annotations
 
@@ -33,51 +33,51 @@ _MOST_OF_A_CLIENT = 6
 _MOST_OF_ALL = 64
 """How many pages all clients together may."""
 _LINGER = 10.0
-"""Who goes from one page to the next is gone for a moment."""
+"""A reader who goes from one page to the next is away for a moment."""
 _REMEMBERED = timedelta(hours=1)
 _CANCEL_TIMEOUT = 0.5
 """How long a statement may take to end after a cancellation, in seconds."""
 
 
 class TooManyViewers(Exception):
-    """One more is not admitted, of all or of this client."""
+    """There are too many viewers, in all or of this client."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class Looks:
-    """Looks at the queue for all who watch it, and takes a sample each minute whether anybody does or not."""
+    """Reads the queue for all who watch it, and takes a sample each minute, even if nobody watches."""
 
     _database: Database
     _writes: bool = True
-    """Whether samples are written down; else they are kept in memory alone, for an hour."""
+    """Whether samples are written to the database; otherwise they stay in memory for an hour."""
     _interval: float = 2.0
-    """Between looks, in seconds."""
+    """The time between looks, in seconds."""
     _sample_interval: float = 60.0
-    """Between samples that are written down, in seconds."""
+    """The time between samples that are written, in seconds."""
     _linger: float = _LINGER
     points: Points = attrs.field(
         default=attrs.Factory(lambda self: Points(database=self._database), takes_self=True)
     )
-    """What was seen within the last hour."""
+    """The points of the last hour."""
     latest: Look | None = attrs.field(init=False, default=None)
-    """What was seen last; None while nobody watches."""
+    """The latest look; None while nobody watches."""
     looked: int = attrs.field(init=False, default=0)
-    """How often something else was seen than before."""
+    """How many looks differed from the one before."""
     changed: int = attrs.field(init=False, default=0)
-    """How often something may have changed, seen or not: by at most one a look."""
+    """How many times something may have changed, visible or not; at most once a look."""
     news: Bell = attrs.field(init=False, factory=Bell)
     """Rings when either has grown."""
     ended: trio.Event = attrs.field(init=False, factory=trio.Event)
-    """Set when it looks no more."""
+    """Set when it has ended."""
     _is_notified: bool = attrs.field(init=False, default=False)
     _viewers: Counter[str] = attrs.field(init=False, factory=Counter)
     _viewers_changed: Bell = attrs.field(init=False, factory=Bell)
     _failing: set[str] = attrs.field(init=False, factory=set)
-    """What has failed the last time: that is said once."""
+    """The parts that failed the last time, which are logged only once."""
 
     @contextlib.contextmanager
     def watching(self, client: str) -> Iterator[None]:
-        """Have it look as long as the body lasts. Raises `TooManyViewers`."""
+        """Watch the queue while the body runs. Raises `TooManyViewers`."""
         viewers = self._viewers
         if viewers[client] >= _MOST_OF_A_CLIENT or viewers.total() >= _MOST_OF_ALL:
             raise TooManyViewers
@@ -92,7 +92,7 @@ class Looks:
             self._viewers_changed.ring()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Look until cancelled. What fails is said once, and tried again."""
+        """Watch until cancelled. Failures are logged once, and tried again."""
         try:
             await self._look_until_cancelled(task_status)
         finally:
@@ -164,17 +164,17 @@ class Looks:
             except StatementFailed as error:
                 if error.sqlstate != _READ_ONLY:
                     raise
-                self._writes = False  # a standby: what is seen is kept here
+                self._writes = False  # on a standby, samples stay in memory
         if not self._writes and self.points.is_due:
             await self.points.remember(await self._see())
 
     # --- hearing --------------------------------------------------------------------------------
 
     async def _listen(self) -> None:
-        """Hear that jobs were added, where that can be heard; else the looks alone will show it."""
+        """Listen for added jobs, if that is possible; otherwise the looks show them."""
         options = self._database.options
         if not options.prepared_statements and options.direct_url is None:
-            return  # a pooler in between forgets who listens
+            return  # poolers forget who listens
         listening = _JobsHeard(
             database=self._database,
             echo_channel=f"trio_graphile:echo:admin:{id(self)}",
@@ -189,7 +189,7 @@ class Looks:
 
     @contextlib.contextmanager
     def _saying_once(self, what: str) -> Iterator[None]:
-        """Log what fails in the body, if it did not the last time."""
+        """Log a failure of the body, unless it failed the last time."""
         try:
             yield
         except DatabaseError as error:
@@ -202,7 +202,7 @@ class Looks:
 
 @attrs.define(eq=False, kw_only=True)
 class _JobsHeard(Listening):
-    """Hears that jobs were added, or may have been while nobody listened."""
+    """Notices that jobs were added, or may have been while nobody listened."""
 
     _hear: Callable[[], None]
 

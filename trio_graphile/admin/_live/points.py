@@ -1,4 +1,4 @@
-"""Points: what was seen of the queue within the last hour, kept in memory for charts."""
+"""Points: the state of the queue within the last hour, kept in memory for charts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _REMEMBERED = timedelta(hours=1)
 
 @attrs.frozen(kw_only=True)
 class Look:
-    """What was seen at one moment."""
+    """The state of the queue at one moment."""
 
     counts: StateCounts
     workers: tuple[ActiveWorker, ...]
 
     def differs_from(self, other: Look | None) -> bool:
-        """Whether a page that shows one of them shows something else for the other."""
+        """Whether a page would show two looks differently."""
         if other is None:
             return True
         at = self.counts.counted_at
@@ -36,16 +36,16 @@ class Look:
 
 @attrs.define(eq=False, kw_only=True)
 class Points:
-    """Samples in memory, ten seconds apart at least while somebody watches."""
+    """Samples in memory, at least ten seconds apart, while somebody watches."""
 
     _database: Database
     _interval: float = 10.0
-    """Between two of them, in seconds."""
+    """The time between two samples, in seconds."""
     _most: int = 1000
-    """Where the server's clock is set back, samples would be kept until it is where it was."""
+    """A limit, since samples are kept for longer if the clock of the server is set back."""
     _samples: deque[Sample] = attrs.field(init=False)
     _totals: FleetRuns | None = attrs.field(init=False, default=None)
-    """What runs had come to at the last of them."""
+    """The totals of runs at the last sample."""
     _due_at: float = attrs.field(init=False, default=0.0)
 
     def __attrs_post_init__(self) -> None:
@@ -53,16 +53,16 @@ class Points:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """What is known of the last hour beside what is written down."""
+        """The samples of the last hour that are only in memory."""
         return tuple(self._samples)
 
     @property
     def is_due(self) -> bool:
-        """Whether the next one may be kept."""
+        """Whether it is time for the next sample."""
         return trio.current_time() >= self._due_at
 
     async def remember(self, look: Look) -> None:
-        """Keep what was seen, with what has changed since the last. Raises `DatabaseError`."""
+        """Keep a look, with the changes since the last. Raises `DatabaseError`."""
         self._due_at = trio.current_time() + self._interval
         inserted, deleted = await count_changes(self._database)
         totals = {worker.worker_id: runs for worker in look.workers if (runs := runs_of(worker.metadata))}

@@ -1,4 +1,4 @@
-"""Server-sent events: what has changed, for a page that is open. What a reader misses it need not read."""
+"""Server-sent events about changes, for open pages. A slow reader gets only the latest state."""
 
 from __future__ import annotations
 
@@ -31,11 +31,10 @@ async def stream_events(
     *,
     sign_of_life: float = _SIGN_OF_LIFE_INTERVAL,
 ) -> None:
-    """Tell a client of changes until it leaves, may see no more, or the server or the looking stops.
+    """Send changes to a client until it leaves, loses access, or the server or the watching stops.
 
-    Of access and server `scope["state"]` tells: the events `access_ended` and `stopping`, and
-    `access_ends_at` by Trio's clock, if access can end. Its last word is `bye` then. Answers 503 if too many
-    are there.
+    `scope["state"]` has the events `access_ended` and `stopping`, and, if access can end, `access_ends_at` by
+    Trio's clock. Then the last event is `bye`. Answers 503 if there are too many clients.
     """
     try:
         with looks.watching(_client_of(scope)):
@@ -45,10 +44,10 @@ async def stream_events(
 
 
 def _client_of(scope: MutableMapping[str, Any]) -> str:
-    """Return whose streams are counted together: those of one user at one address."""
+    """Return the key by which streams are counted: one user at one address."""
     state = scope["state"]
     host, _port = scope.get("client") or ("", None)
-    # Behind a trusted proxy all come from its address.
+    # Behind a trusted proxy all users have its address.
     return f"{state.get('client', host)} {getattr(state.get('access'), 'user', '')}"
 
 
@@ -65,17 +64,17 @@ async def _refuse(send: Send) -> None:
 
 @attrs.define(eq=False, kw_only=True)
 class _Stream:
-    """One client that is told. Nothing waits for it: it is told what is new when it has read the last."""
+    """The stream of one client. Nothing waits for it; after each event it gets the latest state."""
 
     _looks: Looks
     _send: Send
     _sign_of_life: float
-    """After how many seconds without an event there is a comment."""
+    """After how many seconds without an event a comment is sent."""
     _is_over: bool = attrs.field(init=False, default=False)
     _news: Bell = attrs.field(init=False, factory=Bell)
 
     async def run(self, state: MutableMapping[str, Any], receive: Receive) -> None:
-        """Tell until it is over."""
+        """Send events until the stream ends."""
         stopping = state.get("stopping")
         async with trio.open_nursery() as nursery:
             for event in (stopping, state.get("access_ended"), self._looks.ended):
@@ -111,7 +110,7 @@ class _Stream:
         stopping: trio.Event | None,
         everything: trio.CancelScope,  # noqa: TID251  # only cancelled
     ) -> None:
-        """Cancel everything when the client is gone. A server that stops says so, too: then `bye` is sent."""
+        """Cancel everything when the client is gone. If the server stops, `bye` is sent first."""
         while (await receive())["type"] != "http.disconnect":
             pass
         if stopping is None or not stopping.is_set():
@@ -144,7 +143,7 @@ def _event(kind: str, value: object) -> str:
 
 
 def overview_of(look: Look) -> dict[str, object]:
-    """Return what a page is told of a look, under the keys of `/api/overview`."""
+    """Return the look for a page, under the keys of `/api/overview`."""
     counts = {state: getattr(look.counts, state) for state in _STATES}
     return {
         "stats": {state: count.value for state, count in counts.items()},

@@ -1,1 +1,1 @@
-"""What the admin reads and does, without HTTP: both the API and the pages call these."""
+"""The operations of the admin, without HTTP; the API and the pages call them."""

@@ -1,4 +1,4 @@
-"""Adding a job, as a program would: its payload is checked against its task's type, where that is known."""
+"""Adds a job as a program would: its payload is checked against the type of its task, if that is known."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from trio_graphile.admin._options import Access, Action
 
 
 async def add_job(context: Context, access: Access, request: AddRequest) -> AddedAnswer:
-    """Add a job, or do to the one under its key what the mode says. Raises what `Client.add_job` does."""
+    """Add a job, or change the job under its key as the mode says. Raises what `Client.add_job` does."""
     with audited(context, access, Action.ADD) as trace:
         async with context.client.database.transaction() as connection:
             job = await _add(context.client.using(connection), context.client.tasks, request)

@@ -1,4 +1,4 @@
-"""Each change leaves a line: who, what, which jobs, and what came of it."""
+"""Logs a line for each change: user, action, jobs, and outcome."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trio_graphile.admin._options import Access, Action
 
 @attrs.define
 class Trace:
-    """What is known of a change by and by."""
+    """The facts about a change, which are collected during it."""
 
     ids: Sequence[int] = ()
     outcome: dict[str, Any] = attrs.field(factory=dict)
@@ -22,7 +22,7 @@ class Trace:
 
 @contextmanager
 def audited(context: Context, access: Access, action: Action) -> Iterator[Trace]:
-    """Write the line once the body is through, also if it fails; the body says what came of it."""
+    """Write the line at the end of the body, even if it fails; the body fills in the outcome."""
     trace = Trace()
     try:
         yield trace

@@ -1,4 +1,4 @@
-"""What is done to jobs: to those with some ids, or to all that match."""
+"""Changes jobs: those with some ids, or all that match."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trio_graphile.admin._options import Access, Action
 
 MANUAL_FAILURE = "Manually marked as failed"
 _AT_ONCE = 100
-"""So many jobs are changed by one statement: it answers with their payloads, however large they are."""
+"""How many jobs one statement changes: its answer has their payloads, however large."""
 _DONE = {
     "complete": "completed",
     "fail": "failed",
@@ -36,7 +36,7 @@ _DONE = {
 
 @attrs.frozen
 class Chosen:
-    """The jobs that are to be changed, as they were seen before."""
+    """The jobs to change, as they were before."""
 
     ids: Sequence[int]
     seen: dict[int, FoundJob]
@@ -44,7 +44,7 @@ class Chosen:
 
 
 async def act_on_jobs(context: Context, access: Access, request: ActionRequest) -> ChangeAnswer:
-    """Do something to jobs, to all in one transaction; say which were left alone, and why."""
+    """Change jobs, all in one transaction; return which were skipped, and why."""
     action = Action(request.action)
     if not access.allows(action):
         raise Forbidden(f"{access.user} may not {action.value} jobs")
@@ -77,7 +77,7 @@ async def _choose(connection: Connection, request: ActionRequest) -> Chosen:
         page = await find_jobs(connection, request.filter.as_search(limit=limit), after)
         seen |= {found.listed.job.id: found for found in page.jobs}
         after = page.next
-        if after is None or not page.jobs:  # a window in which nothing was found is enough for one call
+        if after is None or not page.jobs:  # one window without a match is enough for one call
             break
     return Chosen([*seen], seen, after)
 
@@ -94,7 +94,7 @@ def _some_of(ids: Sequence[int]) -> Sequence[tuple[int, ...]]:
 async def _change(
     client: JobClient, connection: Connection, request: ActionRequest, ids: Sequence[int]
 ) -> CancelledJobs:
-    """Change the jobs; what is like the answer of a cancellation tells of other changes, too."""
+    """Change the jobs; the answer has the form of that of a cancellation, whatever the change."""
     now_ = await now(connection) if request.action == "run-now" else None
     parts = [await _change_some(client, request, some, now_) for some in _some_of(ids)]
     return CancelledJobs(
@@ -133,7 +133,7 @@ async def _explain(executor: Executor, ids: Sequence[int]) -> list[UnchangedJob]
 
 
 def why_unchanged(found: FoundJob | None) -> str:
-    """Return why a job was left alone."""
+    """Return why a job was skipped."""
     if found is None:
         return "there is no such job"
     holder = found.listed.job.locked_by
@@ -154,7 +154,7 @@ def _jobs(count: int) -> str:
 
 
 async def remove_by_key(context: Context, access: Access, request: RemoveRequest) -> RemovedAnswer:
-    """Remove the job under a key, or detach the one that runs; say which, or that there was none."""
+    """Remove the job under a key, or detach it if it runs; return which, or that there was none."""
     with audited(context, access, Action.REMOVE) as trace:
         async with context.client.database.transaction() as connection:
             before = await find_jobs(connection, JobSearch(key=request.key, limit=1), None)

@@ -1,4 +1,4 @@
-"""What `trio-graphile doctor` says, from what can be seen without reading the whole queue."""
+"""The findings of `trio-graphile doctor`, without reading the whole queue."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from trio_graphile.admin._operations.workers import find_locked, list_registered
 
 
 async def look_for_findings(context: Context) -> FindingsAnswer:
-    """Look at the server, the schema and the queue, and say what is wrong and what to do about it.
+    """Check the server, the schema and the queue; return what is wrong and what to do about it.
 
-    Takes up to five seconds where the server does not notify.
+    Takes up to five seconds if the server sends no notifications.
     """
     server = await probe.probe_server(context.database)
     findings = [*diagnose_server(server, await probe.list_holdbacks(context.database))]
@@ -48,7 +48,7 @@ async def _findings_of_queue(context: Context) -> list[Finding]:
 
 
 def locks_of(locked: Iterable[FoundJob], alive: Mapping[str, bool], now_: datetime) -> list[Lock]:
-    """Return the locks of some jobs by holder. How many jobs wait behind a queue is not known here."""
+    """Return the locks of some jobs by holder, without the number of jobs that wait for a queue."""
     by_holder: dict[str, list[FoundJob]] = {}
     for found in locked:
         by_holder.setdefault(found.listed.job.locked_by or "", []).append(found)

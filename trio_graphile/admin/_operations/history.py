@@ -1,4 +1,4 @@
-"""What the queue was like: points of charts, made of samples that were taken while nobody watched, too."""
+"""The history of the queue: points of charts, made of samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ async def read_history(context: Context, request: HistoryRequest) -> HistoryAnsw
     """Return the last hour or day, step by step."""
     at = await now(context.database)
     step = request.span.step
-    # One step more: the first is complete only if the sample before it is known.
+    # One step more, since the first is complete only with the sample before it.
     samples = await _samples(context, at - request.span.length - step)
     return HistoryAnswer(
         step=step.total_seconds(),
@@ -27,7 +27,7 @@ async def read_history(context: Context, request: HistoryRequest) -> HistoryAnsw
 
 
 async def _samples(context: Context, since: datetime) -> Sequence[Sample]:
-    """Return what was written down, or what is in memory where nobody writes: on a standby, say."""
+    """Return the samples of the database, or those in memory if none can be written: on a standby, say."""
     written = await read_samples(context.database, since)
     remembered = () if context.looks is None else context.looks.points.samples
     return written or [sample for sample in remembered if sample.at >= since]

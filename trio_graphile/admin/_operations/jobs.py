@@ -54,7 +54,7 @@ async def show_job(context: Context, job_id: int) -> JobAnswer:
 
 
 async def show_payload(context: Context, job_id: int) -> Verbatim:
-    """Return a job's payload, whatever its size, as stored but for what is redacted. Raises `Missing`."""
+    """Return the payload of a job, of any size, as stored except for redacted parts. Raises `Missing`."""
     found = await _find(context, job_id)
     text = await stored_payload(context.database, job_id)
     if text is None:
@@ -71,19 +71,19 @@ async def _find(context: Context, job_id: int) -> FoundJob:
 
 @attrs.define
 class Export:
-    """The first jobs that match, a page after the other."""
+    """The first jobs that match, page by page."""
 
     _context: Context
     _request: ExportRequest
     _count: int = 0
     _pages: int = 0
     next: str | None = None
-    """What `after` goes on with."""
+    """The `after` of the next page."""
 
     async def read_page(self) -> list[ListedJobAnswer] | None:
-        """Return the jobs of the page that follows, which may be none; None at the end.
+        """Return the jobs of the next page, which may be empty; None at the end.
 
-        The end is that of the jobs, of 10,000 of them, or of the rows that are looked at for one export.
+        The export ends with the last job, after 10,000 jobs, or after the rows that one export may read.
         """
         left = MOST_EXPORTED_JOBS - self._count
         if left <= 0 or self._pages == _MOST_PAGES or (self._pages and self.next is None):
@@ -93,6 +93,6 @@ class Export:
         self.next = page.next
         self._pages += 1
         self._count += len(page.jobs)
-        if self._request.format == "csv":  # it has no payloads
+        if self._request.format == "csv":  # CSV has no payloads
             return [ListedJobAnswer(**fields_of(found, None)) for found in page.jobs]
         return await listed_for(self._context, page.jobs)

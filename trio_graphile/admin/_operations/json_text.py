@@ -1,4 +1,4 @@
-"""JSON as it comes from outside: nothing in it is guessed, dropped or rounded."""
+"""JSON from outside: nothing in it is guessed, dropped or rounded."""
 
 from __future__ import annotations
 

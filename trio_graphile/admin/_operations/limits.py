@@ -1,6 +1,6 @@
-"""What the values of a request must keep to.
+"""Limits for the values of requests.
 
-It is said once, enforced when they are read, and shown in the OpenAPI document.
+They are defined once, enforced when values are read, and shown in the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 
 @attrs.frozen
 class Between:
-    """A number from one to another, both included."""
+    """A number within limits, both included."""
 
     least: float
     most: float
@@ -31,7 +31,7 @@ class Between:
 
 @attrs.frozen
 class Length:
-    """A text with so many characters."""
+    """A text of a limited length."""
 
     least: int
     most: int
@@ -51,7 +51,7 @@ class Length:
 
 @attrs.frozen
 class Items:
-    """An array with so many items at most."""
+    """An array with a limited number of items."""
 
     most: int
 
@@ -66,7 +66,7 @@ class Items:
 
 @attrs.frozen
 class NotBlank:
-    """A text with something else in it than white space."""
+    """A text that is not only white space."""
 
     def complaint(self, value: str) -> str | None:
         """Return what is wrong with a value, if something is."""
@@ -85,10 +85,10 @@ Limit = Between | Length | Items | NotBlank
 
 @attrs.frozen(kw_only=True)
 class Rule:
-    """What fields of one request have to do with each other.
+    """A rule about several fields of one request.
 
-    Where field `when` is given (and is one of `values`, if there are some; always, without a `when`), one of
-    `needed` must be given, and none of `forbidden`, true or filled. An empty array is not given.
+    If the field `when` is given (and is one of `values`, if there are some; without `when` always), one of
+    `needed` must be given, and none of `forbidden` may be true or filled. An empty array counts as not given.
     """
 
     when: str | None = None
@@ -96,10 +96,10 @@ class Rule:
     needed: tuple[str, ...] = ()
     forbidden: tuple[str, ...] = ()
     text: str
-    """What is said to whoever breaks it."""
+    """The message for a request that breaks the rule."""
 
     def is_broken_by(self, value: Any) -> bool:
-        """Return whether a request breaks it."""
+        """Return whether a request breaks the rule."""
         if self.when is not None:
             given = getattr(value, self.when)
             if not _is_given(given) or (self.values and given not in self.values):

@@ -1,4 +1,4 @@
-"""The queue at a glance, and lists of what is in it. Each reads a bounded number of rows."""
+"""The queue at a glance, and lists of its contents. Each reads a bounded number of rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done to the schema, and to what is left of jobs, tasks, queues and workers."""
+"""Maintenance of the schema, and of old jobs, tasks, queues and workers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def _clean_up(context: Context, request: MaintenanceRequest) -> Maintenanc
 
 
 def cleanup_of(name: str) -> Cleanup:
-    """Return the kind of a name, however it is spelled."""
+    """Return the kind of cleanup for a name, in any spelling."""
     return Cleanup(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower().replace("-", "_"))
 
 

@@ -1,4 +1,4 @@
-"""Payloads on their way out: redacted, and left out of lists where they are large."""
+"""Payloads in answers: redacted, and left out of lists if they are large."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from trio_graphile.admin._safety.payloads import shown_payload
 from trio_graphile.admin._safety.redaction import Names
 
 LARGE = 16 * 1024
-"""Payloads with more characters are not shown beside others."""
+"""Payloads with more characters are left out of lists."""
 
 
 def payload_for(context: Context, identifier: str, text: str) -> Verbatim:
-    """Return a payload as it may be seen."""
+    """Return a payload with its secrets hidden."""
     options = context.options
     names = _names_of(options.redacted_names)
     return Verbatim(shown_payload(text, identifier, names=names, function=options.redact))
 
 
 async def whole_payload_for(context: Context, identifier: str, text: str) -> Verbatim:
-    """Return a payload of any size as it may be seen; for a large one that is done in a thread."""
+    """Return a payload of any size with its secrets hidden; large ones are redacted in a thread."""
     if len(text) <= LARGE:
         return payload_for(context, identifier, text)
     show = functools.partial(payload_for, context, identifier, text)
@@ -47,7 +47,7 @@ def _found_for(context: Context, found: FoundJob) -> dict[str, Any]:
 
 
 def fields_of(found: FoundJob, payload: Verbatim | None) -> dict[str, Any]:
-    """Return the fields of a listed job, with a payload as it may be seen."""
+    """Return the fields of a listed job, with its payload redacted."""
     shown = attrs.asdict(shown_job(found.listed), recurse=False)
     return shown | {
         "payload": payload,
@@ -57,7 +57,7 @@ def fields_of(found: FoundJob, payload: Verbatim | None) -> dict[str, Any]:
 
 
 async def listed_for(context: Context, found: Iterable[FoundJob]) -> list[ListedJobAnswer]:
-    """Return listed jobs as they may be seen. Between them others have their turn: there may be a worker."""
+    """Return listed jobs with payloads redacted. Yields to other Trio tasks between jobs: a worker, say."""
     listed = []
     for one in found:
         listed.append(ListedJobAnswer(**_found_for(context, one)))
@@ -68,7 +68,7 @@ async def listed_for(context: Context, found: Iterable[FoundJob]) -> list[Listed
 async def changed_jobs_for(
     context: Context, jobs: Iterable[Job], seen: Mapping[int, FoundJob]
 ) -> list[ShownChange]:
-    """Return jobs that were changed as they may be seen. Between them others have their turn."""
+    """Return changed jobs with payloads redacted. Yields to other Trio tasks between them."""
     changed = []
     for job in jobs:
         changed.append(changed_for(context, job, seen.get(job.id)))
@@ -77,7 +77,7 @@ async def changed_jobs_for(
 
 
 def changed_for(context: Context, job: Job, seen: FoundJob | None) -> ShownChange:
-    """Return a job that was changed as it may be seen."""
+    """Return a changed job with its payload redacted."""
     is_large = len(job.payload_json) > LARGE
     payload = None if is_large else payload_for(context, job.task_identifier, job.payload_json)
     return attrs.evolve(shown_change(job, None if seen is None else seen.listed), payload=payload)

@@ -1,4 +1,4 @@
-"""Requests as values: from the query of a URL, and from JSON."""
+"""Reads requests as values: from the query of a URL, and from JSON."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MOST_FIELDS = 1000  # in one query
 
 
 def read_query(query: bytes, wanted: type[T]) -> T:
-    """Return what the query of a URL asks for. Raises `Malformed`."""
+    """Return the value of the query of a URL. Raises `Malformed`."""
     try:
         pairs = parse_qsl(
             query.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS
@@ -60,7 +60,7 @@ def _number(name: str, text: str) -> int:
 
 
 def read_value(value: object, wanted: type[T]) -> T:
-    """Return what JSON asks for. Raises `Malformed`, with each mistake and its path."""
+    """Return the value of a JSON body. Raises `Malformed`, with each mistake and its path."""
     if attrs.has(wanted) and type(value) is not dict:
         raise Malformed("the request: a JSON object is needed")
     try:
@@ -75,7 +75,7 @@ def read_value(value: object, wanted: type[T]) -> T:
 
 @functools.cache
 def kinds_of(wanted: Any) -> Mapping[str, Any]:
-    """Return what the fields of a class come down to: without limits, and without None."""
+    """Return the core types of the fields of a class: without limits, and without None."""
     hints = typing.get_type_hints(wanted)
     return {field.name: _without_none(hints[field.name]) for field in attrs.fields(wanted)}
 
@@ -131,7 +131,7 @@ def _structure_text(value: Any, wanted: Any) -> Any:
 
 
 def _structure_integer(value: Any, _: Any) -> int:
-    """Return a whole number, of which JSON has but one kind: `5.0` is one."""
+    """Return a whole number. JSON has only one kind of numbers, so `5.0` is one."""
     if type(value) is float and value.is_integer():
         return int(value)
     if type(value) is not int:
@@ -154,7 +154,7 @@ def _is_literal(wanted: Any) -> bool:
 
 
 def is_choice(wanted: Any) -> bool:
-    """Return whether the values of a type are some texts, and no others."""
+    """Return whether a type has only some texts as values."""
     return _is_literal(wanted) or (isinstance(wanted, type) and issubclass(wanted, enum.StrEnum))
 
 

@@ -1,4 +1,4 @@
-"""Recurring jobs: what the database knows of crontabs, and the crontab that the admin was given."""
+"""Recurring jobs, from the crontabs in the database and the crontab of the admin."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trio_graphile.admin._operations.answers import CrontabsAnswer
 
 
 async def list_crontabs(context: Context) -> CrontabsAnswer:
-    """Return each entry once: those of the crontab in its order, then those that the database alone knows."""
+    """Return each entry once: those of the crontab in its order, then those that only the database knows."""
     known = await list_known_crontabs(context.database)
     at = await now(context.database)
     return CrontabsAnswer(crontabs=[*recurring(known, context.options.crontab, at)])

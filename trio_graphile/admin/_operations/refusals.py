@@ -1,10 +1,10 @@
-"""Requests that are not served, and why."""
+"""Reasons to refuse requests."""
 
 from __future__ import annotations
 
 
-class Refusal(Exception):  # it is answered, not raised to anybody
-    """A request is not served; the text says why to whoever asked."""
+class Refusal(Exception):  # an answer, not an error
+    """A request is refused; the text tells its sender why."""
 
     status = 400
 
@@ -14,29 +14,29 @@ class Refusal(Exception):  # it is answered, not raised to anybody
 
 
 class Malformed(Refusal):
-    """The request says nothing that could be done."""
+    """The request has no meaning."""
 
 
 class Forbidden(Refusal):
-    """Whoever asks may not do this."""
+    """The user may not do this."""
 
     status = 403
 
 
 class Missing(Refusal):
-    """There is no such thing."""
+    """The thing does not exist."""
 
     status = 404
 
 
 class Conflicting(Refusal):
-    """It cannot be done as things stand."""
+    """The request conflicts with the state of things."""
 
     status = 409
 
 
 class TooLarge(Refusal):
-    """The request's body is over the limit."""
+    """The body of the request is over the limit."""
 
     status = 413
 

@@ -1,4 +1,4 @@
-"""What is asked of the admin, as values: their fields are the names in queries and bodies."""
+"""Requests to the admin as values: their fields are the names in queries and bodies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trio_graphile._model.samples import Span
 from trio_graphile.admin._operations.limits import Between, Items, Length, NotBlank, Rule
 
 MOST_JOBS = 1000
-"""So many are changed by one call."""
+"""How many jobs one call changes at most."""
 _MAX_TEXT_LENGTH = 1000  # characters
 
 JobId: TypeAlias = Annotated[int, Between(1, BIGINT.stop - 1)]

@@ -1,4 +1,4 @@
-"""Who asks, and what they may do."""
+"""The user of a request, and their permissions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from trio_graphile.admin._safety.checks import CSRF_HEADER
 __all__ = ["CSRF_HEADER", "describe_session"]
 
 _MODES: dict[Mode, ModeName] = {"basic": "Basic", "bearer": "Bearer", "header": "Header", "none": "None"}
-"""As scripts for Graphile Worker RS know them."""
+"""The names that scripts for Graphile Worker RS know."""
 
 
 def describe_session(context: Context, access: Access, csrf_token: str | None) -> SessionAnswer:
-    """Return who asks, and what they may do. No secret is among it."""
+    """Return the user and their permissions, without any secret."""
     may = [action.value for action in Action if access.allows(action)]
     return SessionAnswer(
         schema=context.database.schema,

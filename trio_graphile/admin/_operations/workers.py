@@ -1,4 +1,4 @@
-"""Who works, and who has something locked."""
+"""Workers, and the holders of locks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MOST_LOCKED_JOBS = 500
 
 
 def tasks_of(worker: ActiveWorker) -> Sequence[str]:
-    """Return which tasks a worker says it has."""
+    """Return the tasks that a worker advertises."""
     tasks = worker.metadata.get("tasks") if isinstance(worker.metadata, dict) else None
     return [task for task in tasks if isinstance(task, str)] if isinstance(tasks, list) else []
 
 
 async def list_workers(context: Context) -> WorkersAnswer:
-    """Return the workers that are registered, and whoever has some of the jobs locked that were looked at."""
+    """Return the registered workers, and the holders of locked jobs among those that were read."""
     registered = await list_registered(context)
     locked = await find_locked(context, registered)
     return WorkersAnswer(
@@ -44,7 +44,7 @@ def _holders(locked: Iterable[FoundJob]) -> list[HolderAnswer]:
     for found in locked:
         holder = found.listed.job.locked_by or ""
         jobs[holder] += 1
-        queues[holder] += found.listed.job.queue_name is not None  # it is locked while its job is
+        queues[holder] += found.listed.job.queue_name is not None  # a queue is locked while its job is
     return [
         HolderAnswer(worker_id=holder, locked_jobs=count, locked_queues=queues[holder])
         for holder, count in sorted(jobs.items())
@@ -52,9 +52,9 @@ def _holders(locked: Iterable[FoundJob]) -> list[HolderAnswer]:
 
 
 async def find_locked(context: Context, registered: Iterable[ActiveWorker]) -> FoundJobs:
-    """Return jobs that are locked: those of which workers tell, and of the others the oldest and the newest.
+    """Return locked jobs: those that workers report, and the oldest and the newest of the others.
 
-    There is no index of them. Without a `next`, these are all.
+    No index has the locked jobs. If there is no `next`, these are all.
     """
     told = [id_ for worker in registered for id_ in running_ids(worker)][:_MOST_LOCKED_JOBS]
     locked = JobSearch(states=(JobState.LOCKED,), limit=_MOST_LOCKED_JOBS)
@@ -70,7 +70,7 @@ async def find_locked(context: Context, registered: Iterable[ActiveWorker]) -> F
 
 
 def running_ids(worker: ActiveWorker) -> list[int]:
-    """Return the jobs that a worker says it runs."""
+    """Return the jobs that a worker reports to run."""
     said = worker.metadata
     for name in ("statistics", "running"):
         said = said.get(name) if isinstance(said, dict) else None
@@ -79,7 +79,7 @@ def running_ids(worker: ActiveWorker) -> list[int]:
 
 
 async def list_registered(context: Context) -> list[ActiveWorker]:
-    """Return the workers that send heartbeats, be they stale."""
+    """Return the workers that send heartbeats, including stale ones."""
     if not await worker_registry.has_registry(context.database):
         return []
     return await worker_registry.list_active_workers(context.database, STALE_THRESHOLD)
