@@ -1,6 +1,6 @@
-"""Charts as values: where lines go, what stands at the axes, and the same as a table. Templates draw them.
+"""Charts as values: lines, axes, and the same figures as a table. Templates draw them.
 
-Lengths are those of the drawing's own units. Times are shown in UTC.
+Lengths are in units of the drawing. Times are shown in UTC.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import attrs
 
 UNKNOWN = "unknown"
-"""What a table says where nothing was measured."""
+"""The text of a table cell where nothing was measured."""
 _LARGEST = 1e15  # nothing that is counted or timed here is larger
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48.0, 12.0, 8.0, 22.0
 _MOST_TICKS = 4  # on the axis of values
@@ -28,7 +28,7 @@ _STEPS = (
 
 @attrs.frozen(kw_only=True)
 class Series:
-    """What one line shows, a value for each time; None, or what is no number, leaves a gap."""
+    """The values of one line, one for each time; None, or what is no number, leaves a gap."""
 
     name: str
     values: Sequence[float | None]
@@ -36,7 +36,7 @@ class Series:
 
 @attrs.frozen(kw_only=True)
 class Tick:
-    """A place at an axis."""
+    """A mark on an axis."""
 
     position: float
     label: str
@@ -48,12 +48,12 @@ class Line:
 
     name: str
     css_class: str
-    """`line-1`, `line-2` and so on: colours are the style sheet's."""
+    """`line-1`, `line-2` and so on; the style sheet gives the colours."""
     path: str
-    """The attribute `d` of a path; empty if nothing is known. A point alone is a line of no length: it is
-    seen if line caps are round."""
+    """The attribute `d` of a path; empty if nothing is known. A single point is a line of no length, which
+    round line caps make visible."""
     last: str
-    """The last value that is known, as text."""
+    """The last known value, as text."""
 
 
 @attrs.frozen(kw_only=True)
@@ -70,13 +70,13 @@ class Chart:
 
     title: str
     description: str
-    """What is to be seen, for those who do not see it."""
+    """A description for readers who cannot see the chart."""
     unit: str
     width: float
     height: float
     left: float = _LEFT
     right: float
-    """Where the plot ends; likewise the others."""
+    """The end of the plot; likewise the next fields."""
     top: float = _TOP
     bottom: float
     x_ticks: tuple[Tick, ...]
@@ -105,7 +105,7 @@ def line_chart(  # all of them are needed, by name
     width: float = 640.0,
     height: float = 200.0,
 ) -> Chart:
-    """Return a chart of values at times, which ascend. Each series has a value for each time."""
+    """Return a chart of values at ascending times. Each series has a value for each time."""
     right, bottom = width - _RIGHT, height - _BOTTOM
     known = [_known(one.values) for one in series]
     marks = nice_ticks([value for values in known for value in values if value is not None])
@@ -152,7 +152,7 @@ def sparkline(values: Sequence[float | None], *, width: float = 96.0, height: fl
 
 
 def nice_ticks(values: Sequence[float], count: int = _MOST_TICKS) -> tuple[float, ...]:
-    """Return round numbers at equal distances, with all values and 0 between the first and the last."""
+    """Return round numbers at equal distances that enclose all values and 0."""
     low, high = min(0.0, *values, 0.0), max(0.0, *values, 0.0)
     if high - low < 1e-9:
         high = 1.0
@@ -164,7 +164,7 @@ def nice_ticks(values: Sequence[float], count: int = _MOST_TICKS) -> tuple[float
 
 
 def path_of(xs: Sequence[float], ys: Sequence[float | None]) -> str:
-    """Return the `d` of a path through points, with a gap at each that has no height."""
+    """Return the `d` of a path through points, with a gap at each point without a height."""
     pieces: list[str] = []
     length = 0
     for x, y in zip(xs, ys, strict=True):
@@ -178,7 +178,7 @@ def path_of(xs: Sequence[float], ys: Sequence[float | None]) -> str:
 
 
 def format_value(value: float) -> str:
-    """Return a number as it stands at an axis or in a table: short, with letters for thousands."""
+    """Return a number for an axis or a table: short, with letters for thousands."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             return f"{value / (1000.0 if letter == 'k' else size):.4g}{letter}"
@@ -216,7 +216,7 @@ def _between(at: datetime, first: datetime, last: datetime, left: float, right: 
 
 
 def _time_ticks(times: Sequence[datetime], right: float) -> Iterator[Tick]:
-    """Yield ticks at round times, few enough to be read."""
+    """Yield ticks at round times, few enough to be legible."""
     if not times:
         return
     first, last = times[0].astimezone(UTC), times[-1].astimezone(UTC)

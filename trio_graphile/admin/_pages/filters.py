@@ -1,4 +1,4 @@
-"""How values stand in pages. What comes from rows is text: it is escaped by the templates, never here."""
+"""Formats values for pages. Texts from rows are escaped by the templates, never here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _COLUMNS = (
 
 
 def number(value: float) -> str:
-    """Return a number with its thousands apart."""
+    """Return a number with separated thousands."""
     return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
@@ -35,7 +35,7 @@ def counted(value: int, noun: str, nouns: str | None = None) -> str:
 
 
 def rounded(value: int) -> str:
-    """Return an estimate: more than three digits of it would be a pretence."""
+    """Return an estimate with three digits: more would feign precision."""
     if abs(value) < _FEWER_DIGITS_FROM:
         return str(value)
     unit = 10 ** (int(math.log10(abs(value))) - 2)
@@ -43,21 +43,21 @@ def rounded(value: int) -> str:
 
 
 def size(value: int) -> str:
-    """Return a number of bytes as people say it."""
+    """Return a number of bytes with a unit."""
     if value < 1024:
         return f"{value} bytes"
     return f"{value / 1024:,.0f} KiB" if value < 1024 * 1024 else f"{value / 1024 / 1024:,.1f} MiB"
 
 
 def duration(seconds: float) -> str:
-    """Return a time span as people say it; short ones with their fraction."""
+    """Return a time span in words; short ones with their fraction."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     return f"{seconds:.1f} s" if seconds < 10 else span(seconds)
 
 
 def utc(at: datetime) -> str:
-    """Return a time as it is shown where no script knows the reader's zone."""
+    """Return a time in UTC, for pages without a script that knows the reader's zone."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
@@ -70,7 +70,7 @@ def ago(at: datetime, now: datetime) -> str:
 
 
 def first_line(text: str) -> str:
-    """Return the first line that says something, cut where it is long."""
+    """Return the first line that is not empty, cut if it is long."""
     lines = text.strip().splitlines()
     return shortened(lines[0], 400) if lines else ""
 
@@ -81,7 +81,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def columns(job: ShownJob) -> dict[str, str | int | None]:
-    """Return what is copied of a job of a list."""
+    """Return the columns of a listed job that are copied."""
     shown = {name: getattr(job, name) for name in _COLUMNS}
     return shown | {"state": job.state.value, "run_at": format_time(job.run_at)}
 
@@ -90,7 +90,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
 def laid_out(text: str) -> str:
-    """Return JSON text with a line for each member; its texts and numbers stand as they are stored."""
+    """Return JSON text with a line for each member; texts and numbers stay as stored."""
     lines: list[str] = []
     line = ""
     depth = 0

@@ -1,4 +1,4 @@
-"""What workers say of themselves. Any program may write there, so nothing of its form is relied on."""
+"""Reports of workers. Any program may write them, so we rely on nothing in their form."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _MAX_PROGRESS_LENGTH = 200  # characters
 
 @attrs.frozen(kw_only=True)
 class WorkerRow:
-    """A worker as its page shows it; what it does not say is None or empty."""
+    """A worker as its page shows it; unreported values are None or empty."""
 
     id: str
     place: str
-    """Its process, host and version."""
+    """The process, host and version of the worker."""
     last_heartbeat_at: datetime
     started_at: datetime
     is_stale: bool
@@ -45,7 +45,7 @@ class RunningRow:
 
 
 def worker_row(worker: ActiveWorkerAnswer) -> WorkerRow:
-    """Return what a worker says of itself."""
+    """Return the report of a worker."""
     said = _mapping(worker.metadata)
     statistics = _mapping(said.get("statistics"))
     slots = _count(statistics.get("slots"))
@@ -74,7 +74,7 @@ def worker_row(worker: ActiveWorkerAnswer) -> WorkerRow:
 
 
 def running_rows(workers: Iterable[ActiveWorkerAnswer]) -> list[RunningRow]:
-    """Return what live workers run, those that run longest first."""
+    """Return the jobs that live workers run, the longest running first."""
     rows = [
         RunningRow(
             id=id_,
@@ -92,7 +92,7 @@ def running_rows(workers: Iterable[ActiveWorkerAnswer]) -> list[RunningRow]:
 
 
 def progress_text(progress: Any) -> str:
-    """Return what a handler has reported last, as a line."""
+    """Return the last report of a handler, as a line."""
     if progress is None:
         return ""
     text = progress if isinstance(progress, str) else encode(progress)

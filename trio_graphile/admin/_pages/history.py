@@ -1,4 +1,4 @@
-"""The charts of the overview, made of what the samples tell."""
+"""The charts of the overview, made from samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PER = {Span.HOUR: "a minute", Span.DAY: "a quarter of an hour"}
 
 
 def charts_of(points: Sequence[HistoryPoint], span: Span) -> tuple[Chart, ...]:
-    """Return throughput, failures, wait and backlog; nothing before the first sample."""
+    """Return charts of throughput, failures, waits and backlog; none before the first sample."""
     if not any(point.ready is not None or point.added is not None for point in points):
         return ()
     per = _PER[span]

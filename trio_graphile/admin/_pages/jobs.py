@@ -47,7 +47,7 @@ _STATES_OF = {
     JobOrder.NEXT_RUN: (JobState.READY, JobState.SCHEDULED),
     JobOrder.LATEST_FAILURE: (JobState.FAILED,),
 }
-"""What an order shows alone: what is done to all that match must keep to it."""
+"""The states that an order shows; changes of all that match must keep to them."""
 ACTIONS = (
     ("run-now", "Run now", False),
     ("reschedule", "Reschedule", False),
@@ -62,7 +62,7 @@ _MOST_FILLED_IN_CHARACTERS = 1_048_576  # of a payload
 
 @attrs.frozen(kw_only=True)
 class JobsPageRequest(JobsRequest):
-    """A page of jobs, shorter and the other way round than the API has it by itself."""
+    """A request for a page of jobs; its defaults differ from those of the API."""
 
     order: JobOrder = JobOrder.NEWEST
     limit: PageSize = 50
@@ -78,7 +78,7 @@ class Condition:
 
 
 def conditions_of(asked: Conditions) -> dict[str, Any]:
-    """Return what is asked for by name, without what is empty."""
+    """Return the conditions of a request, without empty ones."""
     return {
         field.name: value
         for field in attrs.fields(Conditions)
@@ -87,7 +87,7 @@ def conditions_of(asked: Conditions) -> dict[str, Any]:
 
 
 def filter_of(asked: JobsPageRequest, until_id: int) -> dict[str, Any]:
-    """Return the API's filter for all jobs that match, up to the newest one there was."""
+    """Return the API's filter for all jobs that match, up to the newest one."""
     given = conditions_of(asked)
     shown = [state.value for state in _STATES_OF.get(asked.order, ())]
     if shown:
@@ -97,7 +97,7 @@ def filter_of(asked: JobsPageRequest, until_id: int) -> dict[str, Any]:
 
 
 def list_conditions(root: str, asked: JobsPageRequest) -> list[Condition]:
-    """Return each condition with the address without it."""
+    """Return each condition, with the address of the list without it."""
     given = conditions_of(asked)
     rest = {"order": asked.order, "limit": asked.limit}
     found = []
@@ -160,7 +160,7 @@ async def jobs(pages: Pages, request: Request) -> Response:
 
 
 def addresses_of(root: str, asked: JobsPageRequest, found: JobsAnswer | None) -> dict[str, Any]:
-    """Return where the pages before and after are, and the file of all that match."""
+    """Return the addresses of the pages before and after, and of the file of all jobs that match."""
     base = conditions_of(asked) | {"order": asked.order, "limit": asked.limit}
     onward, backward = (None, None) if found is None else (found.next, found.previous)
     return {
@@ -185,14 +185,14 @@ async def _suggestions(context: Context) -> tuple[Sequence[str], Sequence[str]]:
 
 @attrs.frozen(kw_only=True)
 class SuggestionsRequest:
-    """What names are looked for."""
+    """A request for names."""
 
     of: str = "task"
     prefix: Name = ""
 
 
 async def suggestions(pages: Pages, request: Request) -> Response:
-    """Return names that begin so, for a field of a form."""
+    """Return names with a prefix, for a field of a form."""
     asked = read_query(request.scope["query_string"], SuggestionsRequest)
     suggest = suggest_queues if asked.of == "queue" else suggest_tasks
     names: Iterable[str] = await suggest(pages.context.database, asked.prefix, _MOST_SUGGESTED_NAMES)
@@ -232,22 +232,22 @@ async def job(pages: Pages, request: Request) -> Response:
 
 
 def _progress(job_id: int, workers: WorkersAnswer | None) -> str | None:
-    """Return what the job's handler has reported last, as of its worker's last heartbeat."""
+    """Return what the handler of the job reported last, by its worker's last heartbeat."""
     running = running_rows([] if workers is None else workers.active_workers)
     return next((row.progress for row in running if row.id == job_id and row.progress), None)
 
 
 @attrs.frozen(kw_only=True)
 class AddPageRequest:
-    """What the form is filled in with."""
+    """The contents of the form."""
 
     identifier: Name | None = None
     like: JobId | None = None
-    """A job."""
+    """The id of a job with whose values the form is filled in."""
 
 
 async def add(pages: Pages, request: Request) -> Response:
-    """Show the form that adds a job, filled in like another one perhaps."""
+    """Show the form that adds a job, perhaps filled in with the values of another job."""
     asked = read_query(request.scope["query_string"], AddPageRequest)
     context = pages.context
     like, payload = None, "{}"

@@ -1,4 +1,4 @@
-"""Addresses of pages. The address is the state: which page, which conditions, which part of a list."""
+"""Addresses of pages. An address holds the whole state: the page, its conditions, and the part of a list."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_PAGES_BACK = 40
 
 
 def link(root: str, path: str, **query: Any) -> str:
-    """Return the address of a page below `root`; what is empty is left out of the query."""
+    """Return the address of a page below `root`; empty values are left out of the query."""
     pairs = [
         (name, str(one))
         for name, value in query.items()
@@ -25,21 +25,21 @@ def link(root: str, path: str, **query: Any) -> str:
 
 @attrs.frozen(kw_only=True)
 class Place:
-    """Where in a list one is. Cursors lead onward alone: those of the pages before are kept."""
+    """A place in a list. Cursors lead only forward, so it keeps those of the pages before."""
 
     after: str | None
     back: Sequence[str] = ()
     next: str | None = None
 
     def onward(self) -> dict[str, Any] | None:
-        """Return what asks for the page that follows."""
+        """Return the query of the next page."""
         if self.next is None:
             return None
         passed = [*self.back, self.after] if self.after else [*self.back]
         return {"after": self.next, "back": passed[-_MOST_PAGES_BACK:]}
 
     def backward(self) -> dict[str, Any] | None:
-        """Return what asks for the page before."""
+        """Return the query of the previous page."""
         if not self.after:
             return None
         return {"after": self.back[-1], "back": [*self.back[:-1]]} if self.back else {}

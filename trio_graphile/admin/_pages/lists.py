@@ -1,4 +1,4 @@
-"""The pages of what jobs have in common: failures, tasks, queues."""
+"""The pages of failures, tasks and queues."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from trio_graphile.admin._pages.serving import Pages, root_of
 
 @attrs.frozen(kw_only=True)
 class ListPageRequest(SearchRequest):
-    """A page of a list by name, and those before it."""
+    """A request for a page of a list by name, with the cursors of the pages before."""
 
     limit: PageSize = 50
     back: Annotated[list[Text], Items(50)] = attrs.field(factory=list)
-    """What `after` was of the pages that led here."""
+    """The `after` of each page that led here."""
 
 
 async def failures(pages: Pages, request: Request) -> Response:
-    """Show failed jobs by their errors."""
+    """Show failed jobs, grouped by their errors."""
     asked = read_query(request.scope["query_string"], FailuresRequest)
     context = pages.context
     newest = JobsRequest(order=JobOrder.NEWEST, limit=1)
@@ -95,7 +95,7 @@ async def queues(pages: Pages, request: Request) -> Response:
 
 
 def addresses_of(root: str, path: str, asked: ListPageRequest, found: Any) -> dict[str, str | None]:
-    """Return where the pages before and after are."""
+    """Return the addresses of the pages before and after."""
     base = {"search": asked.search, "limit": asked.limit}
     place = Place(after=asked.after, back=asked.back, next=None if found is None else found.next)
     onward, backward = place.onward(), place.backward()
@@ -106,7 +106,7 @@ def addresses_of(root: str, path: str, asked: ListPageRequest, found: Any) -> di
 
 
 def liveness_of(workers: WorkersAnswer | None) -> Callable[[str], str]:
-    """Return what says of a worker's id whether its heart beats."""
+    """Return a function that says whether a worker sends heartbeats."""
     known = {} if workers is None else {one.worker_id: one.is_stale for one in workers.active_workers}
     words = {True: "stale", False: "alive", None: "not registered"}
     return lambda worker_id: words[known.get(worker_id)]

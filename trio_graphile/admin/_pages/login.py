@@ -1,4 +1,4 @@
-"""The page with the form to log in. Who shows it decides what is in it, and takes what is filled in."""
+"""The page with the login form. Its caller gives the contents, and handles the answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from trio_graphile.admin._pages.serving import Pages, root_of, theme_of
 
 
 async def login(pages: Pages, request: Request) -> Response:  # noqa: ASYNC124  # as all pages
-    """Show the form that stands in the request's state."""
+    """Show the form in the state of the request."""
     form = getattr(request.state, "login", None)
     if form is None:
         raise Missing("Nobody has to log in here.")

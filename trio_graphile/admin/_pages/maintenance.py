@@ -1,4 +1,4 @@
-"""The page of what is done to the schema, and to what is left of workers."""
+"""The page for maintenance of the schema and of workers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from trio_graphile.admin._pages.serving import Pages
 
 @attrs.frozen(kw_only=True)
 class MaintenanceAction:
-    """Something that can be done, and what is said about it."""
+    """An action on the page, and its texts."""
 
     id: str
-    """Of its dialog."""
+    """The id of its dialog."""
     needs: str
-    """The action that has to be allowed."""
+    """The action for which the user needs a permission."""
     title: str
     text: str
     what: str
@@ -65,7 +65,7 @@ ACTIONS = (
 
 
 async def maintenance(pages: Pages, request: Request) -> Response:
-    """Show what can be done, and what is wrong."""
+    """Show the actions, and what is wrong."""
     parts = await read_parts(findings=pages.findings.get)
     return pages.respond(
         request,

@@ -1,4 +1,4 @@
-"""The page of the queue at a glance."""
+"""The page with the queue at a glance."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FIRST_FAILURES = 5
 
 @attrs.frozen(kw_only=True)
 class OverviewPageRequest(HistoryRequest):
-    """How far back, and whether to count exactly."""
+    """A request: how far back the charts go, and whether to count exactly."""
 
     exact: Literal["true"] | None = None
 
@@ -69,7 +69,7 @@ async def overview(pages: Pages, request: Request) -> Response:
 
 
 def with_counts(seen: OverviewAnswer, exact: StateCounts) -> OverviewAnswer:
-    """Return the queue at a glance, with counts that were taken exactly a while ago."""
+    """Return the queue at a glance, with exact counts that were made a while ago."""
     counts = {name: getattr(exact, name).value for name, _, _ in COUNTERS}
     return attrs.evolve(
         seen,

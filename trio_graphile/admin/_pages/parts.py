@@ -1,4 +1,4 @@
-"""The parts of a page, read side by side: one that takes too long is left out, and the rest is shown."""
+"""Reads the parts of a page concurrently: one that takes too long is left out."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _OUT_OF_TIME = "57014"
 
 @attrs.frozen
 class Parts:
-    """What was read."""
+    """The parts that were read."""
 
     values: dict[str, Any]
-    """None for a part that took too long."""
+    """The values by name; None for a part that took too long."""
     missing: tuple[str, ...]
-    """The names of these."""
+    """The names of the parts that took too long."""
 
 
 async def read_parts(**reads: Callable[[], Awaitable[object]]) -> Parts:
     """Read each part.
 
-    Raises what reading one raises, but for a statement that was out of time, or found no session in time.
+    Raises what reading a part raises, except that a statement or a session took too long.
     """
     values: dict[str, Any] = dict.fromkeys(reads)
     missing: list[str] = []

@@ -1,4 +1,4 @@
-"""What costs too much to be read for every view: it is read once, and shown for a while."""
+"""Caches values that cost too much to be read for each page: they are read once, and shown for a while."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ T = TypeVar("T")
 
 @attrs.define
 class Recent(Generic[T]):
-    """The last answer of something, while it is young enough; whoever comes as it is read waits for it."""
+    """The last value, while it is young enough. Concurrent callers wait for one read."""
 
     _read: Callable[[], Awaitable[T]]
     _age: float
-    """For how many seconds an answer is shown."""
+    """How many seconds a value is shown."""
     _answer: T | None = None
     _read_at: float = 0.0
     _turn: trio.Lock = attrs.field(factory=trio.Lock)
 
     @property
     def young(self) -> T | None:
-        """The answer, if there is one that is young enough."""
+        """The value, if there is one that is young enough."""
         return None if trio.current_time() - self._read_at > self._age else self._answer
 
     async def get(self) -> T:
-        """Return it, reading it where it is too old. Raises what reading it raises."""
+        """Return the value, reading it if it is too old. Raises what reading it raises."""
         async with self._turn:
             answer = self.young
             if answer is None:

@@ -18,7 +18,7 @@ from trio_graphile.admin._pages.serving import Pages
 
 
 async def recurring(pages: Pages, request: Request) -> Response:
-    """Show the entries of crontabs: when their jobs were added last, and when they are next."""
+    """Show the entries of crontabs, with the last time that got a job and the next times."""
     parts = await read_parts(crontabs=partial(list_crontabs, pages.context))
     crontab = pages.context.options.crontab
     return pages.respond(
@@ -33,7 +33,7 @@ async def recurring(pages: Pages, request: Request) -> Response:
 
 
 def requests_of(context: Context, items: Iterable[CronItem]) -> Mapping[str, str]:
-    """Return by entry the request that adds its job now; not of those whose payloads nobody may see."""
+    """Return for each entry the request that adds its job now, unless its payload may not be shown."""
     return {
         item.identifier: encode_shown(_request(item))
         for item in items

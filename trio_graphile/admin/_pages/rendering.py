@@ -1,4 +1,4 @@
-"""Templates to text: everything that a page shows is made here, and escaped."""
+"""Renders templates: every text that a page shows passes here, and is escaped."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from trio_graphile.admin._safety.display import visible, visible_lines
 
 @attrs.frozen
 class Section:
-    """A page that the navigation leads to."""
+    """A page in the navigation."""
 
     path: str
     title: str
     key: str
-    """The letter that leads there, after a g."""
+    """The letter that, after a g, leads to the page."""
 
 
 SECTIONS = (
@@ -41,10 +41,10 @@ SECTIONS = (
 
 @attrs.frozen(kw_only=True)
 class Frame:
-    """What all pages have around what they are about."""
+    """The frame that all pages have around their contents."""
 
     root: str
-    """What stands before each path of ours."""
+    """The prefix of all our paths."""
     section: str
     theme: str
     schema: str
@@ -56,21 +56,21 @@ class Frame:
 
     @property
     def user(self) -> str:
-        """Who asks."""
+        """The user."""
         return self.access.user
 
     @property
     def is_reading(self) -> bool:
-        """Whether they may do nothing else."""
+        """Whether the user may only read."""
         return not any(self.access.allows(action) for action in Action)
 
     def may(self, name: str) -> bool:
-        """Return whether something may be done; what may not has no button."""
+        """Return whether the user may take an action; otherwise it has no button."""
         return self.access.allows(Action(name))
 
 
 def make_environment() -> Environment:
-    """Return the templates, all of them compiled."""
+    """Return all templates, compiled."""
     environment = Environment(
         loader=PackageLoader("trio_graphile.admin._pages"),
         autoescape=True,
@@ -85,7 +85,7 @@ def make_environment() -> Environment:
 
 
 def _visible(text: str | None) -> str:
-    """Return a text from a row with its control characters shown as escapes; nothing for None."""
+    """Return a text from a row with control characters as escapes; nothing for None."""
     return "" if text is None else visible(str(text))
 
 
@@ -109,5 +109,5 @@ def render(
 
 
 def static_url(files: Mapping[str, StaticFile], root: str) -> Callable[[str], str]:
-    """Return what gives the address of a static file."""
+    """Return a function that returns the address of a static file."""
     return lambda name: f"{root}/static/{files[name].name}"

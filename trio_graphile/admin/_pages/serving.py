@@ -1,4 +1,4 @@
-"""What all pages have in common: who asks, how they look, and what is said when a page cannot be had."""
+"""The common part of all pages: the user, the frame, and the page that explains an error."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ _THEMES = ("system", "light", "dark")
 
 @attrs.frozen(kw_only=True)
 class Pages:
-    """What pages are made from."""
+    """The objects from which pages are made."""
 
     context: Context
     environment: Environment
     files: Mapping[str, StaticFile]
     findings: Recent[FindingsAnswer]
-    """They are looked for once a minute: it takes seconds where a notification is waited for in vain."""
+    """The findings, which are read at most once a minute: waiting for a notification may take seconds."""
     exact_counts: Recent[StateCounts]
-    """On demand alone: the whole table is read."""
+    """Exact counts, only on demand, since they read the whole table."""
 
     def respond(self, request: Request, section: str, template: str, **values: Any) -> Response:
         """Answer with a page."""
@@ -46,7 +46,7 @@ class Pages:
         return HTMLResponse(render(self.environment, self.files, template, frame, values))
 
     def explain(self, request: Request, refusal: Refusal) -> Response:
-        """Answer with a page that says why another one cannot be had."""
+        """Answer with a page that says why another one cannot be shown."""
         text = self.environment.get_template("problem.html").render(
             title=_TITLES.get(refusal.status, "Something went wrong"),
             text=refusal.text,
@@ -68,7 +68,7 @@ Page = Callable[[Pages, Request], Awaitable[Response]]
 
 
 def served(pages: Pages, page: Page) -> Callable[[Request], Awaitable[Response]]:
-    """Return what answers a request with a page, or with a page that says why not."""
+    """Return a function that answers a request with a page, or with one that says why not."""
 
     async def serve(request: Request) -> Response:
         try:
@@ -89,7 +89,7 @@ def _refusal_of(error: Exception) -> Refusal:
 
 
 def frame_of(context: Context, request: Request, section: str) -> Frame:
-    """Return what stands around a page."""
+    """Return the frame of a page."""
     return Frame(
         root=root_of(request),
         section=section,
@@ -99,12 +99,12 @@ def frame_of(context: Context, request: Request, section: str) -> Frame:
         csrf_header=CSRF_HEADER,
         csrf_token=getattr(request.state, "csrf_token", None),
         may_log_out=getattr(request.state, "may_log_out", False),
-        now=datetime.now(UTC),  # only for "3 min ago": what is due, the database decides
+        now=datetime.now(UTC),  # only for "3 min ago": the database decides what is due
     )
 
 
 def root_of(request: Request) -> str:
-    """Return what stands before each path of ours."""
+    """Return the prefix of all our paths."""
     root: str = request.scope.get("root_path", "")
     return quote(root.rstrip("/"))
 

@@ -1,4 +1,4 @@
-"""The files beside the pages: few, read once, served from memory under names that their content makes."""
+"""The static files of the pages: few, read once, and served from memory under names with a hash."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class StaticFile:
     """A file as it is served."""
 
     name: str
-    """With a part that its content makes."""
+    """The name, with a hash of the content."""
     content: bytes
     media_type: str
 
 
 def load_static_files() -> Mapping[str, StaticFile]:
-    """Return the files by the names that templates have for them."""
+    """Return the files by the names that templates use."""
     folder = resources.files("trio_graphile.admin._pages").joinpath("static")
     return {name: _file(name, folder.joinpath(name).read_bytes()) for name in _NAMES}
 
@@ -42,7 +42,7 @@ def _file(name: str, content: bytes) -> StaticFile:
 
 
 def static_response(files: Mapping[str, StaticFile], request: Request) -> Response:
-    """Answer with the file whose name is in the path; no name leads out of the few there are."""
+    """Answer with the file that the path names; no name leads to other files."""
     for file in files.values():
         if file.name == request.path_params["name"]:
             return Response(file.content, media_type=file.media_type, headers=_FOR_EVER)

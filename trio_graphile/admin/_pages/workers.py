@@ -16,7 +16,7 @@ from trio_graphile.admin._pages.serving import Pages
 
 
 async def workers(pages: Pages, request: Request) -> Response:
-    """Show who works, what runs, and who has something locked."""
+    """Show workers, running jobs, and locks."""
     parts = await read_parts(workers=partial(list_workers, pages.context))
     found: WorkersAnswer | None = parts.values["workers"]
     registered = [] if found is None else found.active_workers

@@ -1,1 +1,1 @@
-"""What keeps the admin safe: who may ask, what is hidden, and what is shown as what it is."""
+"""The safety of the admin: who may do what, which values are hidden, and how texts are shown."""

@@ -1,4 +1,4 @@
-"""What holds for every answer: headers that keep browsers strict, and no error that tells too much."""
+"""Rules for every answer: strict headers, and no error that reveals too much."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BROKEN = "internal server error"
 
 @attrs.frozen
 class StrictAnswers:
-    """Adds the security headers to whatever an application answers, and answers where it raises."""
+    """Adds the security headers to every answer of an application, and answers if it raises."""
 
     _app: ASGIApp
 
@@ -32,14 +32,14 @@ class StrictAnswers:
         try:
             await self._app(scope, receive, answer.send)
         except Exception as error:
-            if answer.has_begun:  # too late for another; whoever serves us ends the connection
+            if answer.has_begun:  # too late for another answer: the server ends the connection
                 raise
             await _answer_error(scope, error)(scope, receive, answer.send)
 
 
 @attrs.define(eq=False)
 class _Answer:
-    """An answer on its way out."""
+    """An answer that is being sent."""
 
     _send: Send
     has_begun: bool = False
@@ -52,7 +52,7 @@ class _Answer:
 
 
 def with_security_headers(headers: object) -> list[tuple[bytes, bytes]]:
-    """Return headers with ours. Only Cache-Control may be another than ours."""
+    """Return headers with ours added. Only Cache-Control may differ from ours."""
     given = [(bytes(name).lower(), bytes(value)) for name, value in headers]  # type: ignore[attr-defined]  # as ASGI has them
     ours = {name for name, _ in SECURITY_HEADERS if name != NO_STORE[0]}
     kept = [(name, value) for name, value in given if name not in ours]
@@ -85,8 +85,8 @@ def _judge(error: Exception) -> tuple[int, str]:
 
 
 def error_answer(scope: Scope, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    """Return an error as JSON where that is expected, else as a text."""
-    # Whatever comes before it: a proxy may have left its prefix, of which nothing is known here.
+    """Return an error as JSON if the client expects that, else as text."""
+    # Whatever the prefix is: a proxy may have left its own, which we do not know here.
     if "/api/" in f"{scope['path']}/" or scope["method"] not in ("GET", "HEAD"):
         return JSONResponse({"error": text}, status, headers)
     return PlainTextResponse(f"{text}\n", status, headers)

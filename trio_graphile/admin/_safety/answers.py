@@ -1,4 +1,4 @@
-"""Answers that need no page: refusals, redirects, and the one hop of who comes from elsewhere."""
+"""Answers without a page: refusals, redirects, and the hop for readers from other sites."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _HOP = """<!doctype html>
 
 
 def refuse(incoming: Incoming, status: int, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Answer that something is not served: in JSON, or as a text to somebody who wants to see a page."""
+    """Refuse a request: in JSON, or as text for readers of pages."""
     if incoming.is_visit:
         return PlainTextResponse(f"{text}\n", status, headers)
     return JSONResponse({"error": text}, status, headers)
 
 
 def refuse_for_now(incoming: Incoming, seconds: float) -> Response:
-    """Answer that a secret was guessed too often."""
+    """Refuse a request because a secret was guessed too often."""
     wait = math.ceil(seconds)
     text = f"too many wrong secrets: try again in {wait} s"
     return refuse(incoming, 429, text, {"retry-after": str(wait)})
 
 
 def redirect(place: str) -> Response:
-    """Send somebody elsewhere, to read there."""
+    """Redirect a browser to another page."""
     return Response(status_code=303, headers={"location": place})
 
 
 def hop() -> Response:
-    """Have a browser ask once more, by a request of our own page: that one has our cookie."""
+    """Have the browser ask again from a page of ours: that request has our cookie."""
     return HTMLResponse(_HOP)

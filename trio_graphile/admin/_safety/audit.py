@@ -1,4 +1,4 @@
-"""A line in the log for each change: who, what, which jobs, and what came of it."""
+"""Logs a line for each change: user, action, jobs, and outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_VALUE_LENGTH = 200  # characters
 
 @attrs.frozen
 class Audit:
-    """Writes to the logger `trio_graphile.admin.audit`: one line each, never a payload."""
+    """Writes to the logger `trio_graphile.admin.audit`: one line for each change, never a payload."""
 
     def record(self, user: str, action: str, ids: Sequence[int], outcome: Mapping[str, object]) -> None:
         """Write a line. Texts are JSON, so that none can end the line; long ones are cut."""

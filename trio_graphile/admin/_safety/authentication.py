@@ -1,4 +1,4 @@
-"""What a request shows for itself, and whether it is the secret."""
+"""The credentials of a request, and whether they are right."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ CHALLENGE = 'Basic realm="trio_graphile", charset="UTF-8"'
 
 
 def generate_secret() -> str:
-    """Return a secret for an admin that was given none."""
+    """Return a new secret, for an admin that was given none."""
     return secrets.token_hex(_BYTES)
 
 
 @attrs.frozen(kw_only=True)
 class Credentials:
-    """A user name and a secret, as somebody shows them."""
+    """A user name and a secret, as a request has them."""
 
     username: str
     secret: str = attrs.field(repr=False)
     is_sent_by_browsers: bool = False
-    """Whether a browser adds them by itself, to requests that another site makes, too."""
+    """Whether browsers add them by themselves, also to requests of other sites."""
 
 
 _NOTHING = Credentials(username="", secret="")
@@ -38,7 +38,7 @@ _NOTHING = Credentials(username="", secret="")
 
 @attrs.frozen(kw_only=True)
 class Lock:
-    """What credentials have to be. Of the name and the secret there are digests alone."""
+    """The right credentials, as digests of name and secret."""
 
     mode: Mode
     username: str
@@ -48,7 +48,7 @@ class Lock:
 
     @classmethod
     def of(cls, login: LoginOptions, secret: str) -> Self:
-        """Return the lock that a secret opens."""
+        """Return the lock for a secret."""
         return cls(
             mode=login.mode,
             username=login.username,
@@ -58,13 +58,13 @@ class Lock:
         )
 
     def opens(self, shown: Credentials) -> bool:
-        """Return whether credentials are right, in a time that tells nothing about how wrong they are."""
+        """Return whether credentials are right, in a time that does not depend on how wrong they are."""
         is_name = hmac.compare_digest(_digest(shown.username), self._username)
         is_secret = hmac.compare_digest(_digest(shown.secret), self._secret)
         return is_name & is_secret
 
     def shown_in(self, headers: Headers) -> Credentials | None:
-        """Return what a request shows, however wrong; None if nothing of the kind that is asked for."""
+        """Return the credentials in a request, right or wrong; None if it has none of the expected kind."""
         name = self.header_name if self.mode == "header" else "authorization"
         values = headers.getlist(name)
         if not values or self.mode == "none":

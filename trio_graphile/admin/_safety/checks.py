@@ -1,4 +1,4 @@
-"""Whether a request may come from where it comes from. A refusal says which check it was, and what to set."""
+"""Checks the source of a request. A refusal names the check, and what to set."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
 def refuse_host(hosts: Sequence[str], allowed: Collection[str]) -> str | None:
-    """Return why a request is not for us, by the values of its Host header; None if it may be.
+    """Return why the Host headers of a request are not ours; None if they may be.
 
-    A page of another site whose name is made to point here has that name in Host. Nobody can have an address,
-    or localhost, point elsewhere.
+    If another site has its name point here, its requests have that name in Host. Nobody can have an IP
+    address, or localhost, point elsewhere.
     """
     match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
     if match is None:
@@ -43,7 +43,7 @@ def _is_address(name: str) -> bool:
 
 
 def own_origins(scheme: str, host: str, public_url: str | None) -> frozenset[str]:
-    """Return what browsers call us in the Origin header."""
+    """Return the values with which browsers name us in the Origin header."""
     origins = {_origin(scheme, host)}
     if public_url is not None:
         url = urlsplit(public_url)
@@ -56,7 +56,7 @@ def _origin(scheme: str, host: str) -> str:
 
 
 def refuse_source(headers: Headers, origins: Collection[str]) -> str | None:
-    """Return why a request that may change something must not come from where it does."""
+    """Return why the source of a request that may change something is refused."""
     for site in headers.getlist("sec-fetch-site"):
         if site != "same-origin":
             return f"Sec-Fetch-Site: {site!a} is another site's request: use the admin's own pages"
@@ -67,7 +67,7 @@ def refuse_source(headers: Headers, origins: Collection[str]) -> str | None:
 
 
 def refuse_reader(headers: Headers) -> str | None:
-    """Return why another site must not read the API by somebody's browser."""
+    """Return why another site may not read the API through a user's browser."""
     for site in headers.getlist("sec-fetch-site"):
         if site in ("cross-site", "same-site"):
             return f"Sec-Fetch-Site: {site!a} is another site's request, and the API answers none"
@@ -75,7 +75,7 @@ def refuse_reader(headers: Headers) -> str | None:
 
 
 def refuse_content_type(headers: Headers) -> str | None:
-    """Return why a body cannot be one of ours: forms of other sites have other types."""
+    """Return why a body is refused for its type: forms of other sites have other types."""
     values = headers.getlist("content-type")
     if len(values) == 1 and media_type(headers) == "application/json":
         return None
@@ -88,7 +88,7 @@ def media_type(headers: Headers) -> str:
 
 
 def refuse_token(headers: Headers, token: str) -> str | None:
-    """Return why a request is not from a page of ours."""
+    """Return why the token of a request does not show a page of ours."""
     values = headers.getlist(CSRF_HEADER)
     if len(values) == 1 and hmac.compare_digest(values[0].encode(), token.encode()):
         return None

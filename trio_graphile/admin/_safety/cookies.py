@@ -9,13 +9,13 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class CookieJar:
-    """How cookies are set for one request's browser."""
+    """Sets cookies in the browser of one request."""
 
     prefix: str
-    """The path of the admin, below which alone they are sent."""
+    """The path of the admin; browsers send the cookies only below it."""
     is_secure: bool
     port: str
-    """Browsers send cookies to all ports of a host: two admins there must not take each other's."""
+    """The port: browsers send cookies to all ports of a host, so two admins there need different names."""
 
     @property
     def session(self) -> str:

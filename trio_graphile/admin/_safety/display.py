@@ -1,4 +1,4 @@
-"""Text from rows as it may be shown: what is invisible, or turns what surrounds it around, as escapes."""
+"""Text from rows, safe to show: invisible characters, and those that turn text around, become escapes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FORMATS = (
     "\u00ad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f"
     "\ufeff\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a"
 )
-# Fillers, selectors of variants and the like: letters by their category, and yet nothing is seen of them.
+# Fillers, variation selectors and the like: letters by their category, yet invisible.
 _BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff"
 _HALVES = "\ud800-\udfff"
 _NONCHARACTERS = "\ufdd0-\ufdef" + "".join(
@@ -22,12 +22,12 @@ _NO_LINE_OR_TAB = re.compile(f"(?![\n\t]){_HIDDEN.pattern}")
 
 
 def visible(text: str) -> str:
-    r"""Return a text of one line, in which `\u202e` and the like are seen as just that."""
+    r"""Return a text of one line, in which `\u202e` and the like appear as escapes."""
     return _HIDDEN.sub(_escape, text)
 
 
 def visible_lines(text: str) -> str:
-    """Return a text likewise, its line feeds and tabs kept."""
+    """Return a text likewise, but keep line feeds and tabs."""
     return _NO_LINE_OR_TAB.sub(_escape, text)
 
 

@@ -1,4 +1,4 @@
-"""Whether an address may be listened on without a login."""
+"""Checks whether an address may be served without a login."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from trio_graphile.admin._server.addresses import UnixAddress, parse_address
 
 
 def check_exposure(mode: Mode, listen: str) -> None:
-    """Raise `OptionInvalid` for an admin that asks for no secret where others than this machine may come in.
+    """Raise `OptionInvalid` if other machines could reach an admin without a login.
 
-    A name is refused, too: what it means may change.
+    Host names are refused, too, since their addresses may change.
     """
     address = parse_address(listen)
     if mode != "none" or isinstance(address, UnixAddress):

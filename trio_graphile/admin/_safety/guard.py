@@ -1,6 +1,6 @@
-"""The way in: each request passes one check after the other, and the application sees who asks.
+"""The checks of each request, one after the other. The application then sees the user.
 
-Host 421, attempts 429, credentials 401, other sites 403, access 403; only then what is asked for.
+Host 421, attempts 429, credentials 401, other sites 403, access 403; then the path itself.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ LOGOUT = "/logout"
 
 @attrs.frozen(kw_only=True)
 class Visitor:
-    """Who asks, and how we know."""
+    """The user of a request, and how we know."""
 
     access: Access
     bond: str
-    """What the CSRF token is bound to: the session, or the user."""
+    """The session or user to which the CSRF token is bound."""
     is_sent_by_browsers: bool = True
-    """Whether a browser would have shown the same for another site."""
+    """Whether a browser would send the same credentials for another site."""
     may_log_out: bool = False
     access_ended: trio.Event | None = None
-    """Set when the session ends early: for answers that go on. None where nothing can end it."""
+    """Set when the session ends early, for answers that go on; None if it cannot end."""
     access_ends_at: float | None = None
-    """When it ends at the latest, by Trio's clock."""
+    """When the session ends at the latest, by Trio's clock."""
 
 
 _Verdict: TypeAlias = Visitor | Response
@@ -53,7 +53,7 @@ _Verdict: TypeAlias = Visitor | Response
 
 @attrs.frozen(kw_only=True)
 class Guard:
-    """Lets requests in to an application, whose scope's state says who asks."""
+    """Admits requests to an application, and puts the user into the state of their scope."""
 
     app: ASGIApp
     options: AdminOptions
@@ -127,7 +127,7 @@ class Guard:
             return self.desk.leave(incoming)
         if not incoming.is_safe and not visitor.access.may:
             return refuse(incoming, 403, "this is read-only: nothing can be changed here")
-        if incoming.path == LOGIN:  # there is none, or somebody was sent here in vain
+        if incoming.path == LOGIN:  # there is no login, or it would not help
             return redirect(f"{incoming.base}/")
         return visitor
 
@@ -164,7 +164,7 @@ class Guard:
         return Visitor(access=self._own(), bond="anybody")
 
     def _by_credentials(self, incoming: Incoming) -> _Verdict | None:
-        """Return who shows a name and a secret. How often that was wrong comes before whether it is right."""
+        """Return the user of a name and a secret. The limit of attempts is checked before the secret."""
         shown = self.lock.shown_in(incoming.headers)
         if shown is None:
             return None
@@ -211,9 +211,9 @@ class Guard:
 
 
 def is_local(scope: Scope) -> bool:
-    """Return whether a request came to an address that only this machine has, or by a socket file.
+    """Return whether a request came to an address of this machine alone, or by a socket.
 
-    If whoever serves us does not say to which, it did not.
+    If the server does not say to which address, it did not.
     """
     server = scope.get("server")
     if not server:

@@ -1,4 +1,4 @@
-"""A request as the checks need it: where it is for below our prefix, from whom, and by which origin."""
+"""A request as the checks need it: its path below our prefix, its client, and its origin."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from trio_graphile.admin._safety.proxies import client_of
 
 @attrs.frozen(kw_only=True)
 class Incoming:
-    """A request, before anybody has looked at who asks."""
+    """A request, before its user is known."""
 
     scope: Scope = attrs.field(repr=False)
-    """With the prefix and the scheme that browsers see."""
+    """The scope, with the prefix and the scheme that browsers see."""
     path: str
-    """Below our prefix."""
+    """The path below our prefix."""
     prefix: str
     headers: Headers = attrs.field(repr=False)
     client: str
@@ -32,7 +32,7 @@ class Incoming:
 
     @classmethod
     def read(cls, scope: Scope, options: AdminOptions) -> Self:
-        """Return what is seen of a request."""
+        """Return the request in a scope."""
         public = urlsplit(options.public_url or "")
         headers = Headers(scope=scope)
         path, prefix = _below(scope, unquote(public.path))
@@ -60,30 +60,30 @@ class Incoming:
 
     @property
     def is_for_api(self) -> bool:
-        """Whether whoever asks expects JSON."""
+        """Whether the client expects JSON."""
         return self.path == "/api" or self.path.startswith("/api/")
 
     @property
     def is_for_everybody(self) -> bool:
-        """Whether nothing is seen that is not public anyway: the files of the pages, and whether we live."""
+        """Whether the answer is public: files of the pages, and whether we live."""
         return self.is_safe and (
             self.path.startswith("/static/") or self.path in ("/healthz", "/favicon.ico")
         )
 
     @property
     def is_visit(self) -> bool:
-        """Whether it is somebody who wants to see a page."""
+        """Whether it asks for a page."""
         return self.method in ("GET", "HEAD") and not self.is_for_api
 
     @property
     def comes_from_elsewhere(self) -> bool:
-        """Whether a browser says that it follows a link of another site, and so leaves our cookie out."""
+        """Whether it follows a link of another site, so that the browser left out our cookie."""
         is_other_site = self.headers.get("sec-fetch-site") in ("cross-site", "same-site")
         return is_other_site and self.headers.get("sec-fetch-mode", "navigate") == "navigate"
 
     @property
     def base(self) -> str:
-        """Our prefix, as it stands in a link: what a program mounts us at may be a part of the request."""
+        """Our prefix, as links have it; the prefix at which a program mounts us may depend on the request."""
         return quote(self.prefix)
 
     @property
@@ -93,7 +93,7 @@ class Incoming:
 
     @property
     def target(self) -> str:
-        """Its path and query, as they stand in a link."""
+        """The path and query, as links have them."""
         query = self.scope.get("query_string", b"").decode("latin-1")
         path = quote(self.prefix + self.path)
         return f"{path}?{query}" if query else path
@@ -106,7 +106,7 @@ class Incoming:
 def _below(scope: Scope, public: str) -> tuple[str, str]:
     """Return the path below us, and our prefix, as browsers see it.
 
-    We may be mounted; a proxy may strip its prefix, or not.
+    We may be mounted, and a proxy may strip its prefix or keep it.
     """
     mounted = str(scope.get("root_path", "")).rstrip("/")
     path = str(scope["path"])

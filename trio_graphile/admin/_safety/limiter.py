@@ -1,4 +1,4 @@
-"""How often somebody may guess a secret."""
+"""Limits how often a client may guess a secret."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_FAILURES_OF_ONE = 5  # of one client, in a period
 _MOST_FAILURES_OF_ALL = 30  # of all clients together, in a period
 _MOST_CLIENTS = 10_000
 _IPV6_NETWORK = 64
-"""One client has at least so many bits of addresses for itself."""
+"""The bits of an IPv6 address that identify a client, which owns all addresses below."""
 
 
 @attrs.define(eq=False)
@@ -36,7 +36,7 @@ class AttemptLimiter:
         )
 
     def failed(self, client: str, now: float) -> None:
-        """Take notice of a wrong secret."""
+        """Count a wrong secret."""
         network = network_of(client)
         own = self._by_client.setdefault(network, deque(maxlen=_MOST_FAILURES_OF_ONE))
         own.append(now)
@@ -51,7 +51,7 @@ def _wait(failures: Sequence[float], most: int, now: float) -> float:
 
 
 def network_of(client: str) -> str:
-    """Return what counts as one client."""
+    """Return the network that counts as one client."""
     try:
         address = ipaddress.ip_address(client.partition("%")[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Logging in and out, in a browser: a secret shown once, a session from then on."""
+"""Login and logout in a browser: the secret is sent once, and a session follows."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _WRONG = "That is not right."
 _FORM = "application/x-www-form-urlencoded"
 _SECRET_NAMES = {"basic": "Password", "bearer": "Token", "header": "Token"}
 _PLACE = re.compile(r"/(?![/\\])[!-\[\]-~]*")
-"""A path here: no scheme, no host, and nothing that a browser would make one of."""
+"""A path of this site: without scheme and host, also as browsers read it."""
 
 
 class _BodyRefused(Exception):
-    """A body cannot be taken; says why."""
+    """A body is refused; says why."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -44,17 +44,17 @@ class _BodyRefused(Exception):
 
 @attrs.frozen(kw_only=True)
 class Desk:
-    """Where browsers log in and out."""
+    """Handles login and logout of browsers."""
 
     app: ASGIApp
-    """What renders the form that is in the scope's state."""
+    """The application that renders the form in the state of the scope."""
     lock: Lock
     sessions: BrowserSessions
     limiter: AttemptLimiter
     audit: Audit
 
     async def serve(self, incoming: Incoming, receive: Receive, send: Send) -> None:
-        """Answer a request for the form, or one with it."""
+        """Answer a request for the form, or the filled-in form."""
         if incoming.method in ("GET", "HEAD"):
             query = dict(parse_qsl(incoming.scope.get("query_string", b"").decode("latin-1")))
             await self._show(incoming, receive, send, next_place=query.get("next", ""))
@@ -99,9 +99,9 @@ class Desk:
         await answer(incoming.scope, receive, send)
 
     def _judge(self, incoming: Incoming, fields: Mapping[str, str]) -> Response | None:
-        """Answer what was filled in; None if the form is to be shown once more.
+        """Answer a filled-in form; None if the form is to be shown again.
 
-        From the look at the limit to the count of a failure nothing else runs.
+        No other Trio task runs between checking the limit and counting a failure.
         """
         is_form = media_type(incoming.headers) == _FORM
         now = trio.current_time()
@@ -112,7 +112,7 @@ class Desk:
         asks_for_name = self.lock.mode == "basic"
         username = fields.get("username", "") if asks_for_name else self.lock.username
         is_right = self.lock.opens(Credentials(username=username, secret=fields.get("secret", "")))
-        # Not the name that was written: it may be the password.
+        # Not the name from the form: it may be the password.
         self.audit.record(self.lock.username, "login", (), {"client": incoming.client, "succeeded": is_right})
         if not is_right:
             self.limiter.failed(incoming.client, now)
@@ -134,7 +134,7 @@ class Desk:
         username: str = "",
         error: str | None = None,
     ) -> None:
-        # The token is in a cookie as well: another site can send this form, but not know what is in it.
+        # A cookie has the token, too: another site can send this form, but does not know the token.
         token = secrets.token_urlsafe(32)
         form = LoginForm(
             status=200 if error is None else 401,
@@ -156,9 +156,9 @@ class Desk:
 
 
 def place_after(place: str, prefix: str) -> str:
-    """Return where to go after the login: a path of ours, whatever was asked for."""
+    """Return the page after the login: a path of ours, whatever the request says."""
     is_ours = _PLACE.fullmatch(place) and (not prefix or place == prefix or place.startswith(f"{prefix}/"))
-    # Browsers climb by dots that are encoded, too.
+    # Browsers also follow encoded dots.
     path = re.split(r"[?#]", place, maxsplit=1)[0]
     return place if is_ours and ".." not in unquote(path).split("/") else f"{prefix}/"
 
@@ -178,7 +178,7 @@ def _with_cookie(send: Send, cookie: tuple[bytes, bytes]) -> Send:
 
 
 async def _read_fields(incoming: Incoming, receive: Receive) -> Mapping[str, str]:
-    """Return what was filled in. Raises `_BodyRefused`."""
+    """Return the fields of the form. Raises `_BodyRefused`."""
     body = await _read_body(receive)
     try:
         match media_type(incoming.headers):

@@ -1,4 +1,4 @@
-"""What the page with the form to log in shows."""
+"""The contents of the login page."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ class LoginForm:
     """The form. The page finds it in `request.state.login`."""
 
     status: int = 200
-    """With which status the page is answered."""
+    """The status of the answer."""
     action: str
-    """Where the form goes."""
+    """The address to which the form is sent."""
     token: str = attrs.field(repr=False)
     next: str
-    """Where somebody goes after it."""
+    """The page after the login."""
     asks_for_name: bool
     """Whether a user name is needed."""
     secret_name: str
-    """What the secret is called."""
+    """The name of the secret on the page."""
     username: str = ""
     error: str | None = None

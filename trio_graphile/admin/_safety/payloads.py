@@ -1,4 +1,4 @@
-"""Payloads as they may be seen: by a function of the user's, and by the names of secrets."""
+"""Hides parts of payloads: by a function of the user's, and by the names of secrets."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from trio_graphile.admin._safety.redaction import DEFAULT_NAMES, MOST_LEVELS, Na
 logger = logging.getLogger("trio_graphile.admin")
 
 Redact: TypeAlias = Callable[[str, Any], Any]
-"""Takes the identifier of a task and a payload as plain Python values; returns what may be seen of it."""
+"""Takes the identifier of a task and a payload as plain Python values; returns what may be shown."""
 
 
 class _Number(float):
-    """A number that is written as it was read."""
+    """A number that keeps its text."""
 
     text: str
 
@@ -29,10 +29,11 @@ class _Number(float):
 def shown_payload(
     text: str, task_identifier: str, *, names: Names = DEFAULT_NAMES, function: Redact | None = None
 ) -> str:
-    """Return the JSON text of a payload as it may be seen.
+    """Return the JSON text of a payload with its secrets hidden.
 
-    The function comes first, then the names. Whatever it leaves alone is shown as it is stored, but for a key
-    that stands twice in one object, of which it sees the last. If it raises, nothing of the payload is seen.
+    The function comes first, then the names. Parts that the function does not change are shown as stored,
+    except that of a key that stands twice in one object it sees only the last. If it raises, nothing of the
+    payload is shown.
     """
     if function is None:
         return redact(text, names)
@@ -40,8 +41,8 @@ def shown_payload(
         value = json.loads(text, parse_float=_Number)
         seen = "".join(_encode(function(task_identifier, value), 0))
     except Exception as error:  # noqa: BLE001  # the user's code may raise anything
-        # Its text may show the payload.
-        logger.error(  # noqa: TRY400  # nor may its traceback
+        # Neither its text nor its traceback is logged: they may show the payload.
+        logger.error(  # noqa: TRY400  # without the traceback
             "the redaction of a payload of task %r raised %s", task_identifier, type(error).__name__
         )
         return json.dumps(f"[not shown: its redaction raised {type(error).__name__}]")

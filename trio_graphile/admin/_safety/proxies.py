@@ -1,4 +1,4 @@
-"""Who a request comes from, if proxies stand between."""
+"""The client of a request behind proxies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 
 UNIX = "unix"
-"""What a client is called that is connected by a socket file."""
+"""The name of clients that connect by a socket file."""
 
 _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -15,9 +15,9 @@ _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 def client_of(peer: str | None, forwarded_for: Sequence[str], trusted: Iterable[str]) -> str:
     """Return the address of the client.
 
-    `peer` is who is connected to us, `forwarded_for` the values of X-Forwarded-For. Each proxy appends whom
-    it got the request from: read from the right, the first address that is not a trusted proxy's is as far
-    as anybody can be believed.
+    `peer` is connected to us, `forwarded_for` are the values of X-Forwarded-For. Each proxy appends the
+    address from which it got the request. Read from the right, the first address that is not a trusted proxy
+    is the last one that can be trusted.
     """
     trusted = frozenset(trusted)
     client = UNIX if peer is None else peer
@@ -25,7 +25,7 @@ def client_of(peer: str | None, forwarded_for: Sequence[str], trusted: Iterable[
     while hops and _is_trusted(client, trusted):
         address = _address(hops.pop())
         if address is None:
-            return client  # a trusted proxy that wrote no address: the last one that is sure
+            return client  # the trusted proxy wrote no address
         client = str(address)
     return client
 

@@ -1,7 +1,7 @@
-"""Secrets in payloads, hidden by the names that they stand under.
+"""Hides secrets in payloads by the names of their keys.
 
-The text of a payload is copied, and not decoded and written anew: numbers, repeated keys and their order stay
-as they are stored.
+The text of a payload is copied rather than decoded and encoded: numbers, repeated keys and their order stay
+as stored.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SECRET_NAMES = (
     "signing_key", "authorization", "cookie", "credential", "connection_string", "database_url", "dsn", "otp",
     "pin", "cvc", "cvv",
 )  # fmt: skip
-"""Under which names values are hidden unless told otherwise."""
+"""The default names under which values are hidden."""
 
 REDACTED = '"[redacted]"'
 MOST_LEVELS = 100  # of arrays and objects in each other
@@ -31,7 +31,7 @@ _OPEN_NUMBERS = re.compile(r"-?[0-9]")
 
 
 class _Unreadable(Exception):
-    """A text that cannot be copied token by token; says why."""
+    """A text cannot be copied token by token; says why."""
 
 
 def _fold(name: str) -> str:
@@ -39,11 +39,11 @@ def _fold(name: str) -> str:
 
 
 class Names:
-    """Names of secrets, and which keys they cover.
+    """The names of secrets, and the keys that they cover.
 
-    Case, `-` and `_` do not matter. A key is covered if it ends in a name, digits after it aside:
+    Case, `-` and `_` do not matter. A key is covered if it ends in a name, apart from digits after it:
     `X-Api-Key`, `dbPassword2` and `accesstoken` are, `token_count` and `passwordless` are not. A name of up
-    to four letters has to be a word of its own: `user_pin` is covered by `pin`, `spin` is not. Plurals are,
+    to four letters must be a word by itself: `pin` covers `user_pin`, but not `spin`. Plurals are covered,
     too, unless the value is a number, as in `max_tokens`.
     """
 
@@ -53,14 +53,14 @@ class Names:
         self._long = tuple(folded - self._short)
 
     def cover(self, key: str) -> bool:
-        """Return whether a key is that of a secret."""
+        """Return whether a key is the name of a secret."""
         if _fold(key).endswith(self._long):
             return True
         words = _WORD.findall(key.rstrip("0123456789-_ "))
         return any("".join(words[-count:]).casefold() in self._short for count in range(1, _SHORT_LENGTH + 1))
 
     def cover_as_plural(self, key: str) -> bool:
-        """Return whether a key is that of several secrets."""
+        """Return whether a key is the plural of a name of a secret."""
         bare = key.rstrip("0123456789-_ ")
         return bare[-1:] in ("s", "S") and self.cover(bare[:-1])
 
@@ -71,8 +71,8 @@ DEFAULT_NAMES = Names()
 def redact(text: str, names: Names = DEFAULT_NAMES) -> str:
     """Return a JSON text in which the values under names of secrets are hidden, at any depth.
 
-    null, true and false are shown: they are no secrets. A text that cannot be read, or is nested too deeply,
-    is hidden as a whole; nothing is raised.
+    null, true and false are shown, since they are no secrets. A text that cannot be read, or is nested too
+    deeply, is hidden as a whole; nothing is raised.
     """
     try:
         return "".join(_copy(text, names))
@@ -111,9 +111,9 @@ def _is_secret(key: str, value: re.Match[str], names: Names) -> bool:
 
 
 def _values(text: str) -> Iterator[tuple[re.Match[str], int, str | None]]:
-    """Yield where each value begins, and each list or object ends, with its depth and the key it is under.
+    """Yield the begin of each value, and the end of each list or object, with its depth and its key.
 
-    The key is None but for the values of an object. An end has the depth of its begin.
+    The key is None except for the values of an object. An end has the depth of its begin.
     """
     opened: list[str] = []
     key: str | None = None

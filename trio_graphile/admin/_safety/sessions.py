@@ -1,4 +1,4 @@
-"""Sessions of browsers: somebody who has logged in, known by an identifier that tells nothing."""
+"""Sessions of browsers: a random identifier stands for a user who has logged in."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class _Visit:
 
 @attrs.define(eq=False, kw_only=True)
 class BrowserSessions:
-    """Who has logged in, in memory alone: a restart ends all sessions. Times are seconds of any one clock.
+    """The sessions, only in memory: a restart ends all of them. Times are seconds of any one clock.
 
-    Identifiers are kept as digests, so that looking one up tells nothing about others.
+    Identifiers are kept as digests, so that the time of a lookup reveals nothing about others.
     """
 
     _length: float
@@ -33,9 +33,9 @@ class BrowserSessions:
     _visits: OrderedDict[bytes, _Visit] = attrs.field(init=False, factory=OrderedDict, repr=False)
 
     def begin(self, user: str, now: float, *, instead_of: str | None = None) -> str:
-        """Return the identifier of a new session; the one that the browser had before is void.
+        """Return the identifier of a new session, and end the one that the browser had before.
 
-        So whoever planted an identifier there before the login has nothing.
+        So an identifier that an attacker planted before the login is worthless.
         """
         if instead_of is not None:
             self.end(instead_of)
@@ -47,7 +47,7 @@ class BrowserSessions:
         return identifier
 
     def user_of(self, identifier: str, now: float) -> str | None:
-        """Return who has a session, if it has not ended; it has been used now."""
+        """Return the user of a session, if it has not ended, and note that it is used."""
         digest = _digest(identifier)
         visit = self._visits.get(digest)
         if visit is None:
@@ -66,7 +66,7 @@ class BrowserSessions:
             visit.ended.set()
 
     def end_of(self, identifier: str) -> tuple[trio.Event, float]:
-        """Return what is set when a session ends early, and when it ends at the latest. It must be there."""
+        """Return an event for the early end of a session, and its latest end. The session must exist."""
         visit = self._visits[_digest(identifier)]
         return visit.ended, visit.began_at + self._length
 

@@ -1,4 +1,4 @@
-"""Addresses to listen on: how they are written, and that one cannot be had."""
+"""Addresses to listen on: their text, and the error if one is not available."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _HOST_AND_PORT = re.compile(
 
 
 class AddressUnavailable(GraphileError):
-    """Nothing can be listened on at an address, because of what is there or who asks.
+    """We cannot listen on an address: it is in use, or we lack the right.
 
-    `listen` is the address as it was given, `reason` what the system says.
+    `listen` is the address as it was given, `reason` the error of the system.
     """
 
     def __init__(self, listen: str, reason: str) -> None:
@@ -31,7 +31,7 @@ class AddressUnavailable(GraphileError):
 
 @attrs.frozen
 class TcpAddress:
-    """A host and a port; without a host, all addresses of the machine; port 0 is any that is free."""
+    """A host and a port; no host means all addresses of the machine, port 0 any free port."""
 
     host: str | None
     port: int
@@ -64,5 +64,5 @@ def _unix_address(path: str) -> UnixAddress:
 
 
 def url_of(scheme: str, host: str, port: int) -> str:
-    """Return the URL of an address that is listened on."""
+    """Return the URL of an address on which we listen."""
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -1,4 +1,4 @@
-"""One connection from its first byte to its last: request after request."""
+"""Serves one connection: request after request, from its first byte to its last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trio_graphile.admin._server.wire import ClientGone, Wire
 
 @attrs.frozen(kw_only=True)
 class Service:
-    """What is served on every connection, and until when."""
+    """The application and limits of all connections, and the event that stops them."""
 
     app: Application
     limits: ServerLimits
@@ -23,9 +23,9 @@ class Service:
 
 
 async def serve_connection(stream: trio.abc.Stream, peer: Peer, service: Service) -> None:
-    """Answer what a client asks, in its order; return when the connection is closed.
+    """Answer the requests of a client in order; return when the connection is closed.
 
-    Between requests it ends with a stop. Raises nothing that a client or the application can cause.
+    A stop ends it between requests. Raises nothing that a client or the application can cause.
     """
     wire = Wire(stream, service.limits)
     try:
@@ -49,7 +49,7 @@ async def _next_request(wire: Wire, stopping: trio.Event) -> h11.Request | Refus
 
 
 async def _answer(wire: Wire, request: h11.Request | Refusal, peer: Peer, service: Service) -> bool:
-    """Answer one request; return whether there may be another one."""
+    """Answer one request; return whether another may follow."""
     if isinstance(request, Refusal):
         return await _refuse(wire, request, service.stopping, with_body=True)
     with_body = request.method != b"HEAD"
@@ -74,6 +74,6 @@ async def _refuse(wire: Wire, refusal: Refusal, stopping: trio.Event, *, with_bo
 
 
 async def cancel_at(stopping: trio.Event, nursery: trio.Nursery) -> None:
-    """Cancel what is in a nursery when the server stops."""
+    """Cancel a nursery when the server stops."""
     await stopping.wait()
     nursery.cancel_scope.cancel()

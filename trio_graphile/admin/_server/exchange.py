@@ -1,4 +1,4 @@
-"""One request and its answer: the application is called, and held to its part."""
+"""One request and its answer: calls the application, and makes it follow the rules of ASGI."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class Exchange:
         self._sending = trio.Lock()
         self._is_stream = trio.Event()
         self._over = trio.Event()
-        # Cancelled by `_send`: there is nobody left whom the application could answer.
+        # `_send` cancels it when there is nobody left to answer.
         self._application = trio.CancelScope()  # noqa: TID251
 
     async def run(self, app: Application) -> bool:
-        """Call the application and see its answer through; False if the connection must be cut."""
+        """Call the application and send its whole answer; return False if the connection must be cut."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._end_stream_at_stop, name="end of an event stream")
             with self._application:
@@ -64,7 +64,7 @@ class Exchange:
         if failure is not None:
             self._log(failure)
         elif self._over.is_set():
-            return  # it was complete, or the application was told that nobody waits for the rest
+            return  # the answer is complete, or the application knows that nobody waits for it
         else:
             self._log(RuntimeError("the application returned before its answer was complete"))
         if not self._wire.answer_has_begun:
@@ -93,9 +93,9 @@ class Exchange:
             return {"type": "http.disconnect"}
 
     async def _wait_until_over(self) -> None:
-        """Return when nothing more can come of this request.
+        """Return when the request is over.
 
-        Its answer is complete, its client gone, or it is an event stream and the server stops.
+        Its answer is complete, its client is gone, or it is an event stream and the server stops.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_client)

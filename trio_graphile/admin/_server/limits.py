@@ -1,4 +1,4 @@
-"""What one client may cost the server."""
+"""The limits for clients of the server."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from trio_graphile._model.options import seconds, whole_number
 
 @attrs.frozen(kw_only=True)
 class ServerLimits:
-    """What a client may send and how long it may take. Durations are seconds. Raises `OptionInvalid`.
+    """How much a client may send, and how long it may take. Durations are seconds. Raises `OptionInvalid`.
 
-    Request bodies are read whole before the application is called: all of them together need at most
+    Request bodies are read whole before the application is called. All of them together need at most
     `connections` times `body_size` bytes.
     """
 
@@ -27,12 +27,12 @@ class ServerLimits:
     body_timeout: float = attrs.field(default=30.0, validator=seconds(3600))
     """How long the body of a request may take, else 408."""
     send_timeout: float = attrs.field(default=10.0, validator=seconds(3600))
-    """How long a client may take to accept 64 KiB of an answer; then it is disconnected."""
+    """How long a client may take to accept 64 KiB of an answer before it is disconnected."""
     idle_timeout: float = attrs.field(default=30.0, validator=seconds(86_400))
     """How long a connection may be open without a request."""
     connections: int = attrs.field(default=100, validator=whole_number(1, 1_000_000))
-    """How many connections are served at once. Further ones wait to be accepted."""
+    """How many connections are served at once; further ones wait to be accepted."""
     grace_period: float = attrs.field(default=5.0, validator=seconds(86_400, zero=True))
-    """How long requests under way may go on after a stop."""
+    """How long current requests may go on after a stop."""
     farewell_period: float = attrs.field(default=1.0, validator=seconds(3600, zero=True))
-    """How long an event stream may take to end by itself after a stop. The grace period holds, too."""
+    """How long an event stream may take to end by itself after a stop, within the grace period."""

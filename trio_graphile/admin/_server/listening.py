@@ -1,4 +1,4 @@
-"""From an address to listeners, and to the URLs by which they are reached."""
+"""Opens listeners for an address, and gives their URLs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from trio_graphile.admin._server.unix_sockets import unix_socket
 
 @attrs.frozen(kw_only=True)
 class Listening:
-    """What is listened on."""
+    """The open listeners."""
 
     listeners: tuple[trio.SocketListener, ...]
     urls: tuple[str, ...]
-    """With the ports as they are, where any would do; `unix:PATH` for a socket."""
+    """The URLs with the actual ports; `unix:PATH` for a socket."""
 
 
 @contextlib.asynccontextmanager
@@ -49,7 +49,7 @@ async def _open_tcp(address: TcpAddress, listen: str) -> list[trio.SocketListene
 
 
 def tls_context(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
-    """Return what TLS needs, from a chain of certificates and its key. Raises `OptionInvalid`."""
+    """Return the TLS context of a chain of certificates and its key. Raises `OptionInvalid`."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -61,7 +61,7 @@ def tls_context(certificate: str | Path, key: str | Path) -> ssl.SSLContext:
 
 
 def _flaw_of(certificate: Path, key: Path, error: OSError) -> str:
-    """Return which file is wrong, as far as can be seen: OpenSSL says almost nothing."""
+    """Return which file is wrong, as far as we can see: OpenSSL says almost nothing."""
     for path in (certificate, key):
         try:
             text = path.read_bytes()

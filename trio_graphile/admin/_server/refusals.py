@@ -1,4 +1,4 @@
-"""Answers that the server gives by itself."""
+"""Answers that the server itself gives."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from trio_graphile.admin._headers import SECURITY_HEADERS
 
 @attrs.frozen
 class Refusal:
-    """Why a request gets no answer of the application: a status and a sentence for its sender."""
+    """The reason why a request does not reach the application: a status and a sentence for its sender."""
 
     status: int
     text: str
 
     def body(self) -> bytes:
-        """Return the JSON that stands for an error everywhere."""
+        """Return the JSON form of errors."""
         return json.dumps({"error": self.text}).encode()
 
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -41,14 +41,14 @@ _SHOWN_BYTES = re.compile(r""":? (?:bytearray\(|b['"])""")
 
 
 def body_too_large(limit: int) -> Refusal:
-    """Refuse a body, naming what would have been accepted."""
+    """Refuse a body, naming the limit."""
     return Refusal(413, f"the body of the request is larger than {limit} bytes")
 
 
 def malformed(error: h11.RemoteProtocolError) -> Refusal:
-    """Refuse what is no HTTP, by the status that h11 has for it.
+    """Refuse what is no HTTP, with the status that h11 gives it.
 
-    The sender is told which rule was broken, without the bytes that h11 shows with some of them.
+    The sender learns which rule was broken, without the bytes that h11 shows with some of them.
     """
     if error.error_status_hint == HEAD_TOO_LARGE.status:
         return HEAD_TOO_LARGE

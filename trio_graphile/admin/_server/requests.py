@@ -1,4 +1,4 @@
-"""From a request's head to its ASGI scope: which heads are refused, and what the others become. Pure."""
+"""Turns the head of a request into an ASGI scope, or refuses it. Pure."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from trio_graphile.admin._server.refusals import HEAD_TOO_LARGE, TARGET_TOO_LONG
 
 @attrs.frozen(kw_only=True)
 class Peer:
-    """Who is connected to what, as ASGI has it."""
+    """The two ends of a connection, as ASGI has them."""
 
     scheme: str = "http"
     client: tuple[str, int] | None = None
-    """None for UNIX sockets."""
+    """The address of the client; None for UNIX sockets."""
     server: tuple[str, int | None] | None = None
 
 
 def refuse_head(request: h11.Request, limits: ServerLimits) -> Refusal | None:
-    """Return why a request cannot be served, if so: its size, its form, or that its end is ambiguous."""
+    """Return why a request is refused, if it is: its size, its form, or an ambiguous end."""
     if len(request.target) > limits.target_size:
         return TARGET_TOO_LONG
     if _size(request) > limits.head_size:
@@ -66,11 +66,11 @@ def _path(target: bytes) -> bytes:
 
 
 def scope_of(request: h11.Request, peer: Peer, stopping: trio.Event) -> dict[str, Any]:
-    """Return what the application is told of a request whose head was not refused."""
+    """Return the ASGI scope of a request whose head was not refused."""
     raw_path, _, query = request.target.partition(b"?")
     return {
         "type": "http",
-        # 2.4 would have senders find out by an error that the client is gone; by 2.3 they watch for it.
+        # With 2.4 applications would learn by an error that the client is gone; with 2.3 they watch for it.
         "asgi": {"version": "3.0", "spec_version": "2.3"},
         "http_version": request.http_version.decode("ascii"),
         "method": request.method.decode("ascii"),

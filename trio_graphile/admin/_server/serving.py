@@ -1,4 +1,4 @@
-"""The server: accepting is nested in connections, so that a stop ends the one before the other."""
+"""The server: accepting is nested inside of connections, so that a stop ends it first."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def serve_admin(
     places = trio.Semaphore(limits.connections)
     scheme = "http" if tls is None else "https"
     async with contextlib.AsyncExitStack() as stack:
-        # Outside of the nurseries, so that what is raised here is raised without a group.
+        # Outside of the nurseries, so that this raises without a group.
         listening = await stack.enter_async_context(listening_on(listen, scheme=scheme))
         doors = [_Door(listener, tls, places, service) for listener in listening.listeners]
         async with trio.open_nursery() as connections:
@@ -57,12 +57,12 @@ async def serve_admin(
                 task_status.started(listening.urls)
                 await service.stopping.wait()
                 accepting.cancel_scope.cancel()
-            await stack.aclose()  # nobody can connect any more
+            await stack.aclose()  # no client can connect any more
             connections.cancel_scope.deadline = trio.current_time() + limits.grace_period
 
 
 class _Door:
-    """One listener, and what becomes of those who come in by it."""
+    """One listener and its connections."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class _Door:
         self._service = service
 
     async def accept(self, connections: trio.Nursery) -> None:
-        """Accept until cancelled; who finds no place waits, and everybody behind."""
+        """Accept until cancelled. If there is no place, the next client waits, and all behind it."""
         while True:
             stream = await self._next_stream()
             try:
@@ -129,7 +129,7 @@ async def _handshake(secured: trio.SSLStream[trio.SocketStream]) -> bool:
 
 
 def _peer(stream: trio.SocketStream, tls: ssl.SSLContext | None) -> Peer | None:
-    """Return who is connected to what, or None if nobody is any more."""
+    """Return the ends of a connection, or None if it is closed."""
     scheme = "http" if tls is None else "https"
     try:
         client, server = stream.socket.getpeername(), stream.socket.getsockname()

@@ -1,4 +1,4 @@
-"""A UNIX socket that nobody else may open, and that does not outlive its server."""
+"""A UNIX socket that only its owner can open, and that does not outlive its server."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _MODE = 0o600  # its owner alone may connect
 
 @contextlib.contextmanager
 def unix_socket(path: str) -> Iterator[socket.socket]:
-    """Listen at a path, with mode 0600; remove the socket at the end, unless it is another one by then.
+    """Listen at a path, with mode 0600; remove the socket at the end, unless it was replaced.
 
-    A socket that nobody listens on any more is replaced. Raises `AddressUnavailable` for one that somebody
-    does, and for anything else that is there.
+    Replaces a socket on which nobody listens. Raises `AddressUnavailable` for one in use, and for any other
+    file there.
     """
     with _reasons(path):
         _remove_stale(path)
@@ -29,7 +29,7 @@ def unix_socket(path: str) -> Iterator[socket.socket]:
     with contextlib.closing(sock), contextlib.ExitStack() as stack:
         stack.callback(_remove, path, os.lstat(path))
         with _reasons(path):
-            # Elsewhere than on Linux the umask alone decided, but nobody can connect before `listen`.
+            # Outside of Linux only the umask has decided so far, but no client can connect before `listen`.
             Path(path).chmod(_MODE)
             sock.listen(_BACKLOG_SIZE)
         yield sock
@@ -52,8 +52,8 @@ def _reasons(path: str) -> Iterator[None]:
 def _bind(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        with contextlib.suppress(OSError):  # of systems on which this has no meaning
-            os.fchmod(sock.fileno(), _MODE)  # on Linux, the file will have no more than this
+        with contextlib.suppress(OSError):  # not every system can do this
+            os.fchmod(sock.fileno(), _MODE)  # on Linux, this is the mode of the file
         sock.bind(path)
     except BaseException:
         sock.close()

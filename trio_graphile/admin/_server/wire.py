@@ -1,4 +1,4 @@
-"""One connection: h11's events on a Trio stream, each wait for the client bounded by its limit."""
+"""One connection: h11's events on a Trio stream. Each wait for the client has a limit."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class ClientGone(Exception):
 
 
 class Wire:
-    """What a client sends, and what it is sent.
+    """Receives from and sends to one client.
 
-    One task may read at a time, and one may send.
+    One task may receive at a time, and one may send.
     """
 
     def __init__(self, stream: trio.abc.Stream, limits: ServerLimits) -> None:
@@ -46,7 +46,7 @@ class Wire:
     # --- reading ---
 
     async def read_head(self) -> h11.Request | Refusal | None:
-        """Return the next request, or what to answer instead, or None where there is nobody to answer."""
+        """Return the next request, or a refusal of it, or None if the client is gone."""
         try:
             if not self._buffered():
                 with trio.fail_after(self._limits.idle_timeout):
@@ -62,12 +62,12 @@ class Wire:
             return HEAD_TOO_SLOW
         except h11.RemoteProtocolError as error:
             refusal = malformed(error)
-            # Nothing but the beginning of a first line: it is the address that is too long.
+            # Only the beginning of a first line came: the address is too long.
             return TARGET_TOO_LONG if refusal.status == 431 and b"\n" not in self._buffered() else refusal
         return event if isinstance(event, h11.Request) else None
 
     async def read_body(self) -> bytes | Refusal | None:
-        """Return the body of the request, or what to answer instead, or None as above."""
+        """Return the body of the request, or a refusal of it, or None if the client is gone."""
         try:
             with trio.fail_after(self._limits.body_timeout):
                 return await self._read_whole_body()
@@ -91,7 +91,7 @@ class Wire:
     async def wait_until_gone(self) -> None:
         """Return when the client has closed its end.
 
-        What it sends meanwhile, its next requests, is kept; if it sends much of it, we cease to look.
+        Its next requests, which it may send meanwhile, are kept; if it sends many bytes, this stops watching.
         """
         try:
             while self._read_ahead < PIECE:
@@ -134,7 +134,7 @@ class Wire:
         await self._send(h11.Response(status_code=status, headers=headers))
 
     async def send_body(self, octets: bytes) -> None:
-        """Go on with an answer, piece by piece: a slow client is one that does not get through a piece."""
+        """Send a part of an answer in pieces; a client is slow if it does not accept one piece in time."""
         for start in range(0, len(octets), PIECE):
             await self._send(h11.Data(data=octets[start : start + PIECE]))
 
@@ -155,7 +155,7 @@ class Wire:
         octets = self._http.send(event)
         if not octets:
             return
-        self._broken = True  # until all is sent: who is cancelled in between has sent half of something
+        self._broken = True  # until all is sent, in case we are cancelled in between
         try:
             with trio.fail_after(self._limits.send_timeout):
                 await self._stream.send_all(octets)
@@ -165,18 +165,18 @@ class Wire:
 
     @property
     def answer_has_begun(self) -> bool:
-        """Whether an answer to this request cannot be replaced by another one any more."""
+        """Whether it is too late to replace the answer by another one."""
         return self._http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}
 
     @property
     def answer_is_complete(self) -> bool:
-        """Whether all of the answer was sent, so that the connection may go on or end politely."""
+        """Whether the whole answer was sent, so that the connection may go on or end politely."""
         return not self._broken and self._http.our_state in {h11.DONE, h11.MUST_CLOSE, h11.CLOSED}
 
     # --- between requests and at the end ---
 
     def start_next_request(self) -> bool:
-        """Make ready for another request; False if the connection ends with this one."""
+        """Prepare for another request; return False if the connection ends with this one."""
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             return False
         self._http.start_next_cycle()
@@ -186,7 +186,7 @@ class Wire:
     async def linger(self) -> None:
         """Let the client read a refusal before the connection ends.
 
-        Closing while it still sends would reset the connection, and what it was sent would be lost to it.
+        Closing while the client still sends would reset the connection, and it would lose the refusal.
         """
         if not isinstance(self._stream, trio.abc.HalfCloseableStream):
             return
@@ -199,7 +199,7 @@ class Wire:
                 return
 
     async def close(self) -> None:
-        """End the connection politely, if the client still listens: TLS has a word for it."""
+        """End the connection politely, if the client still listens: TLS has a message for that."""
         if not self._broken:
             with trio.move_on_after(_CLOSE_TIMEOUT):
                 await self._stream.aclose()
