@@ -6,7 +6,6 @@ import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +16,6 @@ from cyclopts import Parameter
 from trio_graphile._client import Client
 from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import open_database
-from trio_graphile._database.sweeps import recover_dead_worker
 from trio_graphile._model.statistics import Backlog
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile.cli._config import FILE_NAME
@@ -34,7 +32,6 @@ from trio_graphile.cli._flags import (
 )
 from trio_graphile.cli._output import LinePrinter
 from trio_graphile.cli._plugins import load_plugins
-from trio_graphile.cli._reload import wait_for_change
 from trio_graphile.cli._settings import KeyPath, Settings
 from trio_graphile.cli._setup import load_setup
 from trio_graphile.cli._status import Monitor
@@ -99,10 +96,6 @@ async def _supervise(settings: Settings, url: str | None, printer: LinePrinter, 
     # A statement of the supervisor must not keep it from ending.
     options = attrs.evolve(settings.database, wait_for_server=None, statement_timeout=_STATEMENT_TIMEOUT)
 
-    async def recover(worker_id: str) -> int:
-        async with open_database(url, options) as database:
-            return await recover_dead_worker(database, worker_id)
-
     async def count_backlog() -> Backlog:
         async with open_database(url, options) as database:
             return await Client(database).backlog()
@@ -112,10 +105,10 @@ async def _supervise(settings: Settings, url: str | None, printer: LinePrinter, 
         command=command_of_a_worker(sys.argv[1:]),
         environment=os.environ if url is None else {**os.environ, "TRIO_GRAPHILE_DATABASE_URL": url},
         shutdown=settings.worker.shutdown,
-        recover=recover,
-        say=partial(printer.print_line, "supervision"),
-        wait_for_change=partial(wait_for_change, Path.cwd(), watched) if reload else None,
-        relay=print if printer.on_terminal else None,
+        url=url,
+        database=options,
+        printer=printer,
+        watched=watched if reload else None,
     )
     monitor = Monitor(
         look=processes.statuses,
