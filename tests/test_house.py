@@ -157,7 +157,7 @@ def test_the_concepts_are_of_all_modules_that_the_way_leads_through() -> None:
     way = PAGE.partition("### It is claimed\n")[2].partition("###")[0]
     files = {file.removeprefix("../trio_graphile/") for _, file in LINK.findall(way)}
     rooms = {path for paths in claim_concepts().ROOMS.values() for path in paths}
-    assert files - rooms == {"_database/rows.py", "_database/session.py"}
+    assert files - rooms == {"_database/rows.py", "_database/statements.py"}
 
 
 def test_the_folders_that_the_page_names_exist() -> None:
