@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import importlib
 import re
@@ -78,6 +79,11 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 NAMES = {module_name(path) for path in MODULES}
 
 
@@ -86,7 +92,7 @@ def imports_of(path: Path) -> set[str]:
     name = module_name(path)
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     found: set[str] = set()
-    for node in run_time_nodes(ast.parse(path.read_text())):
+    for node in run_time_nodes(parsed(path)):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -110,7 +116,7 @@ def run_time_nodes(tree: ast.AST) -> Iterator[ast.AST]:
 def functions() -> Iterator[tuple[str, int]]:
     """Each function of the package with the number of lines of its body, its docstring not counted."""
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, Function):
                 yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", body_lines(node)
 
@@ -160,7 +166,7 @@ def has_unit(name: str) -> bool:
 def classes() -> Iterator[tuple[str, ast.ClassDef]]:
     """Each class of the package by its qualified name, those inside of functions too."""
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ClassDef):
                 yield f"{module_name(path)}.{node.name}", node
 
@@ -198,9 +204,10 @@ def words_of(annotation: ast.expr) -> set[str]:
     return set(re.findall(r"\w+", ast.unparse(annotation)))
 
 
+@functools.cache
 def callables_held() -> dict[str, int]:
     """How many fields of each class hold something to be called, of the classes that hold any."""
-    trees = {module_name(path): ast.parse(path.read_text()) for path in MODULES}
+    trees = {module_name(path): parsed(path) for path in MODULES}
     types = {module: callable_types(tree) for module, tree in trees.items()}
     held = {}
     for module, tree in trees.items():
