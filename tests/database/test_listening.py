@@ -8,7 +8,7 @@ import attrs
 import pytest
 import trio
 
-from trio_graphile import Database, StatementFailed
+from trio_graphile import ConnectionLost, Database, DatabaseError, ListenState, StatementFailed
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.listening import Listening
 from trio_graphile._database.notifications import announced_jobs
@@ -81,3 +81,34 @@ async def test_a_session_that_has_gone_deaf_is_replaced_and_one_that_hears_is_ke
         assert second is not first
         assert first.is_closed
         nursery.cancel_scope.cancel()
+
+
+@attrs.define(eq=False, kw_only=True)
+class Failing(Listening):
+    """Cannot look for what nobody has heard."""
+
+    states: list[ListenState] = attrs.field(factory=list)
+    failed: trio.Event = attrs.field(factory=trio.Event)
+
+    def channels(self) -> Mapping[str, Callable[[str], None]]:
+        return {}
+
+    async def restored(self, _connection: Connection) -> None:
+        self.states.append(self.state)
+        raise ConnectionLost("the session was closed")
+
+    def lost(self, _error: DatabaseError, _delay: float) -> None:
+        self.states.append(self.state)
+        self.failed.set()
+
+
+async def test_a_session_listens_only_once_it_has_looked_for_what_nobody_has_heard(
+    database: Database,
+) -> None:
+    listening = Failing(database=database, echo_channel="an:echo", cancel_timeout=1.0)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listening.run)
+        with trio.fail_after(20):
+            await listening.failed.wait()
+        nursery.cancel_scope.cancel()
+    assert listening.states[:2] == [ListenState.CONNECTING, ListenState.LOST]

@@ -76,8 +76,8 @@ class Listening(abc.ABC):
                 )
                 try:
                     await self._subscribe(connection)
-                    self.state = ListenState.LISTENING
                     await self.restored(connection)
+                    self.state = ListenState.LISTENING
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
                     delays, attempt = backoff_delays(cap=_LONGEST_PAUSE), 0
