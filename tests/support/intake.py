@@ -103,6 +103,7 @@ class Intake:
     size: int = 2
     announcements: Announcements = attrs.field(init=False)
     recorder: ReturnsKept = attrs.field(init=False)
+    term: LeaseTerm = attrs.field(init=False)
     queue: LocalQueue = attrs.field(init=False)
     prefetcher: Prefetcher = attrs.field(init=False)
 
@@ -112,8 +113,8 @@ class Intake:
             poll_interval=NEVER,
             local_queue=LocalQueueOptions(size=self.size),
         )
-        emitter, term = unobserved(), LeaseTerm(options.lease)
-        term.begin(term.now())
+        emitter, self.term = unobserved(), LeaseTerm(options.lease)
+        self.term.begin(self.term.now())
         claims = Claims(
             claimer=ScriptedClaimer(self.claim),
             session=session,
@@ -123,7 +124,8 @@ class Intake:
             worker_id=ME,
             emitter=emitter,
         )
-        self.announcements = Announcements(news=Bell(), claims=claims)
+        delay = RefetchDelay(options.local_queue, emitter)
+        self.announcements = Announcements(news=Bell(), claims=claims, delay=delay)
         self.recorder = ReturnsKept(
             session=session,
             worker_id=ME,
@@ -136,7 +138,7 @@ class Intake:
             ledger=self.ledger,
             recorder=self.recorder,
             announcements=self.announcements,
-            term=term,
+            term=self.term,
             ending=trio.Event(),
             emitter=emitter,
         )
@@ -145,8 +147,8 @@ class Intake:
             claims=claims,
             ledger=self.ledger,
             announcements=self.announcements,
-            term=term,
+            term=self.term,
             options=options.local_queue,
             poll_interval=NEVER,
-            delay=RefetchDelay(options.local_queue, emitter),
+            delay=delay,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from functools import partial
 
@@ -267,6 +268,33 @@ async def test_a_lapse_of_the_lease_gives_back_what_is_held(nursery: trio.Nurser
     assert [job.id for job in intake.recorder.returned] == [2]
     assert (second := await intake.queue.take()) is not None
     assert second.id == 3
+
+
+async def test_what_a_slot_gives_back_is_claimed_once_the_lease_holds_again(nursery: trio.Nursery) -> None:
+    """The slot may see that it does not hold while the lease is being renewed in time: it has not lapsed."""
+    answers = [[make_job(1), make_job(2)], [make_job(2)]]
+
+    async def claim(_limit: int) -> list[Job]:
+        await trio.lowlevel.checkpoint()
+        return answers.pop(0)
+
+    intake = Intake(claim, size=10)
+    await nursery.start(intake.prefetcher.run)
+    assert (first := await intake.queue.take()) is not None
+    assert first.id == 1
+    taken: list[Job | None] = []
+
+    async def take() -> None:
+        taken.append(await intake.queue.take())
+
+    intake.term.begin(-math.inf)
+    nursery.start_soon(take)
+    await trio.testing.wait_all_tasks_blocked()
+    assert [job.id for job in intake.recorder.returned] == [2]
+    intake.term.begin(intake.term.now())
+    intake.prefetcher.lease_renewed()
+    await trio.testing.wait_all_tasks_blocked()
+    assert [job.id for job in taken if job] == [2]
 
 
 async def test_an_urgent_job_that_is_announced_is_next_although_much_is_held(nursery: trio.Nursery) -> None:

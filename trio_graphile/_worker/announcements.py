@@ -6,6 +6,7 @@ import attrs
 
 from trio_graphile._model.bell import Bell
 from trio_graphile._worker.claims import Claims
+from trio_graphile._worker.refetch_delay import RefetchDelay
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -17,12 +18,15 @@ class Announcements:
     jobs: int = 0
     """How many jobs were announced since the last claim began."""
     _claims: Claims
+    _delay: RefetchDelay
+    """Ends early if enough jobs are announced."""
     _drains: bool = False
     """Whether the worker ends when nothing is due: then whatever is recorded may have added a job."""
 
     def add(self, jobs: int) -> None:
         """Announce that there may be so many jobs more to claim."""
         self.jobs += jobs
+        self._delay.end_if_over(self.jobs)
         self.news.ring()
 
     def clear(self) -> None:

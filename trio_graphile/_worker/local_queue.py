@@ -43,6 +43,8 @@ class LocalQueue:
     mode: Mode = attrs.field(init=False, default=Mode.STARTING)
     expires_at: float = attrs.field(init=False, default=math.inf)
     """When what is held has not been taken for too long, by Trio's clock."""
+    has_given_back: bool = attrs.field(init=False, default=False)
+    """Whether jobs were given back since the last claim: these are to be had, so the next need not wait."""
     _held: HeldJobs = attrs.field(init=False, factory=HeldJobs)
     _idle: IdleSlots = attrs.field(init=False, factory=IdleSlots)
     _refill_mark: int = attrs.field(init=False)
@@ -123,6 +125,7 @@ class LocalQueue:
 
     def put(self, jobs: Sequence[Job]) -> None:
         """Hold jobs that a claim has brought, each in its place, and have slots come for them."""
+        self.has_given_back = False
         if not jobs:
             return
         if len(self._held) <= self._refill_mark:  # else the time of what is held goes on
@@ -136,6 +139,7 @@ class LocalQueue:
         """Give back all that is held, since this has happened."""
         while self._held:
             self._recorder.put(Returned(self._held.popleft()))
+        self.has_given_back = True
         self.happened(occasion)
 
     def release(self) -> None:

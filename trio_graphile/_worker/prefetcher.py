@@ -35,7 +35,7 @@ class Prefetcher:
     """How long after a claim that came back short there is another if nothing is announced, in seconds."""
     _delay: RefetchDelay
     _claim_at: float = attrs.field(init=False, default=-math.inf)
-    """When the next claim is allowed, by Trio's clock."""
+    """When the next claim is allowed if nothing happens before, by Trio's clock."""
     _suspended: bool = attrs.field(init=False, default=False)
     _resting: trio.CancelScope = attrs.field(init=False)  # noqa: TID251  # as `move_on_at`, for less
     """Has a deadline during a rest, and is left when that has passed: one for each rest would cost more."""
@@ -54,7 +54,7 @@ class Prefetcher:
     def suspend(self) -> None:
         """Give back what is held and claim nothing until `resume`."""
         self._suspended = True
-        self._give_back()
+        self._queue.give_back(Occasion.TIME_TO_LIVE_OVER)
 
     def resume(self) -> None:
         """Claim again."""
@@ -65,16 +65,12 @@ class Prefetcher:
     def lapsed(self) -> None:
         """Give back what is held, and what a claim that is under way brings: others may have had it."""
         self._ledger.lapsed()
-        self._give_back()
+        self._queue.give_back(Occasion.TIME_TO_LIVE_OVER)
         self._have_slots_ask()
 
     def lease_renewed(self) -> None:
         """Look again at what to do: while the lease did not hold, nothing was claimed."""
         self._announcements.news.ring()
-
-    def _give_back(self) -> None:
-        self._queue.give_back(Occasion.TIME_TO_LIVE_OVER)
-        self._claim_at = -math.inf  # these are to be had: whoever asks next need not wait for a poll
 
     def _have_slots_ask(self) -> None:
         if self._queue.idle:
@@ -95,35 +91,29 @@ class Prefetcher:
             self._queue.release()
 
     def _decide(self) -> Step:
-        now = trio.current_time()
-        self._heed_announcements(now)
         if self._suspended or not self._term.holds():
             return Rest(math.inf)  # until the lease is renewed, or `resume`
         queue, claimed_at = self._queue, self._claims.ended_at
         return next_step(
             Situation(
                 mode=queue.mode,
-                now=now,
+                now=trio.current_time(),
                 idle_slots=queue.idle,
                 held=queue.held,
                 size=self._options.size,
                 is_announced=self._announcements.jobs > 0,
                 claimed_at=-math.inf if claimed_at is None else claimed_at,
-                claim_at=self._claim_at,
+                claim_at=self._next_claim_at,
                 expires_at=queue.expires_at,
             )
         )
 
-    def _heed_announcements(self, now: float) -> None:
-        """Claim as soon as there is room, or a refetch delay is over, if jobs were announced."""
-        jobs = self._announcements.jobs
-        if not jobs:
-            return
-        if self._delay.is_over(jobs, now):
-            self._delay.end(jobs, now)
-            self._claim_at = -math.inf
-        else:
-            self._claim_at = min(self._claim_at, self._delay.until)
+    @property
+    def _next_claim_at(self) -> float:
+        """When the next claim is allowed: at once if there is something to be had and no refetch delay."""
+        if self._queue.has_given_back:
+            return -math.inf
+        return min(self._claim_at, self._delay.until) if self._announcements.jobs else self._claim_at
 
     async def _act(self, step: Step) -> int:
         """Do what was decided; return how many jobs came."""
@@ -131,7 +121,7 @@ class Prefetcher:
             case Claim(limit):
                 return await self._fill(limit)
             case GiveBack():
-                self._give_back()
+                self._queue.give_back(Occasion.TIME_TO_LIVE_OVER)
             case Rest(until):
                 self._resting.deadline = until
                 await self._announcements.news.wait()
@@ -144,7 +134,7 @@ class Prefetcher:
 
     async def _fill(self, limit: int) -> int:
         await trio.lowlevel.checkpoint_if_cancelled()  # what is not sent leaves no doubt
-        self._delay.end(self._announcements.jobs, trio.current_time())
+        self._delay.end(self._announcements.jobs)
         self._announcements.clear()
         jobs = await self._claims.claim(limit)
         now = trio.current_time()
@@ -154,4 +144,5 @@ class Prefetcher:
         else:
             self._claim_at = now + self._poll_interval
             self._delay.begin(len(jobs), now)
+            self._delay.end_if_over(self._announcements.jobs)  # those that were announced meanwhile
         return len(jobs)

@@ -6,6 +6,7 @@ import math
 import random
 
 import attrs
+import trio
 
 from trio_graphile._model.local_queue import draw_abort_threshold
 from trio_graphile._model.options import LocalQueueOptions
@@ -39,15 +40,18 @@ class RefetchDelay:
             abort_threshold=self._enough,
         )
 
-    def is_over(self, announced: int, now: float) -> bool:
-        """Whether a claim may follow, since the time is over or enough jobs were announced meanwhile."""
-        return now >= self.until or announced >= self._enough
-
-    def end(self, announced: int, now: float) -> None:
-        """End it, and tell so once, if it is in force."""
+    def end_if_over(self, announced: int) -> None:
+        """End it if its time is over, or if that many jobs were announced since the last claim began."""
         if self.until == -math.inf:
             return
-        if now >= self.until:
+        if trio.current_time() >= self.until or announced >= self._enough:
+            self.end(announced)
+
+    def end(self, announced: int) -> None:
+        """End it, and tell observers so, if it is in force."""
+        if self.until == -math.inf:
+            return
+        if trio.current_time() >= self.until:
             self._emitter.emit(RefetchDelayExpired)
         else:
             self._emitter.emit(RefetchDelayAborted, count=announced, abort_threshold=self._enough)

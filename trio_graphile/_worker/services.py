@@ -148,7 +148,14 @@ class Services:
     @cached_property
     def announcements(self) -> Announcements:
         """Knows of how many jobs no claim has heard yet."""
-        return Announcements(news=Bell(), claims=self.claims, drains=self._settings.drains)
+        return Announcements(
+            news=Bell(), claims=self.claims, delay=self.refetch_delay, drains=self._settings.drains
+        )
+
+    @cached_property
+    def refetch_delay(self) -> RefetchDelay:
+        """Keeps claims apart while they bring few jobs."""
+        return RefetchDelay(self._local_queue_options, self.emitter)
 
     @cached_property
     def job_events(self) -> JobEvents:
@@ -185,16 +192,15 @@ class Services:
     @cached_property
     def prefetcher(self) -> Prefetcher:
         """Fills the local queue."""
-        options = self._local_queue_options
         return Prefetcher(
             queue=self.local_queue,
             claims=self.claims,
             ledger=self.ledger,
             announcements=self.announcements,
             term=self.term,
-            options=options,
+            options=self._local_queue_options,
             poll_interval=self._settings.options.poll_interval,
-            delay=RefetchDelay(options, self.emitter),
+            delay=self.refetch_delay,
         )
 
     @property
