@@ -1,4 +1,4 @@
-"""A session of the worker's own for a moment: handlers may use up the pool."""
+"""Brief sessions: for one purpose, and outside of the pool, which handlers may use up."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from trio_graphile._database.database import Database
 async def brief_session(database: Database, purpose: str, cancel_timeout: float) -> AsyncIterator[Connection]:
     """Open a session, and close it after the body.
 
-    A statement may take long, and whoever stops need not wait for it: cancelled, it is given up after
-    `cancel_timeout` seconds at most.
+    When the body is cancelled, its statement is given up after at most `cancel_timeout` seconds, so a worker
+    that stops does not wait for a slow one.
     """
     connection = await database.open_session(purpose, cancel_patience=cancel_timeout, interruptible=True)
     try:

@@ -1,4 +1,4 @@
-"""Claims: asks the database for jobs, by the rules of this worker, for as long as it takes."""
+"""Claims: asks the database for jobs that this worker may run, and tries again while that fails."""
 
 from __future__ import annotations
 
@@ -30,31 +30,33 @@ class Claims:
 
     _claimer: Claimer
     _session: Executor
-    """The one through which the claimer claims."""
+    """The session of the claimer."""
     _ledger: Ledger
     _tasks: TaskRegistry
     _options: WorkerOptions
     _worker_id: str
     _emitter: Emitter
     pending_since: float | None = None
-    """When the claim that is under way began, its repetitions included, by Trio's clock; None if none is."""
+    """When the claim that is under way began, with all its attempts, by Trio's clock; None if none is."""
     ended_at: float | None = None
-    """When the last claim came back; None if none has."""
+    """When the last claim was answered, by Trio's clock; None if none was."""
     _reconcile_at: float = attrs.field(init=False)
-    """When to reconcile without cause: no row is stuck for longer, whatever went wrong."""
+    """When to reconcile although no claim has failed, by Trio's clock. So no row stays locked for longer than
+    that, whatever went wrong."""
 
     def __attrs_post_init__(self) -> None:
         self._postpone_reconciliation()
 
     async def claim(self, limit: int) -> list[Job]:
-        """Claim up to so many jobs, however often the database has to be asked.
+        """Claim up to `limit` jobs; try again after each transient error.
 
-        Raises `DatabaseError` for what does not pass. Cancelled, or failed, it leaves the ledger uncertain.
+        Raises `DatabaseError` for every other error. If it raises or is cancelled, the ledger is left
+        uncertain: the database may have locked jobs for us.
         """
         self.pending_since = began = trio.current_time()
         self._ledger.claim_sent()
         try:
-            jobs = await self._claim_patiently(limit)
+            jobs = await self._claim_with_retries(limit)
         finally:
             self.pending_since = None
         self.ended_at = now = trio.current_time()
@@ -62,24 +64,24 @@ class Claims:
         self._ledger.claimed(jobs)
         return jobs
 
-    async def _claim_patiently(self, limit: int) -> list[Job]:
-        """Claim; wait out what passes. A claim that was lost on its way is given back before the next."""
-        lost = trio.current_time() >= self._reconcile_at
+    async def _claim_with_retries(self, limit: int) -> list[Job]:
+        """Claim until that works. Before a new attempt, give back what an unanswered one has locked."""
+        must_reconcile = trio.current_time() >= self._reconcile_at
         lapses = self._ledger.lapses
         for delay in backoff_delays(cap=max(self._options.poll_interval, 1.0)):
             try:
-                if lost:
+                if must_reconcile:
                     await self._reconcile()
-                    lost = False
+                    must_reconcile = False
                 jobs = await self._claim_once(limit)
                 if not jobs or self._ledger.lapses == lapses:
                     return jobs
-                # As good as lost: others may have had them meanwhile.
-                lost, lapses = True, self._ledger.lapses
+                # The lease lapsed meanwhile, so others may have taken these jobs: as if they were unanswered.
+                must_reconcile, lapses = True, self._ledger.lapses
             except DatabaseError as error:
                 if not error.transient:
                     raise
-                lost = True
+                must_reconcile = True
                 logger.warning("claiming failed, next try in %.1f s: %s", delay, error)
                 self._emitter.emit(ClaimFailed, error=str(error), retry_in=delay)
             await trio.sleep(delay)
@@ -88,7 +90,7 @@ class Claims:
     async def _claim_once(self, limit: int) -> list[Job]:
         flags = await flag_rules(self._options)
         try:
-            self._ledger.claiming.acquire_nowait()  # else a turn of the event loop, even if free
+            self._ledger.claiming.acquire_nowait()  # `acquire` would take a turn of the event loop
         except trio.WouldBlock:
             await self._ledger.claiming.acquire()
         try:
@@ -126,7 +128,7 @@ class Claims:
 
 
 async def reconcile(session: Executor, worker_id: str, ledger: Ledger) -> None:
-    """Give back what is locked by us and unknown to the ledger: a claim whose answer was lost, say.
+    """Give back the jobs that are locked by us and not in the ledger, such as those of an unanswered claim.
 
     The caller holds `ledger.claiming`, or knows that no claim is under way.
     """

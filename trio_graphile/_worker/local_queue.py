@@ -1,4 +1,4 @@
-"""The local queue: holds jobs that were claimed until a slot takes them, and gives back what nobody took."""
+"""The local queue: holds claimed jobs until slots take them, and gives back those that no slot takes."""
 
 from __future__ import annotations
 
@@ -28,28 +28,29 @@ logger = logging.getLogger("trio_graphile.worker")
 
 @attrs.define(eq=False, kw_only=True)
 class LocalQueue:
-    """The prefetcher puts jobs in, slots take them. A job is always in one hand: here, or in a slot's."""
+    """The prefetcher puts jobs in, slots take them out. A job is held here or by one slot, never by both."""
 
     _options: LocalQueueOptions
     _ledger: Ledger
-    """Hears what was taken from us before it ran."""
+    """Is told which jobs were taken from us before they ran."""
     _recorder: Recorder
-    """Takes what is given back; while it is full, slots wait."""
+    """Records the jobs that are given back. Slots wait while it is full."""
     _announcements: Announcements
     _term: LeaseTerm
-    """Says whether what is held is still ours: not if the whole process was suspended for too long, say."""
+    """Says whether the jobs are still ours: they are not if the process was suspended for too long, say."""
     _ending: trio.Event
     _emitter: Emitter
     mode: Mode = attrs.field(init=False, default=Mode.STARTING)
     expires_at: float = attrs.field(init=False, default=math.inf)
-    """When what is held has not been taken for too long, by Trio's clock."""
+    """When the jobs that are held have to be given back, by Trio's clock."""
     has_given_back: bool = attrs.field(init=False, default=False)
-    """Whether jobs were given back since the last claim: these are to be had, so the next need not wait."""
+    """Whether jobs were given back since the last claim. They can be claimed again, so the next claim does
+    not wait for a poll."""
     _held: HeldJobs = attrs.field(init=False, factory=HeldJobs)
     _idle: IdleSlots = attrs.field(init=False, factory=IdleSlots)
     _refill_mark: int = attrs.field(init=False)
     _first_room: int = attrs.field(init=False)
-    """How many are held when there is room for one more."""
+    """How many jobs are held when there is room for exactly one more."""
 
     def __attrs_post_init__(self) -> None:
         self._refill_mark, self._first_room = refill_mark(self._options.size), self._options.size - 1
@@ -61,16 +62,16 @@ class LocalQueue:
 
     @property
     def idle(self) -> int:
-        """How many slots wait for a job. One that was woken for a held job is not among them."""
+        """How many slots wait for a job, without those that were woken to take one."""
         return len(self._idle)
 
     # --- for slots ------------------------------------------------------------------------------
 
     async def take(self) -> Job | None:
-        """Wait for the next job; None once no more will come.
+        """Wait for the next job and return it; return None once no more will come.
 
-        Atomic under cancellation: a job that is not returned is still held. A checkpoint, but while there are
-        jobs only one in a while: to give way costs more than many a handler.
+        When it is cancelled, it has taken no job. While there are jobs, it is a checkpoint only every 0.3 ms:
+        one takes longer than many a handler.
         """
         if self._recorder.is_full:
             await self._recorder.wait_for_room()
@@ -99,14 +100,14 @@ class LocalQueue:
             self.happened(Occasion.LAST_TAKEN)
         else:
             held = len(self._held)
-            if self._idle.waking < self._idle.most_waking:  # asked here, too: a call less for each job
+            if self._idle.waking < self._idle.most_waking:  # as `wake` asks: saves a call per job
                 self._idle.wake(held)
             if held == self._refill_mark or (held == self._first_room and self._announcements.jobs):
                 self._announcements.news.ring()
         return job
 
     def withdraw(self, job: Job) -> bool:
-        """Let go of a held job, for somebody else to say what becomes of it; return whether it was held."""
+        """Take one job out, whose outcome the caller records; return whether it was held."""
         if not any(held is job for held in self._held):
             return False
         self._held.remove(job)
@@ -115,7 +116,7 @@ class LocalQueue:
         return True
 
     def drop(self, lost: Collection[Job]) -> None:
-        """Forget those of these jobs that are held: they are not ours any more."""
+        """Drop those of these jobs that are held: they are not ours any more."""
         for job in lost:
             if self.withdraw(job):
                 self._ledger.dropped(job)
@@ -124,31 +125,31 @@ class LocalQueue:
     # --- for the prefetcher ---------------------------------------------------------------------
 
     def put(self, jobs: Sequence[Job]) -> None:
-        """Hold jobs that a claim has brought, each in its place, and have slots come for them."""
+        """Hold the jobs of a claim, in the order of all that are held, and wake slots for them."""
         self.has_given_back = False
         if not jobs:
             return
-        if len(self._held) <= self._refill_mark:  # else the time of what is held goes on
+        if len(self._held) <= self._refill_mark:  # else the jobs that are held keep their time to live
             self.expires_at = trio.current_time() + self._options.ttl
         self._held.add(jobs)
         self.happened(Occasion.JOBS_CAME)
-        self._idle.begin_stretch()  # this is the others' turn
+        self._idle.begin_stretch()  # the claim was the turn of the others
         self._idle.wake(len(self._held))
 
     def give_back(self, occasion: Occasion) -> None:
-        """Give back all that is held, since this has happened."""
+        """Give back all jobs that are held; `occasion` says why."""
         while self._held:
             self._recorder.put(Returned(self._held.popleft()))
         self.has_given_back = True
         self.happened(occasion)
 
     def release(self) -> None:
-        """Give back all that is held, and let slots know that nothing will come any more."""
+        """Give back all jobs that are held; from now on, `take` returns None."""
         self.give_back(Occasion.RELEASE)
         self._idle.wake_all()
 
     def happened(self, occasion: Occasion) -> None:
-        """Take notice of what has happened."""
+        """Change the mode by what has happened, and have the prefetcher look at it."""
         old, self.mode = self.mode, next_mode(self.mode, occasion)
         self._announcements.news.ring()
         if old is not self.mode:

@@ -1,6 +1,6 @@
-"""The prefetcher: decides when to claim, so that slots find jobs in the local queue.
+"""The prefetcher: claims jobs ahead, so that slots find them in the local queue.
 
-What it does next is decided in `_model.local_queue`; here it is done.
+`_model.local_queue` decides what to do next; the prefetcher does it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from trio_graphile._worker.refetch_delay import RefetchDelay
 
 @attrs.define(eq=False, kw_only=True)
 class Prefetcher:
-    """One Trio task that claims, and nobody else does."""
+    """The one Trio task that claims."""
 
     _queue: LocalQueue
     _claims: Claims
@@ -32,44 +32,45 @@ class Prefetcher:
     _term: LeaseTerm
     _options: LocalQueueOptions
     _poll_interval: float
-    """How long after a claim that came back short there is another if nothing is announced, in seconds."""
+    """How long after a claim that brought fewer jobs than its limit the next one is made if no job is
+    announced, in seconds."""
     _delay: RefetchDelay
     _claim_at: float = attrs.field(init=False, default=-math.inf)
-    """When the next claim is allowed if nothing happens before, by Trio's clock."""
+    """When the next claim is allowed if no job is announced or given back before, by Trio's clock."""
     _suspended: bool = attrs.field(init=False, default=False)
     _resting: trio.CancelScope = attrs.field(init=False)  # noqa: TID251  # as `move_on_at`, for less
-    """Has a deadline during a rest, and is left when that has passed: one for each rest would cost more."""
+    """Its deadline ends a rest. One scope serves many rests, since making one takes time."""
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep the slots in work until cancelled. Raises `DatabaseError` for what does not pass."""
+        """Claim until cancelled. Raises `DatabaseError` for errors that are not transient."""
         task_status.started()
         await self._serve(drains=False)
 
     @trio.lowlevel.enable_ki_protection
     async def drain(self) -> None:
-        """As `run`, but end when nothing is due and every job that ran is recorded."""
+        """Claim until no job is due and the outcome of every run is recorded. Raises as `run`."""
         await self._serve(drains=True)
 
     def suspend(self) -> None:
-        """Give back what is held and claim nothing until `resume`."""
+        """Give back all jobs that are held, and claim none until `resume`."""
         self._suspended = True
         self._queue.give_back(Occasion.TIME_TO_LIVE_OVER)
 
     def resume(self) -> None:
-        """Claim again."""
+        """Claim again after `suspend`."""
         self._suspended = False
-        self._have_slots_ask()  # they asked while nobody listened
+        self._have_slots_ask()  # they asked while the prefetcher was suspended
         self._announcements.add(1)
 
     def lapsed(self) -> None:
-        """Give back what is held, and what a claim that is under way brings: others may have had it."""
+        """Give back all jobs that are held or that a claim under way brings: others may have taken them."""
         self._ledger.lapsed()
         self._queue.give_back(Occasion.TIME_TO_LIVE_OVER)
         self._have_slots_ask()
 
     def lease_renewed(self) -> None:
-        """Look again at what to do: while the lease did not hold, nothing was claimed."""
+        """Decide anew: nothing was claimed while the lease did not hold."""
         self._announcements.news.ring()
 
     def _have_slots_ask(self) -> None:
@@ -83,7 +84,8 @@ class Prefetcher:
             while not is_drained:
                 with trio.CancelScope() as self._resting:  # noqa: TID251  # as `move_on_at`, for less; no shield
                     while not (is_drained or self._resting.cancel_called):
-                        # Before the claim: what is recorded meanwhile may free a queue, or have added a job.
+                        # Asked before the claim: a job that is recorded during the claim may free a named
+                        # queue, or have added another.
                         none_unrecorded, step = not self._ledger.has_unended, self._decide()
                         came = await self._act(step)
                         is_drained = drains and none_unrecorded and came == 0 and isinstance(step, Claim)
@@ -110,7 +112,7 @@ class Prefetcher:
 
     @property
     def _next_claim_at(self) -> float:
-        """When the next claim is allowed: at once if there is something to be had and no refetch delay."""
+        """When the next claim is allowed: after jobs were given back, at once."""
         if self._queue.has_given_back:
             return -math.inf
         return min(self._claim_at, self._delay.until) if self._announcements.jobs else self._claim_at
@@ -127,13 +129,13 @@ class Prefetcher:
                 await self._announcements.news.wait()
                 self._resting.deadline = math.inf
                 if not self._ledger.is_empty:
-                    await trio.lowlevel.checkpoint()  # slots that are about to become idle share the claim
+                    await trio.lowlevel.checkpoint()  # slots that become idle in this turn share the claim
             case _:
                 assert_never(step)
         return 0
 
     async def _fill(self, limit: int) -> int:
-        await trio.lowlevel.checkpoint_if_cancelled()  # what is not sent leaves no doubt
+        await trio.lowlevel.checkpoint_if_cancelled()  # a claim that is not sent leaves the ledger certain
         self._delay.end(self._announcements.jobs)
         self._announcements.clear()
         jobs = await self._claims.claim(limit)
@@ -144,5 +146,5 @@ class Prefetcher:
         else:
             self._claim_at = now + self._poll_interval
             self._delay.begin(len(jobs), now)
-            self._delay.end_if_over(self._announcements.jobs)  # those that were announced meanwhile
+            self._delay.end_if_over(self._announcements.jobs)  # jobs may have been announced during the claim
         return len(jobs)

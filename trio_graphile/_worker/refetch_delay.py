@@ -1,4 +1,4 @@
-"""The refetch delay: for a while after a claim that brought few jobs there is no other."""
+"""The refetch delay: the time after a claim that brought few jobs in which there is no other claim."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from trio_graphile.hooks._worker_events import RefetchDelayAborted, RefetchDelay
 
 @attrs.define(eq=False)
 class RefetchDelay:
-    """The delay that is in force, if one is."""
+    """At most one delay is in force at a time."""
 
     _options: LocalQueueOptions
     _emitter: Emitter
     until: float = attrs.field(init=False, default=-math.inf)
-    """When it is over, by Trio's clock; minus infinity if none is in force."""
+    """When the delay ends, by Trio's clock; minus infinity if none is in force."""
     _enough: float = attrs.field(init=False, default=math.inf)
-    """How many announced jobs end it early."""
+    """How many announced jobs abort the delay."""
 
     def begin(self, came: int, now: float) -> None:
-        """Begin a delay if a claim that came back short has brought as few jobs as that."""
+        """Begin a delay if the last claim has brought no more jobs than the threshold: `came` of them."""
         delay = self._options.refetch_delay
         if delay is None or came > delay.threshold:
             return
@@ -41,14 +41,14 @@ class RefetchDelay:
         )
 
     def end_if_over(self, announced: int) -> None:
-        """End it if its time is over, or if that many jobs were announced since the last claim began."""
+        """End the delay if its time is over, or if as many jobs as `announced` are enough to abort it."""
         if self.until == -math.inf:
             return
         if trio.current_time() >= self.until or announced >= self._enough:
             self.end(announced)
 
     def end(self, announced: int) -> None:
-        """End it, and tell observers so, if it is in force."""
+        """End the delay that is in force, if one is, and emit an event that says how it ended."""
         if self.until == -math.inf:
             return
         if trio.current_time() >= self.until:

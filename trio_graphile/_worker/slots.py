@@ -1,14 +1,14 @@
-"""Idle slots: how many are woken for the jobs that came, and when a slot gives way to others."""
+"""Idle slots: how many are woken when jobs come, and when a slot gives way to others."""
 
 # A worker has as many slots as it may run jobs at once. A slot is a Trio task that takes one job after the
-# other. To wake a slot, and to let others have a turn, each cost more than to run many a job. So:
+# other. To wake a slot takes longer than to run many a job, and so does a turn of the event loop. So:
 #
-# 1. A slot that finds a job takes it without a turn of the event loop, for a stretch of 0.3 ms at most. Then
-#    it gives way, so that claims, records and other slots have theirs.
+# 1. A slot that finds a job takes it without a turn of the event loop. After a stretch of 0.3 ms it gives
+#    way, so that claims, records and other slots have their turn.
 # 2. When jobs come, only a few idle slots are woken, and each that takes a job wakes further ones. How many
-#    are on their way at a time begins at 1 and doubles for as long as those who come find work.
-# 3. While a slot gives way, another that came for a job leaves it alone: the first is about to go on, and
-#    wakes the others if it needs help.
+#    are on their way at a time begins at 1, and doubles each time that a woken slot finds a job.
+# 3. While a slot gives way, a woken slot takes no job: the first is about to take it, and wakes others if
+#    there are more.
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ import attrs
 import trio
 
 _LONGEST_STRETCH = 0.0003
-"""For how long slots may run brief jobs before they give way to others, in seconds."""
+"""For how long slots may take jobs without giving way, in seconds."""
 _MOST_WAKING = 8
-"""How many slots are on their way at a time at most."""
+"""The largest number of slots that are on their way at a time."""
 
 
 @attrs.define(eq=False)
@@ -30,19 +30,19 @@ class IdleSlots:
 
     _parked: trio.lowlevel.ParkingLot = attrs.field(init=False, factory=trio.lowlevel.ParkingLot)
     waking: int = attrs.field(init=False, default=0)
-    """How many slots were woken and have not come yet."""
+    """How many slots are on their way: they were woken and have not run yet."""
     most_waking: int = attrs.field(init=False, default=1)
     """How many may be on their way at a time."""
     stretch_ends_at: float = attrs.field(init=False, default=-math.inf)
     """Until when a slot may take jobs without giving way, by `time.monotonic`."""
     giving_way: int = attrs.field(init=False, default=0)
-    """How many slots let others have their turn, and take a job then."""
+    """How many slots give way at this moment, and take a job then."""
 
     def __len__(self) -> int:
         return len(self._parked)
 
     async def give_way(self) -> None:
-        """Let others have their turn, claims and records above all, and begin a new stretch."""
+        """Let other Trio tasks have their turn, and begin a new stretch."""
         self.giving_way += 1
         try:
             await trio.lowlevel.checkpoint()
@@ -51,7 +51,7 @@ class IdleSlots:
         self.begin_stretch()
 
     def begin_stretch(self) -> None:
-        """Take notice that others have just had their turn."""
+        """Begin a new stretch: other Trio tasks have just had their turn."""
         self.stretch_ends_at = time.monotonic() + _LONGEST_STRETCH
 
     async def wait(self) -> None:
@@ -60,19 +60,19 @@ class IdleSlots:
         self.waking -= 1
 
     def wake(self, jobs: int) -> None:
-        """Have a few slots come for so many jobs; each wakes further ones when it takes one."""
+        """Wake a few slots for `jobs` jobs that are held; each wakes more when it takes one."""
         if self.waking < self.most_waking and self._parked:
             count = min(self.most_waking - self.waking, jobs)
             self.waking += len(self._parked.unpark(count=count))
 
     def wake_all(self) -> None:
-        """Have all come: there is nothing to wait for any more."""
+        """Wake all slots: no more jobs will come."""
         self.waking += len(self._parked.unpark_all())
 
     def found_work(self) -> None:
-        """Take notice that a slot that was woken found a job: more may come at a time."""
+        """Double how many may be on their way: a woken slot has found a job."""
         self.most_waking = min(2 * self.most_waking, _MOST_WAKING)
 
     def found_none(self) -> None:
-        """Take notice that a slot was woken for a job that another is about to take."""
+        """Wake one at a time from now on: a slot was woken for a job that another is about to take."""
         self.most_waking = 1
