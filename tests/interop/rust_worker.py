@@ -49,11 +49,11 @@ def reason_to_skip() -> str | None:
     return None
 
 
-def built() -> RustWorker:
-    """Build the program, or find it built. Of test runs that ask at the same time one builds."""
+def built(name: str = "interop") -> RustWorker:
+    """Build a program, or find it built. Of test runs that ask at the same time one builds."""
     target = cache_folder() / "graphile-worker-rs"
     command = ["cargo", "build", "--quiet", "--locked", "--target-dir", str(target)]
     cargo = subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, check=False)
     if cargo.returncode != 0:
         raise RuntimeError(f"cargo could not build {SOURCES}:\n{cargo.stdout}{cargo.stderr}")
-    return RustWorker(target / "debug" / "interop")
+    return RustWorker(target / "debug" / name)

@@ -1,0 +1,132 @@
+// Answers on a Unix socket, a line of JSON for a line of JSON. Each connection has a database, and one worker at most.
+
+import { createServer } from "node:net";
+import { createInterface } from "node:readline";
+import { EventEmitter, once } from "node:events";
+import { makeWorkerUtils, run, runMigrations, runOnce } from "graphile-worker";
+import pg from "pg";
+
+// A statement whose session is cut may reject after its worker has ceased to wait for it. That ends no other worker.
+process.on("unhandledRejection", (error) => console.error(error));
+
+const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
+const camelKeys = (spec) => Object.fromEntries(Object.entries(spec).map(([name, value]) => [camel(name), value]));
+
+class Conversation {
+  async open({ url, direct_url }) {
+    this.url = url;
+    this.direct = new pg.Pool({ connectionString: direct_url, max: 50 });
+    this.direct.on("error", (error) => console.error(error));
+  }
+
+  async utils() {
+    return (this.made ??= await makeWorkerUtils({ connectionString: this.url }));
+  }
+
+  migrate() {
+    return runMigrations({ connectionString: this.url });
+  }
+
+  async add({ identifier, payload, spec }) {
+    const told = camelKeys(spec);
+    const job = await (await this.utils()).addJob(identifier, payload, { ...told, runAt: told.runAt && new Date(told.runAt) });
+    return Number(job.id);
+  }
+
+  async complete({ ids }) {
+    return (await (await this.utils()).completeJobs(ids)).map((job) => Number(job.id));
+  }
+
+  async fail({ ids, reason }) {
+    return (await (await this.utils()).permanentlyFailJobs(ids, reason)).map((job) => Number(job.id));
+  }
+
+  async reschedule({ ids, change }) {
+    return (await (await this.utils()).rescheduleJobs(ids, camelKeys(change))).map((job) => Number(job.id));
+  }
+
+  async remove({ key }) {
+    await (await this.utils()).withPgClient((client) => client.query("select graphile_worker.remove_job($1)", [key]));
+  }
+
+  async unlock({ worker_ids }) {
+    await (await this.utils()).forceUnlockWorkers(worker_ids);
+  }
+
+  async once(options) {
+    await runOnce(this.runOptions(options));
+  }
+
+  async work(options) {
+    const events = new EventEmitter();
+    const ready = [once(events, "pool:listen:success")];
+    if (options.crontab) ready.push(once(events, "cron:started"));
+    if (options.reset) ready.push(once(events, "resetLocked:success"));
+    this.runner = await run({ ...this.runOptions(options), events });
+    await Promise.all(ready);
+  }
+
+  runOptions({ concurrency = 1, poll = 0.1, batch, forbidden_flags, crontab, reset }) {
+    const worker = { connectionString: this.url, concurrentJobs: concurrency, pollInterval: poll * 1000 };
+    if (batch) worker.localQueue = { size: batch };
+    if (reset) Object.assign(worker, { minResetLockedInterval: 10, maxResetLockedInterval: 20 });
+    return {
+      preset: { worker },
+      taskList: this.taskList(),
+      noHandleSignals: true,
+      ...(crontab && { crontab }),
+      ...(forbidden_flags && { forbiddenFlags: forbidden_flags }),
+    };
+  }
+
+  taskList() {
+    return {
+      act: (payload, { job }) => this.record(job, payload, async () => {
+        if (payload?.held) await this.direct.query("select pg_advisory_xact_lock_shared(1)");
+        if (payload?.seconds) await this.direct.query("select pg_sleep($1)", [payload.seconds]);
+        if (payload?.error) throw new Error(payload.error);
+      }),
+      each: (items, { job }) => this.record(job, items, () =>
+        items.map((item) => (item.error ? Promise.reject(new Error(item.error)) : null)),
+      ),
+    };
+  }
+
+  async record(job, payload, act) {
+    const began = "insert into runs (job_id, side, payload) values ($1, $2, $3) returning id";
+    const { rows } = await this.direct.query(began, [job.id, process.env.SIDE, JSON.stringify(payload)]);
+    const result = await act();
+    await this.direct.query("update runs set finished_at = clock_timestamp() where id = $1", [rows[0].id]);
+    return result;
+  }
+
+  async stop() {
+    const { runner } = this;
+    delete this.runner;
+    await runner?.stop();
+  }
+
+  async close() {
+    try {
+      await this.stop();
+    } finally {
+      await this.made?.release();
+      await this.direct?.end();
+    }
+  }
+}
+
+createServer(async (socket) => {
+  const conversation = new Conversation();
+  socket.on("error", (error) => console.error(error));
+  for await (const line of createInterface({ input: socket })) {
+    const { do: name, ...told } = JSON.parse(line);
+    let answer;
+    try {
+      answer = { value: (await conversation[name](told)) ?? null };
+    } catch (error) {
+      answer = { error: String(error.stack ?? error) };
+    }
+    socket.write(`${JSON.stringify(answer)}\n`);
+  }
+}).listen(process.argv[2], () => console.log("listening"));
