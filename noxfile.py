@@ -29,6 +29,7 @@ SAMPLED = (
     "tests/scenarios",
     "tests/admin/browser",
     "tests/admin/test_api_fuzz.py",
+    "tests/conformance",
     "tests/faults/test_soak.py",
 )
 """The tests that try a share of what they sample: scheduling points, examples, requests, pages, seconds."""

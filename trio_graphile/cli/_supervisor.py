@@ -14,16 +14,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import attrs
 import trio
 
+from trio_graphile._database.database import open_database
+from trio_graphile._database.sweeps import recover_dead_worker
 from trio_graphile._exceptions import GraphileError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.options import ShutdownOptions
 from trio_graphile._worker.stop_signals import stop_signals
 from trio_graphile.cli._errors import FAILED, SUPERSEDED, WRONG_USAGE
+from trio_graphile.cli._output import LinePrinter
+from trio_graphile.cli._reload import wait_for_change
+from trio_graphile.cli._settings import DatabaseSettings
 from trio_graphile.cli._status import Status
 from trio_graphile.cli._supervised import Report, read_reports
 
@@ -112,19 +118,24 @@ class Processes:
     command: Sequence[str]
     environment: Mapping[str, str]
     shutdown: ShutdownOptions
-    recover: Callable[[str], Awaitable[int]]
-    """Gives back the jobs of a dead worker, and returns how many."""
-    say: Callable[[str], None]
-    wait_for_change: Callable[[], Awaitable[None]] | None = None
-    """Returns when the workers are to be restarted; None if they never are."""
-    relay: Callable[[str], None] | None = None
-    """Prints the output of workers, line by line; None if they print it themselves."""
+    url: str | None
+    """The URL of the database; None if only the PG* variables have its address."""
+    database: DatabaseSettings
+    """The settings with which the supervisor itself opens the database."""
+    printer: LinePrinter
+    watched: tuple[Path, ...] | None = None
+    """The files beside the sources that restart the workers when they change; None if nothing does."""
+    _relays: bool = attrs.field(init=False)
+    """Whether the output of workers goes through us, above the table; found out before that takes stdout."""
     _children: dict[int, _Child] = attrs.field(init=False, factory=dict)
     _codes: list[int] = attrs.field(init=False, factory=list)
     """The exit codes of processes that were not restarted."""
     _has_been_ready: bool = attrs.field(init=False, default=False)
     _stopping: trio.Event = attrs.field(init=False, factory=trio.Event)
     _changed: trio.Event = attrs.field(init=False, factory=trio.Event)
+
+    def __attrs_post_init__(self) -> None:
+        self._relays = self.printer.on_terminal
 
     async def run(self) -> int:
         """Run until all workers have ended for good, and return the exit code."""
@@ -168,15 +179,15 @@ class Processes:
         await self._stopping.wait()
         await trio.sleep(self.shutdown.grace_period + self.shutdown.flush_timeout + _KILL_TIMEOUT)
         for number, child in self._children.items():
-            self.say(f"worker {number} has not ended in time, and is killed")
+            self._say(f"worker {number} has not ended in time, and is killed")
             child.process.kill()
 
     async def _restart_when_changed(self) -> None:
-        while self.wait_for_change is not None:
-            await self.wait_for_change()
+        while self.watched is not None:
+            await wait_for_change(Path.cwd(), self.watched)
             if self._stopping.is_set():
                 return
-            self.say("files have changed: the workers are started again")
+            self._say("files have changed: the workers are started again")
             self._changed.set()
             self._changed = trio.Event()
             self._signal_all()
@@ -191,13 +202,13 @@ class Processes:
                 self._codes.append(ended.exit_code)
             elif changed.is_set():
                 continue
-            elif self.wait_for_change is not None:
-                self.say(f"worker {number} {ended.how}; it is started again when files have changed")
+            elif self.watched is not None:
+                self._say(f"worker {number} {ended.how}; it is started again when files have changed")
                 await self._pause(changed, None)
             elif may_restart(ended, has_been_ready=self._has_been_ready):
                 delays = delays if ended.seconds < _STEADY_SECONDS else _delays()
                 delay = next(delays)
-                self.say(f"worker {number} {ended.how}; it is started again in {delay:.1f} s")
+                self._say(f"worker {number} {ended.how}; it is started again in {delay:.1f} s")
                 await self._pause(changed, delay)
             else:
                 self._codes.append(ended.exit_code)
@@ -244,8 +255,8 @@ class Processes:
             process = await trio.lowlevel.open_process(
                 [*self.command, "--supervised", str(speaking), str(number)],
                 stdin=subprocess.PIPE,
-                stdout=None if self.relay is None else subprocess.PIPE,
-                stderr=None if self.relay is None else subprocess.STDOUT,
+                stdout=subprocess.PIPE if self._relays else None,
+                stderr=subprocess.STDOUT if self._relays else None,
                 pass_fds=[speaking],
                 env=self.environment,
                 start_new_session=True,
@@ -260,8 +271,8 @@ class Processes:
         """Read what a worker reports until it has ended; return its exit code."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(child.listen)
-            if self.relay is not None and child.process.stdout is not None:
-                nursery.start_soon(_relay_lines, child.process.stdout, self.relay)
+            if child.process.stdout is not None:
+                nursery.start_soon(_print_lines, child.process.stdout)
             exit_code = await child.process.wait()
             # Its last output is read to its end, unless a child of it keeps the pipe open.
             nursery.cancel_scope.deadline = trio.current_time() + _LAST_OUTPUT_TIMEOUT
@@ -276,30 +287,37 @@ class Processes:
             return
         try:
             with trio.fail_after(_RECOVERY_TIMEOUT if self._stopping.is_set() else math.inf):
-                recovered = await self.recover(child.report.worker_id)
-                # Statements that it sent just before it died may take effect only now: another claim, or a
-                # heartbeat.
+                recovered = await self._recover(child.report.worker_id)
+                # What it sent just before it died may take effect only now: another claim, or a heartbeat.
                 await trio.sleep(_LAST_STATEMENTS_DELAY)
-                recovered += await self.recover(child.report.worker_id)
+                recovered += await self._recover(child.report.worker_id)
         except trio.TooSlowError:
             self._note_unrecovered(number, "the database did not answer in time")
         except GraphileError as error:
             self._note_unrecovered(number, error)
         else:
             if recovered:
-                self.say(f"worker {number} left {recovered} jobs: they are given back")
+                self._say(f"worker {number} left {recovered} jobs: they are given back")
+
+    async def _recover(self, worker_id: str) -> int:
+        async with open_database(self.url, self.database) as database:
+            return await recover_dead_worker(database, worker_id)
+
+    def _say(self, text: str) -> None:
+        self.printer.print_line("supervision", text)
 
     def _note_unrecovered(self, number: int, reason: object) -> None:
         self._codes.append(FAILED)
-        self.say(f"the jobs of worker {number} stay locked until its lease ends: {reason}")
+        self._say(f"the jobs of worker {number} stay locked until its lease ends: {reason}")
 
 
-async def _relay_lines(stream: trio.abc.ReceiveStream, relay: Callable[[str], None]) -> None:
+async def _print_lines(stream: trio.abc.ReceiveStream) -> None:
+    """Print the output of a worker, in whole lines."""
     rest = b""
     async for chunk in stream:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
-            relay(line.decode(errors="replace"))
+            print(line.decode(errors="replace"))
 
 
 def _delays() -> Iterator[float]:

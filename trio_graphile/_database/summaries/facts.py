@@ -91,7 +91,7 @@ class _Fleet:
     def owner(
         self, worker_id: str | None, locked_at: datetime | None, *, is_resilient: bool = False
     ) -> LockOwner | None:
-        """Return the holder of a lock. If unregistered, this lock stands for all: no index has them."""
+        """Return the holder of a lock. For an unregistered one, this lock stands for all: it has no index."""
         if worker_id is None:
             return None
         worker = self.registered.get(worker_id)

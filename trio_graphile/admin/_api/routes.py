@@ -1,4 +1,4 @@
-"""The API's routes: each path is one, which answers whatever is asked of it in JSON."""
+"""The routes of the API, one for each path. Every answer is JSON."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from trio_graphile._database.schema import naming_missing_schema
 from trio_graphile._exceptions import (
     DatabaseClosed,
     DatabaseError,
@@ -48,7 +49,7 @@ _READ_ONLY = "25006"
 
 
 def routes(context: Context, endpoints: Iterable[Endpoint] = ENDPOINTS) -> list[BaseRoute]:
-    """Return a route for each path; those without a part that varies come first."""
+    """Return a route for each path; paths without parameters come first."""
     by_path: dict[str, dict[str, Endpoint]] = {}
     for endpoint in endpoints:
         by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
@@ -62,7 +63,7 @@ class PathOfApi:
 
     _context: Context
     endpoints: Mapping[str, Endpoint]
-    """By method."""
+    """The endpoints, by method."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -77,22 +78,23 @@ class PathOfApi:
             return JSONResponse({"error": f"use {allowed}"}, 405, {"allow": allowed})
         try:
             asked = await _asked(self._context, endpoint, request)
-            answer = await endpoint.serve(asked)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is answered in JSON
+            with naming_missing_schema(self._context.client.database.schema):
+                answer = await endpoint.serve(asked)
+        except Exception as error:  # noqa: BLE001  # every error is answered in JSON
             refusal = _refusal_of(error)
             return JSONResponse({"error": refusal.text}, refusal.status)
         return answer if isinstance(answer, Response) else json_response(answer)
 
 
 def json_response(answer: object) -> Response:
-    """Return an answer as JSON; times are RFC 3339, payloads exactly what is stored."""
-    # What is half of a character becomes an escape, as JSON has it.
+    """Return an answer as JSON: times as RFC 3339, payloads exactly as stored."""
+    # Half of a surrogate pair becomes an escape, as JSON has it.
     content = encode_shown(answer).encode(errors="backslashreplace")
     return Response(content, media_type="application/json")
 
 
 async def _asked(context: Context, endpoint: Endpoint, request: Request) -> Asked:
-    """Return what is asked. Access comes first: whoever may not ask learns nothing about how to ask."""
+    """Return the request as a value. Access comes first: users without it learn nothing about parameters."""
     access: Access = request.state.access
     if endpoint.actions and not any(access.allows(action) for action in endpoint.actions):
         names = " or ".join(action.value for action in endpoint.actions)
@@ -106,11 +108,11 @@ async def _asked(context: Context, endpoint: Endpoint, request: Request) -> Aske
 
 @attrs.frozen
 class NoQuery:
-    """Nothing to ask for."""
+    """A query without parameters."""
 
 
 def read_job_id(text: str) -> int:
-    """Return a job's id. Raises `Malformed`."""
+    """Return the id of a job. Raises `Malformed`."""
     is_number = text.isascii() and text.isdecimal() and len(text) < 20
     if not is_number:
         raise Malformed(f"{text[:40]!a} is no job's id")
@@ -135,7 +137,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _refusal_of(error: Exception) -> Refusal:
-    """Return how an error of ours is answered. What else it may be stands in the log alone."""
+    """Return the answer for an error of ours. Details appear only in the log."""
     match error:
         case Refusal():
             return error
@@ -164,6 +166,6 @@ def _refusal_of(error: Exception) -> Refusal:
 
 
 class Broken(Refusal):
-    """It is our fault."""
+    """The server made a mistake."""
 
     status = 500
