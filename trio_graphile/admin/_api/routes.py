@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
-from trio_graphile._database.schema import naming_missing_schema
 from trio_graphile._exceptions import (
     DatabaseClosed,
     DatabaseError,
@@ -78,8 +77,7 @@ class PathOfApi:
             return JSONResponse({"error": f"use {allowed}"}, 405, {"allow": allowed})
         try:
             asked = await _asked(self._context, endpoint, request)
-            with naming_missing_schema(self._context.client.database.schema):
-                answer = await endpoint.serve(asked)
+            answer = await endpoint.serve(asked)
         except Exception as error:  # noqa: BLE001  # every error is answered in JSON
             refusal = _refusal_of(error)
             return JSONResponse({"error": refusal.text}, refusal.status)
