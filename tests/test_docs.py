@@ -16,6 +16,7 @@ import trio_graphile.embedded
 import trio_graphile.hooks
 import trio_graphile.testing
 from trio_graphile import Connection
+from trio_graphile._database.driver import shortcuts
 from trio_graphile.plugins import logging, opentelemetry, pages, prometheus
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +72,13 @@ def test_the_reference_has_every_public_name() -> None:
 def test_the_files_that_a_page_links_to_exist(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_page_of_versions_names_every_shortcut() -> None:
+    page = (ROOT / "docs" / "versions.md").read_text().partition("## Shortcuts")[2]
+    first_cells = "\n".join(re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE))
+    all_ = [value for value in vars(shortcuts).values() if isinstance(value, shortcuts.Shortcut)]
+    assert sorted(re.findall(r"`(\w+)`", first_cells)) == sorted(shortcut.name for shortcut in all_)
 
 
 def test_the_page_of_the_program_is_what_the_program_says(tmp_path: Path) -> None:
