@@ -161,7 +161,7 @@ async def test_a_worker_lives_whatever_it_says_of_itself(
         handlers.release.set()
         await said_when(table, run.worker, "(statistics ->> 'completed')::integer = 1")
     assert await table.jobs() == []
-    refusals = [record for record in caplog.records if "refuses what the worker says" in record.message]
+    refusals = [record for record in caplog.records if "refuses the text of the heartbeat" in record.message]
     assert len(refusals) == 1
 
 

@@ -1,8 +1,8 @@
-"""The lease: renews what we hold, from a thread of its own: a handler that blocks the loop loses nothing.
+"""The lease: renews our locks from a thread of its own, so that a handler that blocks the loop loses no job.
 
-The thread runs a second Trio with one session. It renews, and looks whether the event loop still turns. When
-it could not renew for so long that others may soon take our jobs, it has the handlers interrupted first
-(fencing).
+The thread runs a second Trio loop with one session. It renews the locks, and watches whether the worker's
+event loop still turns. If it cannot renew them in time, it has all handlers interrupted before others may
+take our jobs (fencing).
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ logger = logging.getLogger("trio_graphile.worker")
 _CANCEL_TIMEOUT = 0.1
 """How long a renewal may take to end after it was cancelled, in seconds."""
 _LOOK_INTERVAL = 0.5
-"""How often to look whether the event loop turns, in seconds."""
+"""How long to wait before the event loop is asked again whether it turns, in seconds."""
 _RETRIES = 30
-"""How often at least a renewal that failed is tried again while the lease lasts."""
+"""The smallest number of times that a failed renewal is tried again while the lease lasts."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class Lease:
-    """Keeps renewing until told to stop; the last of the worker's services to leave."""
+    """Renews our locks until `stop` is called. It is the last of the worker's services to end."""
 
     _database: Database
     _options: LeaseOptions
     _term: LeaseTerm
     _presence: Presence
-    """Renews what we hold; in the lease's thread."""
+    """Renews our locks; called in the lease's thread."""
     _signals: LeaseSignals
-    """Acts on what the lease says; in the worker's thread."""
+    """Acts on what the lease finds; called in the worker's thread."""
     _ending: Ending
-    """Begins, in the worker's thread, when the schema is one that we cannot live with."""
+    """Begins, in the worker's thread, when the schema has a revision that this worker cannot use."""
     _stopping: threading.Event = attrs.field(init=False, factory=threading.Event)
     _inside: trio.lowlevel.TrioToken | None = attrs.field(init=False, default=None)
     _stop_inside: trio.Event | None = attrs.field(init=False, default=None)
@@ -63,20 +63,20 @@ class Lease:
     _outside: trio.lowlevel.TrioToken = attrs.field(init=False)
     _expired: bool = attrs.field(init=False, default=False)
     _overslept: Bell = attrs.field(init=False, factory=Bell)
-    """Rings when the lease has ended while we waited for the next renewal."""
+    """Rings when the lease has ended during the wait for the next renewal."""
     loop_lag: float = attrs.field(init=False, default=0.0)
-    """How long the worker's event loop took to come to what it was asked for last, in seconds."""
+    """How long the worker's event loop took to answer the last time that it was asked, in seconds."""
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Renew until `stop` is called; no cancellation ends it: it must outlive all other services."""
+        """Renew until `stop` is called. No cancellation ends it: it must outlive all other services."""
         self._ended = ended = trio.Event()
         self._outside = trio.lowlevel.current_trio_token()
         self._term.begin(self._term.now())
         watched = threading.get_ident()
 
         def enter() -> None:
-            # In a context of its own: the worker's names an asyncio loop that belongs to the worker's thread.
+            # In a context of its own: that of the worker names an asyncio loop of the worker's thread.
             contextvars.Context().run(trio.run, self._main, watched)
 
         task_status.started()
@@ -86,7 +86,7 @@ class Lease:
             ended.set()
 
     def stop(self) -> None:
-        """End the lease; `run` returns soon after."""
+        """End the lease; `run` returns soon after. From any thread."""
         self._stopping.set()
         inside, stop_inside = self._inside, self._stop_inside
         if inside is not None and stop_inside is not None:
@@ -94,7 +94,7 @@ class Lease:
                 inside.run_sync_soon(stop_inside.set)
 
     async def end(self) -> None:
-        """End the lease, and wait until nothing of it is on its way to the server."""
+        """End the lease, and wait until no statement of it is on its way to the server."""
         self.stop()
         if self._ended is not None:
             await self._ended.wait()
@@ -115,15 +115,15 @@ class Lease:
                     await stop.wait()
                     nursery.cancel_scope.cancel()
             finally:
-                session.terminate()  # the worker's end waits for this thread, and nothing is under way here
+                session.terminate()  # the worker waits for this thread, and no statement is under way
 
     async def _renew_forever(self, session: Session) -> None:
-        # After a failure sooner than usual: a lease is long, but not so long as to waste a tenth of it.
+        # A failed renewal is tried again sooner than the next one is due: the lease goes on running out.
         retry_interval = min(self._options.renew_interval, self._options.length / _RETRIES)
         while True:
             began = self._term.now()
             renewed = await self._renew_in_time(session)
-            self._tell_state(expired=not renewed and not self._term.holds())
+            self._signal_state(expired=not renewed and not self._term.holds())
             if renewed:  # the lease counts from when that began, so the next is due as long after
                 pause = max(began + self._options.renew_interval - self._term.now(), 0.0)
             else:
@@ -132,69 +132,71 @@ class Lease:
                 await self._overslept.wait()
 
     def _timeout(self, session: Session) -> float:
-        """Return how long one renewal is waited for, in seconds.
+        """Return how long one renewal may take, in seconds.
 
-        One that has to open its session takes many round trips, and begins from nothing if it is given up:
-        it gets all that is left. On a session that is open it gets half of that, so that a session that has
-        died without a word leaves time for a new one.
+        A renewal that has to open its session takes many round trips, and the next one would have to begin
+        again: so it gets all the time that is left. On an open session it gets half of that, so that there
+        is time for a new session if this one is dead without having been closed.
         """
         left = self._term.left
         if left <= 0:
-            left = self._term.whole  # nothing runs any more that would have to be interrupted first
+            left = self._term.whole  # no handler runs any more that would have to be interrupted in time
         return left / 2 if session.is_open else left
 
     def _at_most_to_end(self, seconds: float) -> float:
-        """Cut a wait short where it would make us notice the end of the lease too late."""
+        """Return `seconds`, but no more than what is left of the lease: so its end is noticed in time."""
         left = self._term.left
         return min(seconds, left) if left > 0 else seconds
 
     async def _renew_in_time(self, session: Session) -> bool:
-        """Renew, and tell the worker what was found; return whether that worked."""
+        """Renew, and signal to the worker what was found; return whether the renewal succeeded."""
         began = self._term.now()
         try:
             with trio.fail_after(self._timeout(session)):
                 renewed = await self._renew(session)
         except (DatabaseError, trio.TooSlowError) as error:
-            logger.warning("renewing the lease failed, it ends in %.1f s: %r", self._term.left, error)
+            logger.warning("renewing the lease failed; it ends in %.1f s: %r", self._term.left, error)
             return False
         self._term.renewed_at = began
         if self._term.holds():
-            self._term.begin(began)  # not later: others count from what the database wrote
-            self._tell(partial(self._signals.renewed, renewed))
+            self._term.begin(began)  # and not from now: the database has written the time of the renewal
+            self._signal(partial(self._signals.renewed, renewed))
         else:
-            logger.warning("the lease had ended when it was renewed: giving back what nobody has begun")
-            self._tell(partial(self._come_back, began, renewed))
+            logger.warning(
+                "the lease had ended when it was renewed: giving back all jobs that do not run yet"
+            )
+            self._signal(partial(self._come_back, began, renewed))
         return True
 
     async def _renew(self, session: Session) -> Renewed:
-        """Renew, after a look at what nobody may have told us: a revision of the schema may make it fail."""
+        """Renew our locks. Look at the revision of the schema first: a new one may make the renewal fail."""
         if await is_superseded(session):
-            self._tell(partial(self._ending.begin, StopCause.SUPERSEDED))
+            self._signal(partial(self._ending.begin, StopCause.SUPERSEDED))
         return await self._presence.renew(session)
 
     def _come_back(self, began: float, renewed: Renewed) -> None:
-        """Have the worker look at what it holds before the lease holds again; called in its thread."""
+        """Have the worker give back what it holds before the lease holds again; called in its thread."""
         self._signals.renewed(renewed)
         self._signals.lapsed()
         self._term.begin(began)
 
-    def _tell_state(self, *, expired: bool) -> None:
-        """Tell the worker when its lease is about to end, and when it holds again."""
+    def _signal_state(self, *, expired: bool) -> None:
+        """Signal to the worker when its lease is about to end, and when it holds again."""
         if expired and not self._expired:
             logger.error("the lease could not be renewed for too long: interrupting all handlers")
-            self._tell(self._signals.expiring)
+            self._signal(self._signals.expiring)
         elif self._expired and not expired:
             logger.warning("the lease holds again")
-            self._tell(self._signals.restored)
+            self._signal(self._signals.restored)
         self._expired = expired
 
     async def _watch(self, watched: int) -> None:
-        """Look whether the worker's event loop turns; name the handler that keeps it from turning."""
+        """Watch whether the worker's event loop turns; log the handler that blocks it."""
         inside = trio.lowlevel.current_trio_token()
         while True:
             turned = trio.Event()
             asked_at = trio.current_time()
-            self._tell(partial(self._answer, inside, turned, time.monotonic()))
+            self._signal(partial(self._answer, inside, turned, time.monotonic()))
             with trio.move_on_after(self._options.blocked_after):
                 await turned.wait()
             if not turned.is_set():
@@ -204,17 +206,17 @@ class Lease:
                 await turned.wait()
                 blocked = trio.current_time() - asked_at
                 logger.warning("the event loop turns again after %.1f s", blocked)
-            if not self._expired and not self._term.holds():  # else it tries as often as it should
+            if not self._expired and not self._term.holds():  # else renewals are tried often
                 self._overslept.ring()
             await trio.sleep(_LOOK_INTERVAL)
 
-    def _tell(self, what: Callable[[], None]) -> None:
-        """Have something called in the worker's own thread. From the lease's."""
-        with contextlib.suppress(trio.RunFinishedError):  # then nobody is left to be told
-            self._outside.run_sync_soon(what)
+    def _signal(self, call: Callable[[], None]) -> None:
+        """Have a function called in the worker's thread. Called in the lease's thread."""
+        with contextlib.suppress(trio.RunFinishedError):  # the worker has ended
+            self._outside.run_sync_soon(call)
 
     def _answer(self, inside: trio.lowlevel.TrioToken, turned: trio.Event, asked_at: float) -> None:
-        """Say that the event loop turns; called in it."""
+        """Answer that the event loop turns; called in the worker's thread."""
         self.loop_lag = time.monotonic() - asked_at
         with contextlib.suppress(trio.RunFinishedError):
             inside.run_sync_soon(turned.set)

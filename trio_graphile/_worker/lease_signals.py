@@ -1,4 +1,4 @@
-"""What the worker does when its lease is renewed, is about to end, or holds again. In the worker's thread."""
+"""Lease signals: what the worker does when its lease is renewed, is about to end, or holds again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trio_graphile.hooks._worker_events import LeaseExpiring, LeaseRestored
 
 @attrs.define(eq=False, kw_only=True)
 class LeaseSignals:
-    """Passes on what the lease says to those whom it concerns."""
+    """Passes signals of the lease on to the services that act on them. Called in the worker's thread."""
 
     _local_queue: LocalQueue
     _prefetcher: Prefetcher
@@ -22,7 +22,7 @@ class LeaseSignals:
     _emitter: Emitter
 
     def renewed(self, renewed: Renewed) -> None:
-        """Interrupt what is lost, and what was replaced if its task wants that."""
+        """Interrupt jobs that were taken from us, and jobs that were replaced if their task wants that."""
         lost = {job.id: job for job in renewed.asked if job.id in renewed.found.lost}
         self._local_queue.drop(lost.values())
         self._prefetcher.lease_renewed()
@@ -33,19 +33,19 @@ class LeaseSignals:
                 self._runner.detach(job)
 
     def lapsed(self) -> None:
-        """Let go of what is held: the lease had ended before it was renewed, and others may have taken it.
+        """Give back all jobs that are held: the lease had ended, so others may have taken them.
 
-        No outcome of before may hit a claim of now.
+        An outcome of a job that was claimed before may not be written for a newer claim of the same job.
         """
         self._prefetcher.lapsed()
 
     def expiring(self) -> None:
-        """Run nothing any more: others may take our jobs soon."""
+        """Interrupt all handlers, and claim no jobs: others may take ours soon."""
         self._prefetcher.suspend()
         self._runner.fence()
         self._emitter.emit(LeaseExpiring)
 
     def restored(self) -> None:
-        """Claim again: the lease holds."""
+        """Claim jobs again: the lease holds."""
         self._prefetcher.resume()
         self._emitter.emit(LeaseRestored)

@@ -1,4 +1,4 @@
-"""The term of the lease: until when what we hold is ours, whatever becomes of the database."""
+"""The term of the lease: until when nobody else may take our jobs, even if the database is out of reach."""
 
 from __future__ import annotations
 
@@ -12,40 +12,42 @@ from trio_graphile._worker.clocks import find_clock
 
 @attrs.define(eq=False)
 class LeaseTerm:
-    """When the lease ends if it is not renewed. Written by the lease, asked by whoever is about to run a job.
+    """When the lease ends if it is not renewed.
 
-    The lease's thread writes it, the worker's thread asks it: each method is one look at one value.
+    The lease's thread writes it, and the worker's thread reads it before each job. Each method reads or
+    writes one value, so it needs no lock.
     """
 
     _options: LeaseOptions
     now: Callable[[], float] = attrs.field(factory=find_clock)
-    """The clock by which it ends."""
+    """The clock of the term, which goes on while the machine sleeps. Not Trio's clock. In seconds."""
     renewed_at: float | None = attrs.field(init=False, default=None)
-    """When the last renewal that succeeded had begun; None if none has."""
+    """When the last successful renewal began, by `now`; None if none has succeeded."""
     _ends_at: float = attrs.field(init=False, default=0.0)
 
     def begin(self, at: float) -> None:
-        """Count the term from this moment."""
+        """Let the term begin at this moment, by `now`."""
         self._ends_at = at + self.whole
 
     def holds(self) -> bool:
         """Whether nobody may have taken our jobs yet.
 
-        False, once it has ended, until the worker was told so and it has begun again: nothing runs before.
+        Once the term has ended, it holds again only after the worker has given back what it held: no job runs
+        before that.
         """
         return self.now() < self._ends_at  # asked before each job
 
     @property
     def whole(self) -> float:
-        """How long it lasts, in seconds: the margin is left for handlers to be interrupted in."""
+        """How long the term is, in seconds. The margin of the lease is left to interrupt handlers in."""
         return self._options.length - self._options.margin
 
     @property
     def left(self) -> float:
-        """How many seconds are left; negative once it has ended."""
+        """How many seconds of the term are left; negative once it has ended."""
         return self._ends_at - self.now()
 
     @property
     def age(self) -> float | None:
-        """For how many seconds the lease has not been renewed; None if it never was."""
+        """How many seconds ago the last successful renewal began; None if none has succeeded."""
         return None if self.renewed_at is None else self.now() - self.renewed_at
