@@ -1,9 +1,9 @@
-"""The emitter: tells observers what has happened, in a Trio task of its own. No job waits for them.
+"""The emitter: calls observers with events, in a Trio task of its own. No job waits for them.
 
-Events wait in a queue of limited size; what finds it full is dropped and counted, but for the few that tell
-of the worker's own life. Each observer has limited time for each event, during which it is not cancelled with
-the worker: it ends by itself, or when its time is up. At the worker's end there is one limit for all that is
-left.
+Events wait in a queue of limited size. An event that finds it full is dropped and counted, unless it is
+one of the few about the life of the worker. Each observer has limited time for each event. It is not
+cancelled with the worker: it ends by itself, or when its time is over. At the end of the worker, one limit
+holds for all events that are left.
 """
 
 from __future__ import annotations
@@ -41,52 +41,53 @@ T = TypeVar("T")
 Facts = ParamSpec("Facts")
 logger = logging.getLogger("trio_graphile.hooks")
 
+# Events about the life of a worker. They are never dropped for lack of room.
 _LIFE = (WorkerStarting, WorkerStarted, ShutdownStarted, GracePeriodOver, ShutdownForced, WorkerEnded)
 _LONGEST_STRETCH = 0.0005
-"""For how long events are told in a row before others have their turn, in seconds."""
+"""For how long events are delivered without giving way to other Trio tasks, in seconds."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class Emitter:
-    """Takes events from everywhere in the worker's thread and calls observers one after the other.
+    """Takes events from all services, in the worker's thread, and calls observers one after the other.
 
-    There always is one, also where nobody observes anything: then it takes an event for next to nothing.
+    Every run has one. Where there are no observers, `emit` takes next to no time.
     """
 
     worker_id: str
     _chains: Chains
     _options: ObserverOptions
     dropped: int = 0
-    """How many events no observer heard of."""
+    """How many events were dropped."""
     _reported: int = 0
-    """How many of them the log knows of."""
+    """How many of these the log has reported."""
     _waiting: deque[Event] = attrs.field(factory=deque)
     _arrived: Bell = attrs.field(factory=Bell)
     _observers: dict[object, tuple[Hook, ...]] = attrs.field(factory=dict)
-    """Who observes an event, by its class, as far as that was asked for."""
+    """The observers of events, by the class of the event; filled as classes are emitted."""
     _deadline: float = math.inf
-    """When the time of all observers is up."""
+    """When the time of all observers is over, by Trio's clock."""
     _scope: trio.CancelScope | None = None  # noqa: TID251  # the shield of the observer at work, with a deadline
 
     @property
     def waiting(self) -> int:
-        """How many events wait."""
+        """How many events wait to be delivered."""
         return len(self._waiting)
 
     @property
     def has_observers(self) -> bool:
-        """Whether anybody observes anything."""
+        """Whether there is any observer."""
         return self._chains.has_observers
 
     def hears(self, *events: type[Event]) -> bool:
-        """Whether anybody observes one of these. Ask once before what would be emitted for every job."""
+        """Whether one of these events has an observer. Ask once, where events are emitted for every job."""
         return any(self._chains.observers_of(event) for event in events)
 
     def emit(self, event: Callable[Facts, Event], *args: Facts.args, **facts: Facts.kwargs) -> None:
-        """Tell observers, if there are any, that this has happened: `emit(JobsReturned, count=3)`.
+        """Have an event delivered to its observers: `emit(JobsReturned, count=3)`.
 
-        The event is made only if somebody observes it; `worker_id` is filled in. Neither blocks nor fails,
-        and is no checkpoint.
+        The event is made only if it has observers; `worker_id` is filled in. Neither blocks nor fails, and is
+        no checkpoint.
         """
         observers = self._observers.get(event)
         if observers is None:
@@ -101,9 +102,10 @@ class Emitter:
         self._arrived.ring()
 
     async def run_beside(self, body: Callable[[], Awaitable[T]], *, limit: float) -> T:
-        """Run the body, and tell meanwhile; at most `limit` seconds after its end all is told or dropped.
+        """Run the body, and deliver events meanwhile.
 
-        Raises what the body raises, not in a group, and is cancelled as it is.
+        At most `limit` seconds after the end of the body, every event is delivered or dropped. Raises what
+        the body raises, not in a group, and is cancelled as the body is.
         """
         if not self._chains.has_observers:
             return await body()
@@ -111,7 +113,7 @@ class Emitter:
             return await self._run_beside(body, limit)
         finally:
             with trio.move_on_at(self._deadline, shield=True):
-                await self._tell_rest()
+                await self._deliver_rest()
             self._drop(len(self._waiting))
             self._report_dropped()
 
@@ -135,24 +137,24 @@ class Emitter:
         except BaseExceptionGroup as group:
             if error is None or is_cancellation(group):
                 raise
-            # Ctrl-C in an observer, which ended the body: what that has to say is not lost.
+            # Ctrl-C in an observer has ended the body: what the body raised then is not lost.
             raise BaseExceptionGroup("in an observer, and then", [*leaves(group), *leaves(error)]) from group
         return ended.unwrap()
 
     @trio.lowlevel.enable_ki_protection
     async def _run(self) -> None:
-        """Tell until cancelled. An event is never told by half."""
+        """Deliver events until cancelled. An event is always delivered to all its observers."""
         while True:
             if not self._waiting:
                 self._report_dropped()
                 await self._arrived.wait()
             stretch_ends_at = time.monotonic() + _LONGEST_STRETCH
             while self._waiting and self._deadline == math.inf and time.monotonic() < stretch_ends_at:
-                await self._tell_next()
+                await self._deliver_next()
             await trio.lowlevel.checkpoint()
 
-    async def _tell_rest(self) -> None:
-        """Tell what is left: all of it, or in the second half of the time only what the worker did itself."""
+    async def _deliver_rest(self) -> None:
+        """Deliver what is left; in the second half of the time, only events about the worker's life."""
         half_time = (trio.current_time() + self._deadline) / 2
         while self._waiting:
             if trio.current_time() >= half_time:
@@ -161,10 +163,10 @@ class Emitter:
                 self._waiting = deque(life)
                 half_time = math.inf
             if self._waiting:
-                await self._tell_next()
+                await self._deliver_next()
             await trio.lowlevel.checkpoint()
 
-    async def _tell_next(self) -> None:
+    async def _deliver_next(self) -> None:
         event = self._waiting.popleft()
         for hook in self._observers[type(event)]:
             began = trio.current_time()
@@ -186,7 +188,7 @@ class Emitter:
         self._scope = None
 
     def _deadline_of_one(self) -> float:
-        """Return until when an observer may take: at the end for half of the time that is left."""
+        """Return until when an observer may run: at the end, for half of the time that is left."""
         now = trio.current_time()
         return now + min(self._options.timeout, (self._deadline - now) / 2)
 

@@ -1,4 +1,4 @@
-"""Interception: what plugins do before, after and around a handler, in its slot."""
+"""Interception: calls interceptors before, after and around a handler, in its slot."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from trio_graphile.hooks._questions import JobRun, JobRunEnd, Skip
 
 
 class HandlerFailed(Exception):
-    """The handler failed without raising here: it ran in a process, say. For context managers to see."""
+    """Shows context managers that the handler failed, where nothing was raised here: in a process, say."""
 
 
 class HandlerInterrupted(Exception):
-    """The handler was interrupted: by its timeout, on request, or since the job is not ours any more."""
+    """Shows context managers that the handler was interrupted: by its timeout, say, or on request."""
 
 
 def _show(end: Ended) -> None:
-    """Raise for context managers what nobody has raised yet."""
+    """Raise, for context managers, if the handler did not return and nothing was raised."""
     if isinstance(end, Failure):
         raise HandlerFailed(end.text)
     if end is End.INTERRUPTED:
@@ -36,7 +36,7 @@ def _show(end: Ended) -> None:
 
 @attrs.define(eq=False, kw_only=True)
 class Interception:
-    """Calls handlers as a lane does, once interceptors let it."""
+    """Calls a handler as its lane does, if interceptors allow that."""
 
     _chains: Chains
     _worker_id: str
@@ -44,7 +44,7 @@ class Interception:
     _emitter: Emitter
 
     async def call(self, running: RunningJob) -> Ended:
-        """Call the handler, unless it is not wanted. The run's own scope is entered and left in here."""
+        """Call the handler, unless an interceptor prevents it. Enters and leaves the scope of the run."""
         about = JobRun(job=running.job, worker_id=self._worker_id)
         end: Ended = End.INTERRUPTED
         try:
@@ -57,15 +57,15 @@ class Interception:
 
     async def _call_if_wanted(self, running: RunningJob, about: JobRun) -> Ended:
         if self._chains.before_job_run:
-            verdict: Skip | Failure | None = None
+            answer: Skip | Failure | None = None
             with running.scope:
-                verdict = await ask_about_run(self._chains.before_job_run, about)
+                answer = await ask_about_run(self._chains.before_job_run, about)
             if running.interruption is not None or running.scope.cancelled_caught:
                 return End.INTERRUPTED
-            if isinstance(verdict, Skip):
+            if isinstance(answer, Skip):
                 return End.RETURNED
-            if verdict is not None:
-                return verdict
+            if answer is not None:
+                return answer
             running.scope = trio.CancelScope(deadline=running.scope.deadline)  # noqa: TID251  # as the one before
         return await self._begin(running)
 
@@ -83,10 +83,10 @@ class Interception:
         running.has_begun = True
         self._emitter.emit(JobStarted, job=running.job)
 
-    async def judge(self, running: RunningJob, outcome: Outcome) -> Outcome:
-        """Return what a run comes to once interceptors were asked. Interrupted, they leave it as it is.
+    async def outcome_after(self, running: RunningJob, outcome: Outcome) -> Outcome:
+        """Return the outcome of a run after its interceptors were asked; if they are interrupted, as it was.
 
-        They are not asked about a run that was interrupted, or one that the handler has settled by itself.
+        They are not asked about a run that was interrupted, or whose handler completed the job itself.
         """
         is_asked = (
             running.has_begun and running.interruption is None and running.completion is Completion.NONE
@@ -99,13 +99,13 @@ class Interception:
             duration=trio.current_time() - running.started_at,
             error=outcome.error if isinstance(outcome, Failed) else None,
         )
-        verdict: Skip | Failure | None = None
-        # In which the run can still be interrupted from outside; never a shield.
+        answer: Skip | Failure | None = None
+        # A scope by which the run can still be interrupted; never a shield.
         with trio.CancelScope() as running.scope:  # noqa: TID251
-            verdict = await ask_about_run(self._chains.after_job_run, end)
-        if isinstance(verdict, Skip):
+            answer = await ask_about_run(self._chains.after_job_run, end)
+        if isinstance(answer, Skip):
             return Completed(running.job)
-        if verdict is not None:
-            log_failure(running.job, verdict, None)
-            return running.failed(verdict)
+        if answer is not None:
+            log_failure(running.job, answer, None)
+            return running.failed(answer)
         return outcome

@@ -52,7 +52,7 @@ _REASONS = {
 
 @attrs.frozen
 class Run:
-    """What is remembered of a run until its outcome is recorded."""
+    """A run that is over and whose outcome is not recorded yet. The duration is in seconds."""
 
     job: Job
     duration: float
@@ -61,24 +61,24 @@ class Run:
 
 @attrs.define(eq=False)
 class JobEvents:
-    """Remembers how long runs took, and tells of them once their outcomes are certain."""
+    """Emits the events about the ends of jobs, once their outcomes are certain."""
 
     _emitter: Emitter
     are_observed: bool = attrs.field(init=False)
-    """Whether anybody wants to know. Asked before each call, since there may be one for each job."""
+    """Whether these events have observers. Callers ask this first: there is one call for each job."""
     _runs: dict[int, Run] = attrs.field(init=False, factory=dict)
-    """The last run of each job whose outcome is not recorded yet."""
+    """The last run of each job whose outcome is not recorded yet, by the id of the job."""
 
     def __attrs_post_init__(self) -> None:
         self.are_observed = self._emitter.hears(*ENDINGS)
 
     def remember(self, running: RunningJob) -> None:
-        """Take notice that a run is over."""
+        """Remember a run that is over until its outcome is recorded."""
         job = running.job
         self._runs[job.id] = Run(job, trio.current_time() - running.started_at, running.interruption)
 
     def recorded(self, outcomes: Sequence[Outcome]) -> None:
-        """Tell of outcomes that are certain now."""
+        """Emit events about outcomes that are certain now."""
         untouched = 0
         for outcome in outcomes:
             run = self._runs.get(outcome.job.id)
@@ -89,11 +89,11 @@ class JobEvents:
             if run is None and isinstance(outcome, Returned):
                 untouched += 1
             else:
-                self._tell(outcome, run)
+                self._emit(outcome, run)
         if untouched:
             self._emitter.emit(JobsReturned, count=untouched)
 
-    def _tell(self, outcome: Outcome, run: Run | None) -> None:
+    def _emit(self, outcome: Outcome, run: Run | None) -> None:
         emit, job, duration = self._emitter.emit, outcome.job, 0.0 if run is None else run.duration
         match outcome:
             case Completed() | Settled():

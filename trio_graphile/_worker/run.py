@@ -1,4 +1,4 @@
-"""One run of a worker: nurseries, nested in the order of shutdown: the innermost leaves first."""
+"""One run of a worker: its services, in nurseries that are nested in the order in which they end."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from trio_graphile._interceptors.raised import is_cancellation
 from trio_graphile._model.options import ShutdownOptions
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._model.statistics import WorkerStatistics
+from trio_graphile._worker.run_error import Unwritten, run_error_of
 from trio_graphile._worker.services import RunSettings, Services
-from trio_graphile._worker.verdict import Unwritten, verdict_of
 
 logger = logging.getLogger("trio_graphile.worker")
 
-# Shares of `flush_timeout`, in this order: a statement or a thread at a cancellation, idle processes, the
-# flush, and once more the first, for the flush's own last statement. Observers, if there are any, take theirs
-# from the flush.
+# Each is a share of `flush_timeout`, and they are used in this order: the time in which a statement or a
+# thread has to end after a cancellation, that of idle processes, that of the flush, and once more the first,
+# for the last statement of the flush. The share of observers, if there are any, is taken from that of the
+# flush.
 _CANCEL_SHARE = 0.2
 _CLOSING_SHARE = 0.1
 _FLUSH_SHARE = 0.5
@@ -35,23 +36,24 @@ def cancel_timeout_of(options: ShutdownOptions) -> float:
 
 @attrs.define(eq=False)
 class Run:
-    """One run of a worker: its services and how they are nested."""
+    """One run of a worker, from its start to its end."""
 
     settings: RunSettings
     _services: Services = attrs.field(init=False)
     _interrupt: Callable[[], None] = attrs.field(init=False, default=lambda: None)
-    """Cancels the handlers, once all has started: before, the ending remembers that somebody wants it."""
+    """Interrupts the handlers. It does nothing until all services have started; `ending.is_forced` counts
+    till then."""
     _unwritten: Unwritten | None = attrs.field(init=False, default=None)
-    """What the last records left open."""
+    """The jobs whose outcomes the flush could not write; None if it wrote all."""
 
     def __attrs_post_init__(self) -> None:
-        # A handler's statement is to end as soon as anything else does, when the worker has to.
+        # A statement of a handler has no more time to end than one of the worker has.
         database = self.settings.database
         database.cancel_patience = min(database.cancel_patience, self.settings.cancel_timeout)
         self._services = Services(self.settings)
 
     def statistics(self) -> WorkerStatistics:
-        """Say what is going on."""
+        """Return what the worker does at this moment."""
         watch = self._services.watch
         return attrs.evolve(
             self._services.statistics.now(),
@@ -67,13 +69,13 @@ class Run:
 
     @trio.lowlevel.enable_ki_protection
     async def serve(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
-        """Run from start to end, and tell observers; what it raises is one exception, or a cancellation."""
+        """Run from start to end, and emit events. Raises one exception, or a cancellation."""
         limit = self.settings.options.shutdown.flush_timeout * _OBSERVERS_SHARE
         return await self._services.emitter.run_beside(
-            partial(self._serve_and_tell, task_status), limit=limit
+            partial(self._serve_and_emit, task_status), limit=limit
         )
 
-    async def _serve_and_tell(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
+    async def _serve_and_emit(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
         settings, events = self.settings, self._services.events
         events.starting(
             schema=settings.database.schema,
@@ -94,7 +96,7 @@ class Run:
     async def _serve(self, task_status: trio.TaskStatus[None]) -> ShutdownReport:
         settings, services = self.settings, self._services
         services.lanes.prepare(settings.tasks)
-        settings.tasks.check_state(settings.state)  # of those that were registered since
+        settings.tasks.check_state(settings.state)  # of tasks that were registered since
         try:
             if await self._prepare():
                 await self._nest_as_one(task_status)
@@ -114,7 +116,7 @@ class Run:
         return report
 
     async def _prepare(self) -> bool:
-        """Get ready; False if the worker is to end before it is: then nothing of it is left."""
+        """Arrive in the database; return False if the worker has to end before: then it has left again."""
         ending, is_ready = self.settings.ending, False
         try:
             with ending.cuts_short():
@@ -128,20 +130,20 @@ class Run:
         return is_ready
 
     async def _nest_as_one(self, task_status: trio.TaskStatus[None]) -> None:
-        """Run the nest; raise one exception for all that ended it."""
+        """Run the nest; raise one exception for all errors that ended it."""
         try:
             await self._nest(task_status)
         except BaseException as raised:
-            verdict = verdict_of(raised, self._unwritten, self.settings.worker_id)
-            if verdict is None:
+            error = run_error_of(raised, self._unwritten, self.settings.worker_id)
+            if error is None:
                 raise
-            raise verdict from raised  # noqa: ASYNC104  # None if there is only a cancellation
+            raise error from raised  # noqa: ASYNC104  # None if there is only a cancellation
         self._raise_if_unwritten()
 
     def _raise_if_unwritten(self) -> None:
-        verdict = verdict_of(None, self._unwritten, self.settings.worker_id)
-        if verdict is not None:
-            raise verdict
+        error = run_error_of(None, self._unwritten, self.settings.worker_id)
+        if error is not None:
+            raise error
 
     async def _nest(self, task_status: trio.TaskStatus[None]) -> None:
         """Presence outlives recording, recording outlives handling, handling outlives intake."""
@@ -168,7 +170,7 @@ class Run:
                             await ending.begun.wait()
                             self._note_ending()
                             intake.cancel_scope.cancel()
-                            if ending.is_forced:  # in the start, maybe, when that was not heard
+                            if ending.is_forced:  # during the start, maybe, when `_interrupt` did nothing
                                 self._interrupt()
                         recording.start_soon(self._end_grace_period, name="grace period")
                     recording.cancel_scope.cancel()
@@ -180,7 +182,7 @@ class Run:
             presence.cancel_scope.cancel()
 
     async def _start_intake(self, intake: trio.Nursery) -> None:
-        """Start what brings jobs, in the given nursery."""
+        """Start the services that bring jobs."""
         services = self._services
         if self.settings.drains:
             services.events.started()
@@ -202,16 +204,16 @@ class Run:
         self._services.events.ending(self._services.runner.jobs, grace_period)
 
     async def _end_grace_period(self) -> None:
-        """Interrupt what still runs when its time is over."""
+        """Interrupt the handlers that still run when the grace period is over."""
         services, options = self._services, self.settings.options.shutdown
-        if services.events.has_started:  # else nothing runs, and the slots wait for what never came
+        if services.events.has_started:  # else no job runs, and no prefetcher was started
             await trio.sleep_until(self.settings.ending.at + options.grace_period)
         if running := services.runner.jobs:
             services.events.grace_period_over(running)
         self._interrupt()
 
     async def _flush(self) -> None:
-        """Write the last outcomes and make sure that nothing is left: the only words after the last job's."""
+        """Write the last outcomes, make sure that nothing is locked by us, and leave the database."""
         services = self._services
         reason: object = "the database did not answer in time"
         share = _FLUSH_SHARE - (_OBSERVERS_SHARE if services.emitter.has_observers else 0.0)
@@ -227,19 +229,17 @@ class Run:
             reason = error
         finally:  # a second Ctrl-C may end it, too
             if reason is not None:
-                services.presence.terminate()  # a polite farewell would take time that is up
+                services.presence.terminate()  # to close them politely would take more time
                 held = sorted(job.id for job in services.ledger.snapshot())
                 self._unwritten = Unwritten(tuple(held), str(reason))
 
     async def _leave(self) -> None:
-        """Make sure that nothing is locked by us, and tell the others that we are gone."""
+        """Make sure that nothing is locked by us, and remove the worker from the registry."""
         presence = self._services.presence
         was_certain = presence.is_certain
         if not was_certain:
             await presence.release_rest()
-        await self._services.lease.end()  # else its last heartbeat might come after our farewell
+        await self._services.lease.end()  # else its last heartbeat might come after that
         await presence.leave()
-        if (
-            was_certain and not presence.is_certain
-        ):  # the server is gone, and the one that answered knows less
+        if was_certain and not presence.is_certain:  # a session was lost: to a server that failed over, maybe
             await presence.release_rest()

@@ -1,4 +1,4 @@
-"""How far a run has come, and what observers are told of that."""
+"""Run events: emits events about the life of one run, and knows how far it has come."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from trio_graphile.hooks._worker_events import (
 
 @attrs.define(eq=False)
 class RunEvents:
-    """Tells observers of one run, in its order; nothing after its end."""
+    """Each method emits one event; after the end of the run, `forced` emits none."""
 
     _emitter: Emitter
     _ending: Ending
     has_started: bool = attrs.field(init=False, default=False)
-    """Whether it has taken jobs."""
+    """Whether the run has begun to take jobs."""
     _is_over: bool = attrs.field(init=False, default=False)
 
     @property
@@ -40,27 +40,27 @@ class RunEvents:
         return WorkerPhase.RUNNING if self.has_started else WorkerPhase.STARTING
 
     def starting(self, *, schema: str, concurrency: int, tasks: Sequence[str]) -> None:
-        """Say that it starts."""
+        """The run starts."""
         self._emitter.emit(WorkerStarting, schema=schema, concurrency=concurrency, tasks=tuple(tasks))
 
     def started(self) -> None:
-        """Say that it takes jobs from now on."""
+        """The run takes jobs from now on."""
         self.has_started = True
         self._emitter.emit(WorkerStarted)
 
     def ending(self, running: tuple[Job, ...], grace_period: float) -> None:
-        """Say that it begins to end."""
+        """The run begins to end."""
         self._emitter.emit(
             ShutdownStarted, cause=self._ending.cause, running=running, grace_period=grace_period
         )
 
     def forced(self, running: tuple[Job, ...]) -> None:
-        """Say that handlers are interrupted, because somebody wants it so."""
+        """Handlers are interrupted, since `Worker.cancel` was called."""
         if not self._is_over:
             self._emitter.emit(ShutdownForced, running=running)
 
     def grace_period_over(self, running: tuple[Job, ...]) -> None:
-        """Say that handlers are interrupted, because their time is over."""
+        """Handlers are interrupted, since the grace period is over."""
         self._emitter.emit(GracePeriodOver, running=running)
 
     def ended(
@@ -69,7 +69,7 @@ class RunEvents:
         report: ShutdownReport | None = None,
         error: BaseException | None = None,
     ) -> None:
-        """Say that it has ended: with a report or an error, or because the scope around it was cancelled."""
+        """The run has ended: with a report or an error, or because the scope around it was cancelled."""
         self._is_over = True
         text = None if error is None else describe_error(error)
         self._emitter.emit(WorkerEnded, cause=cause, report=report, error=text)

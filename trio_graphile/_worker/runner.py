@@ -1,4 +1,4 @@
-"""The runner: one job, from its payload to its outcome. The one place that catches what handlers raise."""
+"""The runner: runs a job, from its payload to its outcome. Only here are exceptions of handlers caught."""
 
 from __future__ import annotations
 
@@ -37,55 +37,57 @@ logger = logging.getLogger("trio_graphile.worker")
 
 @attrs.define(eq=False, kw_only=True)
 class Runner:
-    """Runs jobs, one per call and slot."""
+    """Runs jobs: each slot calls `run_all`."""
 
     _tasks: TaskRegistry
     _local_queue: LocalQueue
     """Where jobs are taken from."""
     _lanes: Lanes
     _interception: Interception | None = None
-    """Has a say before and after a handler is called, if anybody intercepts it."""
+    """Calls interceptors before and after a handler; None if there are none."""
     _surroundings: Surroundings
     _recorder: Recorder
     _announcements: Announcements
-    """Hears when a handler has completed its job, and goes on: the next of its queue may run."""
+    """Is told when a handler has completed its job and goes on: the next job of its named queue may run."""
     _job_events: JobEvents
     _emitter: Emitter
     _totals: TaskTotals = attrs.field(factory=TaskTotals)
-    """Adds up what runs came to."""
-    _tells_taken: bool = attrs.field(init=False)
-    _tells_started: bool = attrs.field(init=False)
-    """Whether anybody wants to know, and interception does not tell it."""
+    """Counts runs and adds up their durations, by task."""
+    _emits_taken: bool = attrs.field(init=False)
+    """Whether `JobTaken` has observers."""
+    _emits_started: bool = attrs.field(init=False)
+    """Whether `JobStarted` has observers, and interception does not emit it."""
     _now: Callable[[], float] = attrs.field(
         init=False, factory=lambda: trio.lowlevel.current_clock().current_time
     )
-    """`trio.current_time` in half of the time: asked twice for each run."""
+    """As `trio.current_time`, which takes twice as long: called twice for each run."""
     _running: dict[int, RunningJob] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
-        self._tells_taken = self._emitter.hears(JobTaken)
-        self._tells_started = self._interception is None and self._emitter.hears(JobStarted)
+        self._emits_taken = self._emitter.hears(JobTaken)
+        self._emits_started = self._interception is None and self._emitter.hears(JobStarted)
 
     @trio.lowlevel.enable_ki_protection
     async def run_all(self) -> None:
         """Run one job after the other, until there are no more."""
         while True:
-            # In which handlers are interrupted; it serves until one was. Never a shield.
+            # Interrupts handlers, and is replaced once it has interrupted one. Never a shield.
             with trio.CancelScope() as scope:  # noqa: TID251
                 while True:
                     job = await self._local_queue.take()
                     if job is None:
                         return
-                    if self._tells_taken:
+                    if self._emits_taken:
                         self._emitter.emit(JobTaken, job=job)
                     if await self.run(job, scope):
                         break
 
     async def run(self, job: Job, scope: trio.CancelScope) -> bool:  # noqa: TID251  # as above
-        """Run a job's handler and record the outcome; return whether the scope around us is used up.
+        """Run the handler of a job and record the outcome; return whether `scope` is used up.
 
-        Raises nothing of the handler's but cancellation and `KeyboardInterrupt`. When cancelled, the handler
-        is, and the job goes back with its attempt unless it ended all the same.
+        Of what the handler raises, only cancellation and `KeyboardInterrupt` are raised on. When it is
+        cancelled, it cancels the handler, and gives the job back with its attempt unless the handler ended
+        all the same.
         """
         try:
             task = self._tasks[job.task_identifier]
@@ -95,9 +97,9 @@ class Runner:
             return False
         running = self._prepare(task, job, scope)
         self._running[job.id] = running
-        outcome: Outcome | None = None  # until we know better; a bare Cancelled passes straight through
+        outcome: Outcome | None = None  # still None if nothing but `Cancelled` was raised
         token = CURRENT_JOB.set(job)
-        if self._tells_started:
+        if self._emits_started:
             self._emitter.emit(JobStarted, job=job)
         try:
             try:
@@ -110,10 +112,10 @@ class Runner:
                 if further is not None:
                     raise further from None  # noqa: ASYNC104  # it has the cancellation, if there is one
             if self._interception is not None and outcome is not None:
-                outcome = await self._interception.judge(running, outcome)
+                outcome = await self._interception.outcome_after(running, outcome)
         finally:
             CURRENT_JOB.reset(token)
-            if self._running.get(job.id) is running:  # else it was taken from us and claimed by us again
+            if self._running.get(job.id) is running:  # else the job was taken from us and claimed by us again
                 del self._running[job.id]
             if outcome is None:
                 outcome = running.interrupted()
@@ -128,7 +130,7 @@ class Runner:
 
     def _prepare(self, task: Task[Any], job: Job, scope: trio.CancelScope) -> RunningJob:  # noqa: TID251
         if task.lane != "async" or self._interception is not None:
-            scope = trio.CancelScope()  # noqa: TID251  # as above; whoever calls it enters it then
+            scope = trio.CancelScope()  # noqa: TID251  # as above; `call` enters it
         running = RunningJob(task=task, job=job, scope=scope, started_at=self._now())
         if task.wants_context:
             running.context = self._surroundings.context(job, running, task.to_json)
@@ -143,23 +145,23 @@ class Runner:
         self._recorder.put(outcome, maybe_completed=maybe_completed)
 
     def _put_completed(self, running: RunningJob, outcome: Outcome) -> None:
-        """Record a job that its handler has completed itself, or may have."""
+        """Record the outcome of a job that its handler has completed itself, or may have completed."""
         if running.completion is Completion.DONE:
             self._put(running, Settled(running.job))
             return
-        if isinstance(outcome, Completed):  # with or without the effects that belong to it
+        if isinstance(outcome, Completed):  # but perhaps without the effects of its transaction
             outcome = Failed(running.job, "nobody knows whether its transaction was committed")
         self._put(running, outcome, maybe_completed=True)
 
     def _outcome(self, running: RunningJob, end: End | Failure) -> Outcome:
-        """Return what a run comes to whose handler neither returned well nor raised."""
+        """Return the outcome of a run whose handler neither returned nor raised."""
         if isinstance(end, Failure):
             log_failure(running.job, end, None)
             return running.as_requested() or running.failed(end)
         return running.interrupted()
 
     def _raised(self, running: RunningJob, error: BaseException) -> Outcome:
-        """Return what a run comes to whose handler raised."""
+        """Return the outcome of a run whose handler raised."""
         job = running.job
         if all(isinstance(leaf, JobLost) and leaf.job_id == job.id for leaf in leaves(error)):
             if running.completion is not Completion.NONE:
@@ -168,7 +170,7 @@ class Runner:
             return Lost(job)
         failure = running.task.failure(error)
         if running.completion is Completion.DONE:
-            logger.error("job %d (%s) is completed; then", job.id, job.task_identifier, exc_info=error)
+            logger.error("job %d (%s) had completed, and raised", job.id, job.task_identifier, exc_info=error)
         else:
             log_failure(job, failure, error)
         return running.as_requested() or running.failed(failure)
@@ -176,7 +178,7 @@ class Runner:
     # --- running jobs, from outside -------------------------------------------------------------
 
     def statistics(self) -> tuple[RunningJobStatistics, ...]:
-        """Say which jobs run, the oldest first."""
+        """Describe the runs that are under way, the oldest first."""
         return tuple(running.statistics() for running in self._running.values())
 
     @property
@@ -192,7 +194,7 @@ class Runner:
     def lose(self, job: Job) -> None:
         """Interrupt the run of a job that is not ours any more."""
         for running in self._runs_of(job):
-            # One that its handler completed is not in the table any more, either.
+            # A job that its handler has completed is not ours any more, either.
             if running.completion is Completion.NONE:
                 logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
                 running.interrupt(Interruption.LOST)
@@ -204,7 +206,7 @@ class Runner:
                 running.interrupt(Interruption.REMOVED)
 
     def cancel(self, job: Job, request: CancelRequest) -> bool:
-        """Interrupt the run of a job since somebody asks for it; return whether it runs."""
+        """Interrupt the run of a job on request; return whether the job runs."""
         for running in self._runs_of(job):
             logger.warning(
                 "job %d (%s) is cancelled on request: %s", job.id, job.task_identifier, request.reason

@@ -1,4 +1,4 @@
-"""The verdict: the one exception that stands for all that ended a worker."""
+"""The error of a run: one exception that stands for all errors that ended a worker."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from trio_graphile._model.groups import leaves
 
 @attrs.frozen
 class Unwritten:
-    """What became of these jobs could not be written in time."""
+    """Jobs whose outcomes could not be written in time, and why."""
 
     job_ids: tuple[int, ...]
     reason: str
 
 
-def verdict_of(
+def run_error_of(
     raised: BaseException | None, unwritten: Unwritten | None, worker_id: str
 ) -> BaseException | None:
     """Return the one exception that `Worker.run` raises; None for a cancellation, or for nothing.
 
-    `raised` is what came out of the nest of nurseries, if anything did. A crash is named by whatever is
-    raised. A `KeyboardInterrupt` or `SystemExit` is not hidden behind `ShutdownIncomplete`, nor the other way
-    round: whoever handles one of them without the other is not to go on as if that were all.
+    `raised` is what the nurseries raised, or None. If they crashed, the exception names the crash. A
+    `KeyboardInterrupt` or `SystemExit` does not hide `ShutdownIncomplete`, nor the other way round: a program
+    that handles only one of the two must not go on as if there were no other.
     """
     errors = [error for error in leaves(raised) if not isinstance(error, trio.Cancelled)] if raised else []
     decision = next((e for e in errors if isinstance(e, (KeyboardInterrupt, SystemExit))), None)
