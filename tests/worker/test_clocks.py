@@ -107,7 +107,7 @@ async def test_nobody_is_dead_until_whoever_lives_has_had_time_to_renew(
     await add_another_worker(client)
     our_clock.offset -= 120
     assert await swept(maintenance) == SweepReport()
-    assert "the server's clock was set forward: nobody is taken for dead for 60 s" in caplog.text
+    assert "the server's clock was set forward: no worker counts as dead for 60 s" in caplog.text
     our_clock.offset += THRESHOLD  # goes by on both clocks, or on ours alone, which is no step either
     assert await swept(maintenance) == ANOTHER
 

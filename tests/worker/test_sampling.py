@@ -43,7 +43,7 @@ async def test_a_worker_that_can_take_no_sample_says_so_and_works(
     await database.execute(obstacle)
     with noticing() as notices:
         async with running(sampling_worker(database, handlers)) as run:
-            await notices.wait_for("taking a sample failed, to be tried again later")
+            await notices.wait_for("taking a sample failed and is tried again later")
             await client.add_raw_job("quick")
             await handlers.wait_ended(1)
             await run.stop()

@@ -136,7 +136,7 @@ async def test_that_no_sample_can_be_taken_is_said_once(
     await run_for(chores.sweeper(None), HOUR)
     assert len(chores.sampled_at) == 60
     assert [record.getMessage() for record in caplog.records] == [
-        "taking a sample failed, to be tried again later: no such table"
+        "taking a sample failed and is tried again later: no such table"
     ] * 2
 
 

@@ -1,4 +1,4 @@
-"""What the recorder writes: outcomes of one kind together, and those that the database refuses."""
+"""Batches: outcomes that wait to be written together, and outcomes that the database refuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from trio_graphile._model.pace import Pace
 OutcomeT = TypeVar("OutcomeT", Completed, Failed, Returned, Snoozed, Removed)
 
 _FIRST_PAUSE = 1.0
+"""How long after a refusal an outcome is tried again for the first time, in seconds."""
 _LONGEST_PAUSE = 300.0
+"""The longest time between two such attempts, in seconds."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -27,27 +29,30 @@ class Waiting(Generic[OutcomeT]):
 
     kind: type[OutcomeT]
     delay: float = 0.0
-    """How long the first of a batch waits for others, in seconds."""
+    """How long the first outcome of a batch waits for others, in seconds."""
     outcomes: list[OutcomeT] = attrs.field(factory=list)
     due_at: float = math.inf
+    """When the outcomes are to be written, by Trio's clock; infinity if there are none."""
     pace: Pace = attrs.field(factory=Pace)
+    """How many of them to write at a time."""
 
     def forget(self, count: int) -> None:
-        """Forget the oldest, which are written, or set aside."""
+        """Forget the oldest outcomes, which are written or set aside."""
         del self.outcomes[:count]
         self.due_at = trio.current_time() if self.outcomes else math.inf
 
 
 @attrs.define(eq=False, kw_only=True)
 class Refused:
-    """An outcome that the database does not take, for now: it is tried again, ever more rarely."""
+    """An outcome that the database has refused. It is tried again, at growing intervals."""
 
     waiting: Waiting[Any]
-    """Those of its kind."""
+    """The outcomes of its kind."""
     outcome: Any
     error: DatabaseError
-    """Why it is not taken."""
+    """Why the database refused it the last time."""
     due_at: float = attrs.field(init=False)
+    """When it is tried again, by Trio's clock."""
     _delays: Iterator[float] = attrs.field(
         init=False, factory=lambda: backoff_delays(first=_FIRST_PAUSE, cap=_LONGEST_PAUSE)
     )
@@ -57,18 +62,18 @@ class Refused:
 
     @property
     def job(self) -> Job:
-        """Whose outcome it is."""
+        """The job of the outcome."""
         job: Job = self.outcome.job
         return job
 
     def postpone(self, error: DatabaseError) -> None:
-        """Take notice that it was not taken, for this reason."""
+        """Try again later: the database has refused it once more, because of `error`."""
         self.error = error
         self.due_at = trio.current_time() + next(self._delays)
 
 
 class TooMuch(Exception):
-    """A batch was not written in time, which it will not be the next time, either; fewer rows may be."""
+    """A batch was not written in time. It would fail again, but fewer rows may not."""
 
     def __init__(self, error: DatabaseError) -> None:
         super().__init__(error)

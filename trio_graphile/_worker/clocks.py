@@ -1,4 +1,4 @@
-"""Clocks: one of ours that never stops, and the server's, watched by it."""
+"""Clocks: a clock of ours that never stops, and the clock of the server, which is compared with it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from trio_graphile._database.connection import Executor
 logger = logging.getLogger("trio_graphile.worker")
 
 _TOLERANCE = 0.1
-"""By what share of the silence that means death a clock may be off."""
+"""How far the two clocks may differ, as a share of the period after which a silent worker counts as dead."""
 
 
 def find_clock() -> Callable[[], float]:
-    """Return a clock that goes on while the machine sleeps, as the age of our locks does."""
+    """Return a clock, in seconds, that goes on while the machine sleeps: the age of our locks does, too."""
     number = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
     return time.monotonic if number is None else partial(time.clock_gettime, number)
 
@@ -29,38 +29,39 @@ READ_CLOCK = "select extract(epoch from clock_timestamp())::float8"
 
 @attrs.define(eq=False)
 class ServerClock:
-    """Notices when the server's clock was set forward.
+    """Notices when the clock of the server was set forward.
 
-    Whoever lives looks as if long silent then, until it has shown life again. So it is, too, after a failover
-    to a server whose clock is ahead.
+    Workers that are alive then look as if they had been silent for long, until their next heartbeat. A
+    failover to a server whose clock is ahead has the same effect.
     """
 
     _period: float
-    """How long a silence means death, in seconds: so long it takes until a step of the clock is forgotten."""
+    """How long a worker has to be silent to count as dead, in seconds. After a step of the clock, the clock
+    counts as unsteady for the same time."""
     _clock: Callable[[], float] = attrs.field(factory=find_clock)
     _asked_at: float | None = attrs.field(init=False, default=None)
-    """When the last reading began, by our clock."""
+    """When the last reading began, by our clock; None before the first."""
     _read: float = attrs.field(init=False, default=0.0)
-    """What the server's clock said."""
+    """The last reading of the server's clock, in seconds."""
     _steady_since: float = attrs.field(init=False, default=-math.inf)
 
     async def is_steady(self, executor: Executor) -> bool:
-        """Whether silence and the age of locks mean what they say: the server's clock was not set forward.
+        """Whether the age of heartbeats and of locks can be trusted: the server's clock was not set forward.
 
-        For a while after that they do not: whoever lives gets the time to renew what it holds.
+        After a step it cannot be for one period, in which workers that are alive renew what they hold.
         """
         steady_for = await self._steady_for(executor)
         if steady_for < self._period:
             left = self._period - steady_for
-            logger.warning("the server's clock was set forward: nobody is taken for dead for %.0f s", left)
+            logger.warning("the server's clock was set forward: no worker counts as dead for %.0f s", left)
         return steady_for >= self._period
 
     async def _steady_for(self, executor: Executor) -> float:
-        """Read it; return for how long it has gone no faster than ours, in seconds, as far as we know."""
+        """Read the clock; return for how many seconds it has gone no faster than ours, as far as we know."""
         asked_at = self._clock()
         read = await executor.fetch_value(READ_CLOCK)
         now = self._clock()
-        # However long either answer was on its way, no more time than this has passed between the readings.
+        # The longest time that can have passed between the two readings, whatever each answer has taken.
         passed = now - (asked_at if self._asked_at is None else self._asked_at)
         if self._asked_at is not None and read - self._read > passed + self._period * _TOLERANCE:
             self._steady_since = now

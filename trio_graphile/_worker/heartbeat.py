@@ -1,4 +1,4 @@
-"""The heartbeat: what a worker says of itself: JSON, whatever its handlers report. No I/O."""
+"""The heartbeat: what a worker says of itself, as JSON. No I/O."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ from trio_graphile._worker.running_job import RunningJob
 from trio_graphile._worker.task_totals import TaskTotals
 
 _MOST_RUNNING = 100
+"""How many runs a heartbeat names at most."""
 _MOST_PROGRESS = 200
+"""How many characters of a progress report a heartbeat has at most."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
 class Heartbeat:
-    """Describes one run of a worker. From any thread: all that it reads it reads in single steps."""
+    """Describes one run of a worker. Called from any thread: it reads each value in a single step."""
 
     _options: WorkerOptions
     _tasks: TaskRegistry
@@ -40,10 +42,10 @@ class Heartbeat:
     _totals: TaskTotals
     _ending: Ending
     _clock: trio.abc.Clock = attrs.field(init=False, factory=trio.lowlevel.current_clock)
-    """That of the worker's thread, by which its jobs have begun."""
+    """Trio's clock of the worker's thread; `started_at` of its runs is by it."""
 
     def as_dict(self) -> dict[str, object]:
-        """Return what the worker is, and what it does."""
+        """Return the content of the next heartbeat."""
         running = self._runner.running
         counts = self._recorder.counts
         is_stopping = self._ending.begun.is_set()
@@ -63,7 +65,7 @@ class Heartbeat:
 
 
 def describe_worker(options: WorkerOptions, tasks: Iterable[str]) -> dict[str, object]:
-    """Return what a worker is, and by which rules it takes jobs, but for those that a function decides."""
+    """Return what a worker is, and by which rules it takes jobs, without rules that are functions."""
     said: dict[str, object] = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -87,7 +89,7 @@ def _is_list(flags: Flags | None) -> bool:
 
 
 def describe_running(running: Iterable[RunningJob], now: float) -> list[dict[str, object]]:
-    """Return which jobs run, the oldest first and no more than 100; `now` is by the clock of their starts."""
+    """Describe the 100 oldest of these runs; `now` is by the same clock as `started_at`."""
     return [
         {
             "id": one.job.id,
@@ -100,10 +102,10 @@ def describe_running(running: Iterable[RunningJob], now: float) -> list[dict[str
 
 
 def progress_text(progress: object) -> str | None:
-    """Return the beginning of a report as JSON; None for what JSON cannot hold, and if there is none.
+    """Return the beginning of a progress report as JSON; None if there is no report, or JSON cannot hold it.
 
-    A handler reports anything, however large, and may change it while we look, from another thread. No more
-    of it is looked at than is told: the lease waits for this.
+    A handler may report anything, however large, and may change it at the same time from another thread. Only
+    the part that is returned is encoded, since the lease waits for this.
     """
     if progress is None:
         return None

@@ -1,4 +1,4 @@
-"""The recorder: writes outcomes. The first at once, those that come meanwhile together (group commit)."""
+"""The recorder: writes outcomes. Those that come during a write are written together (group commit)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, assert_never
 import attrs
 import trio
 
-from trio_graphile._database import held_rows as queue
+from trio_graphile._database import held_rows
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.session import persist
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
@@ -36,13 +36,14 @@ from trio_graphile._worker.ledger import Ledger
 logger = logging.getLogger("trio_graphile.worker")
 
 _MOST_WAITING = 4096
+"""How many outcomes may wait to be written before slots pause."""
 _OUT_OF_TIME = frozenset({"57014", "55P03"})
-"""A statement, or its wait for a row that somebody has locked, has taken too long."""
+"""SQLSTATEs: a statement, or its wait for a row that somebody else has locked, has taken too long."""
 
 
 @attrs.frozen(kw_only=True)
 class Counts:
-    """How many runs ended how."""
+    """How many runs had which outcome."""
 
     completed: int = 0
     failed: int = 0
@@ -54,33 +55,33 @@ class Counts:
 
 @attrs.define(eq=False, kw_only=True)
 class Recorder:
-    """Takes outcomes from the slots and writes them. An outcome leaves only once it is written."""
+    """Takes outcomes from the slots, and keeps each until it is written."""
 
     _session: Executor
-    """Writes outcomes, and nothing else."""
+    """The session in which outcomes are written."""
     _worker_id: str
     _ledger: Ledger
-    """Says which of the jobs that are to be written are still held, and hears what became of them."""
+    """Says which jobs are still ours, and is told what became of their outcomes."""
     _announcements: Announcements
-    """Hears of each write: there may be a job to claim now."""
+    """Is told of each outcome that is recorded: there may be a job to claim now."""
     _job_events: JobEvents
-    """Hears of outcomes that are written, or about which nothing is to be written."""
+    """Is told of outcomes that are certain: they are written, or need not be."""
     _complete_delay: float = 0.0
-    """How long completions wait for others to be written with, in seconds."""
+    """How long a completion waits for others to be written with, in seconds. Defaults to 0."""
     _fail_delay: float = 0.0
-    """How long failures do, in seconds."""
+    """How long a failure waits for others to be written with, in seconds. Defaults to 0."""
     waiting: int = 0
-    """How many outcomes are not written yet, those that the database refuses included."""
+    """How many outcomes are not written yet, with those that the database refuses."""
     refused: dict[int, Refused] = attrs.field(factory=dict)
-    """Outcomes that the database does not take, by the id of their job: they keep nothing else waiting."""
+    """Outcomes that the database refuses, by the id of their job. No other outcome waits for them."""
     writing_since: float | None = None
     """When the write that is under way began, by Trio's clock; None if none is."""
     paused: int = 0
-    """How many slots wait for room."""
+    """How many slots pause until there is room."""
     _kinds: dict[type[Outcome], Waiting[Any]] = attrs.field(init=False)
-    """What waits to be written, by what it is."""
+    """Outcomes that wait to be written, by their kind."""
     _tally: Counter[type[Outcome]] = attrs.field(init=False, factory=Counter)
-    """How many runs came to what, as far as that is recorded."""
+    """How many runs had an outcome of which kind; only outcomes that are recorded count."""
     _arrived: Bell = attrs.field(factory=Bell)
     _written: Bell = attrs.field(factory=Bell)
 
@@ -96,7 +97,7 @@ class Recorder:
 
     @property
     def counts(self) -> Counts:
-        """How many runs ended how, as far as that is recorded. From any thread."""
+        """How many runs had which outcome; only outcomes that are recorded count. From any thread."""
         tally = self._tally
         return Counts(
             completed=tally[Completed] + tally[Settled],
@@ -119,22 +120,22 @@ class Recorder:
                 self._wait(self._kinds[type(outcome)], outcome)
             case Settled(job):
                 self._ledger.ended(job)
-                self._note_end(outcome, freed_a_queue=job.queue_name is not None)
+                self._count_unwritten(outcome, freed_a_queue=job.queue_name is not None)
             case Lost(job):
                 self._ledger.lost(job)
-                self._note_end(outcome, freed_a_queue=False)  # whoever has the job has its queue
+                self._count_unwritten(outcome, freed_a_queue=False)  # who has the job has its queue
             case _:
                 assert_never(outcome)
 
     def _wait(self, waiting: Waiting[OutcomeT], outcome: OutcomeT) -> None:
-        if not waiting.outcomes:  # those that join others do not change when they are due
+        if not waiting.outcomes:  # else they are due already, or will be together with the first
             waiting.due_at = trio.current_time() + waiting.delay
             self._arrived.ring()
         waiting.outcomes.append(outcome)
         self.waiting += 1
 
-    def _note_end(self, outcome: Settled | Lost, *, freed_a_queue: bool) -> None:
-        """Take notice of the end of a job about which nothing is to be written."""
+    def _count_unwritten(self, outcome: Settled | Lost, *, freed_a_queue: bool) -> None:
+        """Count an outcome that need not be written."""
         self._tally[type(outcome)] += 1
         self._announcements.recorded(freed_a_job=freed_a_queue)
         if self._job_events.are_observed:
@@ -142,17 +143,17 @@ class Recorder:
 
     @property
     def is_full(self) -> bool:
-        """Whether too many outcomes wait to be written: slots that outrun the database pause then."""
+        """Whether too many outcomes wait to be written. Slots pause then, since they outrun the database."""
         return self.waiting > _MOST_WAITING
 
     @property
     def overdue(self) -> float:
-        """For how long outcomes have been due that nobody writes, in seconds."""
+        """For how long outcomes have been due without a write under way, in seconds."""
         due_at = min(waiting.due_at for waiting in self._kinds.values())
         return 0.0 if self.writing_since is not None else max(0.0, trio.current_time() - due_at)
 
     async def wait_for_room(self) -> None:
-        """Wait while it is full."""
+        """Wait until the recorder is not full."""
         self.paused += 1
         try:
             while self.is_full:
@@ -162,7 +163,7 @@ class Recorder:
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Write outcomes as they come, until cancelled. What is left then is for `flush`."""
+        """Write outcomes as they come, until cancelled. `flush` writes those that are left."""
         task_status.started()
         while True:
             due_at = min(
@@ -177,10 +178,10 @@ class Recorder:
             await self._write_refused(now)
 
     async def flush(self) -> None:
-        """Write all that wait, however often the database has to be asked; what it refuses once more.
+        """Write all outcomes that wait, and try those once more that the database has refused.
 
-        Few at first, for some are to be written however slow it is. Cancelled between two statements it
-        leaves the rest waiting.
+        A transient error is tried again until that works. The first batch is small, so that some outcomes are
+        written even if the database is slow. When it is cancelled, the outcomes that are left still wait.
         """
         for waiting in self._kinds.values():
             waiting.pace.be_cautious()
@@ -189,7 +190,7 @@ class Recorder:
         await self._write_refused(math.inf)
 
     async def insist(self) -> None:
-        """Try again for as long as outcomes are kept waiting by rows that somebody has locked, say."""
+        """Write refused outcomes again, as long as their errors are transient: rows that are locked, say."""
         while any(refused.error.transient for refused in self.refused.values()):
             await self._write_refused(math.inf)
 
@@ -199,7 +200,7 @@ class Recorder:
                 await self._write_oldest(waiting)
 
     async def _write_oldest(self, waiting: Waiting[OutcomeT]) -> None:
-        """Write the oldest outcomes of one kind together; fewer the next time if that does not work."""
+        """Write the oldest outcomes of one kind together; if that fails, fewer the next time."""
         batch = waiting.outcomes[: waiting.pace.size]
         error = await self._write(waiting, batch)
         if error is not None:
@@ -215,14 +216,14 @@ class Recorder:
         self._ledger.refused(job)
         logger.log(
             logging.WARNING if refused.error.transient else logging.ERROR,
-            "the outcome of job %d (%s) cannot be recorded, to be tried again now and then: %s",
+            "the outcome of job %d (%s) cannot be recorded; it is tried again now and then: %s",
             job.id,
             job.task_identifier,
             refused.error,
         )
 
     async def _write_refused(self, now: float) -> None:
-        """Try again to write, one by one, what the database did not take."""
+        """Write refused outcomes that are due again, one by one."""
         for refused in [refused for refused in self.refused.values() if refused.due_at <= now]:
             error = await self._write(refused.waiting, [refused.outcome])
             if error is None:
@@ -231,9 +232,10 @@ class Recorder:
                 refused.postpone(error)
 
     async def _write(self, waiting: Waiting[OutcomeT], batch: Sequence[OutcomeT]) -> DatabaseError | None:
-        """Write outcomes together, a single one as failed if need be; return why that did not work.
+        """Write outcomes together; return the error if the database refuses them, None if they are written.
 
-        Raises `DatabaseError` for what is not the fault of a row.
+        A single outcome that is refused is replaced by a failure. Raises `DatabaseError` for an error that
+        has nothing to do with the rows.
         """
         try:
             ours = await self._persist(waiting.kind, batch, waiting.pace)
@@ -249,12 +251,12 @@ class Recorder:
     async def _write_substitute(
         self, waiting: Waiting[OutcomeT], outcome: OutcomeT, error: StatementFailed
     ) -> DatabaseError | None:
-        """Write, for an outcome that the database refuses, that it does: the job must not stay locked.
+        """Write a failure in place of an outcome that the database refuses: the job must not stay locked.
 
-        Return why that did not work, either. Raises as `_write`.
+        Return the error if that is refused, too, and None if it is written. Raises as `_write`.
         """
         try:
-            await self._persist(waiting.kind, [])  # where the table is missing, say, this is refused, too
+            await self._persist(waiting.kind, [])  # raises if a table is missing, say
         except TooMuch as too_much:
             return too_much.error
         job = outcome.job
@@ -277,17 +279,18 @@ class Recorder:
         """Write outcomes of one kind; return the ids of the jobs that were still ours."""
         session, worker_id = self._session, self._worker_id
         if kind is Completed or kind is Removed:
-            return await queue.complete_jobs(session, worker_id, [outcome.job for outcome in batch])
+            return await held_rows.complete_jobs(session, worker_id, [outcome.job for outcome in batch])
         if kind is Failed:
-            return await queue.fail_jobs(session, worker_id, batch)
-        return await queue.return_jobs(session, worker_id, batch)
+            return await held_rows.fail_jobs(session, worker_id, batch)
+        return await held_rows.return_jobs(session, worker_id, batch)
 
     async def _persist(
         self, kind: type[Outcome], batch: Sequence[Outcome], pace: Pace | None = None
     ) -> set[int]:
-        """Write, as often as it takes; return the ids of the jobs that were still ours.
+        """Write outcomes of one kind; return the ids of the jobs that were still ours.
 
-        Raises `StatementFailed` for what does not pass, and `TooMuch`. `pace` learns how long it took.
+        A transient error is tried again until that works. Raises `StatementFailed` for every other error, and
+        `TooMuch`. `pace` is told how long the write took.
         """
 
         async def attempt() -> set[int]:
@@ -296,7 +299,7 @@ class Recorder:
                 ours = await write()
             except ConnectionLost as error:
                 self._ledger.unanswered(outcome.job for outcome in batch)
-                if len(batch) > 1:  # perhaps since it was given up for taking too long
+                if len(batch) > 1:  # it may have been given up since it took too long
                     raise TooMuch(error) from error
                 raise
             except StatementFailed as error:
@@ -311,8 +314,9 @@ class Recorder:
             ledger = self._ledger
             if not ledger.may_be_ours_anew(outcome.job for outcome in batch):
                 return await self._record(kind, batch)
-            # A job that was given back, by the first try or by others, may be ours again, and look as it
-            # did then. So no claim is under way now, and what was claimed since is left out.
+            # A job that was given back, by the first attempt or by others, may have been claimed by us again,
+            # and its row looks as it did. So no claim may be under way now, and jobs that we have claimed
+            # again are left out.
             async with ledger.claiming:
                 return await self._record(kind, [o for o in batch if not ledger.was_claimed_again(o.job)])
 
@@ -323,7 +327,7 @@ class Recorder:
             self.writing_since = None
 
     def _note_written(self, kind: type[Outcome], batch: Sequence[Outcome], ours: set[int]) -> None:
-        """Take notice that a batch is written."""
+        """Count a batch that is written, and pass on what became of its jobs."""
         jobs = [outcome.job for outcome in batch]
         unfound = self._ledger.settled(jobs, ours)
         for job in unfound.lost:
@@ -337,10 +341,10 @@ class Recorder:
         self._announcements.recorded(freed_a_job=freed_a_job)
         if self._job_events.are_observed:
             lost, completed = {*map(id, unfound.lost)}, {*map(id, unfound.completed)}
-            self._job_events.recorded([_as_it_is(outcome, lost, completed) for outcome in batch])
+            self._job_events.recorded([_certain_outcome(outcome, lost, completed) for outcome in batch])
 
 
-def _as_it_is(outcome: Outcome, lost: set[int], completed: set[int]) -> Outcome:
-    """Return what a run has come to after all. The sets have the identities of jobs, not their ids."""
+def _certain_outcome(outcome: Outcome, lost: set[int], completed: set[int]) -> Outcome:
+    """Return the outcome that became certain. The sets hold the identities of jobs, not their ids."""
     job = outcome.job
     return Lost(job) if id(job) in lost else Settled(job) if id(job) in completed else outcome

@@ -1,4 +1,4 @@
-"""What a worker does at this moment, for whoever asks."""
+"""Statistics: what a worker does at this moment."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trio_graphile._worker.runner import Runner
 
 @attrs.frozen(eq=False, kw_only=True)
 class Statistics:
-    """Asks the services of one run what they do."""
+    """Collects statistics from the services of one run."""
 
     _options: WorkerOptions
     _events: RunEvents
@@ -34,7 +34,7 @@ class Statistics:
     _emitter: Emitter
 
     def now(self) -> WorkerStatistics:
-        """Say what is going on, but for what stands still: the watch says that."""
+        """Return the statistics of this moment, without the standstills, which the watch knows."""
         phase, running, now = self._events.phase, self._runner.statistics(), trio.current_time()
         claims, recorder = self._claims, self._recorder
         return WorkerStatistics(

@@ -1,6 +1,6 @@
-"""The sweeper: gives back the jobs of workers that died, and releases locks that nobody can still want.
+"""The sweeper: gives back the jobs of workers that died, releases old locks, and takes samples for charts.
 
-It takes the samples for charts as well: all of it is done now and then, and none of it is in a hurry.
+All of that is done now and then, and none of it is urgent.
 """
 
 from __future__ import annotations
@@ -21,30 +21,36 @@ from trio_graphile.hooks._worker_events import LocksReset, MaintenanceFailed, Wo
 
 logger = logging.getLogger("trio_graphile.worker")
 
-# All in seconds.
 _FIRST_SWEEP_WITHIN = 5.0
+"""How long after the start the first sweep is due at the latest, in seconds."""
 _FIRST_RESET_WITHIN = 60.0
+"""The same for the first release of old locks, in seconds."""
 _FIRST_SAMPLE_WITHIN = 10.0
+"""The same for the first sample, in seconds."""
 _SAMPLE_INTERVAL = 60.0
+"""The time between two samples, in seconds."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class _Chore:
-    """Something to be done every now and then, never at the same moment by a whole fleet."""
+    """Something that is done now and then, and not by all workers at the same moment."""
 
     what: str
     do: Callable[[], Awaitable[None]]
     interval: float
+    """In seconds."""
     jitter: float
-    """By how much of itself the interval varies, up and down; 0 keeps the beat."""
+    """The share of the interval by which it varies at random, up and down; with 0 the chore is due at fixed
+    times."""
     due_at: float
+    """By Trio's clock."""
     is_minor: bool = False
-    """Whether nobody need be told each time that it fails."""
+    """Whether a failure is logged only if the chore did not fail the last time, too."""
     has_failed: bool = False
-    """Whether it did the last time."""
+    """Whether the chore failed the last time."""
 
     def postpone(self) -> None:
-        """Make it due one interval from now, or from when it was due if it keeps the beat."""
+        """Make the chore due one interval from now, or from when it was due if it has no jitter."""
         if not self.jitter and trio.current_time() < self.due_at + self.interval:
             self.due_at += self.interval
             return
@@ -54,18 +60,19 @@ class _Chore:
 
 @attrs.define(eq=False, kw_only=True)
 class Sweeper:
-    """Does all for as long as its worker lives, one thing at a time."""
+    """Does its chores until the worker ends, one at a time."""
 
     _options: RecoveryOptions | None
-    """None looks for no dead workers; old locks are released all the same."""
+    """None if dead workers are not looked for. Old locks are released all the same."""
     _maintenance: Maintenance
     _emitter: Emitter
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Sweep until cancelled: at once, or nearly so, then at intervals. What fails is left for next time.
+        """Do chores until cancelled, the first soon after the start.
 
-        What does not pass, too: the worker's own jobs have nothing to do with it.
+        A chore that fails is tried again an interval later. No failure ends the worker, not even one that is
+        not transient: its own jobs do not depend on chores.
         """
         chores = self._chores()
         task_status.started()
@@ -84,7 +91,7 @@ class Sweeper:
         if chore.is_minor and is_known:
             return
         level = logging.WARNING if error.transient else logging.ERROR
-        logger.log(level, "%s failed, to be tried again later: %s", chore.what, error)
+        logger.log(level, "%s failed and is tried again later: %s", chore.what, error)
         self._emitter.emit(MaintenanceFailed, what=chore.what, error=str(error))
 
     def _chores(self) -> list[_Chore]:

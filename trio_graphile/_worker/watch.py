@@ -1,4 +1,4 @@
-"""The watch: looks whether slots and services do what they are there for, and says so when they do not."""
+"""The watch: looks for standstills of slots and services, and logs them."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ from trio_graphile._model.statistics import WorkerPhase, WorkerStatistics
 logger = logging.getLogger("trio_graphile.worker")
 
 _INTERVAL = 1.0
-_PATIENCE = 3
-"""At how many looks in a row something must stand still to count: for a moment much does."""
+"""The time between two looks, in seconds."""
+_LOOKS_IN_A_ROW = 3
+"""At how many looks in a row something has to stand still to be a standstill: for a moment, much does."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class Watch:
-    """Looks every second while the worker runs. It changes nothing: what it finds is a mistake of ours."""
+    """Looks every second while the worker runs. It changes nothing: a standstill is a bug of the worker."""
 
     _statistics: Callable[[], WorkerStatistics]
     _interval: float = _INTERVAL
     standing: tuple[str, ...] = ()
     """What stands still at this moment."""
     since: float | None = None
-    """Since when something has, by Trio's clock; None if nothing does."""
+    """When the standstill began, by Trio's clock; None if there is none."""
     _before: WorkerStatistics = attrs.field(factory=WorkerStatistics)
     _looks: dict[str, int] = attrs.field(factory=dict)
-    """At how many looks in a row what has stood still."""
+    """What stood still at the last look, and for how many looks in a row."""
     _names: set[str] = attrs.field(factory=set)
-    """The slots and services that were seen alive."""
+    """The names of the slots and services that were seen alive."""
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, nurseries: Iterable[trio.Nursery]) -> None:
-        """Look until cancelled; `nurseries` are those of the slots and services."""
+        """Look until cancelled; `nurseries` hold the slots and services."""
         nurseries = tuple(nurseries)
         while True:
             alive = {task.name for nursery in nurseries for task in nursery.child_tasks}
@@ -52,10 +53,10 @@ class Watch:
         found += standstills(self._before, now)
         self._looks = {what: self._looks.get(what, 0) + 1 for what in found}
         self._before = now
-        self._note(tuple(what for what, looks in self._looks.items() if looks >= _PATIENCE))
+        self._note(tuple(what for what, looks in self._looks.items() if looks >= _LOOKS_IN_A_ROW))
 
     def _note(self, standing: tuple[str, ...]) -> None:
-        """Log what begins, and what ends."""
+        """Log standstills that begin or end."""
         for what in standing:
             if what not in self.standing:
                 logger.error("the worker stands still: %s", what)
