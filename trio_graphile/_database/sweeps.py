@@ -12,6 +12,7 @@ from functools import partial
 
 import attrs
 
+from trio_graphile._database.anchors import LOCK_GONE_WORKERS, Gone, lock_gone
 from trio_graphile._database.connection import Connection, Row, Transactor, brief_transaction
 from trio_graphile._database.halves import in_savepoints
 from trio_graphile._database.held_rows import RETIRED
@@ -191,19 +192,21 @@ async def sweep(
     sweeper_id: str | None = None,
     dry_run: bool = False,
     decisions: Sequence[RecoveryDecision] = (),
+    gone: Sequence[Gone] = (),
 ) -> SweepReport:
     """Find the dead workers and give their jobs back, all in one transaction.
 
     Does nothing while another sweep of this schema runs. A dry run only finds them. `sweeper_id` is the
-    worker that sweeps, if it is a worker.
+    worker that sweeps, if it is a worker. If `gone` names workers, the sweep is about them alone, and their
+    jobs run again at once.
     """
     async with sweep_transaction(database) as connection:
         if not await connection.fetch_value(TRY_LOCK_SWEEP):
             return SweepReport(dry_run=dry_run)
-        dead = dead_workers(await _silent_workers(connection, options), options, sweeper_id)
+        dead = await _find_dead(connection, options, sweeper_id, gone)
         if dry_run or not dead:
             return SweepReport(worker_ids=dead, dry_run=dry_run)
-        recovered = await _recover(connection, dead, options.recovery_delay, decisions)
+        recovered = await _recover(connection, dead, 0.0 if gone else options.recovery_delay, decisions)
         await in_savepoints(
             connection, partial(connection.fetch, FORGET_DEAD), dead, what="forgetting workers"
         )
@@ -272,11 +275,15 @@ FIND_JOBS_OF_DEAD = Statement("""
 
 
 async def jobs_of_dead(
-    database: Transactor, options: SweepOptions, *, sweeper_id: str | None = None
+    database: Transactor,
+    options: SweepOptions,
+    *,
+    sweeper_id: str | None = None,
+    gone: Sequence[Gone] = (),
 ) -> list[Job]:
     """Return the jobs that a sweep would give back now, as far as they can be read. Keeps no locks."""
     async with sweep_transaction(database) as connection:
-        dead = dead_workers(await _silent_workers(connection, options), options, sweeper_id)
+        dead = await _find_dead(connection, options, sweeper_id, gone)
         if not dead:
             return []
 
@@ -288,6 +295,14 @@ async def jobs_of_dead(
         return [job_from_row(row) for row in rows]
 
 
+async def _find_dead(
+    connection: Connection, options: SweepOptions, sweeper_id: str | None, gone: Sequence[Gone]
+) -> tuple[str, ...]:
+    if gone:
+        return await lock_gone(connection, gone)
+    return dead_workers(await _silent_workers(connection, options), options, sweeper_id)
+
+
 async def _silent_workers(connection: Connection, options: SweepOptions) -> list[SilentWorker]:
     threshold, flags = options.sweep_threshold, options.resilient_flags
     registered = await connection.fetch(LOCK_SILENT_WORKERS, threshold, flags)
@@ -297,6 +312,7 @@ async def _silent_workers(connection: Connection, options: SweepOptions) -> list
 
 _STATEMENTS = (
     TRY_LOCK_SWEEP,
+    LOCK_GONE_WORKERS,
     LOCK_SILENT_WORKERS,
     FIND_ORPHANS,
     FIND_JOBS_OF_DEAD,

@@ -136,21 +136,40 @@ async def has_registry(executor: Executor) -> bool:
     return bool(await executor.fetch_value(HAS_REGISTRY))
 
 
-HEARTBEAT = Statement("select {schema}.worker_heartbeat($1::text, $2::text::json)")  # $1 id, $2 metadata
+HEARTBEAT = Statement("""
+    with standing as (
+      select jsonb_build_object('presence', workers.metadata -> 'presence') as presence
+      from {schema}._private_workers as workers
+      where $3::boolean
+        and workers.id = $1::text
+        and workers.metadata ? 'presence'
+      for no key update
+    )
+    select {schema}.worker_heartbeat(
+      $1::text,
+      coalesce(
+        (select $2::text::jsonb || standing.presence from standing)::json,
+        $2::text::json
+      )
+    )
+""")  # $1 id, $2 metadata, $3 whether the lock stays registered that stands for the worker
 
 
-async def heartbeat(executor: Executor, worker_id: str, metadata: object = None) -> StatementFailed | None:
+async def heartbeat(
+    executor: Executor, worker_id: str, metadata: object = None, *, keeps_presence: bool = False
+) -> StatementFailed | None:
     """Record that a worker lives, and register it if needed.
 
     `metadata` is what the worker reports about itself, any JSON value. None keeps the old metadata; so does
     metadata that the server refuses, which is returned: the heartbeat is recorded nevertheless.
     """
     try:
-        await executor.execute(HEARTBEAT, worker_id, None if metadata is None else encode(metadata))
+        said = None if metadata is None else encode(metadata)
+        await executor.execute(HEARTBEAT, worker_id, said, keeps_presence)
     except StatementFailed as error:
         if error.transient or metadata is None:
             raise
-        await executor.execute(HEARTBEAT, worker_id, None)
+        await executor.execute(HEARTBEAT, worker_id, None, keeps_presence)
         return error
     return None
 

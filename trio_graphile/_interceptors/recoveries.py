@@ -9,6 +9,7 @@ import attrs
 from outcome import Error
 
 from trio_graphile._database import sweeps
+from trio_graphile._database.anchors import Gone
 from trio_graphile._database.connection import Transactor
 from trio_graphile._database.sweeps import RecoveryDecision
 from trio_graphile._interceptors.calls import ask, wrong_answer
@@ -33,12 +34,22 @@ class Sweep:
 
 
 async def sweep(
-    database: Transactor, options: SweepOptions, *, chains: Chains, worker_id: str, dry_run: bool = False
+    database: Transactor,
+    options: SweepOptions,
+    *,
+    chains: Chains,
+    worker_id: str,
+    dry_run: bool = False,
+    gone: Sequence[Gone] = (),
 ) -> Sweep:
-    """Give back the jobs of dead workers, each as interceptors decide. A dry run asks none of them."""
+    """Give back the jobs of dead workers, each as interceptors decide. A dry run asks none of them.
+
+    If `gone` names workers, the sweep is about them alone.
+    """
     if dry_run or not (chains.recover_job or chains.observers_of(JobInterrupted)):
-        return Sweep(await sweeps.sweep(database, options, sweeper_id=worker_id, dry_run=dry_run))
-    jobs = await sweeps.jobs_of_dead(database, options, sweeper_id=worker_id)
+        report = await sweeps.sweep(database, options, sweeper_id=worker_id, dry_run=dry_run, gone=gone)
+        return Sweep(report)
+    jobs = await sweeps.jobs_of_dead(database, options, sweeper_id=worker_id, gone=gone)
     questions = [
         JobToRecover(job=job, worker_id=worker_id, previous_worker_id=job.locked_by or "") for job in jobs
     ]
@@ -47,7 +58,7 @@ async def sweep(
         for question in questions
         if (decision := await _ask_about_recovery(chains.recover_job, question)) is not None
     ]
-    report = await sweeps.sweep(database, options, sweeper_id=worker_id, decisions=decisions)
+    report = await sweeps.sweep(database, options, sweeper_id=worker_id, decisions=decisions, gone=gone)
     return Sweep(report, [job for job in jobs if job.id in report.job_ids])
 
 
