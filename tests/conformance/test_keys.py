@@ -109,9 +109,9 @@ async def test_a_time_is_kept_where_that_is_promised(stage: Stage, pair: tuple[s
     await first.add({}, job_key="k", run_at=LATER)
     await second.add({}, job_key="k", job_key_mode=mode)
     [later] = await stage.database.fetch(
-        "select run_at > now() + interval '1 year' from graphile_worker.jobs"
+        "select run_at > now() + interval '1 year' as later from graphile_worker.jobs"
     )
-    assert later[0] == (mode != "replace")
+    assert later["later"] == (mode != "replace")
 
 
 @attrs.frozen

@@ -18,7 +18,7 @@ QUEUES = ("red", "green", None)
 JOBS = 12
 """How many each worker adds."""
 BATCHES = {"ours": 5, "node18": 5}
-"""Those that take several jobs at once and still no two of a queue: see "Batches" in docs/compatibility.md."""
+"""Those that take several jobs at once, and no two of a queue: see "Batches" in docs/compatibility.md."""
 COMPANIES = [*itertools.combinations(KINDS, 2), KINDS]
 
 
@@ -32,7 +32,7 @@ async def add_all(peer: Peer) -> None:
 @pytest.mark.parametrize("batches", [False, True], ids=["one at a time", "in batches"])
 @pytest.mark.parametrize("company", COMPANIES, ids="-and-".join)
 async def test_each_job_runs_once_and_no_two_of_a_queue_at_once(
-    stage: Stage, company: tuple[str, ...], batches: bool
+    stage: Stage, company: tuple[str, ...], *, batches: bool
 ) -> None:
     peers = [await stage.peer(kind) for kind in company]
     for peer in peers:
