@@ -151,7 +151,8 @@ def listing() -> str:
     everything = [concept for concepts in rooms.values() for concept in concepts]
     own = {concept.name for concept in everything} | parts()
     foreign = sorted({name for concept in everything for name in concept.uses} - own)
-    lines = [f"There are **{len(everything)} concepts** on the way."]
+    most = max(map(to_change, everything))
+    lines = [f"There are **{len(everything)} concepts** on the way; to change one takes **{most}** at most."]
     for title, concepts in rooms.items():
         lines += ["", f"**{title}** ({len(concepts)})", ""]
         lines += ["| concept | state of its own | to change it |", "| --- | --- | --- |"]
@@ -174,11 +175,15 @@ def parts() -> set[str]:
     return {name for tree in trees for name in classes_of(tree)}
 
 
+def to_change(concept: Concept) -> int:
+    """Return how much has to be known to change it."""
+    return len(concept.state) + len(concept.uses)
+
+
 def row(concept: Concept) -> str:
     link = f"[`{concept.name}`](../trio_graphile/{concept.path})"
     state = ", ".join(f"`{name}`" for name in concept.state)
-    known = len(concept.state) + len(concept.uses)
-    return f"| {link} | {state} | {known or ''} |"
+    return f"| {link} | {state} | {to_change(concept) or ''} |"
 
 
 def written(page: str) -> str:
