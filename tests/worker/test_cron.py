@@ -229,7 +229,7 @@ async def test_a_time_that_somebody_put_in_the_future_is_named(
     with noticing() as notices:
         async with running(make_cron_worker(database, handlers.tasks, clock, crontab("* * * * * quick"))):
             await notices.wait_for(
-                "cron entry quick: somebody added its jobs up to 2025-05-01T12:00:00+00:00 already"
+                "cron entry quick: its jobs up to 2025-05-01T12:00:00+00:00 were added already"
             )
             await clock.wait_idle()
     assert await times(database) == []

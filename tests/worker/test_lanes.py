@@ -319,7 +319,7 @@ async def test_a_thread_that_ignores_its_timeout_keeps_its_slot_and_its_job_unti
     worker = make_worker(database, handlers.tasks, concurrency=1, shutdown=shutdown)
     with noticing() as notices:
         async with running(worker) as run:
-            await notices.wait_for(f"job {job.id} (deaf) was told to stop and goes on")
+            await notices.wait_for(f"job {job.id} (deaf) was told to stop and still runs")
             rows = [(row["attempts"], row["locked_by"]) for row in await table.jobs()]
             assert rows == [(1, worker.worker_id), (0, None)]
             thread.gate.release()

@@ -1,6 +1,6 @@
-"""Cancellations: hears that somebody wants a job of this worker to be cancelled, and has it done.
+"""Cancellations: looks for requests to cancel jobs of this worker, and carries them out.
 
-A request is obeyed once, also where the database could not be told so in time.
+Each request is carried out once, even if it could not be deleted from its table in time.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ logger = logging.getLogger("trio_graphile.worker")
 
 @attrs.define(eq=False, kw_only=True)
 class Cancellations:
-    """Looks when it is nudged, and by itself now and then: a nudge may be lost, or nobody may listen."""
+    """Looks when it is nudged, and also at intervals: a nudge may be lost, or the worker may not listen."""
 
     _session: Executor
-    """That of the claims."""
+    """The session of the claims."""
     _worker_id: str
     _ledger: Ledger
     """Says which jobs are held."""
@@ -40,43 +40,43 @@ class Cancellations:
     _local_queue: LocalQueue
     _recorder: Recorder
     _interval: float
-    """How often to look by itself while there are jobs, in seconds."""
+    """The time between two looks while jobs are held, in seconds."""
     _is_nudged: bool = attrs.field(init=False, default=False)
     _nudged: Bell = attrs.field(init=False, factory=Bell)
-    _obeyed: set[CancelRequest] = attrs.field(init=False, factory=set)
-    """Requests that may still stand in the table."""
+    _carried_out: set[CancelRequest] = attrs.field(init=False, factory=set)
+    """Requests that were carried out and may still be in the table."""
 
     def nudge(self) -> None:
-        """Take notice that there may be a request."""
+        """Look soon: there may be a request."""
         self._is_nudged = True
         self._nudged.ring()
 
     @trio.lowlevel.enable_ki_protection
     async def run(self) -> None:
-        """Obey until cancelled."""
+        """Carry out requests until cancelled."""
         while True:
-            if not self._is_nudged:  # else meanwhile
+            if not self._is_nudged:  # else it was nudged during the last look
                 with trio.move_on_after(self._interval):
                     await self._nudged.wait()
             if self._is_nudged or not self._ledger.is_empty:
                 self._is_nudged = False
                 try:
-                    await self._obey()
+                    await self._carry_out_requests()
                 except StatementFailed as error:
-                    logger.error("cancellations cannot be looked for, or forgotten: %s", error)  # noqa: TRY400  # as said
+                    logger.error("requests to cancel jobs cannot be read or deleted: %s", error)  # noqa: TRY400  # as said
 
-    async def _obey(self) -> None:
+    async def _carry_out_requests(self) -> None:
         requests = await persist(self._look, what="looking for cancellations")
         for request in requests:
             job = self._ledger.job(request.job_id)
-            if job is not None and request not in self._obeyed:
+            if job is not None and request not in self._carried_out:
                 self._cancel(job, request)
-        self._obeyed = set(requests)
+        self._carried_out = set(requests)
         if requests:
             await persist(partial(self._forget, requests), what="forgetting cancellations")
 
     async def _look(self) -> list[CancelRequest]:
-        async with self._ledger.claiming:  # no claim is under way: what we hold is known
+        async with self._ledger.claiming:  # no claim is under way, so all our jobs are known
             return await cancellations.get_cancel_requests(self._session, self._worker_id)
 
     async def _forget(self, requests: Sequence[CancelRequest]) -> None:
@@ -84,6 +84,6 @@ class Cancellations:
             await cancellations.forget_cancel_requests(self._session, self._worker_id, requests)
 
     def _cancel(self, job: Job, request: CancelRequest) -> None:
-        """Cancel a job on request, whether it runs or waits for a slot; if it has ended, it is too late."""
+        """Interrupt a job that runs, or take it out of the local queue. It may have ended before."""
         if not self._runner.cancel(job, request) and self._local_queue.withdraw(job):
             self._recorder.put(requested_outcome(job, request))

@@ -1,9 +1,9 @@
-"""The cron ticker: adds the jobs of a crontab as they fall due, once in the whole fleet.
+"""The cron ticker: adds the jobs of a crontab when they are due, each once in the whole fleet.
 
-It goes by the clock of its machine. Workers whose clocks differ still add each job once, since they agree on
-it in the database: the first whose clock shows the time adds it, and by the database's clock it is run. A
-clock that is far ahead would add jobs of times that others have not reached, and keep these from it until
-then; so the database refuses what is more than a minute ahead of its own.
+It goes by the clock of its machine. Workers whose clocks differ still add each job once, since they agree in
+the database: the first worker whose clock shows the time adds the job, and it is run by the database's clock.
+A clock that is far ahead would add jobs too early, and no other worker could add them at the right time. So
+the database refuses times that are more than a minute ahead of its own clock.
 """
 
 from __future__ import annotations
@@ -39,48 +39,53 @@ from trio_graphile.hooks._worker_events import (
 logger = logging.getLogger("trio_graphile.worker")
 
 _FIRST_PAUSE = 0.2
+"""How long after a first failure cron is tried again, in seconds."""
 _LONGEST_PAUSE = 60.0
+"""The longest time between a failure and the next attempt, in seconds."""
 _TOLERANCE = 60.0
-"""How far ahead of the database's clock ours may be. No less than the longest pause: so nothing is late."""
+"""How far our clock may be ahead of the database's, in seconds. No less than the longest pause, so that a
+retry is not too late."""
 _LATE = 60.0
+"""How late jobs have to be for a warning, in seconds."""
 _SET_BACK = 1.0
-"""What is less is a clock being kept right."""
+"""How far a clock has to be set back for that to be noticed, in seconds: small steps are normal."""
 _LONGEST_WAIT = 20.0
-"""A wait may outlast a change of the clock, or a sleep of the machine, by so much."""
+"""The longest wait in one piece, in seconds. So a change of the clock is noticed, and the end of a sleep of
+the machine."""
 
 
 class Clock(Protocol):
-    """What says how late it is."""
+    """Says what time it is."""
 
     def now(self) -> datetime:
         """Return the time, with a zone."""
         ...
 
     async def wait_until(self, at: datetime) -> None:
-        """Wait until a time, or less long: whoever waits looks again."""
+        """Wait until a time, or return earlier: the caller looks at the clock again."""
         ...
 
 
 class SystemClock:
-    """The clock of this machine. The zone of the machine, or of the process, is of no account."""
+    """The clock of this machine. Its time zone does not matter."""
 
     def now(self) -> datetime:
         """Return the time in UTC."""
         return datetime.now(UTC)
 
     async def wait_until(self, at: datetime) -> None:
-        """Wait, no longer than it may take to notice that the clock was set."""
+        """Wait until a time, but at most 20 seconds, so that a change of the clock is noticed."""
         left = (at - self.now()).total_seconds()
         await trio.sleep(min(max(left, 0.0), _LONGEST_WAIT))
 
 
 class ClockAhead(Exception):
-    """The clock of this machine is ahead of the database's by more than clocks differ."""
+    """The clock of this machine is ahead of the database's by more than a minute."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class CronTicker:
-    """Adds jobs for as long as its worker takes any. What fails is tried again; it never ends the worker."""
+    """Adds jobs while its worker takes jobs. A failure is tried again; none ends the worker."""
 
     _items: Sequence[CronItem]
     _options: CronOptions
@@ -89,16 +94,16 @@ class CronTicker:
     _cancel_timeout: float
     """How long a statement may take to end after a cancellation, in seconds."""
     _chains: Chains
-    """Interceptors may have a say in which jobs are added, and with what payload."""
+    """Has interceptors that may change which jobs are added, and with what payload."""
     _emitter: Emitter
     _done_before: datetime = attrs.field(
         init=False, default=attrs.Factory(lambda self: self._clock.now(), takes_self=True)
     )
-    """Up to when nothing is left to be added, but for what is to be backfilled."""
+    """All jobs of times before this are added, except those that are to be backfilled."""
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Add jobs until cancelled. Started once the entries are known, or could not be made known."""
+        """Add jobs until cancelled. Started once the entries are registered, or that has failed once."""
         delays = backoff_delays(first=_FIRST_PAUSE, cap=_LONGEST_PAUSE, factor=1.5)
         while True:
             began = trio.current_time()
@@ -108,7 +113,7 @@ class CronTicker:
                 task_status = trio.TASK_STATUS_IGNORED
                 await self._carry_out(plan)
                 await self._tick()
-            except Exception as error:  # noqa: BLE001  # whatever it is, other jobs can still be run
+            except Exception as error:  # noqa: BLE001  # whatever it is, jobs can still be run
                 task_status.started()
                 task_status = trio.TASK_STATUS_IGNORED
                 if trio.current_time() - began > _LONGEST_PAUSE:
@@ -119,29 +124,29 @@ class CronTicker:
                 await trio.sleep(delay)
 
     async def _register(self) -> Plan:
-        """Make the entries known; return what they have missed while no worker ran."""
+        """Register the entries; return the jobs to be added for times that were missed."""
         now = self._clock.now()
-        # If the clock was set back, it never was as late as it seemed.
+        # If the clock was set back, the later time was wrong.
         self._done_before = min(self._done_before, now)
         async with brief_session(self._database, "cron", self._cancel_timeout) as connection:
             known = await register_crontabs(connection, [item.identifier for item in self._items], now)
         for identifier, record in known.items():
             if record.last_execution is not None and record.last_execution > now + timedelta(seconds=_LATE):
                 until = record.last_execution.isoformat()
-                logger.warning("cron entry %s: somebody added its jobs up to %s already", identifier, until)
+                logger.warning("cron entry %s: its jobs up to %s were added already", identifier, until)
         entries = tuple(item.identifier for item in self._items)
         self._emitter.emit(CronStarted, entries=entries, at=self._done_before)
         return backfill(self._items, known, self._done_before, self._options)
 
     async def _tick(self) -> None:
-        """Carry out what falls due, for ever."""
+        """Add jobs as they are due, until cancelled."""
         agenda = Agenda(self._items, self._done_before)
         latest = self._done_before
         while True:
             await self._clock.wait_until(agenda.next_at)
             now = self._clock.now()
             if (back := (latest - now).total_seconds()) > _SET_BACK:
-                # It may be long now until what was due next. Nothing is added twice: the database knows.
+                # The agenda may be far ahead now. A new one adds no job twice: the database prevents that.
                 logger.warning("the clock was set back by %.0f s", back)
                 self._done_before = now
                 agenda = Agenda(self._items, now)
@@ -170,7 +175,7 @@ class CronTicker:
                 except StatementFailed as error:
                     if error.transient:
                         raise
-                    refusals.append(error)  # other entries, and later times, have nothing to do with it
+                    refusals.append(error)  # other entries and later times may still work
                 if not refusals:
                     self._done_before = max(self._done_before, firing.at + INSTANT)
         if refusals:
@@ -195,7 +200,7 @@ class CronTicker:
 
 
 def _jobs_of(firing: Firing) -> list[CronJob]:
-    """Return the jobs that are about to be added: all that a crontab adds passes through here."""
+    """Return the jobs of one time."""
     return [
         CronJob(item.identifier, job_of_item(item, firing.at, backfilled=firing.backfilled))
         for item in firing.items

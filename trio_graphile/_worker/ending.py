@@ -1,4 +1,4 @@
-"""`Ending`: when and why a run is to end; what it was waiting for in its start is given up then."""
+"""The ending of a run: when it begins, and why. It cuts the start of the run short."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Ending:
     """Begins once, for the first cause that is given."""
 
     cause: StopCause = StopCause.CANCELLED
-    """Unless told otherwise, a run ends because the scope around it was cancelled."""
+    """Defaults to `CANCELLED`: if nothing else begins the ending, the scope around the run was cancelled."""
     at: float = 0.0
     """When it began, by Trio's clock."""
     is_forced: bool = False

@@ -1,4 +1,4 @@
-"""Which jobs a worker may claim by their flags, asked before each claim."""
+"""Flags: by which flags a worker may claim jobs, asked before each claim."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ from trio_graphile._model.texts import flaw_of
 logger = logging.getLogger("trio_graphile.worker")
 
 _LONGEST_PAUSE = 5.0
+"""The longest time until a function that failed is called again, in seconds."""
 
 
 async def flag_rules(options: WorkerOptions) -> FlagRules:
-    """Ask what the options leave to functions, and wait for as long as one of them has no answer.
+    """Call the functions among the flag options; call one that fails again until it returns.
 
-    Whether its limiter is down or it is wrong itself: a worker that does not know what to leave alone claims
-    nothing, and goes on when it does. Raises `OptionInvalid` if one raises what is no `Exception`.
+    It may fail since a limiter is down, or since it has a bug. The worker claims no jobs until then, since it
+    does not know which to leave to others. Raises `OptionInvalid` if a function raises something that is not
+    an `Exception`.
     """
     return FlagRules(
         await _asked("forbidden_flags", options.forbidden_flags) or (),
@@ -44,7 +46,7 @@ async def _asked(option: str, flags: Flags | None) -> Sequence[str] | None:
             return _checked(await chosen if inspect.isawaitable(chosen) else chosen)
         except Exception as error:  # noqa: BLE001  # a function of the user's may raise anything
             reason = describe_error(error)
-        except BaseException as error:  # SystemExit, say, which is nothing that could be waited out
+        except BaseException as error:  # SystemExit, say: calling again would not help
             raised = f"the function raised {describe_error(own_failure(error))}"
             raise OptionInvalid(option, raised) from error  # noqa: ASYNC104  # no cancellation
         logger.error("no jobs are claimed: %s failed, next try in %.1f s: %s", option, delay, reason)

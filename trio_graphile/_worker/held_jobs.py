@@ -1,4 +1,4 @@
-"""The jobs that a local queue holds, in the order in which they are taken."""
+"""Held jobs: those of a local queue, in the order in which slots take them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _place = attrgetter("priority", "run_at", "id")
 
 
 class HeldJobs(deque[Job]):
-    """Jobs, best first. Jobs leave at the left, once for each that is run: so it is a deque."""
+    """Jobs, the next one first. A deque, since each job leaves at the left."""
 
     __slots__ = ()
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Put in jobs that are in order, each in its place.
+        """Add jobs that are in order, each in its place.
 
-        Those of a later claim are nearly always the later ones, which a look at the seam says.
+        Nearly always, all of them come after those that are held: one comparison shows that.
         """
         if self and jobs and _place(jobs[0]) < _place(self[-1]):
             jobs = list(merge(self, jobs, key=_place))

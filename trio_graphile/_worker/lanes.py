@@ -1,11 +1,11 @@
 """The lanes: how a handler is called in the event loop, a thread or a process, and how it is interrupted.
 
-Each lane runs one job inside the scope by which it can be interrupted, and tells how that ended:
+Each lane calls one handler inside the scope that interrupts it, and returns how the call ended. To interrupt:
 
-- async: the handler is cancelled at its next checkpoint, and is waited for.
-- thread: it is told (`trio.from_thread.check_cancelled`) and waited for; once the worker itself has to end,
-  only for as long as it has patience. Then it is given up, and named.
-- process: it is killed.
+- async: the handler is cancelled at its next checkpoint, and waited for.
+- thread: the handler is told to stop (`trio.from_thread.check_cancelled`) and waited for. If the worker ends,
+  it is waited for no longer than the cancel timeout; then it is abandoned, and named in the report.
+- process: the process is killed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class End(enum.Enum):
-    """How a handler ended that did not fail."""
+    """How a call ended in which the handler did not fail."""
 
     RETURNED = "returned"
     INTERRUPTED = "interrupted"
@@ -48,7 +48,7 @@ Ended: TypeAlias = End | Failure
 
 
 class ProcessPool(Protocol):
-    """What runs a function in another process: a context of trio-parallel."""
+    """Runs functions in other processes: a worker context of trio-parallel."""
 
     async def run_sync(
         self,
@@ -61,14 +61,14 @@ class ProcessPool(Protocol):
 
 @attrs.define(eq=False, kw_only=True)
 class Call(JobNotes):
-    """One call of a handler: of which job, with what context, and the scope that interrupts it."""
+    """One call of a handler: its job, its context, and the scope that interrupts it."""
 
     task: Task[Any]
     job: Job
     scope: trio.CancelScope  # noqa: TID251  # kept to be cancelled by somebody else; never a shield
-    """An async handler runs inside of it already; the other lanes enter it, and leave it when cancelled."""
+    """Entered by the caller for an async handler; the other lanes enter it themselves."""
     context: JobContext | None = None
-    """Whose notes this is; None if the handler wants none."""
+    """None if the handler takes no context."""
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -78,9 +78,10 @@ class Lanes:
     _cancel_timeout: float
     """How long a thread is waited for once the worker has to end, in seconds."""
     _threads: trio.CapacityLimiter
-    """Not Trio's own, which handlers may use up for what they do. One token for each slot."""
+    """Has one token for each slot. Handlers may use up Trio's default limiter."""
     _process_options: ProcessOptions
     abandoned: list[AbandonedThread] = attrs.field(factory=list)
+    """The threads that went on although the worker ended."""
     _pool: ProcessPool | None = None
     _processes: trio.CapacityLimiter = attrs.field(init=False)
     _addresses: dict[str, Address] = attrs.field(init=False, factory=dict)
@@ -89,9 +90,10 @@ class Lanes:
         self._processes = trio.CapacityLimiter(self._process_options.count)
 
     def prepare(self, tasks: TaskRegistry) -> None:
-        """Find the handlers that run in processes, as a process will.
+        """Find the handlers that run in processes, in the same way as a process does.
 
-        Raises `OptionInvalid` where trio-parallel is missing, `TaskInvalid` for one that would not be found.
+        Raises `OptionInvalid` if trio-parallel is missing, and `TaskInvalid` if a process would not find a
+        handler.
         """
         self._addresses = {task.identifier: address_of(task) for task in tasks if task.lane == "process"}
         if self._addresses:
@@ -99,9 +101,9 @@ class Lanes:
 
     @contextlib.asynccontextmanager
     async def open(self, closing_timeout: float) -> AsyncIterator[None]:
-        """Have processes at hand for as long as the body lasts, if a task needs them.
+        """Keep a pool of processes while the body runs, if a task needs one.
 
-        Idle ones have `closing_timeout` seconds to end by themselves, then they are killed.
+        After the body, idle processes have `closing_timeout` seconds to end; then they are killed.
         """
         if not self._addresses:
             yield
@@ -128,9 +130,9 @@ class Lanes:
             self._pool = None
 
     def call(self, call: Call) -> Awaitable[Ended]:
-        """Call a handler and wait for its end. Raises what it raises, cancellation included.
+        """Call a handler and wait until it ends. Raises what the handler raises, cancellation included.
 
-        `End.INTERRUPTED` says that the call's own scope was cancelled and left.
+        Returns `End.INTERRUPTED` if the scope of the call was cancelled and left.
         """
         match call.task.lane:
             case "async":
@@ -142,7 +144,7 @@ class Lanes:
 
     @trio.lowlevel.disable_ki_protection
     async def _call_async(self, call: Call) -> Ended:
-        """Call an async handler. Ctrl-C may interrupt it as any other code, but not what is around it."""
+        """Call an async handler. Ctrl-C can interrupt the handler, but not the code around it."""
         task, text = call.task, call.job.payload_json
         result = await task.call(task.from_json(text), call.context)
         return End.RETURNED if result is None else _ended(task.judge(result, text))
@@ -170,7 +172,7 @@ class Lanes:
                 await trio.lowlevel.checkpoint_if_cancelled()
                 await thread.run(self._threads)
             await self._wait_ended(thread)
-        except trio.Cancelled:  # noqa: ASYNC103  # where it is not raised here, the slot meets it again
+        except trio.Cancelled:  # noqa: ASYNC103  # where it is not raised on, the slot is cancelled at its next checkpoint
             if not thread.is_started:
                 raise
             with trio.move_on_after(self._cancel_timeout, shield=True):
@@ -179,7 +181,7 @@ class Lanes:
                 self._abandon(thread)
             if thread.result is None or thread.result.is_interrupted:
                 raise
-            # Its last word counts, as that of a handler that was cancelled too late.
+            # Its result counts, as that of an async handler that was cancelled too late.
         if thread.result is None:
             return End.INTERRUPTED
         if thread.result.is_interrupted and not call.is_told_to_stop:
@@ -187,7 +189,7 @@ class Lanes:
         return thread.result.unwrap()
 
     async def _wait_ended(self, thread: _HandlerThread) -> None:
-        """Wait for a thread that was interrupted alone: as long as it runs, its job is nobody else's."""
+        """Wait for a thread that was told to stop while the worker goes on: its job stays locked."""
         if not thread.is_started or thread.ended.is_set():
             return
         with trio.move_on_after(self._cancel_timeout):
@@ -195,7 +197,7 @@ class Lanes:
             return
         found = thread.describe()
         logger.warning(
-            "job %d (%s) was told to stop and goes on, at %s; its slot waits",
+            "job %d (%s) was told to stop and still runs, at %s; its slot waits",
             found.job_id,
             found.task_identifier,
             found.place,
@@ -206,7 +208,7 @@ class Lanes:
         found = thread.describe()
         self.abandoned.append(found)
         logger.error(
-            "job %d (%s) goes on in the thread %r although the worker ends, at %s",
+            "job %d (%s) still runs in the thread %r although the worker ends, at %s",
             found.job_id,
             found.task_identifier,
             found.thread,
@@ -216,7 +218,7 @@ class Lanes:
 
 @attrs.frozen
 class _Result:
-    """What came of a call in a thread."""
+    """How a call in a thread ended: with a value or an error."""
 
     ended: Ended = End.INTERRUPTED
     error: BaseException | None = None
@@ -233,7 +235,7 @@ class _Result:
 
 @attrs.define(eq=False)
 class _HandlerThread:
-    """A handler in a thread. It can be left before it has ended, and be waited for all the same."""
+    """A handler in a thread. `run` can be cancelled while the thread goes on; `ended` is set at its end."""
 
     _call: Call
     ended: trio.Event = attrs.field(factory=trio.Event)
@@ -243,7 +245,7 @@ class _HandlerThread:
     _token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token)
 
     async def run(self, limiter: trio.CapacityLimiter) -> None:
-        """Run it and wait for its end, or until we are cancelled: then it is told, and goes on."""
+        """Run the handler and wait until it ends. Cancelled, tell it to stop, and leave it running."""
         # Not cancelled now, and the limiter has a token for each slot: so the thread does start.
         self.is_started = True
         try:
@@ -255,7 +257,7 @@ class _HandlerThread:
             raise
 
     def describe(self) -> AbandonedThread:
-        """Say which thread it is and where."""
+        """Return which thread it is, and which line it runs."""
         job = self._call.job
         return AbandonedThread(
             job_id=job.id,
@@ -274,7 +276,7 @@ class _HandlerThread:
         try:
             self.result = self._call_handler()
         finally:
-            with contextlib.suppress(trio.RunFinishedError):  # nobody is left to hear it
+            with contextlib.suppress(trio.RunFinishedError):  # the worker's loop has ended
                 self._token.run_sync_soon(self.ended.set)
 
     def _call_handler(self) -> _Result:
@@ -282,11 +284,11 @@ class _HandlerThread:
         try:
             result = task.call(task.from_json(text), self._call.context)
             return _Result(_ended(task.judge(result, text)))
-        except BaseException as error:  # noqa: BLE001, ASYNC103  # it is raised where the job is run
+        except BaseException as error:  # noqa: BLE001, ASYNC103  # it is raised in the slot
             errors = [leaf for leaf in leaves(error) if not isinstance(leaf, trio.Cancelled)]
             if not errors:
-                return _Result()  # noqa: ASYNC104  # it was told, and heard; this is not the thread of Trio
-            # `Cancelled` in the midst of others has come to its end with the thread.
+                return _Result()  # noqa: ASYNC104  # it was told to stop, and did; this is not a Trio task
+            # A `Cancelled` among other errors has no meaning outside of the thread.
             is_mixed = len(errors) < len(list(leaves(error)))
             failure = BaseExceptionGroup("it was told to stop", errors) if is_mixed else error
             return _Result(error=failure)  # noqa: ASYNC104  # as above

@@ -1,4 +1,4 @@
-"""The listener: hears that jobs were added, and says so. Polling covers for it while it is deaf."""
+"""The listener: hears that jobs were added, and announces them. While it is deaf, the worker polls."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from trio_graphile.hooks._worker_events import ListenConnecting, ListenLost, Lis
 
 @attrs.define(eq=False, kw_only=True)
 class Listener(Listening):
-    """Hears what concerns a worker."""
+    """Hears notifications of new jobs, of requests to cancel jobs, and of new revisions of the schema."""
 
     _worker_id: str
     _announcements: Announcements
     _cancellations: Cancellations
     _ending: Ending
-    """Begins when somebody installs a revision of the schema under which we cannot go on."""
+    """Begins when somebody installs a revision of the schema that this worker cannot use."""
     _emitter: Emitter
 
     def channels(self) -> Mapping[str, Callable[[str], None]]:
-        """Return what a worker listens to."""
+        """Return the channels of a worker."""
         return {
             JOBS_INSERT: self._hear_jobs,
             WORKER_MIGRATE: self._hear_migration,
@@ -45,7 +45,7 @@ class Listener(Listening):
         }
 
     async def restored(self, connection: Connection) -> None:
-        """Look for what was said while nobody listened."""
+        """Look for what happened while nobody listened."""
         if await is_superseded(connection):
             self._ending.begin(StopCause.SUPERSEDED)
         self._emitter.emit(ListenRestored)
@@ -53,11 +53,11 @@ class Listener(Listening):
         self._cancellations.nudge()
 
     def connecting(self, attempt: int) -> None:
-        """Tell observers."""
+        """Emit an event."""
         self._emitter.emit(ListenConnecting, attempt=attempt)
 
     def lost(self, error: DatabaseError, delay: float) -> None:
-        """Tell observers."""
+        """Emit an event."""
         self._emitter.emit(ListenLost, error=str(error), retry_in=delay)
 
     def _hear_jobs(self, payload: str) -> None:

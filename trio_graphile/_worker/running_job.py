@@ -1,4 +1,4 @@
-"""A job whose handler runs: what interrupts it, and what may become of it."""
+"""Running jobs: what interrupts them, and which outcome they have then."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ logger = logging.getLogger("trio_graphile.worker")
 
 
 class Interruption(enum.Enum):
-    """Why a single running job is interrupted."""
+    """Why one running job is interrupted, and not the whole worker."""
 
     LOST = "lost"
-    """The job is not ours any more: whatever comes of it cannot be recorded."""
+    """The job is not ours any more: its outcome cannot be recorded."""
     REMOVED = "removed"
-    """The job was replaced or removed through its key, and its task wants to end then."""
+    """The job was replaced or removed through its key, and its task wants to be interrupted then."""
     FENCED = "fenced"
-    """Our lease is about to end, and others may take the job."""
+    """Our lease is about to end, and others may take the job then."""
     CANCELLED = "cancelled"
-    """Somebody asked for it."""
+    """Somebody requested it."""
 
 
 @attrs.define(eq=False, kw_only=True)
 class RunningJob(Call):
-    """A job whose handler runs, and what may become of it."""
+    """A job whose handler runs."""
 
     started_at: float
+    """By Trio's clock."""
     interruption: Interruption | None = None
     request: CancelRequest | None = None
-    """What was asked for, if somebody did."""
+    """The request to cancel the job, if there is one."""
     has_begun: bool = False
-    """Whether the handler was called, where interceptors might have kept it from that."""
+    """Whether the handler was called. Set only where interceptors may prevent that."""
 
     def interrupt(self, interruption: Interruption) -> None:
         """Interrupt the handler, unless it is interrupted already."""
@@ -49,7 +50,7 @@ class RunningJob(Call):
             self.scope.cancel()
 
     def statistics(self) -> RunningJobStatistics:
-        """Say which job it is and how far it has come."""
+        """Return which job it is and how far it has come."""
         return RunningJobStatistics(
             job=self.job, seconds=trio.current_time() - self.started_at, progress=self.progress
         )
@@ -60,7 +61,7 @@ class RunningJob(Call):
         return self.interruption is not None or self.task.options.timeout is not None
 
     def interrupted(self) -> Outcome:
-        """Return what a run comes to that was interrupted: by us, by its timeout, or with the worker."""
+        """Return the outcome of a run that was interrupted: alone, by its timeout, or with the worker."""
         timeout = self.task.options.timeout
         match self.interruption:
             case None if timeout is not None and self.scope.cancel_called:
@@ -77,13 +78,13 @@ class RunningJob(Call):
                 return Returned(self.job, payload_json=self.payload_json)
 
     def as_requested(self) -> Outcome | None:
-        """Return what was asked for, if somebody did."""
+        """Return the outcome that a request to cancel the job asks for; None if there is no request."""
         if self.request is None:
             return None
         return requested_outcome(self.job, self.request, self.payload_json)
 
     def failed(self, failure: Failure) -> Outcome:
-        """Return what a run comes to whose handler failed."""
+        """Return the outcome of a run whose handler failed."""
         payload_json = self.payload_json if failure.payload_json is None else failure.payload_json
         match failure.verdict:
             case Verdict.SNOOZE:
@@ -102,7 +103,7 @@ class RunningJob(Call):
 
 
 def log_failure(job: Job, failure: Failure, error: BaseException | None) -> None:
-    """Log that a run failed, or that its handler wants another time."""
+    """Log that a run failed, or that its job is snoozed."""
     fields = {"job_id": job.id, "task": job.task_identifier, "attempt": job.attempts}
     if failure.verdict is Verdict.SNOOZE:
         logger.info("job %d (%s) snoozes %g s", job.id, job.task_identifier, failure.seconds, extra=fields)

@@ -1,7 +1,7 @@
-"""The services of one run of a worker: each is made here, and given those whom it calls.
+"""The services of one run of a worker: each is made here, and given the services that it calls.
 
-A service is made when it is first asked for, so there is no order of construction to keep. What a service
-calls it does not own: who starts and ends it is said in `run`, by the nest of nurseries.
+A service is made when it is first used, so there is no order of construction to keep. No service starts or
+ends another: the nurseries in `run` do that.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ from trio_graphile._worker.watch import Watch
 from trio_graphile.hooks._registry import Hooks
 
 _LOCK_SHARE = 0.25
-"""Of the cancel timeout: so long an outcome waits for a row that somebody has locked. It is then found among
-others, which can be written in time."""
+"""How long an outcome waits for a row that somebody else has locked, as a share of the cancel timeout. It is
+set aside then, so that others can be written in time."""
 
 
 @attrs.frozen(kw_only=True)
 class RunSettings:
-    """What a run is of, and how its worker was set up."""
+    """What a run is given by its worker."""
 
     database: Database
     tasks: TaskRegistry
@@ -79,7 +79,7 @@ class RunSettings:
 
 @attrs.define(eq=False, slots=False)
 class Services:
-    """Who works in a run: first what others call, last what calls them."""
+    """Makes the services of a run: those that others call come first."""
 
     _settings: RunSettings
 
@@ -87,18 +87,18 @@ class Services:
 
     @cached_property
     def chains(self) -> Chains:
-        """What plugins want to be asked, and told."""
+        """The observers and interceptors of plugins."""
         return Chains.of(self._settings.hooks)
 
     @cached_property
     def emitter(self) -> Emitter:
-        """Tells observers what has happened."""
+        """Calls observers."""
         settings = self._settings
         return Emitter(worker_id=settings.worker_id, chains=self.chains, options=settings.options.observers)
 
     @cached_property
     def events(self) -> RunEvents:
-        """Tells observers how far the run has come."""
+        """Emits events about the life of the run."""
         return RunEvents(self.emitter, self._settings.ending)
 
     @cached_property
@@ -108,12 +108,12 @@ class Services:
 
     @cached_property
     def term(self) -> LeaseTerm:
-        """Knows until when it is ours."""
+        """Knows until when nobody else may take it."""
         return LeaseTerm(self._settings.options.lease)
 
     @cached_property
     def server_clock(self) -> ServerClock:
-        """Says whether the silence of others means anything."""
+        """Says whether the age of others' heartbeats can be trusted."""
         options = self._settings.options
         recovery = options.recovery
         return ServerClock(options.lease.length if recovery is None else recovery.sweep_threshold)
@@ -147,19 +147,19 @@ class Services:
 
     @cached_property
     def announcements(self) -> Announcements:
-        """Knows of how many jobs no claim has heard yet."""
+        """Counts the jobs that were announced since the last claim."""
         return Announcements(
             news=Bell(), claims=self.claims, delay=self.refetch_delay, drains=self._settings.drains
         )
 
     @cached_property
     def refetch_delay(self) -> RefetchDelay:
-        """Keeps claims apart while they bring few jobs."""
+        """Delays claims while they bring few jobs."""
         return RefetchDelay(self._local_queue_options, self.emitter)
 
     @cached_property
     def job_events(self) -> JobEvents:
-        """Tells observers what became of jobs."""
+        """Emits events about the ends of jobs."""
         return JobEvents(self.emitter)
 
     @cached_property
@@ -233,7 +233,7 @@ class Services:
 
     @cached_property
     def totals(self) -> TaskTotals:
-        """Adds up what the runs of each task came to."""
+        """Adds up the runs of each task."""
         return TaskTotals()
 
     @cached_property
@@ -277,7 +277,7 @@ class Services:
 
     @cached_property
     def listener(self) -> Listener | None:
-        """Hears that jobs were added; None if nothing is to be listened for."""
+        """Hears that jobs were added; None if the worker only polls."""
         settings = self._settings
         if not self._listens:
             return None
@@ -314,7 +314,7 @@ class Services:
 
     @cached_property
     def presence(self) -> Presence:
-        """Says in the database that we live, and what we hold."""
+        """Keeps what the database knows of us."""
         settings = self._settings
         return Presence(
             database=settings.database,
@@ -377,7 +377,7 @@ class Services:
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Says what the others do."""
+        """Collects what the other services do."""
         return Statistics(
             options=self._settings.options,
             events=self.events,
@@ -393,5 +393,5 @@ class Services:
 
     @cached_property
     def watch(self) -> Watch:
-        """Looks whether they do what they are there for."""
+        """Looks for standstills."""
         return Watch(statistics=self.statistics.now)

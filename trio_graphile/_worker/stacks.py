@@ -1,4 +1,4 @@
-"""Where a thread is: read from its stack, to name a handler that blocks the event loop, or does not end."""
+"""Stacks: where a thread is, to name a handler that blocks the event loop or does not end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trio_graphile._model.jobs import Job
 
 
 def describe_block(thread: int, runner: CodeType) -> str:
-    """Say in which handler, and where, a thread is; `runner` is the code that calls handlers."""
+    """Describe in which handler, and at which line, a thread is; `runner` is the code that calls handlers."""
     innermost = _frame_of(thread)
     frame = innermost
     handler: FrameType | None = None
@@ -27,7 +27,7 @@ def describe_block(thread: int, runner: CodeType) -> str:
 
 
 def describe_place(thread: int, home: str) -> str:
-    """Say where a thread is: its innermost place in the user's own code, as `last_error` says it."""
+    """Describe at which line of the user's own code a thread is, in the form that `last_error` has."""
     innermost = frame = _frame_of(thread)
     while frame is not None and not is_users(frame, home):
         frame = frame.f_back

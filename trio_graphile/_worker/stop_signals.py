@@ -1,4 +1,4 @@
-"""Signals, for programs: the library never installs a handler by itself."""
+"""Stop signals, for programs: the library installs no handler by itself."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Stoppable(Protocol):
 def stop_signals() -> Sequence[signal.Signals]:
     """Return the signals that stop a program.
 
-    SIGHUP and SIGINT are none where they are ignored already: `nohup` and shells that start a program in
-    the background see to it that it survives them. SIGTERM always is one.
+    SIGHUP and SIGINT are not among them if they are ignored already: `nohup`, and shells that start a program
+    in the background, ignore them so that the program goes on. SIGTERM always is.
     """
     numbers = [getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)]
     return [signal.SIGTERM, *(number for number in numbers if signal.getsignal(number) != signal.SIG_IGN)]
@@ -30,8 +30,9 @@ def stop_signals() -> Sequence[signal.Signals]:
 async def stop_on_signals(
     worker: Stoppable, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Stop the worker at the first SIGINT, SIGTERM or SIGHUP, cancel it at the second; a third acts as ever.
+    """Stop the worker at the first SIGINT, SIGTERM or SIGHUP, and cancel it at the second.
 
+    A third signal has the effect that it had before.
     A SIGINT or SIGHUP that is ignored when this starts, as after `nohup`, stays ignored. Returns when the
     worker has ended or was cancelled; the handlers found before are in place again then.
     """

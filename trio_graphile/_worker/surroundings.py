@@ -1,4 +1,4 @@
-"""What a worker lends to each of its handlers, whatever their job."""
+"""Surroundings: the part of a handler's context that is the same for all jobs of a worker."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trio_graphile._tasks.context import JobContext, JobNotes
 
 @attrs.frozen(kw_only=True)
 class Surroundings:
-    """All of a handler's context that does not belong to its job."""
+    """Makes the contexts of handlers."""
 
     client: Client
     database: Database
@@ -25,7 +25,7 @@ class Surroundings:
     stopping: trio.Event
 
     def context(self, job: Job, notes: JobNotes, to_json: Callable[[Any], str]) -> JobContext:
-        """Return the context of a job, whose handler leaves its notes in `notes`."""
+        """Return the context of a job, whose handler writes to `notes`."""
         return JobContext(
             job=job,
             worker_id=self.worker_id,

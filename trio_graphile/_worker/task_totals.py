@@ -1,4 +1,4 @@
-"""What the runs of each task have come to since the worker started: a few additions for each."""
+"""Task totals: how many runs of each task there were since the worker started, and how long they took."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Completed, Failed, Outcome, Settled
 
 _LONGEST = 1e9
-"""A wait beyond this, in seconds, is none: the job's time is minus infinity, say."""
+"""The longest wait that counts, in seconds: that of a job whose time is minus infinity does not."""
 
 _MOST_TASKS = 1000
-"""Each is told with every heartbeat."""
+"""How many tasks have a total of their own: all are part of every heartbeat."""
 OTHER_TASKS = "(other tasks)"
 
 
@@ -23,14 +23,14 @@ class TaskTotal:
     """How many have succeeded or failed."""
     failures: int = 0
     run: float = 0.0
-    """For how long they ran, all together."""
+    """The sum of their durations."""
     longest_run: float = 0.0
     wait: float = 0.0
-    """For how long their jobs had been due when they were claimed, all together."""
+    """The sum of the times for which their jobs had been due when they were claimed."""
     longest_wait: float = 0.0
 
     def as_dict(self) -> dict[str, float]:
-        """Return it as a heartbeat says it."""
+        """Return the total in the form that heartbeats have."""
         return {
             "runs": self.runs,
             "failures": self.failures,
@@ -43,15 +43,15 @@ class TaskTotal:
 
 @attrs.define(eq=False)
 class TaskTotals:
-    """The runs of all tasks: after the first 1,000 of them, of all others together.
+    """The totals of the first 1,000 tasks, and one total of all others.
 
-    Added up in the worker's thread; the lease's may read meanwhile.
+    The worker's thread adds to them while the lease's thread may read them.
     """
 
     _by_task: dict[str, TaskTotal] = attrs.field(init=False, factory=dict)
 
     def add(self, job: Job, seconds: float, outcome: Outcome) -> None:
-        """Count a run that took so long, if its handler came to an end."""
+        """Count a run that took `seconds`, unless it was interrupted."""
         kind = type(outcome)
         if kind is not Completed and kind is not Failed and kind is not Settled:
             return
@@ -77,5 +77,5 @@ class TaskTotals:
         return self._by_task.setdefault(identifier, TaskTotal())
 
     def as_dict(self) -> dict[str, dict[str, float]]:
-        """Return the totals by task, as a heartbeat says them. From any thread."""
+        """Return the totals by task, in the form that heartbeats have. From any thread."""
         return {identifier: total.as_dict() for identifier, total in list(self._by_task.items())}
