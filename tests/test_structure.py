@@ -47,8 +47,6 @@ MOST_CALLABLES_OF_WORKER = 12  # of all classes of `_worker`
 # --- what is more than that, and why --------------------------------------------------------------
 
 LONG_MODULES = {
-    "trio_graphile/_database/connection.py": "what a connection promises, and what keeps the promise",
-    "trio_graphile/_worker/services.py": "one list: each service, and whom it is given",
 }
 MANY_FIELDS = {
     "trio_graphile._model.jobs.Job": "a row of the table: a field for each column",

@@ -13,8 +13,8 @@ from trio_graphile._client_reading import STALE_THRESHOLD, ReadingClient
 from trio_graphile._database import cancellations, changes, worker_registry
 from trio_graphile._database.adding.many import add_many, analyze_jobs
 from trio_graphile._database.adding.one import add_job
+from trio_graphile._database.brief_transaction import brief_transaction
 from trio_graphile._database.cleanup import clean_up
-from trio_graphile._database.connection import brief_transaction
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import MigrationReport, migrate
 from trio_graphile._exceptions import DatabaseError, JobSkipped, OptionInvalid, PayloadInvalid

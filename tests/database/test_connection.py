@@ -21,7 +21,8 @@ import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
 from tests.database.sessions import set_default_isolation
-from trio_graphile._database.connection import Connection, brief_transaction
+from trio_graphile._database.brief_transaction import brief_transaction
+from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._exceptions import (
     ConnectionLost,

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import assert_never
 
-from trio_graphile._database.connection import Connection, brief_transaction
+from trio_graphile._database.brief_transaction import brief_transaction
+from trio_graphile._database.connection import Connection
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import StatementFailed
 from trio_graphile._model.jobs import Cleanup

@@ -9,7 +9,7 @@ closed) and `ConnectionLost`, and only then is its fate unknown.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
@@ -307,44 +307,13 @@ class Connection(Statements):
             self.terminate()  # the server rolls back when it notices
 
 
-# What a transaction has locked does not stay so when we are cut off before its end.
-_LONGEST_SILENCE = 30.0  # seconds
-_BEGIN_BRIEFLY = f"begin; set local idle_in_transaction_session_timeout = '{_LONGEST_SILENCE}s'"
-LIMIT_SILENCE = Statement("""
-    select set_config('idle_in_transaction_session_timeout', $1::text, true)
-""")  # $1 a duration
-
-
+LONGEST_SILENCE = 30.0
+"""How many seconds a brief transaction may be silent: what it locked does not stay so when we are cut off."""
+_BEGIN_BRIEFLY = f"begin; set local idle_in_transaction_session_timeout = '{LONGEST_SILENCE}s'"
 LIMIT_TRANSACTION = Statement("""
     select set_config('transaction_timeout', $1::text, true)
 """)  # $1 a duration
 _FIRST_WITH_TRANSACTION_TIMEOUT = 170_000
-
-
-@contextlib.asynccontextmanager
-async def brief_transaction(
-    database: Transactor,
-    isolation: Isolation | None = None,
-    *,
-    longest_silence: float = _LONGEST_SILENCE,
-    statements: Sequence[Statement] = (),
-) -> AsyncIterator[Connection]:
-    """Run the body in a transaction that the server ends if it hears nothing for so many seconds.
-
-    If the body says which statements it runs at most, not even one that is half sent holds it up for long.
-    The transaction that the caller has opened is the caller's to end, and keeps its isolation level.
-    """
-    is_ours = not (isinstance(database, Connection) and database.is_in_transaction)
-    if is_ours and isolation is None:
-        isolation = (
-            "read_committed"  # whatever the role or the database defaults to: we wait for rows, and look
-        )
-    async with database.transaction(isolation) as connection:
-        if is_ours:
-            await connection.execute(LIMIT_SILENCE, f"{longest_silence}s")
-        if statements and not await connection.prepare(statements) and is_ours:
-            await connection.limit_transaction(len(statements), longest_silence)
-        yield connection
 
 
 async def _in_transaction(raw: Any, begin: str, call: Callable[[], Coroutine[Any, Any, T]]) -> T:

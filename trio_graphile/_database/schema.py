@@ -15,7 +15,8 @@ from importlib import resources
 import attrs
 import trio
 
-from trio_graphile._database.connection import Connection, Executor, brief_transaction
+from trio_graphile._database.brief_transaction import brief_transaction
+from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.schema_plan import (
     BREAKING_REVISIONS,
     NEWEST_REVISION,

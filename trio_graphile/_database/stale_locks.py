@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trio_graphile._database.connection import Connection, Row, Transactor, brief_transaction
+from trio_graphile._database.brief_transaction import brief_transaction
+from trio_graphile._database.connection import Connection, Row, Transactor
 from trio_graphile._database.halves import in_savepoints
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.sweeps import FREE_QUEUES, LONGEST_SILENCE

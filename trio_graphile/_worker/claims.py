@@ -10,6 +10,7 @@ import trio
 from trio_graphile._database import held_rows
 from trio_graphile._database.claiming.claimer import Claimer
 from trio_graphile._database.connection import Executor
+from trio_graphile._database.locks import fast_acquire
 from trio_graphile._exceptions import DatabaseError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.bounds import Bound
@@ -89,10 +90,7 @@ class Claims:
 
     async def _claim_once(self, limit: int) -> list[Job]:
         flags = await flag_rules(self._options)
-        try:
-            self._ledger.claiming.acquire_nowait()  # `acquire` would take a turn of the event loop
-        except trio.WouldBlock:
-            await self._ledger.claiming.acquire()
+        await fast_acquire(self._ledger.claiming)
         try:
             if self._claimer.identifiers != self._tasks.identifiers:
                 self._claimer.share(self._tasks.identifiers, self._bounds())

@@ -282,7 +282,9 @@ class Recorder:
             return await held_rows.complete_jobs(session, worker_id, [outcome.job for outcome in batch])
         if kind is Failed:
             return await held_rows.fail_jobs(session, worker_id, batch)
-        return await held_rows.return_jobs(session, worker_id, batch)
+        if kind is Returned or kind is Snoozed:
+            return await held_rows.return_jobs(session, worker_id, batch)
+        raise AssertionError(f"nothing writes {kind.__name__}")
 
     async def _persist(
         self, kind: type[Outcome], batch: Sequence[Outcome], pace: Pace | None = None

@@ -15,7 +15,8 @@ from trio_graphile._model.options import ShutdownOptions
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._model.statistics import WorkerStatistics
 from trio_graphile._worker.run_error import Unwritten, run_error_of
-from trio_graphile._worker.services import RunSettings, Services
+from trio_graphile._worker.run_settings import RunSettings
+from trio_graphile._worker.services import Services
 
 logger = logging.getLogger("trio_graphile.worker")
 

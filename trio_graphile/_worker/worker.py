@@ -24,7 +24,7 @@ from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.cron_ticker import Clock, SystemClock
 from trio_graphile._worker.ending import Ending
 from trio_graphile._worker.run import Run, cancel_timeout_of
-from trio_graphile._worker.services import RunSettings
+from trio_graphile._worker.run_settings import RunSettings
 from trio_graphile.hooks._registry import Hooks, Plugin, hooks_of
 
 logger = logging.getLogger("trio_graphile.worker")

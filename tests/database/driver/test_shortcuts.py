@@ -18,7 +18,7 @@ import trio_asyncio  # type: ignore[import-untyped]
 
 from tests.database.sessions import wait_until_active
 from trio_graphile import Database, DatabaseOptions, open_database
-from trio_graphile._database.connection import brief_transaction
+from trio_graphile._database.brief_transaction import brief_transaction
 from trio_graphile._database.driver import shortcuts
 from trio_graphile._database.driver.shortcuts import FOR_MORE, FOR_SPEED, Shortcut
 from trio_graphile._database.statement import Statement

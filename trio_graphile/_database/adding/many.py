@@ -12,7 +12,8 @@ import trio
 from trio_graphile._database.adding.answer import Answer
 from trio_graphile._database.adding.mixed import add_jobs, add_keyed_jobs
 from trio_graphile._database.adding.plain import add_alike_jobs, are_alike
-from trio_graphile._database.connection import Connection, Executor, brief_transaction
+from trio_graphile._database.brief_transaction import brief_transaction
+from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.database import Database
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import DuplicateJobKey, OptionInvalid
