@@ -245,7 +245,7 @@ async def unknown(payload: Nowhere) -> None: ...  # type: ignore[name-defined]  
         (two_payloads, "its parameters are (payload, more); right are (payload, context)"),
         (wrong_way_round, "its parameters are (context, payload); right are (payload, context)"),
         (any_number, "*payloads does not say what it takes"),
-        (unfillable, "nobody would fill the keyword-only parameter 'service'"),
+        (unfillable, "no value is passed for the keyword-only parameter 'service'"),
         (unreadable, "timedelta cannot be stored as JSON: write float, for seconds @ $"),
         (unreadable_inside, "complex cannot be stored as JSON: write tuple[float, float] @ $[*]"),
         (unknown, "names 'Nowhere', which is not known where the task is made"),

@@ -119,7 +119,7 @@ def test_a_query_that_cannot_be_meant_is_refused(query: bytes, complaint: str) -
         (ActionRequest, {"action": "fail", "ids": [1], "filter": {"until_id": 1}}, "ids and filter exclude"),
         (ActionRequest, {"action": "reschedule", "ids": [1]}, "nothing to change: give at least one of"),
         (MaintenanceRequest, {"action": "cleanup"}, "nothing to clean up: name cleanup_tasks, of delete-"),
-        (MaintenanceRequest, {"action": "force-unlock", "worker_ids": []}, "nobody to unlock"),
+        (MaintenanceRequest, {"action": "force-unlock", "worker_ids": []}, "no worker to unlock"),
         (
             MaintenanceRequest,
             {"action": "force-unlock", "worker_ids": ["a"], "dry_run": True},

@@ -20,7 +20,7 @@ BOUND = 30.0
 
 async def url_of(running: Running) -> str:
     with trio.fail_after(BOUND):
-        await running.wait_until(lambda output: "log in" in output or "nobody has to" in output)
+        await running.wait_until(lambda output: "log in" in output or "no login is needed" in output)
     found = re.search(r"https?://[^ ,\n]+", running.output)
     assert found is not None, running.output
     return found[0]
@@ -95,7 +95,7 @@ async def test_without_a_login_on_loopback_and_sockets(shop: Program) -> None:
     async with shop.running("admin", "--listen", "127.0.0.1:0", "--auth", "none") as running:
         assert await status_of(await url_of(running)) == 404
     async with shop.running("admin", "--listen", "unix:admin.sock", "--auth", "none") as running:
-        await running.wait_for("nobody has to log in")
+        await running.wait_for("no login is needed")
         transport = httpx2.AsyncHTTPTransport(uds=str(shop.folder / "admin.sock"))
         with trio.fail_after(BOUND):
             async with httpx2.AsyncClient(transport=transport) as client:

@@ -103,7 +103,7 @@ STOPPING = worker(phase=WorkerPhase.STOPPING)
             JobState.READY,
             {"queue": queue(owner=DEAD)},
             "queue-owner-dead",
-            "taken for dead, last heard of at 2026-11-29 11:50:00 UTC; a sweep gives it back from 2026-11-29",
+            "counts as dead, last heard of at 2026-11-29 11:50:00 UTC; a sweep gives it back from 2026-11-29",
         ),
         (
             JobState.READY,

@@ -151,7 +151,7 @@ async def test_each_page_says_why() -> None:
             {
                 "ok": True,
                 "worker_id": "doll",
-                "reasons": ["it has tried to claim jobs in vain for 30 s"],
+                "reasons": ["it has failed to claim jobs for 30 s"],
                 "remarks": ["it does not hear of new jobs, and polls"],
             },
         )

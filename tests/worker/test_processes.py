@@ -206,9 +206,9 @@ async def test_a_handler_that_a_process_would_not_find_keeps_the_worker_from_sta
     database: Database, client: Client, table: Table
 ) -> None:
     await client.add_raw_job("renamed")
-    with pytest.raises(TaskInvalid, match="a process looks for it as 'original'"):
+    with pytest.raises(TaskInvalid, match="a process does not find it as 'original'"):
         await make_worker(database, process_tasks.misnamed).run()
-    with pytest.raises(TaskInvalid, match="a process looks for it as 'original'"):
+    with pytest.raises(TaskInvalid, match="a process does not find it as 'original'"):
         await make_worker(database, process_tasks.misnamed).run_once()
     [job] = await table.jobs()
     assert (job["attempts"], job["locked_by"], job["last_error"]) == (0, None, None)

@@ -40,12 +40,12 @@ def check_result(result: object, count: int) -> str | None:
     if result is None:
         return None
     if isinstance(result, (str, bytes)) or not isinstance(result, Sequence):
-        return f"its handler returned {type(result).__qualname__}; right is {right}"
+        return f"its handler returned {type(result).__qualname__}; expected {right}"
     if len(result) != count:
-        return f"its handler returned {len(result)} results for {count} items; right is {right}"
+        return f"its handler returned {len(result)} results for {count} items; expected {right}"
     for index, item in enumerate(result):
         if item is not None and not isinstance(item, BaseException):
-            return f"its handler returned {type(item).__qualname__} for item {index}; right is {right}"
+            return f"its handler returned {type(item).__qualname__} for item {index}; expected {right}"
     return None
 
 

@@ -175,7 +175,7 @@ def _lock(facts: JobFacts) -> Reason:
 
 def _death(owner: LockOwner) -> str:
     sign = "" if owner.last_sign_at is None else f", last heard of at {shown(owner.last_sign_at)}"
-    return f"is taken for dead{sign}"
+    return f"counts as dead{sign}"
 
 
 def _back(owner: LockOwner | None) -> str:

@@ -65,8 +65,8 @@ def standstills(before: WorkerStatistics, now: WorkerStatistics) -> list[str]:
         ),
         "slots are idle though jobs are held": not has_moved
         and at_both(lambda s: s.idle > 0 and s.held > 0 and s.lease_holds),
-        "slots are idle and nobody claims jobs for them": at_both(lambda s: s.claim_overdue > 0),
-        "outcomes wait and nobody writes them": at_both(lambda s: s.record_overdue > 0),
+        "slots are idle, but no jobs are claimed for them": at_both(lambda s: s.claim_overdue > 0),
+        "outcomes wait, but none are written": at_both(lambda s: s.record_overdue > 0),
     }
     return [text for text, is_there in signs.items() if is_there]
 
@@ -91,8 +91,8 @@ def _phases(statistics: WorkerStatistics) -> Iterator[str]:
 def _wedged(statistics: WorkerStatistics, options: HealthOptions) -> Iterator[str]:
     for what, duration in (
         ("its lease was not renewed", statistics.heartbeat_age or 0.0),
-        ("it has tried to claim jobs in vain", statistics.claim_pending),
-        ("it has tried to record outcomes in vain", statistics.record_pending),
+        ("it has failed to claim jobs", statistics.claim_pending),
+        ("it has failed to record outcomes", statistics.record_pending),
     ):
         if duration > options.wedged_after:
             yield f"{what} for {duration:.0f} s"
@@ -102,9 +102,9 @@ def _stalls(statistics: WorkerStatistics, options: HealthOptions) -> Iterator[st
     if not statistics.lease_holds:
         yield "its lease has ended: others may take its jobs, and it runs none"
     if options.stalled_after < statistics.claim_pending <= options.wedged_after:
-        yield f"it has tried to claim jobs in vain for {statistics.claim_pending:.0f} s"
+        yield f"it has failed to claim jobs for {statistics.claim_pending:.0f} s"
     if options.stalled_after < statistics.record_pending <= options.wedged_after:
-        yield f"it has tried to record outcomes in vain for {statistics.record_pending:.0f} s"
+        yield f"it has failed to record outcomes for {statistics.record_pending:.0f} s"
     if statistics.loop_lag > options.lagging_after:
         yield f"its event loop was late by {statistics.loop_lag:.1f} s: a handler blocks it"
 

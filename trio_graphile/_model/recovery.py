@@ -23,7 +23,7 @@ class ActiveWorker:
     """The id of the worker, which is the `locked_by` of its rows."""
     last_heartbeat_at: datetime
     started_at: datetime
-    """When the worker registered; again if it had been taken for dead."""
+    """When the worker registered; again if it had counted as dead."""
     metadata: Any = None
     """What the worker reports about itself: ours `pid`, `host`, `version`, `concurrency` and `tasks`."""
     is_stale: bool = False

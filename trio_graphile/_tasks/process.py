@@ -42,7 +42,7 @@ class Address:
         if not isinstance(found, Task) or found.identifier != self.identifier:
             raise TaskInvalid(
                 self.identifier,
-                f"a process looks for it as {self.name!r} in the module {self.module!r}, in vain: a handler"
+                f"a process does not find it as {self.name!r} in the module {self.module!r}: a handler"
                 " of the lane 'process' keeps the name under which it is defined",
             )
         return found

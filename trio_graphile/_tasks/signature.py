@@ -98,7 +98,9 @@ def _parameters(identifier: str, handler: Callable[..., object]) -> list[inspect
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
             found.append(parameter)
         elif parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty:
-            raise TaskInvalid(identifier, f"nobody would fill the keyword-only parameter {parameter.name!r}")
+            raise TaskInvalid(
+                identifier, f"no value is passed for the keyword-only parameter {parameter.name!r}"
+            )
         elif parameter.kind is parameter.VAR_POSITIONAL:
             raise TaskInvalid(
                 identifier, f"*{parameter.name} does not say what it takes: (payload, context) would"

@@ -150,4 +150,4 @@ def _announce(admin: Admin, urls: Sequence[str]) -> None:
         case "header":
             note(f"log in with the token {shown}; requests send it as {login.header_name}")
         case "none":
-            note("nobody has to log in")
+            note("no login is needed")

@@ -29,7 +29,7 @@ from trio_graphile.admin._options import Action
 
 
 async def get_session(asked: Asked) -> answers.SessionAnswer:  # noqa: ASYNC124  # as all are
-    """Tell who asks, and what they may do."""
+    """Return the user, and what they may do."""
     return describe_session(asked.context, asked.access, asked.request.scope["state"].get("csrf_token"))
 
 
@@ -91,7 +91,7 @@ async def list_queues(asked: Asked) -> answers.QueuesAnswer:
 
 
 async def list_workers(asked: Asked) -> answers.WorkersAnswer:
-    """List the workers that are registered, and whoever has something locked."""
+    """List the registered workers, and the other holders of locks."""
     return await workers.list_workers(asked.context)
 
 
@@ -111,14 +111,14 @@ async def list_failures(asked: Asked) -> answers.FailuresAnswer:
 
 
 async def watch(asked: Asked) -> Response:  # noqa: ASYNC124  # as all are
-    """Tell of changes as server-sent events: `overview`, `changed` and, at the end, `bye`."""
+    """Send changes as server-sent events: `overview`, `changed` and, at the end, `bye`."""
     if asked.context.looks is None:
         raise Unavailable("nothing is watched here")
     return EventsResponse(asked.context.looks)
 
 
 async def get_history(asked: Asked) -> answers.HistoryAnswer:
-    """Show what the queue was like in the last hour or day."""
+    """Show the history of the queue in the last hour or day."""
     return await history.read_history(asked.context, asked.given)
 
 

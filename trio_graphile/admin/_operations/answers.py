@@ -1,4 +1,4 @@
-"""What the admin answers, as values: their fields are the keys of the API."""
+"""The answers of the admin, as values: their fields are the keys of the API."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ QueueCount: TypeAlias = Literal["job_count", "ready_count"]
 
 @attrs.frozen(kw_only=True)
 class Problem:
-    """Why a request was not served."""
+    """The reason why a request was refused."""
 
     error: str
 
 
 @attrs.frozen(kw_only=True)
 class AuthAnswer:
-    """How one shows who one is."""
+    """How users authenticate."""
 
     mode: ModeName
     username: str | None
@@ -39,17 +39,17 @@ class AuthAnswer:
 
 @attrs.frozen(kw_only=True)
 class SessionAnswer:
-    """Who asks, and what they may do."""
+    """The user, and their permissions."""
 
     schema: str
     read_only: bool
     csrf_header: str
     auth: AuthAnswer
     csrf_token: str | None
-    """What that header has to say; None where none is needed."""
+    """The value for that header; None if none is needed."""
     user: str
     may: list[str]
-    """The actions that are allowed; empty for those who only read."""
+    """The allowed actions; empty for users who may only read."""
 
 
 @attrs.frozen(kw_only=True)
@@ -74,7 +74,7 @@ class QueueAnswer:
     job_count: int
     ready_count: int
     estimated: list[QueueCount]
-    """Which of the counts are not exact."""
+    """The names of the counts that are estimates."""
     head_id: int | None
     """The job that runs next."""
     head_task_identifier: str | None
@@ -83,7 +83,7 @@ class QueueAnswer:
 
 @attrs.frozen(kw_only=True)
 class HolderAnswer:
-    """Somebody in whose name jobs or queues are locked."""
+    """A worker that has jobs or queues locked."""
 
     worker_id: str
     locked_jobs: int
@@ -98,7 +98,7 @@ class ActiveWorkerAnswer:
     last_heartbeat_at: datetime
     started_at: datetime
     metadata: Any
-    """What it says of itself, its statistics among it."""
+    """The report of the worker, including its statistics."""
     is_stale: bool
 
 
@@ -112,21 +112,21 @@ class OverviewAnswer:
     workers: list[HolderAnswer]
     active_workers: list[ActiveWorkerAnswer]
     estimated: list[CountName]
-    """Which of the counts are not exact."""
+    """The names of the counts that are estimates."""
     counted_at: datetime
     oldest_ready_at: datetime | None
     queues_next: str | None
-    """What `after` of `/api/queues` goes on with."""
+    """The `after` of the next page of `/api/queues`."""
 
 
 @attrs.frozen(kw_only=True)
 class ListedJobAnswer(ShownJob):
-    """A job of a list. Its payload is null where it is too large to be shown there."""
+    """A job of a list. Its payload is null if it is too large for the list."""
 
     payload_size: int
-    """In bytes, as stored."""
+    """The size as stored, in bytes."""
     has_whole_error: bool
-    """Whether all of `last_error` is here: of a large one it is the beginning."""
+    """Whether `last_error` is complete; of a large one only the beginning is here."""
 
 
 @attrs.frozen(kw_only=True)
@@ -135,11 +135,11 @@ class JobsAnswer:
 
     jobs: list[ListedJobAnswer]
     next: str | None
-    """What `after` goes on with, even where no job was found yet; null at the end."""
+    """The `after` of the next page, even if no job was found yet; null at the end."""
     previous: str | None
-    """What `after` goes back with; null at the beginning."""
+    """The `after` of the previous page; null at the beginning."""
     scanned: int
-    """How many rows were looked at."""
+    """How many rows were read."""
     unsearched: int
     """How many of them have payloads too large to be searched."""
 
@@ -154,7 +154,7 @@ class JobAnswer(ListedJobAnswer):
 
 @attrs.frozen(kw_only=True)
 class UnchangedJob:
-    """A job that was left alone."""
+    """A job that was skipped."""
 
     id: int
     reason: str
@@ -162,7 +162,7 @@ class UnchangedJob:
 
 @attrs.frozen(kw_only=True)
 class AddedAnswer:
-    """What was added."""
+    """The added job."""
 
     message: str
     jobs: list[ShownChange]
@@ -170,7 +170,7 @@ class AddedAnswer:
 
 @attrs.frozen(kw_only=True)
 class ChangeAnswer:
-    """What became of jobs."""
+    """The result of a change of jobs."""
 
     message: str
     jobs: list[ShownChange]
@@ -178,12 +178,12 @@ class ChangeAnswer:
     requested_ids: list[int]
     """Running jobs whose workers were asked to interrupt them."""
     next: str | None
-    """What `after` of the same request goes on with; null if all that match were looked at."""
+    """The `after` of the same request for the next jobs; null if all that match were read."""
 
 
 @attrs.frozen(kw_only=True)
 class RemovedAnswer:
-    """What stood under the key."""
+    """The result of removing the job under a key."""
 
     message: str
     removed: Literal["nothing", "job", "key"]
@@ -201,17 +201,17 @@ class DeletedAnswer:
 
 @attrs.frozen(kw_only=True)
 class MaintenanceAnswer:
-    """What was done, or would be."""
+    """The result of maintenance, or what it would do."""
 
     message: str
     deleted: list[DeletedAnswer] | None = None
-    """Of a cleanup."""
+    """The result of a cleanup."""
     worker_ids: list[str] | None = None
-    """Of a sweep: which workers are gone; of an unlock: whose locks were taken."""
+    """For a sweep the dead workers, for an unlock the workers whose locks were released."""
     recovered_jobs: int | None = None
-    """Of a sweep: how many jobs were given back."""
+    """For a sweep, how many jobs were given back."""
     revisions: list[int] | None = None
-    """Of a migration."""
+    """The result of a migration."""
     migrations: list[str] | None = None
 
 
@@ -229,7 +229,7 @@ class TaskAnswer:
     workers: int
     """How many live workers have it."""
     is_known_here: bool | None
-    """Whether this program has it; null where it was given no tasks."""
+    """Whether this program has the task; null if it was given no tasks."""
 
 
 @attrs.frozen(kw_only=True)
@@ -250,12 +250,12 @@ class QueuesAnswer:
 
 @attrs.frozen(kw_only=True)
 class WorkersAnswer:
-    """Who works, and who has something locked."""
+    """Workers, and the holders of locks."""
 
     workers: list[HolderAnswer]
     active_workers: list[ActiveWorkerAnswer]
     is_complete: bool
-    """Whether all jobs were looked at that may be locked; else there may be other holders, and more locks."""
+    """Whether all locked jobs were read; otherwise there may be more holders and locks."""
 
 
 @attrs.frozen(kw_only=True)
@@ -267,7 +267,7 @@ class CrontabsAnswer:
 
 @attrs.frozen(kw_only=True)
 class FindingsAnswer:
-    """What `doctor` says."""
+    """The findings of `doctor`."""
 
     findings: list[Finding]
 
@@ -293,11 +293,11 @@ class FailuresAnswer:
 
 @attrs.frozen(kw_only=True)
 class HistoryAnswer:
-    """What the queue was like."""
+    """The history of the queue."""
 
     step: float
-    """How many seconds a point stands for."""
+    """How many seconds one point stands for."""
     points: list[HistoryPoint]
-    """The oldest first; what is not known is null."""
+    """The points, the oldest first; unknown values are null."""
     slowest: list[SlowTask]
-    """The tasks whose runs took longest in all this time, of workers that tell."""
+    """The tasks whose runs took longest in the whole time, of workers that report it."""

@@ -33,24 +33,25 @@ StateName: TypeAlias = Literal["all", "ready", "scheduled", "locked", "failed"]
 
 @attrs.frozen(kw_only=True)
 class Conditions:
-    """Which jobs; what is left out or empty is no condition."""
+    """The conditions for jobs; a missing or empty one is no condition."""
 
     state: Annotated[list[StateName], Items(5)] = attrs.field(factory=list)
     identifier: Names = attrs.field(factory=list)
     queue: Names = attrs.field(factory=list)
     flag: Names = attrs.field(factory=list)
-    """A job has all of these."""
+    """The job has all of these flags."""
     key: Key | None = None
     locked_by: Text | None = None
     error: Text | None = None
-    """Its error is of the same group as this one: the first lines are alike but for their digits."""
+    """Its error is in the same group as this one: the first lines are equal except for digits."""
     search: Text | None = None
-    """It stands literally, in whatever case, in id, task, queue, key, `locked_by`, error or payload."""
+    """The job has this text, in upper or lower case, in its id, task, queue, key, `locked_by`, error or
+    payload."""
     until_id: JobId | None = None
-    """Its id is not above this one."""
+    """Its id is at most this."""
 
     def as_search(self, **rest: Any) -> JobSearch:
-        """Return what is to be looked for."""
+        """Return the search."""
         return JobSearch(
             states=() if "all" in self.state else tuple(dict.fromkeys(map(JobState, self.state))),
             identifiers=_filled(self.identifier),
@@ -75,10 +76,10 @@ class JobsRequest(Conditions):
 
     order: JobOrder = JobOrder.OLDEST
     after: Cursor | None = None
-    """What `next` of the page before said."""
+    """The `next` of the previous page."""
     limit: PageSize = 100
     offset: Annotated[int, Between(0, 10_000)] = 0
-    """How many to leave out first; beyond that, use `after`."""
+    """How many jobs to skip; for more, use `after`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -101,14 +102,14 @@ class PageRequest:
 
 @attrs.frozen(kw_only=True)
 class SearchRequest(PageRequest):
-    """A page of what has a text in its name."""
+    """A request for a page of names that contain a text."""
 
     search: Name | None = None
 
 
 @attrs.frozen(kw_only=True)
 class FailuresRequest:
-    """Which failures are grouped."""
+    """A request for groups of failures."""
 
     identifier: Names = attrs.field(factory=list)
     limit: PageSize = 100
@@ -116,7 +117,7 @@ class FailuresRequest:
 
 @attrs.frozen(kw_only=True)
 class HistoryRequest:
-    """How far back."""
+    """A request for the history of the queue."""
 
     span: Span = Span.HOUR
 
@@ -127,7 +128,7 @@ class AddRequest:
 
     identifier: Annotated[str, Length(1, MAX_NAME_LENGTH)]
     payload: Any = None
-    """Null stands for `{}`, as does leaving it out."""
+    """The payload; null or none stands for `{}`."""
     queue: Name | None = None
     run_at: datetime | None = None
     max_attempts: Attempts | None = None
@@ -147,10 +148,10 @@ class AddRequest:
 
 @attrs.frozen(kw_only=True)
 class ActionFilter(Conditions):
-    """Which jobs, of those that were there when somebody looked."""
+    """The jobs to change, among those that existed when the user looked."""
 
     until_id: JobId
-    """No job with an id above this one: what is added later is left alone."""
+    """The highest id: jobs that are added later are skipped."""
 
 
 JobVerb: TypeAlias = Literal["complete", "fail", "run-now", "reschedule", "cancel"]
@@ -158,19 +159,19 @@ JobVerb: TypeAlias = Literal["complete", "fail", "run-now", "reschedule", "cance
 
 @attrs.frozen(kw_only=True)
 class ActionRequest:
-    """What is to become of jobs: of those with these ids, or of all that match."""
+    """A change of jobs: of those with these ids, or of all that match."""
 
     action: JobVerb
     ids: Annotated[list[JobId], Items(MOST_JOBS)] = attrs.field(factory=list)
     filter: ActionFilter | None = None
     after: Cursor | None = None
-    """With a filter: what `next` of the call before said."""
+    """With a filter: the `next` of the previous call."""
     limit: Annotated[int, Between(1, MOST_JOBS)] = MOST_JOBS
     """With a filter: how many jobs at most."""
     reason: Annotated[str, Length(0, 10_000)] | None = None
-    """Of `fail` and `cancel`: what is recorded as their error."""
+    """For `fail` and `cancel`: the error to record."""
     outcome: Literal["fail", "return"] = "fail"
-    """Of `cancel`: whether a job that is interrupted has failed, or goes back to the queue."""
+    """For `cancel`: whether an interrupted job fails, or goes back to the queue."""
     run_at: datetime | None = None
     priority: Priority | None = None
     attempts: Annotated[int, Between(0, SMALLINT.stop - 1)] | None = None
@@ -191,7 +192,7 @@ class ActionRequest:
 
 @attrs.frozen(kw_only=True)
 class RemoveRequest:
-    """Under which key a job is to be removed."""
+    """A request to remove the job under a key."""
 
     key: Annotated[str, Length(1, MAX_KEY_LENGTH), NotBlank()]
 
@@ -207,12 +208,12 @@ CleanupName: TypeAlias = Literal[
     "GcTaskIdentifiers",
     "GcJobQueues",
 ]
-"""As commands have them, as the client does, and as scripts for Graphile Worker RS may."""
+"""The names of actions, as commands, the client, and scripts for Graphile Worker RS spell them."""
 
 
 @attrs.frozen(kw_only=True)
 class MaintenanceRequest:
-    """What is to be done to the schema, or to what is left of workers."""
+    """A request for maintenance of the schema or of workers."""
 
     action: Literal["migrate", "cleanup", "force-unlock", "sweep-stale-workers"]
     cleanup_tasks: Annotated[list[CleanupName], Items(20)] = attrs.field(factory=list)
@@ -221,9 +222,9 @@ class MaintenanceRequest:
     worker_ids: Annotated[list[Annotated[str, Length(1, _MAX_TEXT_LENGTH)]], Items(1000)] = attrs.field(
         factory=list
     )
-    """Who is to be unlocked."""
+    """The workers to unlock."""
     dry_run: bool = False
-    """Of `migrate` and `sweep-stale-workers`: only say what would be done."""
+    """For `migrate` and `sweep-stale-workers`: only say what would be done."""
     sweep_threshold_secs: Annotated[float, Between(1, 14_400)] | None = None
     recovery_delay_secs: Annotated[float, Between(0, 21_600)] | None = None
 
@@ -239,7 +240,7 @@ class MaintenanceRequest:
             when="action",
             values=("force-unlock",),
             needed=("worker_ids",),
-            text="nobody to unlock: name worker_ids",
+            text="no worker to unlock: name worker_ids",
         ),
         Rule(
             when="action",
