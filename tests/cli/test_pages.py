@@ -50,7 +50,8 @@ async def test_a_program_that_waits_for_its_server_is_alive_and_not_ready(progra
         assert '"ok":true' in await get(address, "/livez")
         with pytest.raises(HTTPError) as raised:
             await get(address, "/readyz")
-        assert b"it has not started yet" in raised.value.read()
+        with raised.value as answer:
+            assert b"it has not started yet" in answer.read()
         assert "trio_graphile_jobs" in await get(address, "/metrics")
         running.send(signal.SIGTERM)
         assert await running.wait_ended() == 0
