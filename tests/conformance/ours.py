@@ -138,6 +138,7 @@ class Conversation:
         batch: int = 0,
         crontab: str = "",
         threshold: float = 300.0,
+        orphan_threshold: float = 14_400.0,
         sweep: float = 60.0,
         grace: float = 25.0,
         **options: Any,
@@ -154,6 +155,7 @@ class Conversation:
                 recovery=RecoveryOptions(
                     sweep_threshold=threshold,
                     foreign_threshold=threshold,
+                    orphan_threshold=orphan_threshold,
                     sweep_interval=sweep,
                     reset_interval=0.1 if options.pop("reset", False) else 540.0,
                     recovery_delay=0.0,

@@ -58,6 +58,7 @@ class Peer:
     program: Program
     _stream: trio.SocketStream
     _read: bytes = b""
+    _closed: bool = False
 
     async def ask(self, what: str, **details: Any) -> Any:
         """Tell it to do something, and wait until that is done. Raises `Refused`."""
@@ -84,9 +85,13 @@ class Peer:
         return job_id
 
     async def close(self) -> None:
-        """Have it stop its worker and leave the database."""
+        """Have it stop its worker and leave the database, unless it was killed."""
+        if self._closed:
+            return
+        self._closed = True
         try:
-            await self.ask("close")
+            if self.program.process.poll() is None:
+                await self.ask("close")
         finally:
             await self._stream.aclose()
 

@@ -84,12 +84,11 @@ class Stage:
         await self._gate.execute("select pg_advisory_unlock_all()")
 
     async def leave(self) -> None:
-        """Have all whom nobody killed stop their workers."""
+        """Have everybody stop their workers."""
         await self.open_gate()
         async with trio.open_nursery() as nursery:
             for peer in self._peers:
-                if peer.program.process.poll() is None:
-                    nursery.start_soon(peer.close)
+                nursery.start_soon(peer.close)  # which some have done already
 
     # --- what can be seen -------------------------------------------------------------------------
 
@@ -118,6 +117,13 @@ class Stage:
             for row in rows
         }
 
+    async def holder_of(self, job_id: int) -> str:
+        """Return the id of the worker that has locked a job."""
+        worker_id: str = await self.database.fetch_value(
+            "select locked_by from graphile_worker.jobs where id = $1::bigint", job_id
+        )
+        return worker_id
+
     async def locked_queues(self) -> list[str]:
         rows = await self.database.fetch("""
             select queue_name
@@ -142,14 +148,14 @@ class Stage:
 
     # --- waiting ----------------------------------------------------------------------------------
 
-    async def wait_until(self, question: str, *arguments: object) -> None:
+    async def wait_until(self, question: str, *arguments: object, patience: float = PATIENCE) -> None:
         """Wait until a query says true: a table tells nobody when it changes."""
-        with trio.move_on_after(PATIENCE) as scope:
+        with trio.move_on_after(patience) as scope:
             while not await self.database.fetch_value(question, *arguments):  # noqa: ASYNC110
                 await trio.sleep(0.01)
         if scope.cancelled_caught:
             seen = f"{await self.rows()}\n{await self.locked_queues()}\n{await self.runs()}"
-            raise AssertionError(f"not within {PATIENCE} s: {question}\n{seen}")
+            raise AssertionError(f"not within {patience} s: {question}\n{seen}")
 
     async def wait_finished(self, job_id: int) -> None:
         """Wait until a job has run to its end."""
@@ -161,7 +167,7 @@ class Stage:
         """Wait until so many runs have begun."""
         await self.wait_until("select count(*) >= $1::bigint from runs", count)
 
-    async def wait_settled(self, left: int = 0) -> None:
+    async def wait_settled(self, left: int = 0, patience: float = PATIENCE) -> None:
         """Wait until so many jobs are left, and neither a job nor a queue is locked."""
         await self.wait_until(
             """
@@ -170,6 +176,7 @@ class Stage:
             from graphile_worker._private_jobs
             """,
             left,
+            patience=patience,
         )
 
 

@@ -12,19 +12,26 @@ process.on("unhandledRejection", (error) => console.error(error));
 const camel = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
 const camelKeys = (spec) => Object.fromEntries(Object.entries(spec).map(([name, value]) => [camel(name), value]));
 
+function pool(connectionString) {
+  const made = new pg.Pool({ connectionString, max: 20 });
+  made.on("error", (error) => console.error(error));
+  made.on("connect", (client) => client.on("error", (error) => console.error(error)));
+  return made;
+}
+
 class Conversation {
   async open({ url, direct_url }) {
-    this.url = url;
-    this.direct = new pg.Pool({ connectionString: direct_url, max: 50 });
-    this.direct.on("error", (error) => console.error(error));
+    // Pools of ours, which outlive workers: one that ends with its worker loses the last outcomes.
+    this.pool = pool(url);
+    this.direct = pool(direct_url);
   }
 
   async utils() {
-    return (this.made ??= await makeWorkerUtils({ connectionString: this.url }));
+    return (this.made ??= await makeWorkerUtils({ pgPool: this.pool }));
   }
 
   migrate() {
-    return runMigrations({ connectionString: this.url });
+    return runMigrations({ pgPool: this.pool });
   }
 
   async add({ identifier, payload, spec }) {
@@ -67,11 +74,12 @@ class Conversation {
   }
 
   runOptions({ concurrency = 1, poll = 0.1, batch, forbidden_flags, crontab, reset }) {
-    const worker = { connectionString: this.url, concurrentJobs: concurrency, pollInterval: poll * 1000 };
+    const worker = { concurrentJobs: concurrency, pollInterval: poll * 1000 };
     if (batch) worker.localQueue = { size: batch };
     if (reset) Object.assign(worker, { minResetLockedInterval: 10, maxResetLockedInterval: 20 });
     return {
       preset: { worker },
+      pgPool: this.pool,
       taskList: this.taskList(),
       noHandleSignals: true,
       ...(crontab && { crontab }),
@@ -111,6 +119,7 @@ class Conversation {
       await this.stop();
     } finally {
       await this.made?.release();
+      await this.pool?.end();
       await this.direct?.end();
     }
   }

@@ -214,7 +214,7 @@ impl Conversation {
         if let Some(grace) = options.grace {
             builder = builder.shutdown_grace_period(seconds(grace));
         }
-        if let Some(size) = options.batch {
+        if let Some(size) = options.batch.filter(|size| *size > 0) {
             builder = builder.local_queue(LocalQueueConfig::builder().size(size).build());
         }
         for flag in options.forbidden_flags {
