@@ -79,7 +79,7 @@ async def measure(
         else:
             await tables.insert_jobs(database, options.jobs)
         await tables.settle(database)
-        session = await database.open_session("claims", cancel_patience=5.0)
+        session = await database.open_session("claims", cancel_timeout=5.0)
         try:
             return await _measure(session, limit, options.jobs // limit)
         finally:

@@ -108,10 +108,10 @@ async def test_a_time_is_kept_where_that_is_promised(stage: Stage, pair: tuple[s
     second, first = [await stage.peer(kind) for kind in pair]
     await first.add({}, job_key="k", run_at=LATER)
     await second.add({}, job_key="k", job_key_mode=mode)
-    [later] = await stage.database.fetch(
-        "select run_at > now() + interval '1 year' as later from graphile_worker.jobs"
+    is_kept = await stage.database.fetch_value(
+        "select run_at > now() + interval '1 year' from graphile_worker.jobs"
     )
-    assert later["later"] == (mode != "replace")
+    assert is_kept == (mode != "replace")
 
 
 @attrs.frozen

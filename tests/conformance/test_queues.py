@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import itertools
-from typing import Any
 
 import pytest
 import trio
@@ -17,27 +16,26 @@ pytestmark = [pytest.mark.interop, pytest.mark.dealt]
 QUEUES = ("red", "green", None)
 JOBS = 12
 """How many each worker adds."""
+ONE_BY_ONE: dict[str, int] = {}
 BATCHES = {"ours": 5, "node18": 5}
-"""Those that take several jobs at once, and no two of a queue: see "Batches" in docs/compatibility.md."""
+"""How many jobs those take at once that never take two of a queue: see "Batches" in docs/compatibility.md."""
 COMPANIES = [*itertools.combinations(KINDS, 2), KINDS]
 
 
 async def add_all(peer: Peer) -> None:
     for number in range(JOBS):
         queue = QUEUES[number % len(QUEUES)]
-        spec = {} if queue is None else {"queue_name": queue}
-        await peer.add({"queue": queue, "seconds": 0.005}, **spec)
+        await peer.add({"queue": queue, "seconds": 0.005}, queue_name=queue)
 
 
-@pytest.mark.parametrize("batches", [False, True], ids=["one at a time", "in batches"])
+@pytest.mark.parametrize("sizes", [ONE_BY_ONE, BATCHES], ids=["one at a time", "in batches"])
 @pytest.mark.parametrize("company", COMPANIES, ids="-and-".join)
 async def test_each_job_runs_once_and_no_two_of_a_queue_at_once(
-    stage: Stage, company: tuple[str, ...], *, batches: bool
+    stage: Stage, company: tuple[str, ...], sizes: dict[str, int]
 ) -> None:
     peers = [await stage.peer(kind) for kind in company]
     for peer in peers:
-        options: dict[str, Any] = {"batch": BATCHES[peer.kind]} if batches and peer.kind in BATCHES else {}
-        await peer.ask("work", concurrency=3, **options)
+        await peer.ask("work", concurrency=3, batch=sizes.get(peer.kind, 0))
     async with trio.open_nursery() as nursery:
         for peer in peers:
             nursery.start_soon(add_all, peer)

@@ -22,7 +22,7 @@ async def heard(database: Database, channel: str) -> AsyncIterator[list[str]]:
         else:
             payloads.append(payload)
 
-    listener = await database.open_session("test", cancel_patience=1)
+    listener = await database.open_session("test", cancel_timeout=1)
     try:
         await listener.listen(channel, notified)
         yield payloads

@@ -61,7 +61,7 @@ async def test_a_host_that_is_silent_leaves_time_for_the_next(proxy: Proxy, sile
     async with open_database(url, options) as database:
         assert await database.fetch_value("select 1") == 1
         with trio.fail_after(0.3):  # the host that let us in is the first to be asked again
-            session = await database.open_session("test", cancel_patience=1)
+            session = await database.open_session("test", cancel_timeout=1)
         session.terminate()
 
 
@@ -112,7 +112,7 @@ async def test_a_password_that_changes_is_asked_for_each_time(server: PostgresSe
     async with open_database(url, password=password) as database:
         await database.execute("alter role ada password 'second'")
         current = "second"
-        session = await database.open_session("test", cancel_patience=1)
+        session = await database.open_session("test", cancel_timeout=1)
         assert await session.fetch_value("select current_user") == "ada"
         await session.aclose()
     async with open_database(url, password=lambda: current) as database:
@@ -159,7 +159,7 @@ async def test_a_session_has_the_name_and_the_keep_alive_of_the_url(proxy: Proxy
     url = f"{proxy.url}&application_name=shop&keepalives_idle=33"
     async with open_database(url) as database:
         assert await database.fetch_value("show application_name") == "shop"
-        session = await database.open_session("listen", cancel_patience=1)
+        session = await database.open_session("listen", cancel_timeout=1)
         assert await session.fetch_value("show application_name") == "shop listen"
         raw = session._raw._transport.get_extra_info("socket")
         assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 33

@@ -32,7 +32,7 @@ async def take_lock(session: Connection) -> Anchor:
 async def anchored(database: Database, worker_id: str) -> AsyncIterator[tuple[Connection, Anchor]]:
     """Register a worker, and hold the lock that stands for it as long as the body lasts."""
     await worker_registry.heartbeat(database, worker_id, {"tasks": ["a"]})
-    session = await database.open_session("presence", cancel_patience=1)
+    session = await database.open_session("presence", cancel_timeout=1)
     anchor = await take_lock(session)
     try:
         assert await anchors.register(session, worker_id, anchor, GRACE)

@@ -37,7 +37,7 @@ async def test_giving_up_sessions_over_tcp_harms_nobody(proxy: Proxy) -> None:
         opened = 0
         for _ in range(300):
             with trio.move_on_after(random.uniform(0, 0.01)):
-                session = await database.open_session("test", cancel_patience=1)
+                session = await database.open_session("test", cancel_timeout=1)
                 opened += 1
                 session.terminate()
             assert await database.fetch_value("select 1") == 1
@@ -84,7 +84,7 @@ async def test_a_resolver_that_hangs_holds_nobody_up(proxy: Proxy, monkeypatch: 
 
     async def connect(database: Database) -> None:
         with pytest.raises(DatabaseUnavailable):
-            await database.open_session("test", cancel_patience=1)
+            await database.open_session("test", cancel_timeout=1)
 
     url = proxy.url.replace("127.0.0.1", "localhost")
     try:

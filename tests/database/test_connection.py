@@ -158,7 +158,7 @@ async def test_our_own_transactions_are_read_committed_whatever_the_default(
     await set_default_isolation(pool_of_five, "serializable")
     options = DatabaseOptions(prepared_statements=prepared_statements)
     async with open_database(empty_database_url, options) as database:
-        async with aclosing(await database.open_session("test", cancel_patience=1.0)) as session:
+        async with aclosing(await database.open_session("test", cancel_timeout=1.0)) as session:
             assert await session.fetch_value(show) == "read committed"
         async with brief_transaction(database) as connection:
             assert await connection.fetch_value(show) == "read committed"

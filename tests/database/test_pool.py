@@ -185,7 +185,7 @@ async def test_a_database_that_is_closed_says_so(database_url: str) -> None:
         async with database.transaction():
             pytest.fail("there is no transaction")
     with pytest.raises(DatabaseClosed):
-        await database.open_session("test", cancel_patience=1)
+        await database.open_session("test", cancel_timeout=1)
 
 
 async def test_ten_idle_sessions_are_closed_at_once_though_nothing_passes(database_url: str) -> None:

@@ -528,7 +528,7 @@ async def test_a_sweep_has_prepared_all_that_it_runs_before_it_locks_anything(ta
     job = await tables.hold("silent", queue_name="q")
     names = "select array_agg(name order by name) from pg_prepared_statements"
     for run in (sweeps.jobs_of_dead, sweeps.sweep):
-        session = await tables.database.open_session("recovery", cancel_patience=5.0)
+        session = await tables.database.open_session("recovery", cancel_timeout=5.0)
         async with sweeps.sweep_transaction(session):
             prepared = await session.fetch_value(names)
         assert await run(session, RULES)

@@ -123,7 +123,7 @@ async def test_a_claim_that_arrives_late_leaves_no_job_behind(stage: Stage) -> N
 
 async def test_a_sweeper_that_is_cut_off_does_not_keep_others_out_for_long(stage: Stage) -> None:
     """What it began is a transaction, and the server hears neither of its end nor of the sweeper's."""
-    sweeper = await stage.through.open_session("recovery", cancel_patience=0.1)
+    sweeper = await stage.through.open_session("recovery", cancel_timeout=0.1)
     with contextlib.suppress(ConnectionLost):  # to roll back, it would have to reach the server
         async with sweeps.sweep_transaction(sweeper):
             assert await sweeper.fetch_value(sweeps.TRY_LOCK_SWEEP)

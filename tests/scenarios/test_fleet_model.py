@@ -90,7 +90,7 @@ class Tables:
     def __init__(self, portal: Portal) -> None:
         self.portal = portal
         self.database = portal.database
-        self.session: Connection = portal(self.database.open_session, "model", cancel_patience=5.0)
+        self.session: Connection = portal(self.database.open_session, "model", cancel_timeout=5.0)
         self._looked_at = portal(self._now)
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ class Attempt:
     _bridge: Bridge
     _access: Access
     _settings: SessionSettings
-    cancel_patience: float
+    cancel_timeout: float
     _task: Any = attrs.field(init=False)
     _ended: trio.Event = attrs.field(init=False, factory=trio.Event)
     _ends_at: float = attrs.field(init=False)
@@ -53,7 +53,7 @@ class Attempt:
             raise self._access.denied(TimeoutError(), is_misfit=False)
         error = self._task.exception()
         if error is None:
-            return Connection(self._task.result(), self._bridge, self._settings, self.cancel_patience)
+            return Connection(self._task.result(), self._bridge, self._settings, self.cancel_timeout)
         if isinstance(error, (*DRIVER_ERRORS, ValueError)):
             raise self._access.denied(error, is_misfit=isinstance(error, asyncpg.InterfaceError)) from error
         raise error
@@ -77,11 +77,11 @@ def _close(task: Any) -> None:
 
 
 async def connect(
-    bridge: Bridge, access: Access, settings: SessionSettings, cancel_patience: float
+    bridge: Bridge, access: Access, settings: SessionSettings, cancel_timeout: float
 ) -> Connection:
     """Open one session. Raises as `Attempt.wait`; cancelled, it leaves at once."""
     await trio.lowlevel.checkpoint_if_cancelled()
-    attempt = Attempt(bridge, access, settings, cancel_patience)
+    attempt = Attempt(bridge, access, settings, cancel_timeout)
     try:
         return await attempt.wait()
     except BaseException:

@@ -2,7 +2,7 @@
 
 Its contract: **a statement is atomic with respect to Trio's cancellation.** Once sent, its answer is waited
 for and used; the cancellation is delivered at the next checkpoint. The wait is bounded: a statement that
-exceeds its time, or the patience left after a cancellation, ends with its session terminated (never politely
+exceeds its time, or the time that is left after a cancellation, ends with its session terminated (never politely
 closed) and `ConnectionLost`, and only then is its fate unknown.
 """
 
@@ -86,7 +86,7 @@ class Connection(Statements):
     _raw: Any
     _bridge: Bridge
     _settings: SessionSettings
-    cancel_patience: float = 1.0
+    cancel_timeout: float = 1.0
     """How long a statement may still take after a cancellation, in seconds."""
     _may_be_changed: bool = False
     _default_isolation: Isolation | None = attrs.field(init=False, default=None)
@@ -260,7 +260,7 @@ class Connection(Statements):
                 request = cancel_request(self._raw, self._bridge.loop.create_future())
                 if request is not None:
                     requests.append(self._bridge.start(request))
-            self._bridge.loop.call_later(self.cancel_patience, end)
+            self._bridge.loop.call_later(self.cancel_timeout, end)
 
         def give_up() -> None:
             self.terminate()

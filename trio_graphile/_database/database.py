@@ -79,19 +79,19 @@ class Database(Statements):
     _bridge: Bridge = attrs.field(repr=False)
     _users_loop: Any = attrs.field(default=None, repr=False)
     """The asyncio loop of users' code. Our sessions have another, for themselves."""
-    cancel_patience: float = attrs.field(default=1.0, repr=False)
+    cancel_timeout: float = attrs.field(default=1.0, repr=False)
     """How long a statement may still take after a cancellation, in seconds. A worker may shorten it."""
     _purpose: str = attrs.field(default="", repr=False)
     """What the sessions of the pool are for, where that is something of its own."""
     _is_read_only: bool = attrs.field(default=False, repr=False)
     _has_steady_plans: bool = attrs.field(default=False, repr=False)
     """Whether the sessions of the pool look up what is few, and run nothing but our statements."""
-    _pool_patience: float = attrs.field(default=math.inf, repr=False)
+    _pool_timeout: float = attrs.field(default=math.inf, repr=False)
     """How long a statement waits for a session while all are lent."""
     _pool: Pool = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        self._pool = Pool(self._begin_shared_session, self.options.pool_size, self._pool_patience)
+        self._pool = Pool(self._begin_shared_session, self.options.pool_size, self._pool_timeout)
 
     @property
     def address(self) -> str:
@@ -133,29 +133,29 @@ class Database(Statements):
         self,
         purpose: str,
         *,
-        cancel_patience: float,
+        cancel_timeout: float,
         interruptible: bool = False,
-        lock_patience: float | None = None,
+        lock_timeout: float | None = None,
         direct: bool = False,
     ) -> Connection:
         """Open a session outside the pool, for one owner that closes it; a direct one if it must be.
 
         When cancelled, its statements go on unless they are interruptible; either way they end within
-        `cancel_patience` seconds. One is given up that waits for a lock for over `lock_patience` seconds,
+        `cancel_timeout` seconds. One is given up that waits for a lock for over `lock_timeout` seconds,
         unless a pooler stands between us and the server. Raises `DatabaseUnavailable`, `DatabaseClosed`.
         """
         self._pool.check_open()
         shared = self._session_settings(purpose)
         own = attrs.evolve(
             shared,
-            settings={**shared.settings, **_ISOLATION, **_STEADY_PLANS, **_lock_timeout(lock_patience)},
+            settings={**shared.settings, **_ISOLATION, **_STEADY_PLANS, **_lock_timeout(lock_timeout)},
             interruptible=interruptible,
             json_values=False,
         )
         if direct and self.options.direct_url is not None:
             own = attrs.evolve(own, prepared_statements=True)
         access = self._direct_access if direct else self._access
-        return await connect(self._bridge, access, own, cancel_patience)
+        return await connect(self._bridge, access, own, cancel_timeout)
 
     @contextlib.asynccontextmanager
     async def in_this_thread(self) -> AsyncIterator[Database]:
@@ -195,7 +195,7 @@ class Database(Statements):
             purpose=purpose,
             is_read_only=read_only,
             has_steady_plans=steady_plans,
-            pool_patience=statement_timeout,
+            pool_timeout=statement_timeout,
         )
         try:
             yield database
@@ -210,13 +210,13 @@ class Database(Statements):
     async def _run(self, verb: Verb, sql: str | Statement, arguments: tuple[object, ...]) -> Any:
         connection = await self._pool.borrow()
         try:
-            connection.cancel_patience = self.cancel_patience
+            connection.cancel_timeout = self.cancel_timeout
             return await connection._run(verb, sql, arguments)  # noqa: SLF001  # it is of the same kind
         finally:
             await self._pool.give_back(connection)  # noqa: ASYNC102  # bounded inside
 
     def _begin_shared_session(self) -> Attempt:
-        return Attempt(self._bridge, self._access, self._session_settings(), self.cancel_patience)
+        return Attempt(self._bridge, self._access, self._session_settings(), self.cancel_timeout)
 
     def _session_settings(self, purpose: str = "") -> SessionSettings:
         options = self.options

@@ -72,7 +72,7 @@ class Listening(abc.ABC):
             self.connecting(attempt)
             try:
                 connection = await self._database.open_session(
-                    "listen", cancel_patience=self._cancel_timeout, direct=True
+                    "listen", cancel_timeout=self._cancel_timeout, direct=True
                 )
                 try:
                     await self._subscribe(connection)

@@ -23,7 +23,7 @@ class Pool:
     _begin: Callable[[], Attempt]
     """Begins to open a session."""
     _size: int
-    _patience: float = math.inf
+    _timeout: float = math.inf
     """How long a borrower waits while all are lent, in seconds."""
     _room: trio.Semaphore = attrs.field(init=False)
     _idle: list[Connection] = attrs.field(init=False, factory=list)
@@ -55,10 +55,10 @@ class Pool:
         return connection
 
     async def _wait_for_room(self) -> None:
-        with trio.move_on_after(self._patience) as waiting:
+        with trio.move_on_after(self._timeout) as waiting:
             await self._room.acquire()
         if waiting.cancelled_caught:
-            raise SessionsBusy(f"no session was free within {self._patience:g} s")
+            raise SessionsBusy(f"no session was free within {self._timeout:g} s")
 
     async def _idle_or_new(self) -> Connection:
         self.check_open()
@@ -116,9 +116,9 @@ class Pool:
             finally:
                 await self.give_back(connection)  # noqa: ASYNC102  # as above
 
-    async def wait_reachable(self, patience: float) -> None:
-        """Open the first session, trying again for `patience` seconds. Raises `DatabaseUnavailable`."""
-        with trio.move_on_after(patience):
+    async def wait_reachable(self, seconds: float) -> None:
+        """Open the first session, trying again for so many `seconds`. Raises `DatabaseUnavailable`."""
+        with trio.move_on_after(seconds):
             for delay in backoff_delays(cap=1.0):
                 with contextlib.suppress(DatabaseUnavailable):
                     await self.give_back(await self.borrow())

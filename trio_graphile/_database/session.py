@@ -49,8 +49,8 @@ class Session(Statements):
 
     _database: Database
     _purpose: str
-    _cancel_patience: float
-    _lock_patience: float | None = None
+    _cancel_timeout: float
+    _lock_timeout: float | None = None
     """How long a statement may wait for a lock, in seconds."""
     _direct: bool = False
     """Whether it must not go through a pooler."""
@@ -74,8 +74,8 @@ class Session(Statements):
             self._reopened = self._connection is not None
             connection = await self._database.open_session(
                 self._purpose,
-                cancel_patience=self._cancel_patience,
-                lock_patience=self._lock_patience,
+                cancel_timeout=self._cancel_timeout,
+                lock_timeout=self._lock_timeout,
                 direct=self._direct,
             )
             try:

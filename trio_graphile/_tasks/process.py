@@ -63,7 +63,7 @@ def call_in_process(address: Address, job: Job) -> Failure | None:
     try:
         task = address.find()
         failure = task.failure
-        return task.judge(task.call(task.from_json(job.payload_json), None), job.payload_json)
+        return task.failure_of_result(task.call(task.from_json(job.payload_json), None), job.payload_json)
     # The handler may raise anything, and not every exception can be sent. Ctrl-C is ignored in this process,
     # so a KeyboardInterrupt comes from the handler, not from the user.
     except BaseException as error:  # noqa: BLE001, ASYNC103

@@ -71,7 +71,7 @@ class Task(Generic[PayloadT]):
             return self.handler(payload) if self.wants_payload else self.handler()
         return self.handler(payload, context) if self.wants_payload else self.handler(context)
 
-    def judge(self, result: Any, payload_json: str) -> Failure | None:
+    def failure_of_result(self, result: Any, payload_json: str) -> Failure | None:
         """Return the failure that a handler's result means; None if all succeeded. Raises `TaskInvalid`."""
         if result is None:
             return None

@@ -16,7 +16,7 @@ async def brief_session(database: Database, purpose: str, cancel_timeout: float)
     When the body is cancelled, its statement is given up after at most `cancel_timeout` seconds, so a worker
     that stops does not wait for a slow one.
     """
-    connection = await database.open_session(purpose, cancel_patience=cancel_timeout, interruptible=True)
+    connection = await database.open_session(purpose, cancel_timeout=cancel_timeout, interruptible=True)
     try:
         yield connection
     finally:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import socket
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 
 import attrs
@@ -16,6 +14,7 @@ import trio
 from trio_graphile._model.json import decode, encode
 from trio_graphile._model.options import Flags, WorkerOptions
 from trio_graphile._model.statistics import WorkerPhase
+from trio_graphile._model.version import installed_version
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.ending import Ending
 from trio_graphile._worker.local_queue import LocalQueue
@@ -69,7 +68,7 @@ def describe_worker(options: WorkerOptions, tasks: Iterable[str]) -> dict[str, o
     said: dict[str, object] = {
         "pid": os.getpid(),
         "host": socket.gethostname(),
-        "version": _version(),
+        "version": f"trio_graphile {installed_version() or ''}".rstrip(),
         "concurrency": options.concurrency,
         "tasks": list(tasks),
     }
@@ -128,11 +127,3 @@ def _as_text(value: object) -> str:
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_as_text)
-
-
-@functools.cache
-def _version() -> str:
-    try:
-        return f"trio_graphile {version('trio-graphile')}"
-    except PackageNotFoundError:  # run from a checkout that was never installed
-        return "trio_graphile"

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
+import outcome
 import trio
 
 from trio_graphile._exceptions import OptionInvalid, TaskInvalid
@@ -147,7 +148,7 @@ class Lanes:
         """Call an async handler. Ctrl-C can interrupt the handler, but not the code around it."""
         task, text = call.task, call.job.payload_json
         result = await task.call(task.from_json(text), call.context)
-        return End.RETURNED if result is None else _ended(task.judge(result, text))
+        return End.RETURNED if result is None else _ended(task.failure_of_result(result, text))
 
     async def _call_in_process(self, call: Call) -> Ended:
         address = self._addresses.get(call.task.identifier)
@@ -179,12 +180,12 @@ class Lanes:
                 await thread.ended.wait()
             if thread.result is None:
                 self._abandon(thread)
-            if thread.result is None or thread.result.is_interrupted:
+            if thread.result is None or thread.result is _INTERRUPTED:
                 raise
             # Its result counts, as that of an async handler that was cancelled too late.
         if thread.result is None:
             return End.INTERRUPTED
-        if thread.result.is_interrupted and not call.is_told_to_stop:
+        if thread.result is _INTERRUPTED and not call.is_told_to_stop:
             return Failure("Cancelled: the handler raised it though nobody had told it to stop")
         return thread.result.unwrap()
 
@@ -216,21 +217,8 @@ class Lanes:
         )
 
 
-@attrs.frozen
-class _Result:
-    """How a call in a thread ended: with a value or an error."""
-
-    ended: Ended = End.INTERRUPTED
-    error: BaseException | None = None
-
-    @property
-    def is_interrupted(self) -> bool:
-        return self.error is None and self.ended is End.INTERRUPTED
-
-    def unwrap(self) -> Ended:
-        if self.error is not None:
-            raise self.error
-        return self.ended
+_INTERRUPTED = outcome.Value(End.INTERRUPTED)
+"""What came of a handler that was told to stop, and did."""
 
 
 @attrs.define(eq=False)
@@ -239,7 +227,8 @@ class _HandlerThread:
 
     _call: Call
     ended: trio.Event = attrs.field(factory=trio.Event)
-    result: _Result | None = None
+    result: outcome.Outcome[Ended] | None = None
+    """None for as long as it has not ended."""
     is_started: bool = False
     _identity: int = 0
     _token: trio.lowlevel.TrioToken = attrs.field(factory=trio.lowlevel.current_trio_token)
@@ -279,19 +268,19 @@ class _HandlerThread:
             with contextlib.suppress(trio.RunFinishedError):  # the worker's loop has ended
                 self._token.run_sync_soon(self.ended.set)
 
-    def _call_handler(self) -> _Result:
+    def _call_handler(self) -> outcome.Outcome[Ended]:
         task, text = self._call.task, self._call.job.payload_json
         try:
             result = task.call(task.from_json(text), self._call.context)
-            return _Result(_ended(task.judge(result, text)))
+            return outcome.Value(_ended(task.failure_of_result(result, text)))
         except BaseException as error:  # noqa: BLE001, ASYNC103  # it is raised in the slot
             errors = [leaf for leaf in leaves(error) if not isinstance(leaf, trio.Cancelled)]
             if not errors:
-                return _Result()  # noqa: ASYNC104  # it was told to stop, and did; this is not a Trio task
+                return _INTERRUPTED  # noqa: ASYNC104  # it was told to stop, and did; this is not a Trio task
             # A `Cancelled` among other errors has no meaning outside of the thread.
             is_mixed = len(errors) < len(list(leaves(error)))
             failure = BaseExceptionGroup("it was told to stop", errors) if is_mixed else error
-            return _Result(error=failure)  # noqa: ASYNC104  # as above
+            return outcome.Error(failure)  # noqa: ASYNC104  # as above
 
 
 def _ended(failure: Failure | None) -> Ended:

@@ -50,7 +50,7 @@ class Run:
     def __attrs_post_init__(self) -> None:
         # A statement of a handler has no more time to end than one of the worker has.
         database = self.settings.database
-        database.cancel_patience = min(database.cancel_patience, self.settings.cancel_timeout)
+        database.cancel_timeout = min(database.cancel_timeout, self.settings.cancel_timeout)
         self._services = Services(self.settings)
 
     def statistics(self) -> WorkerStatistics:

@@ -162,7 +162,7 @@ async def test_a_claim_takes_the_best_first_whatever_stands_in_the_way(
 ) -> None:
     """Some stay claimed, so that their queues are locked; the rest is completed, until nothing is left."""
     random = Random(limit)
-    session = await database.open_session("claim", cancel_patience=5.0)
+    session = await database.open_session("claim", cancel_timeout=5.0)
     await fill(session, kinds, random)
     held: list[Any] = []
     while expected := [row["id"] for row in await session.fetch(CLAIMABLE, TASKS)]:
@@ -185,7 +185,7 @@ async def test_a_claim_passes_over_rows_that_somebody_has_locked(
     database: Database, kinds: list[Kind], limit: int
 ) -> None:
     """However many there are. A queue whose next job is among them hands out none."""
-    async with aclosing(await database.open_session("claim", cancel_patience=5.0)) as session:
+    async with aclosing(await database.open_session("claim", cancel_timeout=5.0)) as session:
         await fill(session, kinds, Random(limit))
         expected = [row["id"] for row in await session.fetch(CLAIMABLE, TASKS)]
         plain = await plain_claims.find_plain_claim(session, TASKS, limit)
@@ -333,7 +333,7 @@ ROWS_READ = """
 @pytest.mark.parametrize("before", ["analyze", "select 1"], ids=["analyzed", "not analyzed"])
 @pytest.mark.parametrize("kinds", CROWDS.values(), ids=CROWDS)
 async def test_a_claim_does_not_read_the_crowd(database: Database, kinds: list[Kind], before: str) -> None:
-    async with aclosing(await database.open_session("claim", cancel_patience=5.0)) as session:
+    async with aclosing(await database.open_session("claim", cancel_timeout=5.0)) as session:
         await fill(session, kinds, Random(1))
         await session.execute(before)
         for plain in dict.fromkeys([None, await plain_claims.find_plain_claim(session, TASKS, 20)]):
@@ -348,7 +348,7 @@ async def test_a_claim_does_not_read_the_crowd(database: Database, kinds: list[K
 @pytest.mark.parametrize("before", ["analyze", "select 1"], ids=["analyzed", "not analyzed"])
 async def test_a_claim_looks_up_only_the_queues_that_it_takes_from(database: Database, before: str) -> None:
     """There are ten times as many at the front. Each is locked, marked as locked, and named."""
-    async with aclosing(await database.open_session("claim", cancel_patience=5.0)) as session:
+    async with aclosing(await database.open_session("claim", cancel_timeout=5.0)) as session:
         await fill(session, [Kind(count=1000, queues=400)], Random(1))
         await session.execute(before)
         await session.execute("begin")

@@ -121,7 +121,7 @@ async def use(database: Database) -> None:
 
 
 async def cancel_a_statement(database: Database) -> None:
-    database.cancel_patience = 0.2
+    database.cancel_timeout = 0.2
     async with trio.open_nursery() as nursery:
 
         async def sleep() -> None:

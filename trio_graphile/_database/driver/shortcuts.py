@@ -211,7 +211,7 @@ CANCEL_REQUESTS = Shortcut(
     name="cancel_requests",
     why="To cancel asyncpg's call sends a CancelRequest, too, but throws away the answer of a statement that"
     " was faster.",
-    without="a statement whose caller is cancelled is never asked to end; it is given up after its patience",
+    without="a statement whose caller is cancelled is never asked to end; it is given up after a while",
     find=lambda: _find_other_parameters(asyncpg.Connection, "_cancel", "waiter"),
 )
 PREPARATION = Shortcut(

@@ -61,7 +61,7 @@ def with_security_headers(headers: object) -> list[tuple[bytes, bytes]]:
 
 
 def _answer_error(scope: Scope, error: Exception) -> Response:
-    status, text = _judge(error)
+    status, text = _answer_of(error)
     if status == 500:
         logger.error("%s %a failed", scope["method"], scope["path"], exc_info=error)
     elif status == 503:
@@ -70,7 +70,7 @@ def _answer_error(scope: Scope, error: Exception) -> Response:
     return error_answer(scope, status, text, headers)
 
 
-def _judge(error: Exception) -> tuple[int, str]:
+def _answer_of(error: Exception) -> tuple[int, str]:
     match error:
         case HTTPException():
             return error.status_code, str(error.detail).lower()

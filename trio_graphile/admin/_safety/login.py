@@ -85,7 +85,7 @@ class Desk:
             except _BodyRefused as error:
                 answer = refuse(incoming, error.status, error.text)
             else:
-                answer = self._judge(incoming, fields)
+                answer = self._log_in(incoming, fields)
                 if answer is None:
                     await self._show(
                         incoming,
@@ -98,7 +98,7 @@ class Desk:
                     return
         await answer(incoming.scope, receive, send)
 
-    def _judge(self, incoming: Incoming, fields: Mapping[str, str]) -> Response | None:
+    def _log_in(self, incoming: Incoming, fields: Mapping[str, str]) -> Response | None:
         """Answer a filled-in form; None if the form is to be shown again.
 
         No other Trio task runs between checking the limit and counting a failure.
