@@ -15,9 +15,10 @@ from trio_graphile._database.claiming import claims
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.outcomes import Failed, Returned
+from trio_graphile._worker.counts import Counts
 from trio_graphile._worker.job_events import JobEvents
 from trio_graphile._worker.ledger import Ledger
-from trio_graphile._worker.recorder import Counts, Recorder
+from trio_graphile._worker.recorder import Recorder
 
 ME = "me"
 

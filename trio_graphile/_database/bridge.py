@@ -57,8 +57,7 @@ class Bridge:
         """Run asyncio code to its end, whatever happens to the Trio scope around it.
 
         After `limit` seconds `give_up` is called and must make it end; `TimeoutError` if even that fails. A
-        cancellation calls `on_cancel` with a function that does the same, for it to call when the time that is
-        left is over.
+        cancellation calls `on_cancel` with a function that does the same, to be called when no time is left.
 
         The code runs in our Trio task, which waits for its futures, if `steps`; else in an asyncio task.
         """

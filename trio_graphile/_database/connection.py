@@ -2,7 +2,7 @@
 
 Its contract: **a statement is atomic with respect to Trio's cancellation.** Once sent, its answer is waited
 for and used; the cancellation is delivered at the next checkpoint. The wait is bounded: a statement that
-exceeds its time, or the time that is left after a cancellation, ends with its session terminated (never politely
+exceeds its time, or the time left after a cancellation, ends with its session terminated (never politely
 closed) and `ConnectionLost`, and only then is its fate unknown.
 """
 

@@ -180,12 +180,12 @@ class Lanes:
                 await thread.ended.wait()
             if thread.result is None:
                 self._abandon(thread)
-            if thread.result is None or thread.result is _INTERRUPTED:
+            if thread.result is None or thread.is_interrupted:
                 raise
             # Its result counts, as that of an async handler that was cancelled too late.
         if thread.result is None:
             return End.INTERRUPTED
-        if thread.result is _INTERRUPTED and not call.is_told_to_stop:
+        if thread.is_interrupted and not call.is_told_to_stop:
             return Failure("Cancelled: the handler raised it though nobody had told it to stop")
         return thread.result.unwrap()
 
@@ -215,10 +215,6 @@ class Lanes:
             found.thread,
             found.place,
         )
-
-
-_INTERRUPTED = outcome.Value(End.INTERRUPTED)
-"""What came of a handler that was told to stop, and did."""
 
 
 @attrs.define(eq=False)
@@ -256,6 +252,11 @@ class _HandlerThread:
         )
 
     @property
+    def is_interrupted(self) -> bool:
+        """Whether the handler was told to stop, and did."""
+        return isinstance(self.result, outcome.Value) and self.result.value is End.INTERRUPTED
+
+    @property
     def _name(self) -> str:
         return f"job {self._call.job.id}"
 
@@ -276,7 +277,7 @@ class _HandlerThread:
         except BaseException as error:  # noqa: BLE001, ASYNC103  # it is raised in the slot
             errors = [leaf for leaf in leaves(error) if not isinstance(leaf, trio.Cancelled)]
             if not errors:
-                return _INTERRUPTED  # noqa: ASYNC104  # it was told to stop, and did; this is not a Trio task
+                return outcome.Value(End.INTERRUPTED)  # noqa: ASYNC104  # it was told to stop, and did; this is not a Trio task
             # A `Cancelled` among other errors has no meaning outside of the thread.
             is_mixed = len(errors) < len(list(leaves(error)))
             failure = BaseExceptionGroup("it was told to stop", errors) if is_mixed else error

@@ -30,6 +30,7 @@ from trio_graphile._model.outcomes import (
 from trio_graphile._model.pace import Pace
 from trio_graphile._worker.announcements import Announcements
 from trio_graphile._worker.batches import OutcomeT, Refused, TooMuch, Waiting
+from trio_graphile._worker.counts import Counts
 from trio_graphile._worker.job_events import JobEvents
 from trio_graphile._worker.ledger import Ledger
 
@@ -39,18 +40,6 @@ _MOST_WAITING = 4096
 """How many outcomes may wait to be written before slots pause."""
 _OUT_OF_TIME = frozenset({"57014", "55P03"})
 """SQLSTATEs: a statement, or its wait for a row that somebody else has locked, has taken too long."""
-
-
-@attrs.frozen(kw_only=True)
-class Counts:
-    """How many runs had which outcome."""
-
-    completed: int = 0
-    failed: int = 0
-    returned: int = 0
-    snoozed: int = 0
-    removed: int = 0
-    lost: int = 0
 
 
 @attrs.define(eq=False, kw_only=True)
