@@ -35,6 +35,17 @@ as_root = pytest.mark.skipif(
 )
 
 
+def may_make_namespaces() -> bool:
+    """Whether the system lets us run a program in a user namespace: in a chroot it does not."""
+    command = [sys.executable, "-I", "-S", str(EXEC), "--userns", "--", sys.executable, "-c", ""]
+    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+
+with_namespaces = pytest.mark.skipif(
+    sys.platform == "linux" and not may_make_namespaces(), reason="no user namespaces here, as in a chroot"
+)
+
+
 @pytest.fixture
 def place() -> Iterator[Path]:
     """Lend a folder with a short path, in memory if possible: pytest's own are too long for a socket."""
@@ -256,6 +267,7 @@ async def test_a_folder_of_another_major_version_is_refused(place: Path) -> None
             pass
 
 
+@with_namespaces
 async def test_a_path_too_long_for_a_socket_gets_a_short_one_elsewhere(tmp_path: Path) -> None:
     home = tmp_path / ("long-" * 30)
     async with embedded_postgres(home, settings={"fsync": "off"}) as server:
@@ -289,6 +301,7 @@ async def test_a_server_that_does_not_start_shows_the_end_of_its_log(place: Path
     assert contents(place) == []
 
 
+@with_namespaces
 async def test_programs_that_do_not_run_are_an_error(place: Path) -> None:
     programs = make_programs(place / "bin")
     (programs / "postgres").write_text("#!/bin/sh\necho broken beyond repair; exit 3\n")
@@ -402,6 +415,7 @@ def helped(*options: str, python: str = sys.executable) -> list[str]:
 
 
 @as_root
+@with_namespaces
 async def test_root_runs_it_without_an_account_or_a_folder_for_others(place: Path) -> None:
     async with embedded_postgres(place / "home") as server:
         assert await ask(server.url, "select 1") == 1
@@ -409,6 +423,7 @@ async def test_root_runs_it_without_an_account_or_a_folder_for_others(place: Pat
 
 
 @on_linux
+@with_namespaces
 async def test_an_ordinary_user_runs_it_in_a_namespace(place: Path) -> None:
     python = helped("--userns")
     async with serving(place, python=python, bin_dir=find_binaries()) as (_, server_id):
@@ -461,6 +476,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 
 @as_root
+@with_namespaces
 @pytest.mark.parametrize("hidden", [False, True], ids=["readable", "hidden"])
 async def test_root_without_namespaces_runs_it_as_nobody(place: Path, *, hidden: bool) -> None:
     bin_dir = find_binaries()
