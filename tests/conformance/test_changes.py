@@ -106,7 +106,7 @@ _STUCK = pytest.mark.xfail(
     ids="-of-".join,
 )
 async def test_a_forced_unlock_lets_another_run_the_job(stage: Stage, pair: tuple[str, str]) -> None:
-    """The attempt stays used. The first worker, which lives, leaves neither a job nor a queue locked."""
+    """And nothing stays locked. See "Taken from a live worker" in docs/compatibility.md."""
     actor, holder = [await stage.peer(kind) for kind in pair]
     job_id = await hold_a_job(stage, holder)
     await actor.ask("unlock", worker_ids=["nobody", await stage.holder_of(job_id)])

@@ -5,15 +5,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from functools import partial
 
+import attrs
 import pytest
 import trio
 
-from tests.conformance.programs import KINDS
+from tests.conformance.programs import KINDS, Refused
 from tests.conformance.stage import Stage, pairs
 
 pytestmark = [pytest.mark.interop, pytest.mark.dealt]
 
 CRONTAB = "* * * * * act ?fill=20m&queue=q&max=3&priority=-1 {a:1}"
+OTHER = "* * * * * act ?id=other&fill=20m {a:1}"
 MISSED = 10
 """For how many minutes nobody was awake."""
 MINUTE = timedelta(minutes=1)
@@ -68,3 +70,69 @@ async def test_an_entry_that_nobody_knew_has_missed_nothing(stage: Stage, pair: 
         "select count(*) from runs where (payload->'_cron'->>'ts')::timestamptz < now() - interval '1 minute'"
     )
     assert await stage.database.fetch_value(old) == 0
+
+
+@attrs.frozen
+class Line:
+    name: str
+    text: str
+    accepted_by: frozenset[str]
+
+
+EVERYBODY = frozenset(KINDS)
+NODE_AND_OURS = EVERYBODY - {"rust"}
+OURS = frozenset({"ours"})
+RUST = frozenset({"rust"})
+LINES = (
+    Line("plain", "0 4 * * 1 act ?id=known", EVERYBODY),
+    Line("lists, ranges and steps", "*/5 1-3,7 * * 0 act ?id=known", EVERYBODY),
+    Line("a payload in JSON5", "0 4 * * * act ?id=known {a: 'b', c: [1,],}", EVERYBODY),
+    Line("after a comment", "# a comment\n0 4 * * * act ?id=known", EVERYBODY),
+    Line("after a blank line", "0 3 * * * act ?id=first\n\n0 4 * * * act ?id=known", EVERYBODY),
+    Line("several spaces", "0  4 * *\t* act ?id=known", NODE_AND_OURS),
+    Line("Sunday as 7", "0 4 * * 7 act ?id=known", NODE_AND_OURS),
+    Line("names", "0 4 * jan mon act ?id=known", OURS),
+    Line("a range with a step", "0-30/5 4 * * * act ?id=known", OURS),
+    Line("a step of nothing", "*/0 4 * * * act ?id=known", RUST),
+    Line("a range backwards", "0 5-3 * * * act ?id=known", frozenset()),
+    Line("too few fields", "0 4 * * act ?id=known", frozenset()),
+    Line("an option that nobody has", "0 4 * * * act ?id=known&fell=3m", RUST),
+)
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: line.name)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_lines_are_accepted_or_refused(stage: Stage, kind: str, line: Line) -> None:
+    """See "Which lines are accepted" in docs/compatibility.md. The others are refused at the start."""
+    peer = await stage.peer(kind)
+    if kind not in line.accepted_by:
+        with pytest.raises(Refused):
+            await peer.ask("work", crontab=line.text)
+    else:
+        await peer.ask("work", crontab=line.text)
+        await stage.wait_until("""
+            select exists (
+              select
+              from graphile_worker._private_known_crontabs
+              where identifier = 'known'
+            )
+        """)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_of_two_restricted_days_either_is_enough_but_to_rust(stage: Stage, kind: str) -> None:
+    """See "Which lines are accepted" in docs/compatibility.md."""
+    last = await fall_asleep(stage)
+    days = sorted({last.day, (last + 2 * MISSED * MINUTE).day})
+    tomorrow = (last.isoweekday() + 2) % 7  # or the day after, if it is about midnight
+    crontab = f"* * {','.join(map(str, days))} * {tomorrow} act ?fill=20m {{a:2}}\n{OTHER}"
+    await stage.database.execute("""
+        insert into graphile_worker._private_known_crontabs (identifier, known_since, last_execution)
+        select 'other', known_since, last_execution
+        from graphile_worker._private_known_crontabs
+    """)
+    await (await stage.peer(kind)).ask("work", crontab=crontab)
+    both = kind != "rust"
+    await stage.wait_until(f"select count(finished_at) >= {MISSED * (1 + both)} from runs")
+    await stage.wait_settled()
+    assert {run.payload["a"] for run in await stage.runs()} == ({1, 2} if both else {1})
