@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trio_graphile._database.driver.libraries import asyncpg
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, SchemaMissing, StatementFailed
 
 # After one of these the server closes the session.
@@ -11,7 +12,7 @@ _FATAL_STATES = frozenset({"25P03", "25P04", "57P01", "57P02", "57P03", "57P05"}
 def describe_statement_error(error: BaseException, *, session_closed: bool) -> DatabaseError:
     """Return our exception for an error of a statement on an open session."""
     sqlstate: str | None = getattr(error, "sqlstate", None)
-    if session_closed or isinstance(error, OSError) or ends_session(sqlstate):
+    if session_closed or isinstance(error, OSError) or ends_session(sqlstate) or _lost_track(error):
         return ConnectionLost(f"the session was lost: {describe(error)}", sqlstate=sqlstate)
     return StatementFailed(
         describe(error),
@@ -19,6 +20,17 @@ def describe_statement_error(error: BaseException, *, session_closed: bool) -> D
         constraint=getattr(error, "constraint_name", None),
         detail=getattr(error, "detail", None),
         hint=getattr(error, "hint", None),
+    )
+
+
+def _lost_track(error: BaseException) -> bool:
+    """Whether asyncpg does not know any more what the session is doing: nobody can use it again.
+
+    It raises such errors of its own, without a SQLSTATE. One of them concerns what it remembers of types, and
+    the session is as it was.
+    """
+    return isinstance(error, asyncpg.InternalClientError) and not isinstance(
+        error, asyncpg.OutdatedSchemaCacheError
     )
 
 
