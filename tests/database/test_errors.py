@@ -9,6 +9,7 @@ import trio
 
 from tests.faults.network import connect_to_server, url_by_way_of
 from trio_graphile import ConnectionLost, Database, StatementFailed, open_database
+from trio_graphile._database.connection import Connection
 from trio_graphile._database.driver.libraries import asyncpg
 from trio_graphile._database.errors import describe_statement_error
 
@@ -27,6 +28,11 @@ async def pass_on(source: trio.SocketStream, target: trio.SocketStream, said: tr
             await target.send_all(chunk)
             if b"57P01" in chunk:
                 said.set()
+
+
+async def ask_until_it_fails(session: Connection) -> None:
+    while True:
+        await session.fetch_value("select 1")
 
 
 async def test_a_statement_after_the_server_has_said_that_it_ends_the_session_finds_it_lost(
@@ -50,8 +56,7 @@ async def test_a_statement_after_the_server_has_said_that_it_ends_the_session_fi
         with trio.fail_after(20):
             await said.wait()
             with pytest.raises(ConnectionLost):
-                while True:
-                    await session.fetch_value("select 1")
+                await ask_until_it_fails(session)
         assert session.is_closed
     nursery.cancel_scope.cancel()
 
