@@ -95,16 +95,7 @@ async def hold_a_job(stage: Stage, holder: Peer) -> int:
     return job_id
 
 
-_STUCK = pytest.mark.xfail(
-    strict=True, reason="a worker of ours that lost a job keeps its queue for the lease's length"
-)
-
-
-@pytest.mark.parametrize(
-    "pair",
-    [pytest.param(pair, marks=_STUCK if pair[0] == "ours" else ()) for pair in pairs(KINDS)],
-    ids="-of-".join,
-)
+@pytest.mark.parametrize("pair", pairs(KINDS), ids="-of-".join)
 async def test_a_forced_unlock_lets_another_run_the_job(stage: Stage, pair: tuple[str, str]) -> None:
     """And nothing stays locked. See "Taken from a live worker" in docs/compatibility.md."""
     actor, holder = [await stage.peer(kind) for kind in pair]

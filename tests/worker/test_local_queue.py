@@ -204,6 +204,33 @@ async def test_what_a_claim_brings_across_a_lapse_of_the_lease_is_not_run(nurser
     assert not ledger.is_certain(trusts_server=True)
 
 
+@pytest.mark.parametrize("queue_name", [None, "q"])
+async def test_the_queue_of_a_job_that_others_took_is_looked_for_before_the_next_claim(
+    nursery: trio.Nursery, queue_name: str | None
+) -> None:
+    """Whoever took the job may have ended it, and its queue is locked by us for nothing."""
+    answers = [[attrs.evolve(make_job(1), queue_name=queue_name)], [make_job(2)]]
+    reconciled: list[int] = []
+
+    async def claim(_limit: int) -> list[Job]:
+        await trio.lowlevel.checkpoint()
+        return answers.pop(0)
+
+    async def reconcile() -> None:
+        await trio.lowlevel.checkpoint()
+        reconciled.append(len(answers))
+
+    ledger = Ledger()
+    intake = Intake(claim, reconcile, ledger)
+    await nursery.start(intake.prefetcher.run)
+    assert (taken := await intake.queue.take()) is not None
+    assert ledger.settled([taken], set()).lost == [taken]
+    intake.announcements.add(1)
+    assert (other := await intake.queue.take()) is not None
+    assert other.id == 2
+    assert reconciled == ([] if queue_name is None else [1])
+
+
 async def test_only_what_a_claim_brought_and_is_known_leaves_no_doubt() -> None:
     answers, ledger = [[make_job(1)]], Ledger()
     certain: list[bool] = []

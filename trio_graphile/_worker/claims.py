@@ -45,6 +45,9 @@ class Claims:
     """When to reconcile although no claim has failed, by Trio's clock. So no row stays locked for longer than
     that, whatever went wrong."""
 
+    _queues_in_doubt: int = attrs.field(init=False, default=0)
+    """How many the ledger knew of at the last reconciliation."""
+
     def __attrs_post_init__(self) -> None:
         self._postpone_reconciliation()
 
@@ -67,7 +70,7 @@ class Claims:
 
     async def _claim_with_retries(self, limit: int) -> list[Job]:
         """Claim until that works. Before a new attempt, give back what an unanswered one has locked."""
-        must_reconcile = trio.current_time() >= self._reconcile_at
+        must_reconcile = self._is_reconciliation_due
         lapses = self._ledger.lapses
         for delay in backoff_delays(cap=max(self._options.poll_interval, 1.0)):
             try:
@@ -99,9 +102,18 @@ class Claims:
         finally:
             self._ledger.claiming.release()
 
+    @property
+    def _is_reconciliation_due(self) -> bool:
+        """Whether to reconcile before the next claim, since it is time, or for the queue of a job that was taken."""
+        if self._ledger.queues_in_doubt != self._queues_in_doubt:
+            return True
+        return trio.current_time() >= self._reconcile_at
+
     async def _reconcile(self) -> None:
         async with self._ledger.claiming:
+            queues_in_doubt = self._ledger.queues_in_doubt
             await reconcile(self._session, self._worker_id, self._ledger)
+        self._queues_in_doubt = queues_in_doubt
         self._postpone_reconciliation()
 
     def _postpone_reconciliation(self) -> None:

@@ -94,6 +94,8 @@ class Ledger:
     """How many claims have no answer, yet or ever."""
     _taken: int = attrs.field(init=False, default=0)
     """How many jobs others have taken from us."""
+    queues_in_doubt: int = attrs.field(init=False, default=0)
+    """How many of these jobs had a queue, whose lock may still be ours."""
 
     # --- what happens to claims and to what they brought ----------------------------------------
 
@@ -112,7 +114,7 @@ class Ledger:
 
     def dropped(self, job: Job) -> None:
         """Take notice that a job was taken from us before it ran."""
-        self._taken += 1
+        self._note_taken([job])
         self._forget([job])
 
     def lapsed(self) -> None:
@@ -144,7 +146,7 @@ class Ledger:
         doubts = [(job, self._doubts.get(id(job))) for job in unfound]
         lost = [job for job, doubt in doubts if doubt is None or not doubt.is_unanswered]
         completed = [job for job, doubt in doubts if doubt is not None and doubt.completed_maybe]
-        self._taken += len(lost)
+        self._note_taken(lost)
         self._forget(jobs)
         return Unfound(lost=lost, completed=completed)
 
@@ -154,7 +156,7 @@ class Ledger:
 
     def lost(self, job: Job) -> None:
         """Forget a job about which nothing is to be written: it was taken from us while it ran."""
-        self._taken += 1
+        self._note_taken([job])
         self._forget([job])
 
     # --- what is held ---------------------------------------------------------------------------
@@ -199,6 +201,11 @@ class Ledger:
         if self._has_claimed and not trusts_server:
             return False
         return not (self._unanswered_claims or self._taken or self.lapses or self._jobs)
+
+    def _note_taken(self, jobs: Iterable[Job]) -> None:
+        for job in jobs:
+            self._taken += 1
+            self.queues_in_doubt += job.queue_name is not None
 
     def _doubt(self, job: Job) -> _Doubt:
         return self._doubts.setdefault(id(job), _Doubt(job))
