@@ -40,11 +40,12 @@ def handlers_noting_in(direct: Database) -> TaskRegistry:
 
     async def begin(context: JobContext, payload: Any) -> int:
         statement = """
-            insert into runs (job_id, side, payload)
-            values ($1::bigint, 'ours', $2::text::json)
+            insert into runs (job_id, side, worker_id, payload)
+            values ($1::bigint, 'ours', $2::text, $3::text::json)
             returning id
         """
-        run: int = await direct.fetch_value(statement, context.job.id, json.dumps(payload))
+        told = context.job.id, context.worker_id, json.dumps(payload)
+        run: int = await direct.fetch_value(statement, *told)
         return run
 
     async def end(run: int) -> None:
@@ -118,9 +119,10 @@ class Conversation:
     async def once(self, **options: Any) -> None:
         await self._make_worker(**options).run_once()
 
-    async def work(self, **options: Any) -> None:
+    async def work(self, **options: Any) -> str:
         self.worker, self.ended = self._make_worker(**options), trio.Event()
         await self.nursery.start(self._run, self.worker, self.ended)
+        return self.worker.worker_id
 
     async def _run(self, worker: Worker, ended: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
         try:

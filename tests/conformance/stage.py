@@ -20,6 +20,7 @@ _RUNS = """
       id integer primary key generated always as identity,
       job_id bigint not null,
       side text not null,
+      worker_id text not null,
       payload json,
       started_at timestamptz not null default clock_timestamp(),
       finished_at timestamptz
@@ -48,6 +49,7 @@ class Run:
     job_id: int
     side: str
     """The kind of worker."""
+    worker_id: str
     payload: Any
     finished: bool
 
@@ -95,7 +97,7 @@ class Stage:
     async def runs(self) -> list[Run]:
         """Return all runs of handlers, in the order in which they began."""
         rows = await self.database.fetch("""
-            select job_id, side, payload::text as payload, finished_at is not null as finished
+            select job_id, side, worker_id, payload::text as payload, finished_at is not null as finished
             from runs
             order by id
         """)

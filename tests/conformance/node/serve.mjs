@@ -66,11 +66,14 @@ class Conversation {
 
   async work(options) {
     const events = new EventEmitter();
+    const created = once(events, "pool:create");
     const ready = [once(events, "pool:listen:success")];
     if (options.crontab) ready.push(once(events, "cron:started"));
     if (options.reset) ready.push(once(events, "resetLocked:success"));
     this.runner = await run({ ...this.runOptions(options), events });
     await Promise.all(ready);
+    const [{ workerPool }] = await created;
+    return workerPool.id;
   }
 
   runOptions({ concurrency = 1, poll = 0.1, batch, forbidden_flags, crontab, reset }) {
@@ -101,8 +104,9 @@ class Conversation {
   }
 
   async record(job, payload, act) {
-    const began = "insert into runs (job_id, side, payload) values ($1, $2, $3) returning id";
-    const { rows } = await this.direct.query(began, [job.id, process.env.SIDE, JSON.stringify(payload)]);
+    const began = "insert into runs (job_id, side, worker_id, payload) values ($1, $2, $3, $4) returning id";
+    const told = [job.id, process.env.SIDE, job.locked_by, JSON.stringify(payload)];
+    const { rows } = await this.direct.query(began, told);
     const result = await act();
     await this.direct.query("update runs set finished_at = clock_timestamp() where id = $1", [rows[0].id]);
     return result;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use graphile_worker::worker_utils::types::RescheduleJobOptions;
 use graphile_worker::{
-    BatchTaskHandler, IntoBatchTaskHandlerResult, IntoTaskHandlerResult, JobKeyMode, JobSpecBuilder,
-    LocalQueueConfig, TaskHandler, Worker, WorkerContext, WorkerOptions, WorkerUtils,
+    BatchTaskHandler, IntoBatchTaskHandlerResult, IntoTaskHandlerResult, JobKeyMode,
+    JobSpecBuilder, LocalQueueConfig, TaskHandler, Worker, WorkerContext, WorkerOptions,
+    WorkerUtils,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -61,10 +62,14 @@ async fn connect(url: &str) -> Result<Client, tokio_postgres::Error> {
 async fn began(context: &WorkerContext, payload: String) -> Result<(Client, i32), String> {
     let Direct(url) = context.get_ext::<Direct>().expect("every worker has one");
     let client = connect(url).await.map_err(|error| error.to_string())?;
-    let statement =
-        "insert into runs (job_id, side, payload) values ($1, 'rust', $2::text::json) returning id";
+    let statement = "insert into runs (job_id, side, worker_id, payload)
+        values ($1, 'rust', $2, $3::text::json)
+        returning id";
     let row = client
-        .query_one(statement, &[context.job().id(), &payload])
+        .query_one(
+            statement,
+            &[context.job().id(), &context.worker_id(), &payload],
+        )
         .await
         .map_err(|error| error.to_string())?;
     Ok((client, row.get(0)))
@@ -106,7 +111,10 @@ struct Each(Value);
 impl BatchTaskHandler for Each {
     const IDENTIFIER: &'static str = "each";
 
-    async fn run_batch(items: Vec<Self>, context: WorkerContext) -> impl IntoBatchTaskHandlerResult {
+    async fn run_batch(
+        items: Vec<Self>,
+        context: WorkerContext,
+    ) -> impl IntoBatchTaskHandlerResult {
         let payload = json!(items).to_string();
         let noted = async { ended(began(&context, payload).await?).await };
         noted.await.expect("what is done can be noted");
@@ -134,14 +142,33 @@ struct Conversation {
 #[derive(Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 enum Told {
-    Open { url: String, direct_url: String },
+    Open {
+        url: String,
+        direct_url: String,
+    },
     Migrate,
-    Add { identifier: String, payload: Value, spec: Spec },
-    Complete { ids: Vec<i64> },
-    Fail { ids: Vec<i64>, reason: String },
-    Reschedule { ids: Vec<i64>, change: Change },
-    Remove { key: String },
-    Unlock { worker_ids: Vec<String> },
+    Add {
+        identifier: String,
+        payload: Value,
+        spec: Spec,
+    },
+    Complete {
+        ids: Vec<i64>,
+    },
+    Fail {
+        ids: Vec<i64>,
+        reason: String,
+    },
+    Reschedule {
+        ids: Vec<i64>,
+        change: Change,
+    },
+    Remove {
+        key: String,
+    },
+    Unlock {
+        worker_ids: Vec<String>,
+    },
     Once(Options),
     Work(Options),
     Stop,
@@ -162,13 +189,27 @@ impl Conversation {
         match told {
             Told::Open { url, direct_url } => (self.url, self.direct_url) = (url, direct_url),
             Told::Migrate => drop(self.worker(Options::default(), None).await?),
-            Told::Add { identifier, payload, spec } => {
-                let job = self.utils().await?.add_raw_job(&identifier, payload, built(spec)?);
+            Told::Add {
+                identifier,
+                payload,
+                spec,
+            } => {
+                let job = self
+                    .utils()
+                    .await?
+                    .add_raw_job(&identifier, payload, built(spec)?);
                 return Ok(json!(job.await?.id()));
             }
-            Told::Complete { ids } => return Ok(ids_of(self.utils().await?.complete_jobs(&ids).await?)),
+            Told::Complete { ids } => {
+                return Ok(ids_of(self.utils().await?.complete_jobs(&ids).await?));
+            }
             Told::Fail { ids, reason } => {
-                return Ok(ids_of(self.utils().await?.permanently_fail_jobs(&ids, &reason).await?));
+                return Ok(ids_of(
+                    self.utils()
+                        .await?
+                        .permanently_fail_jobs(&ids, &reason)
+                        .await?,
+                ));
             }
             Told::Reschedule { ids, change } => {
                 let options = RescheduleJobOptions {
@@ -177,7 +218,9 @@ impl Conversation {
                     attempts: change.attempts,
                     max_attempts: change.max_attempts,
                 };
-                return Ok(ids_of(self.utils().await?.reschedule_jobs(&ids, options).await?));
+                return Ok(ids_of(
+                    self.utils().await?.reschedule_jobs(&ids, options).await?,
+                ));
             }
             Told::Remove { key } => self.utils().await?.remove_job(&key).await?,
             Told::Unlock { worker_ids } => {
@@ -185,7 +228,7 @@ impl Conversation {
                 self.utils().await?.force_unlock_workers(&ids).await?;
             }
             Told::Once(options) => self.worker(options, None).await?.run_once().await?,
-            Told::Work(options) => self.work(options).await?,
+            Told::Work(options) => return Ok(json!(self.work(options).await?)),
             Told::Stop | Told::Close => self.stop().await?,
         }
         Ok(Value::Null)
@@ -235,12 +278,14 @@ impl Conversation {
         Ok(builder.init().await?)
     }
 
-    async fn work(&mut self, options: Options) -> Outcome<()> {
+    async fn work(&mut self, options: Options) -> Outcome<String> {
         let stop = Arc::new(Notify::new());
         let worker = self.worker(options, Some(stop.clone())).await?;
-        let ended = tokio::spawn(async move { worker.run().await.map_err(|error| error.to_string()) });
+        let worker_id = worker.worker_id().to_string();
+        let ended =
+            tokio::spawn(async move { worker.run().await.map_err(|error| error.to_string()) });
         self.running = Some(Running { stop, ended });
-        Ok(())
+        Ok(worker_id)
     }
 
     async fn stop(&mut self) -> Outcome<()> {
