@@ -104,7 +104,7 @@ class Claims:
 
     @property
     def _is_reconciliation_due(self) -> bool:
-        """Whether to reconcile before the next claim, since it is time, or for the queue of a job that was taken."""
+        """Whether to reconcile before the next claim: it is time, or a job of a queue was taken from us."""
         if self._ledger.queues_in_doubt != self._queues_in_doubt:
             return True
         return trio.current_time() >= self._reconcile_at
