@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
 import attrs
 import trio
@@ -112,3 +113,5 @@ class JobEvents:
                 emit(JobRemoved, job=job, duration=duration)
             case Lost():
                 emit(JobTakenAway, job=job, duration=duration)
+            case _:
+                assert_never(outcome)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
+from typing import assert_never
 
 import attrs
 import trio
@@ -74,8 +75,10 @@ class RunningJob(Call):
                 return Removed(self.job)
             case Interruption.CANCELLED:
                 return self.as_requested() or Returned(self.job, payload_json=self.payload_json)
-            case _:
+            case None | Interruption.FENCED:
                 return Returned(self.job, payload_json=self.payload_json)
+            case _:
+                assert_never(self.interruption)
 
     def as_requested(self) -> Outcome | None:
         """Return the outcome that a request to cancel the job asks for; None if there is no request."""
@@ -91,8 +94,10 @@ class RunningJob(Call):
                 return Snoozed(self.job, delay=failure.seconds, payload_json=payload_json)
             case Verdict.RETRY_AFTER:
                 delay: float | None = failure.seconds
-            case _:
+            case Verdict.RETRY | Verdict.PERMANENT:
                 delay = self.task.options.retry_delay(self.job.attempts)
+            case _:
+                assert_never(failure.verdict)
         return Failed(
             self.job,
             failure.text,
@@ -105,10 +110,18 @@ class RunningJob(Call):
 def log_failure(job: Job, failure: Failure, error: BaseException | None) -> None:
     """Log that a run failed, or that its job is snoozed."""
     fields = {"job_id": job.id, "task": job.task_identifier, "attempt": job.attempts}
-    if failure.verdict is Verdict.SNOOZE:
-        logger.info("job %d (%s) snoozes %g s", job.id, job.task_identifier, failure.seconds, extra=fields)
-        return
-    retried = job.attempts < job.max_attempts and failure.verdict is not Verdict.PERMANENT
+    match failure.verdict:
+        case Verdict.SNOOZE:
+            logger.info(
+                "job %d (%s) snoozes %g s", job.id, job.task_identifier, failure.seconds, extra=fields
+            )
+            return
+        case Verdict.RETRY | Verdict.RETRY_AFTER:
+            retried = job.attempts < job.max_attempts
+        case Verdict.PERMANENT:
+            retried = False
+        case _:
+            assert_never(failure.verdict)
     logger.log(
         logging.WARNING if retried else logging.ERROR,
         "job %d (%s) failed, attempt %d of %d%s",
