@@ -124,8 +124,10 @@ async def test_a_dialog_keeps_the_focus_and_gives_it_back(
         expect(dialog).to_be_hidden()
         expect(opener).to_be_focused()
         page.keyboard.press("Enter")
+        expect(dialog).to_be_visible()
         dialog.locator("[name=reason]").focus()
         page.keyboard.type("too late")
+        expect(dialog.locator("[name=reason]")).to_have_value("too late")
         page.keyboard.press("Enter")
         expect(dialog.locator("[data-result]")).to_be_visible()
 
