@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import attrs
 import prometheus_client
@@ -19,6 +20,7 @@ from tests.plugins.test_pages import PATIENCE, send, serving
 from tests.support.handlers import Handlers
 from tests.support.waiting import wait_until
 from tests.support.workers import NEVER, running
+from tests.worker.test_recorder import job
 from trio_graphile import (
     Client,
     Database,
@@ -30,7 +32,8 @@ from trio_graphile import (
     Worker,
     WorkerOptions,
 )
-from trio_graphile.hooks import Hooks, JobCompleted, JobStarted
+from trio_graphile._worker.job_events import ENDINGS
+from trio_graphile.hooks import Hooks, JobCompleted, JobEvent, JobStarted
 from trio_graphile.plugins.prometheus import Prometheus
 
 ROOT = Path(__file__).parents[2]
@@ -283,3 +286,19 @@ print(*[name for name in sys.modules if name.startswith(unwanted)])
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("ending", [event for event in ENDINGS if issubclass(event, JobEvent)])
+async def test_each_way_in_which_a_run_ends_is_counted(
+    database: Database, plugin: Prometheus, ending: Any
+) -> None:
+    hooks = Hooks(worker=Worker(database, TaskRegistry()))
+    plugin.register(hooks)
+    [count] = [hook.function for hook in hooks.entries if hook.event is ending]
+    facts = {"worker_id": "w", "job": job(1), "error": "no", "reason": None, "delay": 1.0, "duration": 1.0}
+    count(ending(**{name: facts.get(name) for name in attrs.fields_dict(ending)}))
+    text = prometheus_client.generate_latest(plugin.registry).decode()
+    counted = [
+        value for (name, _), value in parse(text).samples.items() if name == "trio_graphile_jobs_ended_total"
+    ]
+    assert counted == [1]

@@ -120,3 +120,8 @@ class ShutdownReport:
     """Threads that still run. Their jobs were given back, and may run a second time meanwhile."""
     seconds: float = 0.0
     """Seconds from the stop, or the cancellation, to the end."""
+
+
+def counts_of(report: ShutdownReport) -> dict[str, int]:
+    """Return how many runs had which outcome, by the names of the fields."""
+    return {name: value for name, value in attrs.asdict(report, recurse=False).items() if type(value) is int}

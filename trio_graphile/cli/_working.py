@@ -12,7 +12,7 @@ import trio
 from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import open_database
 from trio_graphile._exceptions import DatabaseUnavailable, GraphileError
-from trio_graphile._model.outcomes import ShutdownReport, StopCause
+from trio_graphile._model.outcomes import ShutdownReport, StopCause, counts_of
 from trio_graphile._model.statistics import Backlog, WorkerPhase, WorkerStatistics
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.stop_signals import stop_on_signals
@@ -212,15 +212,23 @@ def _describe_start(worker: Worker, where: str) -> str:
     )
 
 
+_ALWAYS_SAID = ("completed", "failed", "returned")
+"""The outcomes that are named even if no run had them."""
+_OUTCOMES = {"returned": "given back", "lost": "lost to other workers"}
+"""What an outcome is called, unless as in `ShutdownReport`."""
+
+
 def _describe_end(report: ShutdownReport) -> str:
-    counts = f"{report.completed} completed, {report.failed} failed, {report.returned} given back"
-    snoozed = f", {report.snoozed} snoozed" if report.snoozed else ""
-    lost = f", {report.lost} lost to other workers" if report.lost else ""
+    counts = ", ".join(
+        f"{count} {_OUTCOMES.get(name, name)}"
+        for name, count in counts_of(report).items()
+        if count or name in _ALWAYS_SAID
+    )
     threads = "; ".join(
         f"job {thread.job_id} ({thread.task_identifier}) at {thread.place}" for thread in report.abandoned
     )
     abandoned = f"; still running in threads: {threads}" if threads else ""
-    return f"{report.worker_id} ended: {counts}{snoozed}{lost}; that took {report.seconds:.2f} s{abandoned}"
+    return f"{report.worker_id} ended: {counts}; that took {report.seconds:.2f} s{abandoned}"
 
 
 def _facts(worker: Worker) -> dict[str, Any]:

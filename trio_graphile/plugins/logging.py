@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from trio_graphile._model.outcomes import counts_of
 from trio_graphile.hooks import (
     ClaimFailed,
     CronFailed,
@@ -118,7 +119,7 @@ def _plain(name: str, value: Any) -> dict[str, Any]:
         case "entries", entries:
             return {"entries": [getattr(entry, "identifier", entry) for entry in entries]}
         case "report", report:
-            return {} if report is None else _counts(report)
+            return {} if report is None else {**counts_of(report), "seconds": round(report.seconds, 6)}
         case _, Enum():
             return {name: value.value}
         case _, None:
@@ -135,11 +136,6 @@ def _plain(name: str, value: Any) -> dict[str, Any]:
 
 def _written(value: object) -> str:
     return f"{value:.6f}" if isinstance(value, float) else str(value)
-
-
-def _counts(report: Any) -> dict[str, Any]:
-    names = ("completed", "failed", "returned", "snoozed", "removed", "lost")
-    return {name: getattr(report, name) for name in names} | {"seconds": round(report.seconds, 6)}
 
 
 def _words(name: str) -> str:
