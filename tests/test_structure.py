@@ -55,6 +55,7 @@ MANY_FIELDS = {
 MANY_CALLABLES = {
     "trio_graphile._model.options.WorkerOptions": "three kinds of flags, each of which users may compute",
 }
+UNEXPORTED = {"SessionsBusy": "users catch DatabaseUnavailable; only the pages of the admin tell it apart"}
 UNITS = {
     # Seconds, all of them.
     "delay", "interval", "period", "threshold", "timeout",
@@ -282,6 +283,17 @@ def test_the_facade_knows_where_its_names_are() -> None:
     for name, home in homes.items():
         assert getattr(trio_graphile, name) is getattr(importlib.import_module(str(home)), name)
     assert sorted(vars(trio_graphile)["__all__"]) == sorted(homes)
+
+
+@pytest.mark.parametrize("module", ["_exceptions", "_model.handler_exceptions"])
+def test_every_exception_is_exported(module: str) -> None:
+    home = f"trio_graphile.{module}"
+    exceptions = {
+        name
+        for name, value in vars(importlib.import_module(home)).items()
+        if isinstance(value, type) and value.__module__ == home
+    }
+    assert exceptions - set(vars(trio_graphile)["__all__"]) <= UNEXPORTED.keys()
 
 
 def test_the_top_level_holds_what_a_newcomer_expects() -> None:

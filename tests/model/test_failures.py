@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.signals import SIGNALS
 from trio_graphile import OptionInvalid, PermanentFailure, RetryAfter, Snooze
 from trio_graphile._model.failures import Verdict, describe_error, failure_of
 
@@ -115,6 +116,13 @@ def test_signals_count_alone_or_among_their_like(
 ) -> None:
     failure = failure_of(error)
     assert (failure.verdict, failure.seconds) == (verdict, seconds)
+
+
+def test_each_signal_has_a_verdict_of_its_own() -> None:
+    raised = [PermanentFailure(), RetryAfter(1), Snooze(1)]
+    assert set(map(type, raised)) == SIGNALS
+    verdicts = {failure_of(error).verdict for error in raised}
+    assert verdicts == set(Verdict) - {Verdict.RETRY}
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), 1e12, "5", True, None])

@@ -19,19 +19,25 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.scenarios.tempers import PROCESS_TASKS
 from tests.support.handlers import Handlers
+from tests.support.signals import SIGNALS
 from tests.support.tables import payloads
 from tests.support.tempers import add_endings
 from tests.support.workers import SOON, running
+from tests.worker.test_recorder import job
 from trio_graphile import (
     Client,
     Database,
     Job,
     JobContext,
     JobSpec,
+    PermanentFailure,
+    RetryAfter,
+    Snooze,
     TaskRegistry,
     Worker,
     WorkerOptions,
 )
+from trio_graphile.hooks import Hooks, JobRun
 from trio_graphile.plugins.opentelemetry import Connect, OpenTelemetry, remote_contexts
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -386,6 +392,21 @@ async def test_a_run_that_fails_is_an_error_and_one_that_snoozes_is_none(
     assert attributes(span).get("error.type") == error
     assert span.status.status_code is (StatusCode.UNSET if error is None else StatusCode.ERROR)
     assert [event.name for event in span.events] == ([] if error is None else ["exception"])
+
+
+@pytest.mark.parametrize("signal", sorted(SIGNALS, key=str))
+def test_of_what_says_what_becomes_of_a_job_only_a_snooze_is_no_error(
+    signal: type[Exception], telescope: Telescope
+) -> None:
+    """Another that is none needs a word in `_note`."""
+    [error] = [error for error in (PermanentFailure(), RetryAfter(1), Snooze(1)) if type(error) is signal]
+    hooks = Hooks()
+    telescope.plugin().register(hooks)
+    [around] = [hook.function for hook in hooks.entries if hook.kind == "around_job_run"]
+    with pytest.raises(signal), around(JobRun(job=job(1), worker_id="w")):
+        raise error
+    [span] = telescope.spans()
+    assert span.status.status_code is (StatusCode.UNSET if signal is Snooze else StatusCode.ERROR)
 
 
 async def test_a_run_in_a_process_has_a_span(database: Database, telescope: Telescope) -> None:
