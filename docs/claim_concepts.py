@@ -26,7 +26,7 @@ ROOMS = {
     ),
     "How to claim": (
         "_worker/claims.py",
-        "_worker/flags.py",
+        "_worker/claim_rules.py",
         "_model/bounds.py",
         "_database/claiming/claimer.py",
         "_database/claiming/source.py",

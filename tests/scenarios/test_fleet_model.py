@@ -45,7 +45,7 @@ from trio_graphile._database.adding.many import add_many
 from trio_graphile._database.adding.one import add_job
 from trio_graphile._database.claiming import claims
 from trio_graphile._database.connection import Connection
-from trio_graphile._model.bounds import FlagRules
+from trio_graphile._model.bounds import ClaimRules
 from trio_graphile._model.cancellation import CancelledJobs, CancelOutcome
 from trio_graphile._model.jobs import JobChange, NewJob
 from trio_graphile._model.json import decode, encode
@@ -347,7 +347,7 @@ class FleetMachine(RuleBasedStateMachine):
         worker = self.slots[slot]
         if worker.slept and worker.renews:
             self.renew_all(worker)
-        rules = FlagRules(sorted(forbidden))
+        rules = ClaimRules(sorted(forbidden))
         answer = self.run(claims.get_jobs, self.session, worker.id, TASKS, limit, rules)
         assert answer == sorted(answer, key=lambda job: (job.priority, job.run_at, job.id))
         self.model.claim(worker, limit, forbidden, answer, lost=lost)

@@ -16,7 +16,7 @@ from trio_graphile._database.held_rows import FIND_UNKNOWN_JOBS
 from trio_graphile._database.statement import Statement
 from trio_graphile._interceptors.chains import NO_CHAINS
 from trio_graphile._model.bell import Bell
-from trio_graphile._model.bounds import FlagRules
+from trio_graphile._model.bounds import ClaimRules
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Outcome, Returned
 from trio_graphile._worker.announcements import Announcements
@@ -45,7 +45,7 @@ class ScriptedClaimer(Claimer):
         super().__init__(Reconciled(trio.lowlevel.checkpoint), ME)
         self.script = script
 
-    async def claim(self, limit: int, _flags: FlagRules, _unended: Iterable[str]) -> list[Job]:
+    async def claim(self, limit: int, _rules: ClaimRules, _unended: Iterable[str]) -> list[Job]:
         """Ask the test."""
         return await self.script(limit)
 

@@ -49,15 +49,15 @@ def room_of(share: Share, used: Used, limit: int) -> int:
 
 
 @attrs.frozen
-class FlagRules:
-    """Which jobs may be claimed, by their flags."""
+class ClaimRules:
+    """Which jobs a worker may claim. Each rule has the name of its option."""
 
-    forbidden: Sequence[str] = ()
+    forbidden_flags: Sequence[str] = ()
     """A job must have none of these."""
-    accepted: Sequence[str] | None = None
+    accepted_flags: Sequence[str] | None = None
     """A job must have one of these, at least. None is no rule."""
-    allowed: Sequence[str] | None = None
+    allowed_flags: Sequence[str] | None = None
     """A job must have no others than these. None is no rule."""
 
 
-ANY_FLAGS = FlagRules()
+ANY_JOB = ClaimRules()

@@ -17,8 +17,8 @@ from trio_graphile._model.bounds import Bound
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile._worker.claim_rules import claim_rules
 from trio_graphile._worker.emitter import Emitter
-from trio_graphile._worker.flags import flag_rules
 from trio_graphile._worker.ledger import Ledger
 from trio_graphile.hooks._worker_events import ClaimFailed, JobsClaimed
 
@@ -92,13 +92,13 @@ class Claims:
         raise AssertionError("backoff_delays never ends")
 
     async def _claim_once(self, limit: int) -> list[Job]:
-        flags = await flag_rules(self._options)
+        rules = await claim_rules(self._options)
         await fast_acquire(self._ledger.claiming)
         try:
             if self._claimer.identifiers != self._tasks.identifiers:
                 self._claimer.share(self._tasks.identifiers, self._bounds())
             unended = (job.task_identifier for job in self._ledger.unended())
-            return await self._claimer.claim(limit, flags, unended)
+            return await self._claimer.claim(limit, rules, unended)
         finally:
             self._ledger.claiming.release()
 

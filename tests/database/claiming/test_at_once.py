@@ -13,7 +13,7 @@ from tests.database.sessions import wait_until_somebody_waits
 from trio_graphile import Connection, Database, Job
 from trio_graphile._database.claiming import claims, plain_claims
 from trio_graphile._database.claiming.memory import PlainClaim
-from trio_graphile._model.bounds import FlagRules
+from trio_graphile._model.bounds import ClaimRules
 
 # A claim has chosen the moment of which it sees all rows before it asks for its tasks; it locks jobs later.
 WAITING_TASKS = """
@@ -110,7 +110,7 @@ async def claim_while(
 
 async def claim_one(connection: Connection, *, plain: PlainClaim | None) -> list[Job]:
     get_jobs = claims.get_jobs if plain is None else partial(plain_claims.get_plain_jobs, which=plain)
-    return await get_jobs(connection, "me", ["mine"], 1, FlagRules(["slow"]))
+    return await get_jobs(connection, "me", ["mine"], 1, ClaimRules(["slow"]))
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)

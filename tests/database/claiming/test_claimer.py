@@ -13,7 +13,7 @@ from trio_graphile._database.claiming import claims, plain_claims
 from trio_graphile._database.claiming.claimer import Claimer
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.bounds import ANY_FLAGS
+from trio_graphile._model.bounds import ANY_JOB
 
 WHOLE = claims.GET_JOBS
 PLAIN = plain_claims.GET_PLAIN_JOBS
@@ -83,7 +83,7 @@ async def add(client: Client, count: int = 1, **spec: Any) -> list[int]:
 
 
 async def claim(claimer: Claimer, limit: int) -> list[int]:
-    return [job.id for job in await claimer.claim(limit, ANY_FLAGS, [])]
+    return [job.id for job in await claimer.claim(limit, ANY_JOB, [])]
 
 
 async def test_claims_are_plain_once_a_probe_has_found_that_enough(

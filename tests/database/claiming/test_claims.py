@@ -13,7 +13,7 @@ from trio_graphile._database.claiming import claims, plain_claims
 from trio_graphile._database.claiming.memory import PlainClaim
 from trio_graphile._database.database import Database
 from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
-from trio_graphile._model.bounds import FlagRules
+from trio_graphile._model.bounds import ClaimRules
 from trio_graphile._model.jobs import Job
 
 
@@ -106,7 +106,7 @@ async def test_forbidden_flags_exclude_by_key_whatever_the_value(database: Datab
     await database.execute(
         """update graphile_worker._private_jobs set flags = '{"a": false}' where id = $1::bigint""", falsy
     )
-    jobs = await claim(database, flags=FlagRules(("a",)))
+    jobs = await claim(database, rules=ClaimRules(forbidden_flags=["a"]))
     assert {job.id for job in jobs} == {plain, allowed}
     assert queued in {job.id for job in await claim(database)}
 

@@ -15,10 +15,10 @@ from trio_graphile import Connection, Database, Job
 from trio_graphile._database import held_rows
 from trio_graphile._database.claiming import claims, plain_claims
 from trio_graphile._database.claiming.memory import PlainClaim, Position
-from trio_graphile._model.bounds import FlagRules
+from trio_graphile._model.bounds import ClaimRules
 
 ME = "trio_graphile_me"
-NOT_SLOW = FlagRules(["slow"])
+NOT_SLOW = ClaimRules(["slow"])
 TASKS = ["a", "b"]
 PAST = datetime(2020, 1, 1, tzinfo=UTC)
 INSERT = """

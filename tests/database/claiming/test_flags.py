@@ -11,7 +11,7 @@ from trio_graphile import Connection, Job
 from trio_graphile._database.claiming import claims, plain_claims
 from trio_graphile._database.claiming.memory import PlainClaim
 from trio_graphile._database.rows import flags_of
-from trio_graphile._model.bounds import FlagRules
+from trio_graphile._model.bounds import ClaimRules
 
 FLAGS = [
     None,
@@ -33,7 +33,7 @@ FLAGS = [
 FORBIDDEN = ((), ("a",), ("c", "x"))
 ACCEPTED = (None, (), ("a",), ("b", "x"))
 ALLOWED = (None, (), ("a",), ("a", "b"))
-RULES = [FlagRules(*rules) for rules in product(FORBIDDEN, ACCEPTED, ALLOWED)]
+RULES = [ClaimRules(*rules) for rules in product(FORBIDDEN, ACCEPTED, ALLOWED)]
 
 INSERT = """
     insert into graphile_worker._private_jobs (task_id, job_queue_id, flags)
@@ -45,18 +45,18 @@ INSERT = """
 """
 
 
-async def claim(connection: Connection, rules: FlagRules, plain: PlainClaim | None) -> list[Job]:
+async def claim(connection: Connection, rules: ClaimRules, plain: PlainClaim | None) -> list[Job]:
     if plain is None:
         return await claims.get_jobs(connection, "me", ["a"], 1_000, rules)
     return await plain_claims.get_plain_jobs(connection, "me", ["a"], 1_000, rules, which=plain)
 
 
-def fits(text: str | None, rules: FlagRules) -> bool:
+def fits(text: str | None, rules: ClaimRules) -> bool:
     flags = set() if text is None else set(flags_of(text))
     return (
-        not flags & set(rules.forbidden)
-        and (rules.accepted is None or bool(flags & set(rules.accepted)))
-        and (rules.allowed is None or flags <= set(rules.allowed))
+        not flags & set(rules.forbidden_flags)
+        and (rules.accepted_flags is None or bool(flags & set(rules.accepted_flags)))
+        and (rules.allowed_flags is None or flags <= set(rules.allowed_flags))
     )
 
 
@@ -106,7 +106,7 @@ async def test_rules_come_before_the_limit(connection: Connection) -> None:
     add = "select id from graphile_worker.add_job('a', priority => $1::integer, flags => $2::text[])"
     for priority, flags in ((0, ["b"]), (1, None), (2, ["a"]), (3, ["a"])):
         await connection.execute(add, priority, flags)
-    jobs = await claims.get_jobs(connection, "me", ["a"], 1, FlagRules(accepted=["a"]))
+    jobs = await claims.get_jobs(connection, "me", ["a"], 1, ClaimRules(accepted_flags=["a"]))
     assert [job.priority for job in jobs] == [2]
     tried = "select json_agg(attempts order by priority)::text from graphile_worker._private_jobs"
     assert json.loads(await connection.fetch_value(tried)) == [0, 0, 1, 0]

@@ -14,7 +14,7 @@ import attrs
 
 from trio_graphile._database.claiming.source import Source, is_cancelled
 from trio_graphile._database.connection import Executor
-from trio_graphile._model.bounds import Bound, FlagRules, room_of, shares_of, used_of
+from trio_graphile._model.bounds import Bound, ClaimRules, room_of, shares_of, used_of
 from trio_graphile._model.jobs import Job
 
 _priority = attrgetter("priority")
@@ -44,7 +44,7 @@ class Claimer:
         """Whether there are tasks of which no more than so many jobs may be held."""
         return any(source.share.bounds for source in self._sources)
 
-    async def claim(self, limit: int, flags: FlagRules, unended: Iterable[str]) -> list[Job]:
+    async def claim(self, limit: int, rules: ClaimRules, unended: Iterable[str]) -> list[Job]:
         """Claim up to so many jobs, and of bounded tasks no more than their bounds.
 
         `unended` are the tasks of what is held, once for each job: they take up room of the bounds.
@@ -60,7 +60,7 @@ class Claimer:
                 break  # what was claimed is not to be lost over what could be
             wanted = limit - len(claimed)
             room = room_of(source.share, used, wanted)
-            jobs = await source.claim(room, flags)
+            jobs = await source.claim(room, rules)
             hit_a_bound |= len(jobs) == room < wanted
             used.update((bound, used[bound] + len(jobs)) for bound in source.share.bounds)
             claimed += jobs

@@ -10,7 +10,7 @@ from trio_graphile._database.claiming.memory import Position
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.rows import claimed_jobs
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.bounds import ANY_FLAGS, FlagRules
+from trio_graphile._model.bounds import ANY_JOB, ClaimRules
 from trio_graphile._model.jobs import Job
 
 # The whole claim. It takes whatever is to be had, so every claim could be this one; it is used where no
@@ -318,8 +318,8 @@ GET_JOBS = Statement(
     returning {CLAIMED}
 """)
 )
-# $1 worker id, $2 identifiers, $3 limit, $4 to $8 as `conditions_of` returns them, $9 how many times as far
-# as usual to look for jobs of named queues before each queue is asked.
+# $1 worker id, $2 identifiers, $3 limit, then what `conditions_of` returns, and last how many times as far as
+# usual to look for jobs of named queues before each queue is asked.
 
 
 async def get_jobs(
@@ -327,7 +327,7 @@ async def get_jobs(
     worker_id: str,
     identifiers: Sequence[str],
     limit: int,
-    flags: FlagRules = ANY_FLAGS,
+    rules: ClaimRules = ANY_JOB,
     *,
     start: Position | None = None,
     width: int = 1,
@@ -338,6 +338,6 @@ async def get_jobs(
     queues before each queue is asked: what comes is the same. Must not run inside a longer transaction: it
     locks the queues that it takes from.
     """
-    where = conditions_of(flags, start)
+    where = conditions_of(rules, start)
     rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, *where, width)
     return claimed_jobs(rows, worker_id, identifiers)

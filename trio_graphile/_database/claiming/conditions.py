@@ -1,8 +1,8 @@
 """What all claims have in common: which jobs may be claimed, and what is told of those that were.
 
 A new rule for what a worker may claim is a line in `FITS_RULES`, and a parameter of its own at the end of
-what `conditions_of` returns. All statements that claim have it then; only the width, the parameter that comes
-behind these in the whole claim, gets another number.
+what `conditions_of` returns. All statements that claim have it then; only the width, the last parameter of
+the whole claim, gets another number.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from trio_graphile._database.claiming.memory import Position
 from trio_graphile._database.rows import job_columns
-from trio_graphile._model.bounds import FlagRules
+from trio_graphile._model.bounds import ClaimRules
 
 FITS_RULES = """($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
     and ($5::text[] is null or (jobs.flags ?| $5::text[]) is true)
@@ -46,16 +46,16 @@ Texts: TypeAlias = list[str] | None
 
 
 def conditions_of(
-    flags: FlagRules, start: Position | None
+    rules: ClaimRules, start: Position | None
 ) -> tuple[Texts, Texts, Texts, int | None, datetime | None]:
-    """Return the parameters $4 to $8: forbidden, accepted and allowed flags, priority and time of the start.
+    """Return the parameters from $4 on: the flags' three rules, then priority and time of the start.
 
     Each is null where there is no such rule.
     """
     return (
-        list(flags.forbidden) or None,
-        _list_of(flags.accepted),
-        _list_of(flags.allowed),
+        list(rules.forbidden_flags) or None,
+        _list_of(rules.accepted_flags),
+        _list_of(rules.allowed_flags),
         None if start is None else start.priority,
         None if start is None else start.run_at,
     )

@@ -12,7 +12,7 @@ from trio_graphile._database.claiming.memory import PlainClaim, Position
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.rows import claimed_jobs
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.bounds import ANY_FLAGS, FlagRules
+from trio_graphile._model.bounds import ANY_JOB, ClaimRules
 from trio_graphile._model.jobs import Job
 
 _FEW_QUEUES = 20
@@ -78,7 +78,7 @@ GET_PLAIN_JOBS = Statement(f"""
     where jobs.id = any(array(select id from chosen))
     returning {CLAIMED_WITHOUT_QUEUE}
 """)
-# $1 to $8 as in GET_JOBS.
+# As in GET_JOBS, without the last.
 
 # The plain claim past the head, for jobs without a queue behind a crowd that we have to leave alone. It
 # is used while the last probe found the head blocked, and few ranks: it locks as many jobs of each rank
@@ -147,7 +147,7 @@ GET_PLAIN_JOBS_PAST_HEAD = Statement(f"""
     where jobs.id = any(array(select id from chosen))
     returning {CLAIMED_WITHOUT_QUEUE}
 """)
-# $1 to $8 as in GET_JOBS.
+# As in GET_JOBS, without the last.
 
 _STATEMENTS = {PlainClaim.IN_HEAD: GET_PLAIN_JOBS, PlainClaim.PAST_HEAD: GET_PLAIN_JOBS_PAST_HEAD}
 
@@ -157,7 +157,7 @@ async def get_plain_jobs(
     worker_id: str,
     identifiers: Sequence[str],
     limit: int,
-    flags: FlagRules = ANY_FLAGS,
+    rules: ClaimRules = ANY_JOB,
     *,
     start: Position | None = None,
     which: PlainClaim,
@@ -166,7 +166,7 @@ async def get_plain_jobs(
 
     Jobs before `start` are left out.
     """
-    where = conditions_of(flags, start)
+    where = conditions_of(rules, start)
     rows = await executor.fetch(_STATEMENTS[which], worker_id, list(identifiers), limit, *where)
     return claimed_jobs(rows, worker_id, identifiers)
 

@@ -20,7 +20,7 @@ from trio_graphile._database.claiming.memory import ClaimMemory, PlainClaim, Pos
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.unreadable import fail_unreadable, is_unreadable
 from trio_graphile._exceptions import StatementFailed
-from trio_graphile._model.bounds import FlagRules, Share
+from trio_graphile._model.bounds import ClaimRules, Share
 from trio_graphile._model.jobs import Job
 
 
@@ -33,70 +33,70 @@ class Source:
     share: Share
     _memory: ClaimMemory = attrs.field(init=False, factory=ClaimMemory)
 
-    async def claim(self, limit: int, flags: FlagRules) -> list[Job]:
+    async def claim(self, limit: int, rules: ClaimRules) -> list[Job]:
         """Claim up to so many jobs. Those that nobody can read fail for good."""
         if limit == 0:
             return []
         try:
-            return await self._claim(limit, flags)
+            return await self._claim(limit, rules)
         except StatementFailed as error:
             if not is_unreadable(error) or not await fail_unreadable(self._session, self.share.identifiers):
                 raise
-        return await self._claim(limit, flags)
+        return await self._claim(limit, rules)
 
-    async def _claim(self, limit: int, flags: FlagRules) -> list[Job]:
+    async def _claim(self, limit: int, rules: ClaimRules) -> list[Job]:
         memory = self._memory
         if (start := memory.start(trio.current_time())) is None:
-            return await self._claim_anywhere(limit, flags)
-        jobs = await self._claim_from(start, limit, flags)
+            return await self._claim_anywhere(limit, rules)
+        jobs = await self._claim_from(start, limit, rules)
         if len(jobs) == limit or (jobs and is_cancelled()):
             return jobs
         memory.forget_start()
-        return jobs + await self._claim_whole(None, limit - len(jobs), flags)
+        return jobs + await self._claim_whole(None, limit - len(jobs), rules)
 
-    async def _claim_anywhere(self, limit: int, flags: FlagRules) -> list[Job]:
+    async def _claim_anywhere(self, limit: int, rules: ClaimRules) -> list[Job]:
         memory = self._memory
         began = trio.current_time()
         if memory.is_probe_due(began):
             found = await plain_claims.find_plain_claim(self._session, self.share.identifiers, limit)
             began = trio.current_time()
             memory.probed(found, began)
-        jobs = await self._claim_from(None, limit, flags)
+        jobs = await self._claim_from(None, limit, rules)
         now = trio.current_time()
         memory.learn(jobs, now - began, now)
         return jobs
 
-    async def _claim_from(self, start: Position | None, limit: int, flags: FlagRules) -> list[Job]:
+    async def _claim_from(self, start: Position | None, limit: int, rules: ClaimRules) -> list[Job]:
         plain_claim = self._memory.plain_claim(trio.current_time())
         if plain_claim is None:
-            return await self._claim_whole(start, limit, flags)
-        if jobs := await self._claim_plainly(plain_claim, start, limit, flags):
+            return await self._claim_whole(start, limit, rules)
+        if jobs := await self._claim_plainly(plain_claim, start, limit, rules):
             return jobs
-        jobs = await self._claim_whole(start, limit, flags)
+        jobs = await self._claim_whole(start, limit, rules)
         if jobs:
             self._memory.forget_plain_claim()  # what it takes is not all there is
         return jobs
 
     async def _claim_plainly(
-        self, which: PlainClaim, start: Position | None, limit: int, flags: FlagRules
+        self, which: PlainClaim, start: Position | None, limit: int, rules: ClaimRules
     ) -> list[Job]:
         return await plain_claims.get_plain_jobs(
             self._session,
             self._worker_id,
             self.share.identifiers,
             limit,
-            flags,
+            rules,
             start=start,
             which=which,
         )
 
-    async def _claim_whole(self, start: Position | None, limit: int, flags: FlagRules) -> list[Job]:
+    async def _claim_whole(self, start: Position | None, limit: int, rules: ClaimRules) -> list[Job]:
         return await claims.get_jobs(
             self._session,
             self._worker_id,
             self.share.identifiers,
             limit,
-            flags,
+            rules,
             start=start,
             width=self._memory.width(trio.current_time()),
         )

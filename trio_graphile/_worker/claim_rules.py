@@ -1,4 +1,4 @@
-"""Flags: by which flags a worker may claim jobs, asked before each claim."""
+"""The rules of a claim: which jobs a worker may take, asked before each claim."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import trio
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._interceptors.raised import own_failure
 from trio_graphile._model.backoff import backoff_delays
-from trio_graphile._model.bounds import FlagRules
+from trio_graphile._model.bounds import ClaimRules
 from trio_graphile._model.failures import describe_error
 from trio_graphile._model.options import Flags, WorkerOptions
 from trio_graphile._model.texts import flaw_of
@@ -23,17 +23,17 @@ _LONGEST_PAUSE = 5.0
 """The longest time until a function that failed is called again, in seconds."""
 
 
-async def flag_rules(options: WorkerOptions) -> FlagRules:
+async def claim_rules(options: WorkerOptions) -> ClaimRules:
     """Call the functions among the flag options; call one that fails again until it returns.
 
     It may fail since a limiter is down, or since it has a bug. The worker claims no jobs until then, since it
     does not know which to leave to others. Raises `OptionInvalid` if a function raises something that is not
     an `Exception`.
     """
-    return FlagRules(
-        await _asked("forbidden_flags", options.forbidden_flags) or (),
-        await _asked("accepted_flags", options.accepted_flags),
-        await _asked("allowed_flags", options.allowed_flags),
+    return ClaimRules(
+        forbidden_flags=await _asked("forbidden_flags", options.forbidden_flags) or (),
+        accepted_flags=await _asked("accepted_flags", options.accepted_flags),
+        allowed_flags=await _asked("allowed_flags", options.allowed_flags),
     )
 
 
