@@ -13,8 +13,10 @@ from trio_graphile import Connection, Job, _database
 from trio_graphile._database import changes, inspection, sweeps
 from trio_graphile._database.adding import one
 from trio_graphile._database.claiming import claims
+from trio_graphile._database.claiming.conditions import conditions_of
 from trio_graphile._database.search import read
 from trio_graphile._database.statement import Statement, quote_identifier
+from trio_graphile._model.bounds import ANY_JOB
 
 LONGEST_KEPT = 15 * 1024
 """What asyncpg keeps prepared in a session, unless it is told otherwise (`max_cacheable_statement_size`)."""
@@ -54,7 +56,7 @@ async def test_rows_of_jobs_begin_with_the_same_columns(connection: Connection) 
         (read.READ_JOBS, [[job_id]]),
         (read.READ_ESCAPED, [[job_id]]),
         (sweeps.JOBS_OF_DEAD, [[job_id]]),
-        (claims.GET_JOBS, ["worker", ["a"], 1, *[None] * 5, 1]),
+        (claims.GET_JOBS, ["worker", ["a"], 1, *conditions_of(ANY_JOB, None), 1]),
     ):
         [row] = await connection.fetch(statement, *arguments)
         begins = list(row.keys())[: len(columns)]
