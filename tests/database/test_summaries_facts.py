@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
+import attrs
 import pytest
 
 from tests.database.random_jobs import add_random_jobs, all_jobs
 from trio_graphile import Client, Connection, Database, JobSpec
 from trio_graphile._database import worker_registry
 from trio_graphile._database.summaries.facts import facts_of_job
+from trio_graphile._model.bounds import ClaimRules
 from trio_graphile._model.explanation import JobFacts, LockOwner, TaskWorker
 from trio_graphile._model.inspection import JobState
 from trio_graphile._model.listing import Count
@@ -97,6 +99,7 @@ async def test_beyond_the_cap_there_are_at_least_so_many_before_it(database: Dat
 async def test_workers_that_have_the_task_are_told_with_their_rules(database: Database) -> None:
     job_id = await add(database)
     rules = {"phase": "stopping", "forbidden_flags": ["x"], "accepted_flags": ["y"], "allowed_flags": []}
+    assert attrs.fields_dict(ClaimRules).keys() == rules.keys() - {"phase"}
     await worker_registry.heartbeat(database, "one", {"tasks": ["a", "b"], **rules})
     await worker_registry.heartbeat(database, "two", {"tasks": ["a"], "phase": 7, "forbidden_flags": "x"})
     await worker_registry.heartbeat(database, "other", {"tasks": ["b"]})

@@ -12,11 +12,22 @@ import pytest
 from tests.support.handlers import Handlers
 from tests.support.tables import Table
 from tests.support.workers import make_worker, running
-from trio_graphile import Client, Database, JobContext, JobSpec, LeaseOptions, RecoveryOptions, Worker
+from trio_graphile import (
+    Client,
+    Database,
+    JobContext,
+    JobSpec,
+    LeaseOptions,
+    RecoveryOptions,
+    Worker,
+    WorkerOptions,
+)
 from trio_graphile._database.rows import make_job
+from trio_graphile._model.bounds import ClaimRules
+from trio_graphile._model.explanation import TaskWorker
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Completed, Failed, Returned, Settled
-from trio_graphile._worker.heartbeat import progress_text
+from trio_graphile._worker.heartbeat import describe_worker, progress_text
 from trio_graphile._worker.task_totals import OTHER_TASKS, TaskTotals
 
 EAGER = LeaseOptions(length=2.0, margin=0.5, renew_interval=0.02)
@@ -46,6 +57,14 @@ async def said_when(table: Table, worker: Worker, condition: str) -> dict[str, A
     text = await table.database.fetch_value(SAID, worker.worker_id)
     said: dict[str, Any] = text if isinstance(text, dict) else json.loads(text)
     return said
+
+
+def test_each_rule_of_claims_is_told_and_has_its_place_with_who_reads_it() -> None:
+    rules = {"forbidden_flags": ["x"], "accepted_flags": ["y"], "allowed_flags": []}
+    assert rules.keys() == attrs.fields_dict(ClaimRules).keys()
+    said = describe_worker(WorkerOptions(**rules), ["a"])  # type: ignore[arg-type]
+    assert {name: said[name] for name in rules} == rules
+    assert rules.keys() <= attrs.fields_dict(TaskWorker).keys()
 
 
 async def test_runs_are_added_up_by_task(
