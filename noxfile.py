@@ -166,9 +166,10 @@ def newest(session: nox.Session) -> None:
 
 @nox.session
 def exhaustive(session: nox.Session) -> None:
-    """Does the guarantee hold at every scheduling point, not only at the sampled ones?"""
+    """Does the guarantee hold at every scheduling point, and between all kinds of workers?"""
     session.install("-e", ".[all]", *group("tests"))
-    run_pytest(session, "tests/scenarios", "--exhaustive", "--timeout=3600", "-n", "auto", *session.posargs)
+    folders = ("tests/scenarios", "tests/conformance")
+    run_pytest(session, *folders, "--exhaustive", "--timeout=3600", "-n", "auto", *session.posargs)
 
 
 @nox.session

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import subprocess
@@ -134,6 +135,7 @@ class Programs:
             program.kill()
 
 
+@functools.cache
 def reason_to_skip(kind: str) -> str | None:
     """Say why a kind of worker cannot be had here; None if it can."""
     if kind == "rust":

@@ -37,15 +37,17 @@ class Soak:
     endings: Counter[str] = attrs.field(factory=Counter)
     jobs: dict[int, bool] = attrs.field(factory=dict)
     """The jobs that were added, and whether each is to fail."""
+    _over: trio.Event = attrs.field(factory=trio.Event)
 
     async def run(self, kinds: tuple[str, ...], seconds: float) -> None:
         """Have it all go on for so long, and then wait until nothing is left to do."""
         adder = [await self.stage.peer(kind) for kind in kinds]
         async with trio.open_nursery() as nursery:
-            with trio.move_on_after(seconds) as scope:
-                for kind in kinds:
-                    nursery.start_soon(self._live, kind, scope)
+            for kind in kinds:
+                nursery.start_soon(self._live, kind)
+            with trio.move_on_after(seconds):
                 await self._add_forever(adder)
+            self._over.set()
         last = await self.stage.peer("ours")
         await last.ask("work", **OPTIONS["ours"])
         await self.stage.wait_settled(sum(self.jobs.values()), patience=_SETTLING)
@@ -63,12 +65,12 @@ class Soak:
             self.jobs[job_id] = fails
             await trio.sleep(self.random.random() / 30)
 
-    async def _live(self, kind: str, scope: trio.CancelScope) -> None:  # noqa: TID251  # only looked at
+    async def _live(self, kind: str) -> None:
         """Be a worker, one life after the other."""
-        while not scope.cancel_called:
+        while not self._over.is_set():
             peer, worker_ids = await self.stage.mortal(kind), set()
             ending = "stop"
-            while ending == "stop" and not scope.cancel_called:
+            while ending == "stop" and not self._over.is_set():
                 worker_ids.add(await peer.ask("work", concurrency=3, **OPTIONS[kind]))
                 await trio.sleep(self.random.uniform(0.5, 3.0))
                 ending = self.random.choice(_ENDINGS)

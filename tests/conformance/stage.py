@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import attrs
+import pytest
 import trio
+from _pytest.mark import ParameterSet
 
 from tests.conformance.programs import Peer, Programs
 from trio_graphile import Connection, Database, open_database
@@ -192,7 +195,14 @@ async def open_stage(programs: Programs, url: str) -> AsyncIterator[Stage]:
         await stage.leave()
 
 
-def pairs(kinds: Sequence[str], *, ours: bool = True) -> list[tuple[str, str]]:
-    """Return the ordered pairs of two kinds: those that have one of ours, or else all."""
-    every = [(one, other) for one in kinds for other in kinds if one != other]
-    return [pair for pair in every if "ours" in pair] if ours else every
+def pairs(kinds: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the ordered pairs of two kinds that have one of ours."""
+    return [pair for pair in itertools.permutations(kinds, 2) if "ours" in pair]
+
+
+def all_pairs(kinds: Sequence[str]) -> list[ParameterSet]:
+    """Return all ordered pairs of two kinds, for a test's parameter; those without ours are exhaustive."""
+    return [
+        pytest.param(pair, marks=() if "ours" in pair else pytest.mark.exhaustive)
+        for pair in itertools.permutations(kinds, 2)
+    ]

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from tests.conformance.programs import KINDS
-from tests.conformance.stage import Row, Stage, pairs
+from tests.conformance.stage import Row, Stage, all_pairs
 
 pytestmark = [pytest.mark.interop, pytest.mark.dealt]
 
@@ -87,7 +87,7 @@ ADDED = (
 
 
 @pytest.mark.parametrize("added", ADDED, ids=lambda added: added.name)
-@pytest.mark.parametrize("pair", pairs(KINDS), ids="-to-".join)
+@pytest.mark.parametrize("pair", all_pairs(KINDS), ids="-to-".join)
 async def test_one_adds_and_another_runs(stage: Stage, pair: tuple[str, str], added: Added) -> None:
     adder, runner = [await stage.peer(kind) for kind in pair]
     await runner.ask("work", **added.options)
@@ -109,7 +109,7 @@ async def test_one_adds_and_another_runs(stage: Stage, pair: tuple[str, str], ad
         assert added.delay <= delay <= added.delay + A_WHILE
 
 
-@pytest.mark.parametrize("pair", pairs(KINDS), ids="-to-".join)
+@pytest.mark.parametrize("pair", all_pairs(KINDS), ids="-to-".join)
 async def test_null_is_no_payload_but_to_rust(stage: Stage, pair: tuple[str, str]) -> None:
     """See "No payload" in docs/compatibility.md."""
     adder, runner = [await stage.peer(kind) for kind in pair]

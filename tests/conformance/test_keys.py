@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from tests.conformance.programs import KINDS, Peer
-from tests.conformance.stage import Row, Stage, pairs
+from tests.conformance.stage import Row, Stage, all_pairs, pairs
 
 pytestmark = [pytest.mark.interop, pytest.mark.dealt]
 
@@ -79,7 +79,7 @@ async def use_key(actor: Peer, action: str) -> None:
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.name)
 @pytest.mark.parametrize("action", [*MODES, "remove"])
-@pytest.mark.parametrize("pair", pairs(KINDS), ids="-of-".join)
+@pytest.mark.parametrize("pair", all_pairs(KINDS), ids="-of-".join)
 async def test_a_key_is_used_again(stage: Stage, pair: tuple[str, str], action: str, state: State) -> None:
     actor, holder = [await stage.peer(kind) for kind in pair]
     job_id = await bring_about(stage, holder, state)

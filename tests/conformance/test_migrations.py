@@ -41,7 +41,7 @@ async def install_in_order(stage: Stage, order: Sequence[str]) -> None:
     jobs = [await first.add({"by": first.kind}, queue_name="q")]
     for peer in peers[1:]:
         await peer.ask("migrate")
-        jobs.append(await peer.add({"by": peer.kind}, queue_name="q", job_key="k"))
+        jobs.append(await peer.add({"by": peer.kind}, queue_name="q", job_key=peer.kind))
     await stage.wait_settled()
     assert [run.job_id for run in await stage.runs()] == jobs
     assert {run.side for run in await stage.runs()} == {first.kind}
@@ -56,6 +56,7 @@ async def install_in_order(stage: Stage, order: Sequence[str]) -> None:
         await runner.ask("work")
         await stage.wait_finished(job)
         await runner.ask("stop")
+        await stage.wait_settled(1)
         assert list(await stage.rows()) == [failing]
         await adder.ask("complete", ids=[failing])
 
