@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import trio
 
-from tests.conformance.programs import Peer
+from tests.conformance.programs import PATIENCE, Peer
 from tests.conformance.stage import Run, Stage
 
 QUEUES = ("red", "green", "blue", None)
@@ -58,7 +58,7 @@ class Soak:
             payload: dict[str, Any] = {"queue": queue, "seconds": self.random.random() / 30}
             if fails:
                 payload["error"] = "no luck"
-            with trio.CancelScope(shield=True):  # noqa: TID251  # else it is added and we do not know
+            with trio.fail_after(PATIENCE, shield=True):  # else it is added and we do not know
                 job_id = await self.random.choice(peers).add(
                     payload, queue_name=queue, max_attempts=1 if fails else 25
                 )
