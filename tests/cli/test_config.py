@@ -82,6 +82,8 @@ def test_a_part_is_turned_off_and_on_again(folder: Path, monkeypatch: pytest.Mon
 
 LONGER = {"catch_up_window": "61", "sweep_threshold": "301", "orphan_threshold": "14401"}
 """What has to be longer than others."""
+SHORTER = {"probe_interval": "2", "probe_timeout": "1", "fence_after": "6.5"}
+"""What has to be shorter than others."""
 OTHERS = {"auth": "bearer", "read_only": "on"}
 """What is one of a few."""
 
@@ -91,7 +93,7 @@ def test_everything_can_be_set_by_a_variable(setting: Any, monkeypatch: pytest.M
     """All that an option can be, its text included: whatever is added to the options can be set at once."""
     texts = {bool: "off", int: "59", float: "59", None: "false", tuple[str, ...]: "one, two"}
     monkeypatch.setenv(
-        setting.variable, (LONGER | OTHERS).get(setting.path[-1]) or texts.get(setting.kind, "text")
+        setting.variable, (LONGER | SHORTER | OTHERS).get(setting.path[-1]) or texts.get(setting.kind, "text")
     )
     if setting.path[-2:-1] == ("refetch_delay",):  # which cannot be without this, and is at most the interval
         monkeypatch.setenv("TRIO_GRAPHILE_LOCAL_QUEUE_REFETCH_DELAY_DURATION", "60")

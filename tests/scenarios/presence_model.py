@@ -307,7 +307,9 @@ def _new_session(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
         lost = LOST if rules.counts_ended_as_lost or q.answer == "gone" else known.anchor
         yield "ends older", known._replace(new=Question(END, 0, None), anchor=lost, probe=None)
     elif q.stage == END:
-        yield "registers", s._replace(new=Question(REGISTER, 0, None), at_risk=True, renouncing=None)
+        # What takes effect of it does so while the new lock is held.
+        age = s.age if s.at_risk else 0
+        yield "registers", s._replace(new=Question(REGISTER, 0, None), at_risk=True, age=age, renouncing=None)
     else:
         yield (
             "is present again",

@@ -22,6 +22,7 @@ from trio_graphile._database.driver.sessions import (
     can_prepare_ahead,
     cancel_request,
     forget_transaction,
+    own_address,
     prepare_ahead,
 )
 from trio_graphile._database.errors import describe_statement_error, name_missing_schema
@@ -108,6 +109,11 @@ class Connection(Statements):
         What a function does that a statement calls is not seen.
         """
         return not (self._may_be_changed or self.is_closed or self._raw.is_in_transaction())
+
+    @property
+    def own_address(self) -> tuple[str, int] | None:
+        """The address and port of our end; None if it cannot be seen, empty and 0 for a UNIX socket."""
+        return own_address(self._raw)
 
     @property
     def server_version(self) -> int:

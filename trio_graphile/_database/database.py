@@ -121,6 +121,11 @@ class Database(Statements):
         self._pool.check_open()
         return await run_in(self._users_loop, function, *args)
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether sessions that must not go through a pooler do not, as far as the options say."""
+        return self.options.prepared_statements or self.options.direct_url is not None
+
     async def wait_reachable(self) -> None:
         """Wait until a session can be opened, as long as the options say. Raises `DatabaseUnavailable`."""
         await self._pool.wait_reachable(self.options.wait_for_server or 0.0)
@@ -136,13 +141,16 @@ class Database(Statements):
         cancel_timeout: float,
         interruptible: bool = False,
         lock_timeout: float | None = None,
+        answer_timeout: float | None = None,
         direct: bool = False,
     ) -> Connection:
         """Open a session outside the pool, for one owner that closes it; a direct one if it must be.
 
         When cancelled, its statements go on unless they are interruptible; either way they end within
         `cancel_timeout` seconds. One is given up that waits for a lock for over `lock_timeout` seconds,
-        unless a pooler stands between us and the server. Raises `DatabaseUnavailable`, `DatabaseClosed`.
+        unless a pooler stands between us and the server. We wait for an answer for `answer_timeout` seconds,
+        by default a little longer than the server lets a statement run. Raises `DatabaseUnavailable`,
+        `DatabaseClosed`.
         """
         self._pool.check_open()
         shared = self._session_settings(purpose)
@@ -151,6 +159,7 @@ class Database(Statements):
             settings={**shared.settings, **_ISOLATION, **_STEADY_PLANS, **_lock_timeout(lock_timeout)},
             interruptible=interruptible,
             json_values=False,
+            statement_timeout=shared.statement_timeout if answer_timeout is None else answer_timeout,
         )
         if direct and self.options.direct_url is not None:
             own = attrs.evolve(own, prepared_statements=True)

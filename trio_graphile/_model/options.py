@@ -225,6 +225,39 @@ class SweepOptions:
 
 
 @attrs.frozen(kw_only=True)
+class PresenceOptions:
+    """How a dead worker is noticed within seconds: by a lock that its process held. Durations are seconds."""
+
+    probe_interval: float = attrs.field(default=3.0, validator=seconds(60))
+    """How often the worker asks the server for a sign of life, and whether other workers are gone."""
+    probe_timeout: float = attrs.field(default=2.0, validator=seconds(60))
+    """How long the answer may take before the worker opens another session."""
+    fence_after: float = attrs.field(default=7.0, validator=seconds(600))
+    """How long after its last sign of life a worker whose session is lost interrupts its handlers."""
+    grace: float = attrs.field(default=9.0, validator=seconds(3600))
+    """How long other workers leave the jobs of this worker alone once its lock is gone."""
+
+    @property
+    def retry_interval(self) -> float:
+        """How often the worker tries to open another session, in seconds."""
+        return self.probe_interval / 3
+
+    def __attrs_post_init__(self) -> None:
+        least = self.probe_interval + self.probe_timeout + self.retry_interval
+        if self.fence_after < least:
+            raise OptionInvalid(
+                "fence_after",
+                f"{self.fence_after} s leaves no time for a second try: a probe, its timeout and a third of "
+                f"the probe_interval are {least:.15g} s",
+            )
+        if self.fence_after > self.grace * 0.8:
+            raise OptionInvalid(
+                "fence_after",
+                f"{self.fence_after} s leaves under a fifth of the {self.grace} s of grace to stop handlers",
+            )
+
+
+@attrs.frozen(kw_only=True)
 class RecoveryOptions(SweepOptions):
     """How a worker shows that it lives, and looks for dead workers. Durations are seconds."""
 
@@ -233,6 +266,9 @@ class RecoveryOptions(SweepOptions):
     reset_interval: float = attrs.field(default=540.0, validator=seconds(7200))
     """About how often the worker releases locks older than four hours: up to a ninth more or less, at random.
     Workers without recovery do so, too."""
+    presence: PresenceOptions | None = None
+    """How the death of this worker's process is noticed within seconds, and that of others. Defaults to not
+    at all: then only the lease decides."""
 
 
 @attrs.frozen(kw_only=True)

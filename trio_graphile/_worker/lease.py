@@ -18,6 +18,7 @@ from functools import partial
 import attrs
 import trio
 
+from trio_graphile._database.anchors import Gone
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import is_superseded
 from trio_graphile._database.session import Session
@@ -25,6 +26,7 @@ from trio_graphile._exceptions import DatabaseError
 from trio_graphile._model.bell import Bell
 from trio_graphile._model.options import LeaseOptions
 from trio_graphile._model.outcomes import StopCause
+from trio_graphile._worker.anchorage import Anchorage
 from trio_graphile._worker.ending import Ending
 from trio_graphile._worker.lease_signals import LeaseSignals
 from trio_graphile._worker.lease_term import LeaseTerm
@@ -55,6 +57,8 @@ class Lease:
     """Acts on what the lease finds; called in the worker's thread."""
     _ending: Ending
     """Begins, in the worker's thread, when the schema has a revision that this worker cannot use."""
+    _anchorage: Anchorage | None = None
+    """Holds the lock that stands for the worker, if one does; runs in the lease's thread."""
     _stopping: threading.Event = attrs.field(init=False, factory=threading.Event)
     _inside: trio.lowlevel.TrioToken | None = attrs.field(init=False, default=None)
     _stop_inside: trio.Event | None = attrs.field(init=False, default=None)
@@ -112,6 +116,11 @@ class Lease:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch, watched)
                     nursery.start_soon(self._renew_forever, session)
+                    if self._anchorage is not None and self._presence.is_registered:
+                        nursery.start_soon(
+                            self._anchorage.run, database, self._overslept.ring, self._signal_gone
+                        )
+                        nursery.start_soon(self._fence_in_time, self._anchorage)
                     await stop.wait()
                     nursery.cancel_scope.cancel()
             finally:
@@ -157,6 +166,8 @@ class Lease:
         except (DatabaseError, trio.TooSlowError) as error:
             logger.warning("renewing the lease failed; it ends in %.1f s: %r", self._term.left, error)
             return False
+        if self._anchorage is not None and self._anchorage.is_overdue:
+            return False
         self._term.renewed_at = began
         if self._term.holds():
             self._term.begin(began)  # and not from now: the database has written the time of the renewal
@@ -172,6 +183,8 @@ class Lease:
         """Renew our locks. Look at the revision of the schema first: a new one may make the renewal fail."""
         if await is_superseded(session):
             self._signal(partial(self._ending.begin, StopCause.SUPERSEDED))
+        if self._anchorage is not None and self._anchorage.is_in_doubt:
+            await self._anchorage.renounce(session)
         return await self._presence.renew(session)
 
     def _come_back(self, began: float, renewed: Renewed) -> None:
@@ -183,12 +196,25 @@ class Lease:
     def _signal_state(self, *, expired: bool) -> None:
         """Signal to the worker when its lease is about to end, and when it holds again."""
         if expired and not self._expired:
-            logger.error("the lease could not be renewed for too long: interrupting all handlers")
+            logger.error("other workers may take our jobs soon: interrupting all handlers")
             self._signal(self._signals.expiring)
         elif self._expired and not expired:
             logger.warning("the lease holds again")
             self._signal(self._signals.restored)
         self._expired = expired
+
+    async def _fence_in_time(self, anchorage: Anchorage) -> None:
+        """End the lease early if the lock that stands for the worker is lost for too long."""
+        while True:
+            await anchorage.wait_overdue()
+            if self._term.holds():
+                self._term.cut()
+                self._signal_state(expired=True)
+                self._overslept.ring()
+            await trio.sleep(_LOOK_INTERVAL)
+
+    def _signal_gone(self, gone: list[Gone]) -> None:
+        self._signal(partial(self._signals.gone, gone))
 
     async def _watch(self, watched: int) -> None:
         """Watch whether the worker's event loop turns; log the handler that blocks it."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from trio_graphile._database.anchors import Gone
+from trio_graphile._worker.absences import Takeovers
 from trio_graphile._worker.emitter import Emitter
 from trio_graphile._worker.local_queue import LocalQueue
 from trio_graphile._worker.prefetcher import Prefetcher
@@ -20,6 +22,11 @@ class LeaseSignals:
     _prefetcher: Prefetcher
     _runner: Runner
     _emitter: Emitter
+    _takeovers: Takeovers = attrs.field(factory=Takeovers)
+
+    def gone(self, gone: list[Gone]) -> None:
+        """Have the sweeper take the jobs of these workers."""
+        self._takeovers.put(gone)
 
     def renewed(self, renewed: Renewed) -> None:
         """Interrupt jobs that were taken from us, and jobs that were replaced if their task wants that."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import attrs
@@ -24,10 +25,16 @@ class LeaseTerm:
     renewed_at: float | None = attrs.field(init=False, default=None)
     """When the last successful renewal began, by `now`; None if none has succeeded."""
     _ends_at: float = attrs.field(init=False, default=0.0)
+    _cut_at: float = attrs.field(init=False, default=-math.inf)
 
     def begin(self, at: float) -> None:
-        """Let the term begin at this moment, by `now`."""
-        self._ends_at = at + self.whole
+        """Let the term begin at this moment, by `now`, unless it was cut since then."""
+        if at >= self._cut_at:
+            self._ends_at = at + self.whole
+
+    def cut(self) -> None:
+        """End the term now: other workers may take our jobs soon."""
+        self._cut_at = self._ends_at = self.now()
 
     def holds(self) -> bool:
         """Whether nobody may have taken our jobs yet.

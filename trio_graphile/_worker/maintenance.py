@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 import trio
 
 from trio_graphile._database import samples, stale_locks
+from trio_graphile._database.anchors import Gone
 from trio_graphile._database.database import Database
 from trio_graphile._interceptors.chains import Chains
 from trio_graphile._interceptors.recoveries import Sweep, sweep
@@ -36,6 +39,13 @@ class Maintenance:
             if not await self._server_clock.is_steady(connection):
                 return Sweep(SweepReport())
             return await sweep(connection, self._options, chains=self._chains, worker_id=self._worker_id)
+
+    async def take_jobs(self, gone: Sequence[Gone]) -> Sweep:
+        """Give back the jobs of workers that are gone, as far as they still are."""
+        async with brief_session(self._database, "recovery", self._cancel_timeout, direct=True) as connection:
+            return await sweep(
+                connection, self._options, chains=self._chains, worker_id=self._worker_id, gone=gone
+            )
 
     async def release_old_locks(self) -> ResetReport:
         """Release all locks that are hours old. Does nothing while the server's clock is unsteady."""

@@ -78,13 +78,15 @@ class Presence:
         asked = self._ledger.snapshot()
         found = await worker_registry.renew(session, self._worker_id, asked)
         if self.is_registered:
-            await self._write_heartbeat(session)
+            await self._write_heartbeat(session, keeps_presence=True)
         await held_rows.register_tasks(session, self._tasks.identifiers)
         return Renewed(asked, found)
 
-    async def _write_heartbeat(self, executor: Executor) -> None:
+    async def _write_heartbeat(self, executor: Executor, *, keeps_presence: bool = False) -> None:
         """Write a heartbeat."""
-        refusal = await worker_registry.heartbeat(executor, self._worker_id, self._heartbeat.as_dict())
+        refusal = await worker_registry.heartbeat(
+            executor, self._worker_id, self._heartbeat.as_dict(), keeps_presence=keeps_presence
+        )
         if refusal is not None and not self._is_unsaid:
             logger.warning("the server refuses the text of the heartbeat: %s", refusal)
         self._is_unsaid = refusal is not None

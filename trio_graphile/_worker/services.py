@@ -11,6 +11,8 @@ from functools import cached_property
 import attrs
 
 from trio_graphile._model.options import RecoveryOptions
+from trio_graphile._worker.absences import Takeovers
+from trio_graphile._worker.anchorage import Anchorage
 from trio_graphile._worker.cron_ticker import CronTicker
 from trio_graphile._worker.handling import Handling
 from trio_graphile._worker.heartbeat import Heartbeat
@@ -102,9 +104,16 @@ class Services(Handling):
                 prefetcher=self.prefetcher,
                 runner=self.runner,
                 emitter=self.emitter,
+                takeovers=self.takeovers,
             ),
             ending=settings.ending,
+            anchorage=Anchorage.of(settings.database, settings.worker_id, settings.options),
         )
+
+    @cached_property
+    def takeovers(self) -> Takeovers:
+        """Passes the workers that are gone from the lease to the sweeper."""
+        return Takeovers()
 
     @cached_property
     def sweeper(self) -> Sweeper:
@@ -122,6 +131,7 @@ class Services(Handling):
                 cancel_timeout=settings.cancel_timeout,
             ),
             emitter=self.emitter,
+            takeovers=self.takeovers,
         )
 
     # --- looking on -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ All of that is done now and then, and none of it is urgent.
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 
@@ -13,7 +14,9 @@ import attrs
 import trio
 
 from trio_graphile._exceptions import DatabaseError
+from trio_graphile._interceptors.recoveries import Sweep
 from trio_graphile._model.options import RecoveryOptions
+from trio_graphile._worker.absences import Takeovers
 from trio_graphile._worker.emitter import Emitter
 from trio_graphile._worker.maintenance import Maintenance
 from trio_graphile.hooks._job_events import InterruptReason, JobInterrupted
@@ -66,6 +69,8 @@ class Sweeper:
     """None if dead workers are not looked for. Old locks are released all the same."""
     _maintenance: Maintenance
     _emitter: Emitter
+    _takeovers: Takeovers = attrs.field(factory=Takeovers)
+    """Wakes the sweeper when workers are gone."""
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -75,10 +80,19 @@ class Sweeper:
         not transient: its own jobs do not depend on chores.
         """
         chores = self._chores()
+        taking = _Chore(
+            what="taking the jobs of workers that are gone",
+            do=self._take_jobs,
+            interval=math.inf,
+            jitter=0.0,
+            due_at=math.inf,
+        )
         task_status.started()
         while True:
             chore = min(chores, key=lambda chore: chore.due_at)
-            await trio.sleep_until(chore.due_at)
+            with trio.move_on_at(chore.due_at):
+                await self._takeovers.wait()
+                chore = taking
             try:
                 await chore.do()
                 chore.has_failed = False
@@ -121,7 +135,12 @@ class Sweeper:
         return [resetting, sampling] if self._options is None else [sweeping, resetting, sampling]
 
     async def _recover_jobs(self) -> None:
-        sweep = await self._maintenance.sweep()
+        self._tell_recovered(await self._maintenance.sweep())
+
+    async def _take_jobs(self) -> None:
+        self._tell_recovered(await self._maintenance.take_jobs(self._takeovers.take()))
+
+    def _tell_recovered(self, sweep: Sweep) -> None:
         report = sweep.report
         if not report.worker_ids:
             return

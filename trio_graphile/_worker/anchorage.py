@@ -1,0 +1,246 @@
+"""The anchorage: keeps a lock on the server that stands for the worker, in the lease's thread.
+
+Others take our jobs when our registration names a lock that has been gone for a grace. So we ask on the
+session of the lock for a sign of life, open another when there is none, and interrupt our handlers in time
+when the session is lost and no other can be had. Silence alone does not interrupt them: as long as the server
+has our session, it has the lock. `tests/scenarios/presence_model.py` has the rules, and what they are for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import AsyncIterator, Callable
+
+import attrs
+import trio
+
+from trio_graphile._database import anchors
+from trio_graphile._database.anchors import Anchor, Gone
+from trio_graphile._database.connection import Connection, Executor
+from trio_graphile._database.database import Database
+from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
+from trio_graphile._model.options import PresenceOptions, WorkerOptions
+from trio_graphile._worker.absences import Absences
+from trio_graphile._worker.clocks import find_clock
+
+logger = logging.getLogger("trio_graphile.worker")
+
+_CANCEL_TIMEOUT = 0.1
+"""How long a statement may take to end after it was cancelled, in seconds."""
+_DAY = 86_400.0
+"""How long an answer is waited for: longer than any lease, since whoever is silent may hold our lock."""
+_LOOKS = 20
+"""How often to look, before it would be too late, whether handlers must be interrupted."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class _Session:
+    """A session with its lock."""
+
+    connection: Connection
+    anchor: Anchor
+    is_direct: bool
+    answered: trio.Event = attrs.field(factory=trio.Event)
+    """Set unless a question is under way."""
+
+
+@attrs.define(eq=False, kw_only=True)
+class Anchorage:
+    """Holds the lock, and knows when that is no longer certain."""
+
+    _worker_id: str
+    _options: PresenceOptions
+    _lease_length: float
+    """For how long the server keeps a silent session, in seconds: the lease ends first."""
+    _now: Callable[[], float] = attrs.field(factory=find_clock)
+    _absences: Absences = attrs.field(factory=Absences)
+    _session: _Session | None = attrs.field(init=False, default=None)
+    _is_ended: bool = attrs.field(init=False, default=False)
+    """Whether we may have ended the session ourselves."""
+    _older: list[Anchor] = attrs.field(init=False, factory=list)
+    """Sessions on which something of ours may be on its way."""
+    _registrations: int = attrs.field(init=False, default=0)
+    """How many were begun."""
+    _at_risk: bool = attrs.field(init=False, default=False)
+    """Whether our registration may name a key of ours."""
+    _confirmed_at: float = attrs.field(init=False, default=-math.inf)
+    """When we sent what was answered last."""
+    _has_failed: bool = attrs.field(init=False, default=False)
+
+    @classmethod
+    def of(cls, database: Database, worker_id: str, options: WorkerOptions) -> Anchorage | None:
+        """Return that of a worker; None if it wants none, or if its sessions go through a pooler."""
+        if options.recovery is None or options.recovery.presence is None or not database.is_direct:
+            return None
+        return cls(worker_id=worker_id, options=options.recovery.presence, lease_length=options.lease.length)
+
+    # --- what the lease asks --------------------------------------------------------------------
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether others may see that our lock is gone."""
+        return self._at_risk and not self._holds
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether handlers must be interrupted: others may take our jobs soon."""
+        return self.is_in_doubt and self._now() >= self._confirmed_at + self._options.fence_after
+
+    @property
+    def _holds(self) -> bool:
+        session = self._session
+        return session is not None and not (self._is_ended or session.connection.is_closed)
+
+    async def renounce(self, executor: Executor) -> None:
+        """Take the lock out of our registration: from then on the lease decides. Raises `DatabaseError`."""
+        registrations, older = self._registrations, list(self._older)
+        self._is_ended = True
+        await anchors.end_sessions(executor, older)  # else a registration might still arrive
+        await anchors.renounce(executor, self._worker_id)
+        if registrations == self._registrations:
+            self._at_risk = False
+
+    # --- holding the lock -----------------------------------------------------------------------
+
+    async def run(
+        self, database: Database, renew: Callable[[], None], on_gone: Callable[[list[Gone]], None]
+    ) -> None:
+        """Hold the lock until cancelled.
+
+        Calls `renew` when the lease should be renewed at once, and `on_gone` when other workers are gone.
+        """
+        try:
+            async with trio.open_nursery() as asking:
+                while True:
+                    if not self._is_well:
+                        await self._moor(database, renew)
+                    held_at = trio.current_time()
+                    await self._stay(asking, on_gone)
+                    await trio.sleep_until(held_at + self._options.retry_interval)
+        finally:
+            if self._session is not None:
+                self._session.connection.terminate()
+
+    async def wait_overdue(self) -> None:
+        """Wait until handlers must be interrupted."""
+        while not self.is_overdue:  # noqa: ASYNC110  # it comes with time
+            await trio.sleep(self._options.fence_after / _LOOKS)
+
+    @property
+    def _is_well(self) -> bool:
+        """Whether the session is there, and answers."""
+        return self._holds and self._session is not None and self._session.answered.is_set()
+
+    async def _moor(self, database: Database, renew: Callable[[], None]) -> None:
+        """Open sessions until one holds the lock, or the older one has found its tongue."""
+        while not self._is_well:
+            began = self._now()
+            try:
+                with trio.fail_after(self._options.fence_after / 2):
+                    await self._replace(database)
+            except (DatabaseError, trio.TooSlowError) as error:
+                self._note_failure(error)
+                if self._is_down(error):
+                    self._confirmed_at = max(self._confirmed_at, began)  # it takes nobody's jobs, either
+                elif self.is_in_doubt:
+                    renew()  # and our registration without the lock
+                await trio.sleep(self._options.retry_interval)
+            else:
+                self._has_failed = False
+                renew()  # to see at once what was taken meanwhile
+                return
+
+    def _is_down(self, error: BaseException) -> bool:
+        is_direct = self._session is not None and self._session.is_direct
+        return is_direct and isinstance(error, DatabaseError) and anchors.is_down(error)
+
+    def _note_failure(self, error: BaseException) -> None:
+        if not self._has_failed:
+            logger.warning("the lock that stands for the worker is lost, or says nothing: %r", error)
+        self._has_failed = True
+
+    async def _replace(self, database: Database) -> None:
+        """Have a new session hold the lock, and only then give the older one up."""
+        async with self._open(database) as connection:
+            is_direct = await anchors.keep_open(connection, self._lease_length)
+            older = self._session
+            asked_at = self._now()
+            anchor, is_older_held = await anchors.take_lock(
+                connection, anchors.draw_key(), None if older is None else older.anchor.key
+            )
+            if anchor is None:
+                raise ConnectionLost("the server has given our lock to somebody else")
+            if older is not None and (is_older_held or anchor.incarnation != older.anchor.incarnation):
+                self._confirmed_at = max(self._confirmed_at, asked_at)
+            self._is_ended = True
+            await anchors.end_sessions(connection, self._older)
+            self._older = [anchor]
+            session = _Session(connection=connection, anchor=anchor, is_direct=is_direct)
+            await self._register(session)
+        if older is not None:
+            older.connection.terminate()
+        self._session, self._is_ended = session, False
+        session.answered.set()
+
+    @contextlib.asynccontextmanager
+    async def _open(self, database: Database) -> AsyncIterator[Connection]:
+        """Open a session; cut it off if the body fails."""
+        connection = await database.open_session(
+            "presence", cancel_timeout=_CANCEL_TIMEOUT, answer_timeout=_DAY, direct=True
+        )
+        try:
+            yield connection
+        except BaseException:
+            connection.terminate()
+            raise
+
+    async def _register(self, session: _Session) -> None:
+        asked_at = self._now()
+        if not self._at_risk:
+            self._confirmed_at = asked_at  # what takes effect of it does so while the new lock is held
+        self._registrations += 1
+        self._at_risk = True
+        self._at_risk = await anchors.register(
+            session.connection, self._worker_id, session.anchor, self._options.grace
+        )
+        self._confirmed_at = max(self._confirmed_at, asked_at)
+
+    # --- asking for a sign of life --------------------------------------------------------------
+
+    async def _stay(self, asking: trio.Nursery, on_gone: Callable[[list[Gone]], None]) -> None:
+        """Ask now and then, until the session is lost or does not answer in time."""
+        session = self._session
+        while session is not None and self._is_well:
+            session.answered = trio.Event()
+            asking.start_soon(self._ask, session)
+            with trio.move_on_after(self._options.probe_timeout):
+                await session.answered.wait()
+            if not session.answered.is_set():
+                logger.warning("the session that stands for the worker is silent: opening another")
+                return
+            if due := self._absences.due(self._now()):
+                on_gone(due)
+            with trio.move_on_after(self._absences.next_in(self._now(), self._options.probe_interval)):
+                await session.connection.wait_closed()
+                return
+
+    async def _ask(self, session: _Session) -> None:
+        """Ask for a sign of life, and who is gone. However late the answer is, it is one."""
+        asked_at = self._now()
+        try:
+            gone, is_registered = await anchors.look(session.connection, self._worker_id, session.anchor.key)
+            if session is self._session:
+                self._confirmed_at = max(self._confirmed_at, asked_at)
+                self._absences.note(gone, self._now())
+                if not is_registered:  # somebody took us for dead, and we have registered anew
+                    await self._register(session)
+        except StatementFailed as error:  # an answer, too
+            self._confirmed_at = max(self._confirmed_at, asked_at)
+            self._note_failure(error)
+        except DatabaseError as error:
+            logger.warning("the session that stands for the worker failed: %s", error)
+            session.connection.terminate()
+        finally:
+            session.answered.set()
