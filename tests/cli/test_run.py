@@ -7,7 +7,8 @@ import signal
 import pytest
 
 from tests.cli.program import Program
-from trio_graphile import Client, Database, DatabaseOptions, open_database
+from trio_graphile import Client, Database, DatabaseOptions, ShutdownReport, open_database
+from trio_graphile.cli._working import describe_end
 
 LOCKED = """
     select id
@@ -38,6 +39,13 @@ async def test_once_runs_what_is_due_and_says_what_became_of_it(shop: Program, d
     assert "2 completed, 1 failed, 0 given back" in report
     [left] = await database.fetch(LEFT)
     assert left["last_error"].startswith("RuntimeError: as it should (shop:")
+
+
+def test_the_end_names_each_outcome_that_a_run_had() -> None:
+    assert " ended: 0 completed, 0 failed, 0 given back; that " in describe_end(ShutdownReport(worker_id="w"))
+    report = ShutdownReport(worker_id="w", completed=1, failed=2, returned=3, snoozed=4, removed=5, lost=6)
+    counts = "1 completed, 2 failed, 3 given back, 4 snoozed, 5 removed, 6 lost to other workers"
+    assert describe_end(report) == f"w ended: {counts}; that took 0.00 s"
 
 
 async def test_a_password_is_not_shown(shop: Program, database: Database) -> None:

@@ -145,7 +145,7 @@ def _conclude(task: Work, host: Host, ended: _Ended | None) -> None:
         logger.error("what was open beside the worker (--setup) did not close in time, and was cancelled")
     if isinstance(ended, GraphileError):
         raise ended
-    task.printer.print_line("ended", _describe_end(ended), **_counts(ended))
+    task.printer.print_line("ended", describe_end(ended), **_counts(ended))
     if ended.cause is StopCause.SUPERSEDED:
         raise Superseded("the schema was migrated past what this version can work with: install a newer one")
 
@@ -218,7 +218,8 @@ _OUTCOMES = {"returned": "given back", "lost": "lost to other workers"}
 """What an outcome is called, unless as in `ShutdownReport`."""
 
 
-def _describe_end(report: ShutdownReport) -> str:
+def describe_end(report: ShutdownReport) -> str:
+    """Return how a worker has ended, for people: each outcome that a run had, and three in any case."""
     counts = ", ".join(
         f"{count} {_OUTCOMES.get(name, name)}"
         for name, count in counts_of(report).items()
