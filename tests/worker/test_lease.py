@@ -285,6 +285,9 @@ class NothingHeld(Presence):
             raise ConnectionLost("no answer")
         return Renewed((), Renewal(lost=frozenset(), detached=frozenset()))
 
+    async def register_tasks(self, _session: Executor) -> None:
+        pass
+
 
 def lease_of_nothing(
     database: Database, term: LeaseTerm, options: LeaseOptions, presence: NothingHeld

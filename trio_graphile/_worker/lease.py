@@ -22,7 +22,7 @@ from trio_graphile._database.anchors import Gone
 from trio_graphile._database.database import Database
 from trio_graphile._database.schema import is_superseded
 from trio_graphile._database.session import Session
-from trio_graphile._exceptions import DatabaseError
+from trio_graphile._exceptions import DatabaseError, StatementFailed
 from trio_graphile._model.bell import Bell
 from trio_graphile._model.options import LeaseOptions
 from trio_graphile._model.outcomes import StopCause
@@ -133,7 +133,9 @@ class Lease:
             began = self._term.now()
             renewed = await self._renew_in_time(session)
             self._signal_state(expired=not renewed and not self._term.holds())
-            if renewed:  # the lease counts from when that began, so the next is due as long after
+            if renewed:
+                await self._follow_up(session)
+                # The lease counts from when the renewal began, so the next is due as long after that.
                 pause = max(began + self._options.renew_interval - self._term.now(), 0.0)
             else:
                 pause = self._at_most_to_end(retry_interval)
@@ -164,7 +166,8 @@ class Lease:
             with trio.fail_after(self._timeout(session)):
                 renewed = await self._renew(session)
         except (DatabaseError, trio.TooSlowError) as error:
-            logger.warning("renewing the lease failed; it ends in %.1f s: %r", self._term.left, error)
+            if not self._stopping.is_set():  # else it was given up, since nothing is held any more
+                logger.warning("renewing the lease failed; it ends in %.1f s: %r", self._term.left, error)
             return False
         if self._anchorage is not None and self._anchorage.is_overdue:
             return False
@@ -180,12 +183,28 @@ class Lease:
         return True
 
     async def _renew(self, session: Session) -> Renewed:
-        """Renew our locks. Look at the revision of the schema first: a new one may make the renewal fail."""
-        if await is_superseded(session):
-            self._signal(partial(self._ending.begin, StopCause.SUPERSEDED))
+        """Renew our locks. If that is refused, look whether a new revision of the schema is the reason."""
         if self._anchorage is not None and self._anchorage.is_in_doubt:
             await self._anchorage.renounce(session)
-        return await self._presence.renew(session)
+        try:
+            return await self._presence.renew(session)
+        except StatementFailed:
+            await self._look_at_revision(session)
+            raise
+
+    async def _follow_up(self, session: Session) -> None:
+        """Do what can wait until our locks are renewed: on a slow wire, each statement takes a while."""
+        try:
+            with trio.fail_after(self._timeout(session)):
+                await self._look_at_revision(session)
+                await self._presence.register_tasks(session)
+        except (DatabaseError, trio.TooSlowError) as error:
+            if not self._stopping.is_set():
+                logger.warning("looking at the schema failed, to be tried with the next renewal: %r", error)
+
+    async def _look_at_revision(self, session: Session) -> None:
+        if await is_superseded(session):
+            self._signal(partial(self._ending.begin, StopCause.SUPERSEDED))
 
     def _come_back(self, began: float, renewed: Renewed) -> None:
         """Have the worker give back what it holds before the lease holds again; called in its thread."""

@@ -79,8 +79,11 @@ class Presence:
         found = await worker_registry.renew(session, self._worker_id, asked)
         if self.is_registered:
             await self._write_heartbeat(session, keeps_presence=True)
-        await held_rows.register_tasks(session, self._tasks.identifiers)
         return Renewed(asked, found)
+
+    async def register_tasks(self, session: Session) -> None:
+        """Make tasks known that are new, or that somebody has deleted. Called in the lease's thread."""
+        await held_rows.register_tasks(session, self._tasks.identifiers)
 
     async def _write_heartbeat(self, executor: Executor, *, keeps_presence: bool = False) -> None:
         """Write a heartbeat."""
