@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -124,9 +125,10 @@ async def test_a_crash_of_the_server_is_another_incarnation() -> None:
         async with embedded_postgres() as server, open_database(server.url) as database:
             async with database.connection() as session:
                 await migrate(session, database.schema)
-            async with anchored(database, OTHER) as (session, anchor):
+            bystander = await database.open_session("bystander", cancel_timeout=1.0)
+            async with anchored(database, OTHER) as (_, anchor), contextlib.aclosing(bystander):
                 os.kill(anchor.process, signal.SIGKILL)
-                await session.wait_closed()
+                await bystander.wait_closed()  # the server has noticed, and ends all sessions
                 assert await _after_recovery(database) != anchor.incarnation
                 assert await gone_workers(database) == []
 
