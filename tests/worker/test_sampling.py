@@ -53,8 +53,9 @@ async def test_a_worker_that_can_take_no_sample_says_so_and_works(
 async def test_a_sample_that_waits_for_a_lock_keeps_no_worker_from_stopping(
     database: Database, handlers: Handlers, table: Table
 ) -> None:
-    async with running(sampling_worker(database, handlers)) as run, database.transaction() as other:
+    async with database.transaction() as other:
         await other.execute("lock table graphile_worker.trio_graphile_samples in access exclusive mode")
-        await table.wait_until(WAITS)
-        report = await run.stop()  # while the lock is held
+        async with running(sampling_worker(database, handlers)) as run:
+            await table.wait_until(WAITS)
+            report = await run.stop()  # while the lock is held
     assert report.cause is StopCause.STOPPED
