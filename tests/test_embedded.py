@@ -17,6 +17,7 @@ import pytest
 import trio
 import trio.testing
 
+from tests.support.namespaces import EXEC, with_namespaces
 from trio_graphile._database.database import open_database
 from trio_graphile._model.options import DatabaseOptions
 from trio_graphile.embedded import (
@@ -27,22 +28,10 @@ from trio_graphile.embedded import (
 )
 
 ROOT = Path(__file__).parents[1]
-EXEC = ROOT / "trio_graphile" / "embedded" / "_exec.py"
 
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="namespaces, /proc and pidfd are Linux's")
 as_root = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0, reason="only root can change users"
-)
-
-
-def may_make_namespaces() -> bool:
-    """Whether the system lets us run a program in a user namespace: in a chroot it does not."""
-    command = [sys.executable, "-I", "-S", str(EXEC), "--userns", "--", sys.executable, "-c", ""]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
-
-
-with_namespaces = pytest.mark.skipif(
-    sys.platform == "linux" and not may_make_namespaces(), reason="no user namespaces here, as in a chroot"
 )
 
 

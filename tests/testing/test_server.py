@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.support.namespaces import with_namespaces
 from trio_graphile._database.database import open_database
 from trio_graphile.embedded import PostgresNotFound, PostgresServer
 from trio_graphile.testing import embedded_postgres_in_thread
 
 
+@with_namespaces  # else root's server belongs to nobody, who may not enter the test's folder
 def test_a_thread_holds_a_server_for_any_number_of_runs(tmp_path: Path) -> None:
     async def ask(server: PostgresServer) -> object:
         async with open_database(server.url) as database:
