@@ -6,7 +6,6 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from datetime import timedelta
 
 import attrs
 import trio
@@ -34,7 +33,6 @@ _MOST_OF_ALL = 64
 """How many pages all clients together may."""
 _LINGER = 10.0
 """A reader who goes from one page to the next is away for a moment."""
-_REMEMBERED = timedelta(hours=1)
 _CANCEL_TIMEOUT = 0.5
 """How long a statement may take to end after a cancellation, in seconds."""
 
