@@ -25,6 +25,8 @@ from trio_graphile import (
     LocalQueueOptions,
     OptionInvalid,
     ShutdownOptions,
+    StatementFailed,
+    StopCause,
     open_database,
 )
 from trio_graphile._database.connection import Executor
@@ -290,7 +292,11 @@ class NothingHeld(Presence):
 
 
 def lease_of_nothing(
-    database: Database, term: LeaseTerm, options: LeaseOptions, presence: NothingHeld
+    database: Database,
+    term: LeaseTerm,
+    options: LeaseOptions,
+    presence: NothingHeld,
+    ending: Ending | None = None,
 ) -> Lease:
     return Lease(
         database=database,
@@ -298,7 +304,7 @@ def lease_of_nothing(
         term=term,
         presence=presence,
         signals=presence.signals,
-        ending=Ending(),
+        ending=Ending() if ending is None else ending,
     )
 
 
@@ -333,6 +339,29 @@ async def test_a_lease_that_ended_while_the_machine_slept_is_renewed_at_once(dat
         assert term.holds()
         lease.stop()
     assert signals.told[:3] == [("renewed", True), ("renewed", False), ("lapsed", False)]
+
+
+class Refused(NothingHeld):
+    """Cannot renew: the schema is not what it was."""
+
+    async def renew(self, _session: Executor) -> Renewed:
+        raise StatementFailed("column jobs.locked_at does not exist", sqlstate="42703")
+
+
+async def test_a_renewal_that_is_refused_finds_the_revision_that_may_be_the_reason(
+    database: Database,
+) -> None:
+    await database.execute("insert into graphile_worker.migrations (id, breaking) values (999, true)")
+    options = LeaseOptions(length=NEVER)
+    term = LeaseTerm(options)
+    ending = Ending()
+    lease = lease_of_nothing(database, term, options, Refused(Signals(term), is_cut_off=False), ending)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lease.run)
+        with trio.move_on_after(20):
+            await ending.begun.wait()
+        lease.stop()
+    assert ending.cause is StopCause.SUPERSEDED
 
 
 def test_a_lease_that_leaves_no_second_try_is_refused() -> None:
