@@ -352,13 +352,13 @@ async def test_there_is_nothing_else(database: Database) -> None:
     assert set(row.values()) == {0}
 
 
-async def test_the_shared_ledger_has_every_revision_and_the_breaking_ones_marked(database: Database) -> None:
+async def test_the_shared_table_has_every_revision_and_the_breaking_ones_marked(database: Database) -> None:
     rows = await database.fetch("select id, breaking from graphile_worker.migrations order by id")
     assert [row["id"] for row in rows] == list(range(1, 21))
     assert [row["id"] for row in rows if row["breaking"]] == [1, 3, 11, 13, 14, 16, 19]
 
 
-async def test_our_ledger_has_our_migrations(database: Database) -> None:
+async def test_our_table_has_our_migrations(database: Database) -> None:
     rows = await database.fetch("select id from graphile_worker.trio_graphile_migrations order by id")
     assert [row["id"] for row in rows] == list(range(1, 11))
 

@@ -53,12 +53,12 @@ async def install(
         return await migrate(connection, schema, timeouts=timeouts)
 
 
-async def ledger(database: Database, schema: str = SCHEMA) -> dict[int, bool]:
+async def shared_migrations(database: Database, schema: str = SCHEMA) -> dict[int, bool]:
     rows = await database.fetch(f"select id, breaking from {quote_identifier(schema)}.migrations order by id")
     return {row["id"]: row["breaking"] for row in rows}
 
 
-async def our_ledger(database: Database) -> list[int]:
+async def own_migrations_applied(database: Database) -> list[int]:
     rows = await database.fetch("select id from graphile_worker.trio_graphile_migrations order by id")
     return [row["id"] for row in rows]
 
@@ -151,11 +151,11 @@ async def test_an_empty_database_gets_everything(empty: Database) -> None:
     assert report.found == SchemaState(
         server_version=report.found.server_version,
         schema_exists=False,
-        ledger_exists=False,
+        migrations_exist=False,
         breaking_exists=False,
     )
     assert (report.revisions, report.applied, report.warning) == (EVERY_REVISION, OURS, None)
-    assert list(await ledger(empty)) == list(EVERY_REVISION)
+    assert list(await shared_migrations(empty)) == list(EVERY_REVISION)
     await require_schema(empty, SCHEMA)
 
 
@@ -187,7 +187,7 @@ async def test_of_eight_installers_one_installs_and_all_succeed(empty: Database)
         for _ in range(8):
             nursery.start_soon(one)
     assert sorted(report.applied for report in reports) == [()] * 7 + [OURS]
-    assert list(await ledger(empty)) == list(EVERY_REVISION)
+    assert list(await shared_migrations(empty)) == list(EVERY_REVISION)
 
 
 async def test_a_schema_that_the_administrator_made_is_filled(empty: Database) -> None:
@@ -196,7 +196,7 @@ async def test_a_schema_that_the_administrator_made_is_filled(empty: Database) -
     assert report.applied == OURS
 
 
-async def test_an_empty_ledger_of_two_columns_gets_its_third(empty: Database) -> None:
+async def test_an_empty_table_of_two_columns_gets_its_third(empty: Database) -> None:
     await empty.execute("""
         create schema graphile_worker;
         create table graphile_worker.migrations (
@@ -206,7 +206,7 @@ async def test_an_empty_ledger_of_two_columns_gets_its_third(empty: Database) ->
     """)
     report = await install(empty)
     assert report.applied == OURS
-    assert [revision for revision, breaking in (await ledger(empty)).items() if breaking] == [
+    assert [revision for revision, breaking in (await shared_migrations(empty)).items() if breaking] == [
         1,
         3,
         11,
@@ -285,7 +285,7 @@ async def test_a_revision_19_that_is_not_breaking_stays_so(database: Database) -
     await become(database, 19)
     await database.execute("update graphile_worker.migrations set breaking = false where id = 19")
     await install(database)
-    assert not (await ledger(database))[19]
+    assert not (await shared_migrations(database))[19]
 
 
 @pytest.mark.parametrize("revision", [22, 99])
@@ -299,7 +299,7 @@ async def test_beyond_20_ours_is_added_and_their_functions_stay(
         report = await install(database)
     assert (report.revisions, report.applied, report.warning) == ((), OURS, None)
     assert caplog.messages == []
-    assert max(await ledger(database)) == revision
+    assert max(await shared_migrations(database)) == revision
     differing = await catalog(database) ^ fresh
     assert {name for kind, name, *_ in differing} == set(THEIRS)
     assert {source for *_, source in differing if source is not None} >= {"select"}
@@ -365,7 +365,7 @@ async def test_an_older_schema_is_refused_untouched_and_the_tool_for_it_named(
         await require_schema(database, SCHEMA)
 
 
-async def test_a_very_old_ledger_of_two_columns_is_refused(empty: Database) -> None:
+async def test_a_very_old_table_of_two_columns_is_refused(empty: Database) -> None:
     await empty.execute("""
         create schema graphile_worker;
         create table graphile_worker.migrations (id integer primary key, ts timestamptz default now());
@@ -440,7 +440,7 @@ async def test_a_newer_breaking_revision_is_refused(database: Database) -> None:
         await install(database)
 
 
-async def test_a_newer_ledger_of_ours_is_a_warning(
+async def test_a_newer_table_of_ours_is_a_warning(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     await database.execute("insert into graphile_worker.trio_graphile_migrations (id) values (99)")

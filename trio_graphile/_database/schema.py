@@ -1,6 +1,6 @@
 """The schema in the database: checks what is installed, and installs what is missing.
 
-Two ledgers record what was installed. `migrations` is shared with the Node and the Rust worker, which look
+Two tables record what was installed. `migrations` is shared with the Node and the Rust worker, which look
 only at the highest number and the highest breaking number; we write those up to 20 and none of our own.
 Rust's numbers go beyond that and bring other functions, which we keep: ours work on either.
 `trio_graphile_migrations` is ours: it records the files in the folder `migrations`.
@@ -43,7 +43,7 @@ class MigrationReport:
 
     found: SchemaState
     revisions: tuple[int, ...]
-    """The rows that were written to the ledger that all workers share."""
+    """The rows that were written to the table of migrations that all workers share."""
     applied: tuple[int, ...]
     """The migrations of our own that were applied."""
     warning: str | None
@@ -103,7 +103,7 @@ PROBE = """
         select
         from relations
         where relations.relname = 'migrations'
-      ) as ledger_exists,
+      ) as migrations_exist,
       exists (
         select
         from relations
@@ -123,7 +123,7 @@ PROBE = """
         select
         from relations
         where relations.relname = 'trio_graphile_migrations'
-      ) as own_ledger_exists,
+      ) as own_migrations_exist,
       exists (
         select
         from relations
@@ -171,11 +171,11 @@ async def _probe(executor: Executor, schema: str) -> SchemaState:
     [row] = await executor.fetch(PROBE, schema)
     fields = dict(row)
     quoted = quote_identifier(schema)
-    if fields["ledger_exists"]:
+    if fields["migrations_exist"]:
         fields["revision"] = await executor.fetch_value(READ_REVISION.for_schema(quoted))
     if fields["breaking_exists"]:
         fields["breaking_revision"] = await executor.fetch_value(READ_BREAKING_REVISION.for_schema(quoted))
-    if fields.pop("own_ledger_exists"):
+    if fields.pop("own_migrations_exist"):
         fields["applied"] = frozenset(await executor.fetch_value(READ_APPLIED.for_schema(quoted)))
     return SchemaState(**fields)
 
@@ -240,7 +240,7 @@ LOCK = """
       pg_advisory_xact_lock(hashtextextended('trio_graphile ' || $1::text, 0))
 """  # $1 schema name. Whoever waits for a lock on a table makes all others wait: not for long, then.
 
-LOCK_LEDGER = Statement("lock table {schema}.migrations in share row exclusive mode")
+LOCK_MIGRATIONS = Statement("lock table {schema}.migrations in share row exclusive mode")
 # Other installers wait for this lock, and we for those ahead of us: until we are done, nobody changes what we
 # read next, and nobody replaces a function by that of a newer revision.
 
@@ -249,8 +249,8 @@ async def _attempt(connection: Connection, schema: str) -> tuple[SchemaState, Pl
     async with brief_transaction(connection, "read_committed"):
         await connection.execute(LOCK, schema)
         state = await _probe(connection, schema)
-        if state.ledger_exists:
-            await connection.execute(LOCK_LEDGER.for_schema(quote_identifier(schema)))
+        if state.migrations_exist:
+            await connection.execute(LOCK_MIGRATIONS.for_schema(quote_identifier(schema)))
             state = await _probe(connection, schema)
         plan = plan_migration(state, own_migrations())
         if not plan.is_empty:
@@ -259,7 +259,7 @@ async def _attempt(connection: Connection, schema: str) -> tuple[SchemaState, Pl
 
 
 CREATE_SCHEMA = Statement("create schema {schema}")
-CREATE_LEDGER = Statement("""
+CREATE_MIGRATIONS = Statement("""
     create table {schema}.migrations (
       id integer
         constraint migrations_pkey primary key,
@@ -281,7 +281,7 @@ ANNOUNCE_REVISIONS = """
     )
     from unnest($1::integer[]) as revision(id)
 """  # $1 and $2 as above. Workers of Node stop at a breaking one.
-CREATE_OWN_LEDGER = Statement("""
+CREATE_OWN_MIGRATIONS = Statement("""
     create table if not exists {schema}.trio_graphile_migrations (
       id integer
         constraint trio_graphile_migrations_pkey primary key,
@@ -301,8 +301,8 @@ async def _carry_out(connection: Connection, schema: str, state: SchemaState, pl
     breaking = sorted(BREAKING_REVISIONS)
     if not state.schema_exists:
         await connection.execute(CREATE_SCHEMA.for_schema(quoted))
-    if not state.ledger_exists:
-        await connection.execute(CREATE_LEDGER.for_schema(quoted))
+    if not state.migrations_exist:
+        await connection.execute(CREATE_MIGRATIONS.for_schema(quoted))
     elif not state.breaking_exists:
         await connection.execute(ADD_BREAKING.for_schema(quoted))
         await connection.execute(MARK_BREAKING.for_schema(quoted), breaking)
@@ -311,7 +311,7 @@ async def _carry_out(connection: Connection, schema: str, state: SchemaState, pl
     await connection.execute(RECORD_REVISIONS.for_schema(quoted), plan.revisions, breaking)
     if plan.announced:
         await connection.execute(ANNOUNCE_REVISIONS, plan.revisions, breaking)
-    await connection.execute(CREATE_OWN_LEDGER.for_schema(quoted))
+    await connection.execute(CREATE_OWN_MIGRATIONS.for_schema(quoted))
     for script in plan.scripts:
         await connection.execute(script.statement.for_schema(quoted))
     await connection.execute(RECORD_OWN.for_schema(quoted), plan.recorded)

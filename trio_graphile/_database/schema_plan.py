@@ -11,7 +11,7 @@ from trio_graphile._exceptions import PostgresTooOld, SchemaTooNew, SchemaTooOld
 
 OLDEST_SERVER_VERSION = 120_000  # as server_version_num has it: PostgreSQL 12
 OLDEST_REVISION = 18
-"""The oldest revision of the shared ledger whose tables are those of today."""
+"""The oldest revision of the shared table of migrations whose tables are those of today."""
 NEWEST_REVISION = 20
 """The newest revision that we install. Programs that go beyond it have functions of their own, which stay."""
 BREAKING_REVISIONS = frozenset({1, 3, 11, 13, 14, 16, 19})
@@ -40,18 +40,18 @@ class SchemaState:
 
     server_version: int
     schema_exists: bool = True
-    ledger_exists: bool = True
+    migrations_exist: bool = True
     breaking_exists: bool = True
-    """Whether the shared ledger has its third column, which the oldest releases did not make."""
+    """Whether the shared table of migrations has its third column, which the oldest releases did not make."""
     revision: int | None = None
-    """The highest number in the shared ledger; None if it is empty or does not exist."""
+    """The highest number in the shared table of migrations; None if it is empty or does not exist."""
     breaking_revision: int | None = None
     recovery_exists: bool = False
     """Whether the functions of recovery exist, whoever made them."""
     applied: frozenset[int] = frozenset()
     """The migrations of our own that were applied."""
     being_written: bool = False
-    """Whether another program is writing to the shared ledger right now."""
+    """Whether another program is writing to the shared table of migrations right now."""
 
     @property
     def is_too_old(self) -> bool:
@@ -64,12 +64,12 @@ class Plan:
     """The steps of a migration, which one transaction takes in this order."""
 
     revisions: tuple[int, ...] = ()
-    """The rows that the shared ledger lacks."""
+    """The rows that the shared table of migrations lacks."""
     announced: bool = False
     """Whether running workers are notified of these rows; a fresh schema has no workers."""
     scripts: tuple[Migration, ...] = ()
     recorded: tuple[int, ...] = ()
-    """The rows that our ledger lacks."""
+    """The rows that our table of migrations lacks."""
     warning: str | None = None
 
     @property

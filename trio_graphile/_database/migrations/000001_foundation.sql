@@ -1,6 +1,6 @@
 -- The tables, the type and the view that every worker of the schema knows, whatever it is written in.
 -- Everything is named explicitly: the names are those of all installations, some of them fossils of renames.
--- The ledger `migrations` and its rows are there already (see schema.py).
+-- The table `migrations` and its rows are there already (see schema.py).
 
 create table {schema}._private_tasks (
   id integer
