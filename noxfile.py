@@ -205,7 +205,7 @@ def docs(session: nox.Session) -> None:
     """Do the pages build without a warning, and do their snippets run?"""
     session.install("-e", ".[all]", *group("docs"), *group("tests"))
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
-    run_pytest(session, "tests/test_docs.py")
+    run_pytest(session, *IN_PARALLEL, "tests/test_docs.py", "tests/test_walkthrough.py")
 
 
 @nox.session

@@ -15,12 +15,13 @@ import trio_graphile.admin
 import trio_graphile.embedded
 import trio_graphile.hooks
 import trio_graphile.testing
-from trio_graphile import Connection
+from trio_graphile import Connection, ShutdownOptions
 from trio_graphile._database.driver import shortcuts
 from trio_graphile.plugins import logging, opentelemetry, pages, prometheus
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -28,11 +29,22 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def pages_with(language: str) -> list[object]:
-    return [pytest.param(page, id=page.stem) for page in PAGES if blocks(page, language)]
+    return [pytest.param(page, id=name_of(page)) for page in PAGES if blocks(page, language)]
+
+
+def packages_for(page: Path) -> list[str]:
+    """Return what a page says that it needs besides the packages of the tests: the session `docs` has it."""
+    return " ".join(re.findall(r"^% needs: (.+)$", page.read_text(), re.MULTILINE)).split()
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(DOCS if page.is_relative_to(DOCS) else ROOT).with_suffix("").as_posix()
 
 
 @pytest.mark.parametrize("page", pages_with("python"))
 async def test_the_python_of_a_page_runs(page: Path, empty_database_url: str, tmp_path: Path) -> None:
+    for name in packages_for(page):
+        pytest.importorskip(name)
     program = tmp_path / "program.py"
     program.write_text("\n".join(blocks(page, "python")))
     with trio.fail_after(60):
@@ -68,7 +80,7 @@ def test_the_reference_has_every_public_name() -> None:
     assert documented == public
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_files_that_a_page_links_to_exist(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
@@ -86,3 +98,33 @@ def test_the_page_of_the_program_is_what_the_program_says(tmp_path: Path) -> Non
     docs = ROOT / "docs"
     subprocess.run([sys.executable, docs / "cli_page.py", tmp_path / "cli.md"], check=True)
     assert (tmp_path / "cli.md").read_text() == (docs / "cli.md").read_text()
+
+
+def test_the_commands_and_flags_that_pages_show_exist() -> None:
+    """Of any `trio-graphile COMMAND --flag`, in a line of code or in a file beside the pages."""
+    program = (DOCS / "cli.md").read_text()
+    known_commands = set(re.findall(r"^Usage: trio-graphile ([a-z-]+)", program, re.MULTILINE))
+    known_flags = set(re.findall(r"--[a-z][a-z.-]+", program)) | {"--version"}
+    shown = re.compile(r"trio-graphile((?: +[^\s`|]+)+)")
+    wrong = []
+    for page in [*PAGES, *(path for path in (DOCS / "operations").iterdir() if path.suffix != ".md")]:
+        for line in shown.findall(page.read_text()):
+            words = line.split()
+            if re.fullmatch("[a-z][a-z-]+", words[0]) and words[0] not in known_commands:
+                wrong.append((page.name, words[0]))
+            flags = {re.sub("[=).,:;\"'].*", "", word) for word in words if word.startswith("--")}
+            wrong += [(page.name, flag) for flag in flags - known_flags]
+    assert wrong == []
+
+
+def test_the_times_of_the_files_for_deployments_fit_the_defaults() -> None:
+    defaults = ShutdownOptions()
+    needed = defaults.grace_period + defaults.flush_timeout
+    folder = DOCS / "operations"
+    for file, pattern in {
+        "trio-graphile.service": r"^TimeoutStopSec=(\d+)$",
+        "compose.yaml": r"^ +stop_grace_period: (\d+)s$",
+        "kubernetes.yaml": r"^ +terminationGracePeriodSeconds: (\d+)$",
+    }.items():
+        [granted] = re.findall(pattern, (folder / file).read_text(), re.MULTILINE)
+        assert needed < int(granted), file

@@ -19,6 +19,7 @@ import trio.testing
 
 from tests.support.namespaces import EXEC, with_namespaces
 from trio_graphile._database.database import open_database
+from trio_graphile._exceptions import DatabaseUnavailable
 from trio_graphile._model.options import DatabaseOptions
 from trio_graphile.embedded import (
     EmbeddedPostgresError,
@@ -333,6 +334,7 @@ async def test_without_a_tcp_port_it_does_not_listen_on_one(place: Path) -> None
 SERVE = """
 import sys, trio
 from trio_graphile._database.database import open_database
+from trio_graphile._exceptions import DatabaseUnavailable
 from trio_graphile.embedded import embedded_postgres
 
 async def main():
@@ -478,3 +480,33 @@ async def test_root_without_namespaces_runs_it_as_nobody(place: Path, *, hidden:
     async with serving(place / "home", python=python, bin_dir=bin_dir) as (_, server_id):
         assert user_of(server_id) == 65534
     assert not is_running(server_id)
+
+
+async def test_as_a_program_it_prints_its_url_and_ends_at_a_signal(place: Path) -> None:
+    command = [sys.executable, "-m", "trio_graphile.embedded", str(place / "data")]
+    process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with trio.fail_after(60):
+        url = (await process.stdout.receive_some()).decode().strip()
+        assert await ask(url, "select 1") == 1
+        process.send_signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    with pytest.raises(DatabaseUnavailable):
+        await ask(url, "select 1")
+
+
+async def test_as_a_program_it_says_in_one_line_what_is_wrong(place: Path) -> None:
+    (place / "data").mkdir()
+    (place / "data" / "PG_VERSION").write_text("9.6\n")
+    for arguments, said in (
+        ([str(place)], "trio_graphile.embedded: "),
+        (["a", "b"], "usage: "),
+        (["--help"], "usage: "),
+    ):
+        with trio.fail_after(60):
+            run = await trio.run_process(
+                [sys.executable, "-m", "trio_graphile.embedded", *arguments], check=False, capture_stderr=True
+            )
+        assert run.returncode == 1
+        assert run.stderr.decode().startswith(said)
+        assert run.stderr.decode().count("\n") == 1, run.stderr.decode()
