@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.database.random_jobs import add_random_jobs, buffers_of, plan_of, scanned_tables
+from tests.database.random_jobs import add_random_jobs, buffers_of, plan_of, scanned_tables, vacuum_jobs
 from trio_graphile import Connection
 from trio_graphile._database.search import conditions, find, payload, read, windows
 from trio_graphile._database.statement import Statement
@@ -65,7 +65,7 @@ READ_TIE = """
 async def look(connection: Connection, seed: float) -> dict[str, Mapping[str, Any]]:
     """Add so many jobs, and return the plan of each statement."""
     await add_random_jobs(connection, N, seed)
-    await connection.execute("vacuum analyze graphile_worker._private_jobs")
+    await vacuum_jobs(connection)
     [tie] = await connection.fetch(READ_TIE, MIDDLE)
     place = (tie["priority"], tie["run_at"], tie["id"])
     in_tie: dict[str, tuple[Statement, tuple[object, ...]]] = {

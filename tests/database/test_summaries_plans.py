@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tests.database.random_jobs import add_random_jobs, buffers_of, plan_of, scanned_tables
+from tests.database.random_jobs import add_random_jobs, buffers_of, plan_of, scanned_tables, vacuum_jobs
 from trio_graphile import Connection, Database
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.summaries import counts, facts, failures, levels, queues, tasks
@@ -41,7 +41,7 @@ STATEMENTS: dict[str, tuple[Statement, tuple[object, ...]]] = {
 async def look(connection: Connection, seed: float) -> dict[str, Mapping[str, Any]]:
     """Add so many jobs, and return the plan of each statement."""
     await add_random_jobs(connection, N, seed)
-    await connection.execute("vacuum analyze graphile_worker._private_jobs")
+    await vacuum_jobs(connection)
     return {
         name: await plan_of(connection, statement, *arguments)
         for name, (statement, arguments) in STATEMENTS.items()
@@ -67,7 +67,7 @@ async def test_sessions_of_the_admin_do_not_sort_what_is_due_at_one_time(databas
     """However the planner reckons: it would read all of it, to sort the few that have a queue by id."""
     await add_random_jobs(database, 20_000)
     await database.execute(ADD_TIE)
-    await database.execute("vacuum analyze graphile_worker._private_jobs")
+    await vacuum_jobs(database)
     beside = database.beside("admin", pool_size=1, statement_timeout=5.0, read_only=False, steady_plans=True)
     async with beside as own, own.connection() as connection:
         plan = await plan_of(connection, tasks.COUNT_QUEUED, TASKS, 200)
