@@ -14,7 +14,7 @@ import trio
 from tests.support.handlers import Handlers
 from tests.support.tables import Table
 from tests.support.tempers import FailingRegistry
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.workers import NEVER, make_worker, running
 from trio_graphile import (
     Client,
@@ -92,17 +92,38 @@ async def sessions(database: Database, name: str = "trio_graphile %") -> list[in
     return [row["pid"] for row in rows]
 
 
+async def wait_for_listener(database: Database, *, but: int = 0) -> int:
+    """Wait until one session listens that is not this one; return its process."""
+    with trio.fail_after(PATIENCE):
+        while True:
+            found = [pid for pid in await sessions(database, "trio_graphile listen") if pid != but]
+            if len(found) == 1:
+                return found[0]
+
+
+LEASE_HAS_LOOKED = """
+    select exists (
+      select
+      from pg_stat_activity
+      where datname = current_database()
+        and application_name = 'trio_graphile lease'
+        and state = 'idle'
+        and query like '%insert into%_private_tasks%'
+    )
+"""  # what follows a renewal: a look at the revision of the schema, and then this
+
+
 async def test_a_lost_listener_comes_back_and_hears_again(
     database: Database, client: Client, handlers: Handlers
 ) -> None:
     async with running(make_worker(database, handlers.tasks)):
-        [old] = await sessions(database, "trio_graphile listen")
+        old = await wait_for_listener(database)
         await database.execute("select pg_terminate_backend($1::integer)", old)
         await client.add_raw_job("quick")  # heard, or found by the claim that follows the reconnection
         await handlers.wait_ended(1)
         await client.add_raw_job("quick")
         await handlers.wait_ended(2)
-        assert await sessions(database, "trio_graphile listen") != [old]
+        await wait_for_listener(database, but=old)
 
 
 async def test_a_worker_whose_sessions_are_all_killed_goes_on_and_loses_nothing(
@@ -212,7 +233,7 @@ async def test_a_breaking_migration_by_somebody_else_stops_the_worker_gracefully
 
 @pytest.mark.parametrize("hears", ["polls", "is deaf", "drains"])
 async def test_a_breaking_migration_that_was_not_heard_of_is_seen(
-    hears: str, client: Client, handlers: Handlers
+    hears: str, client: Client, handlers: Handlers, table: Table
 ) -> None:
     """By whoever polls, with the next renewal; by whoever was deaf for a while, once it listens again."""
     await client.add_raw_job("held")
@@ -226,13 +247,15 @@ async def test_a_breaking_migration_that_was_not_heard_of_is_seen(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
         await handlers.wait_started(1)
-        await wait_until(lambda: worker.statistics().heartbeat_age is not None)  # the next renewal is far off
+        listener: int | None = None
+        if hears == "is deaf":
+            await table.wait_until(LEASE_HAS_LOOKED)  # the next renewal is far off
+            listener = await wait_for_listener(client.database)
         await client.database.execute(
             "insert into graphile_worker.migrations (id, breaking) values (999, true)"
         )
-        if hears == "is deaf":
-            [process] = await sessions(client.database, "trio_graphile listen")
-            await client.database.execute("select pg_terminate_backend($1::integer)", process)
+        if listener is not None:
+            await client.database.execute("select pg_terminate_backend($1::integer)", listener)
         await wait_until(lambda: worker.statistics().phase is WorkerPhase.STOPPING)
         await client.add_raw_job("quick")
         handlers.release.set()
