@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -12,7 +14,7 @@ import trio
 
 from tests.support.handlers import Handlers
 from tests.support.tables import Table
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.workers import NEVER, make_worker, running
 from trio_graphile import (
     Client,
@@ -308,16 +310,25 @@ def lease_of_nothing(
     )
 
 
+@asynccontextmanager
+async def held(lease: Lease) -> AsyncIterator[None]:
+    """Run a lease beside the body, and stop it whatever happens there: no cancellation ends it."""
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lease.run)
+        try:
+            with trio.fail_after(PATIENCE):  # noqa: ASYNC100  # what it bounds is the body
+                yield
+        finally:
+            lease.stop()
+
+
 async def test_a_lease_that_had_ended_holds_again_only_once_the_worker_knows(database: Database) -> None:
     options = LeaseOptions(length=0.6, renew_interval=0.05, margin=0.1)
     term = LeaseTerm(options)
     signals = Signals(term)
     lease = lease_of_nothing(database, term, options, NothingHeld(signals, is_cut_off=True))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(lease.run)
-        with trio.fail_after(20):
-            await signals.restored_once.wait()
-        lease.stop()
+    async with held(lease):
+        await signals.restored_once.wait()
     expected = [("expiring", False), ("renewed", False), ("lapsed", False), ("restored", True)]
     assert signals.told[: len(expected)] == expected
 
@@ -328,16 +339,13 @@ async def test_a_lease_that_ended_while_the_machine_slept_is_renewed_at_once(dat
     term = LeaseTerm(options, lambda: time.monotonic() + slept)
     signals = Signals(term)
     lease = lease_of_nothing(database, term, options, NothingHeld(signals, is_cut_off=False))
-    async with trio.open_nursery() as nursery:
-        await nursery.start(lease.run)
-        with trio.fail_after(20):
-            await signals.renewed_once.wait()
-            assert term.holds()
-            slept = NEVER
-            assert not term.holds()
-            await signals.lapsed_once.wait()
+    async with held(lease):
+        await signals.renewed_once.wait()
         assert term.holds()
-        lease.stop()
+        slept = NEVER
+        assert not term.holds()
+        await signals.lapsed_once.wait()
+        assert term.holds()
     assert signals.told[:3] == [("renewed", True), ("renewed", False), ("lapsed", False)]
 
 
@@ -356,11 +364,8 @@ async def test_a_renewal_that_is_refused_finds_the_revision_that_may_be_the_reas
     term = LeaseTerm(options)
     ending = Ending()
     lease = lease_of_nothing(database, term, options, Refused(Signals(term), is_cut_off=False), ending)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(lease.run)
-        with trio.move_on_after(20):
-            await ending.begun.wait()
-        lease.stop()
+    async with held(lease):
+        await ending.begun.wait()
     assert ending.cause is StopCause.SUPERSEDED
 
 
