@@ -260,24 +260,32 @@ async def test_locks_older_than_four_hours_are_released(
     assert await table.locked_queues() == {}
 
 
-async def test_a_sweeper_survives_the_loss_of_its_session(database: Database, sweeper: Sweeper) -> None:
+END_WAITING_SWEEP = """
+    with sweeps as materialized (
+      select pid
+      from pg_stat_activity
+      where datname = current_database()
+        and application_name = 'trio_graphile recovery'
+        and wait_event_type = 'Lock'
+    )
+    select exists (select from sweeps where pg_terminate_backend(pid))
+"""
+
+
+async def test_a_sweeper_survives_the_loss_of_its_session(
+    database: Database, table: Table, sweeper: Sweeper
+) -> None:
     await worker_registry.heartbeat(database, "trio_graphile_dead")
-    async with database.connection() as watching, trio.open_nursery() as nursery:
-        await nursery.start(sweeper.run)
-        await watching.execute("""
-            select pg_terminate_backend(pid)
-            from pg_catalog.pg_stat_activity
-            where datname = current_database() and pid <> pg_backend_pid()
-        """)
-        await watching.execute("""
+    async with trio.open_nursery() as nursery:
+        async with database.transaction() as connection:
+            await connection.execute("lock table graphile_worker._private_workers")
+            await nursery.start(sweeper.run)
+            await table.wait_until(END_WAITING_SWEEP)
+        await database.execute("""
             update graphile_worker._private_workers
             set last_heartbeat_at = now() - interval '301 seconds'
         """)
-        with trio.fail_after(20):
-            while True:
-                if not await watching.fetch_value("select count(*) from graphile_worker._private_workers"):
-                    break
-                await trio.lowlevel.checkpoint()
+        await table.wait_until("select count(*) = 0 from graphile_worker._private_workers")
         nursery.cancel_scope.cancel()
 
 
