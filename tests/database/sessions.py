@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from tests.support.waiting import PATIENCE
 from trio_graphile._database.database import Database
 
 
@@ -27,29 +28,39 @@ async def heard(database: Database, channel: str) -> AsyncIterator[list[str]]:
         await listener.listen(channel, notified)
         yield payloads
         await database.execute("select pg_notify($1::text, 'end')", channel)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE):
             await ended.wait()
     finally:
         await listener.aclose()
 
 
+SOMEBODY_WAITS = """
+    select exists (
+      select
+      from pg_stat_activity
+      where datname = current_database()
+        and cardinality(pg_blocking_pids(pid)) > 0
+    )
+"""
+
+
 async def wait_until_somebody_waits(database: Database) -> None:
     """Return when a session of the database waits for a lock of another one."""
-    with trio.fail_after(10):
-        while not await database.fetch_value("""
-            select exists (
-              select
-              from pg_stat_activity
-              where datname = current_database()
-                and cardinality(pg_blocking_pids(pid)) > 0
-            )
-        """):
+    with trio.fail_after(PATIENCE):
+        while not await database.fetch_value(SOMEBODY_WAITS):
+            pass
+
+
+async def wait_until_nobody_waits(database: Database) -> None:
+    """Return when no session of the database waits any more for a lock of another one."""
+    with trio.fail_after(PATIENCE):
+        while await database.fetch_value(SOMEBODY_WAITS):
             pass
 
 
 async def wait_until_active(database: Database, sql: str) -> None:
     """Return when somebody else runs a statement that is like this."""
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         while not await database.fetch_value(
             """
             select exists (

@@ -21,6 +21,7 @@ import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
 from tests.database.sessions import set_default_isolation
+from tests.support.waiting import PATIENCE
 from trio_graphile._database.brief_transaction import brief_transaction
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database, open_database
@@ -41,12 +42,20 @@ async def pool_of_five(empty_database_url: str) -> AsyncIterator[Database]:
         yield database
 
 
-async def backends(database: Database, state: str) -> int:
-    count = await database.fetch_value(
-        "select count(*) from pg_stat_activity where datname = current_database() and state like $1::text",
-        state,
-    )
-    return int(count)
+COUNT_BACKENDS = """
+    select count(*)
+    from pg_stat_activity
+    where datname = current_database()
+      and backend_type = 'client backend'
+      and state like $1::text
+"""
+
+
+async def wait_for_backends(database: Database, state: str, count: int) -> None:
+    """Wait until so many are left in a state: the server may take a moment to notice the end of a session."""
+    with trio.fail_after(PATIENCE):
+        while await database.fetch_value(COUNT_BACKENDS, state) != count:
+            pass
 
 
 async def test_three_hundred_random_cancellations_leave_a_pool_of_five_whole(pool_of_five: Database) -> None:
@@ -59,7 +68,7 @@ async def test_three_hundred_random_cancellations_leave_a_pool_of_five_whole(poo
         for _ in range(300):
             nursery.start_soon(borrower)
 
-    assert await backends(pool_of_five, "idle in transaction%") == 0
+    await wait_for_backends(pool_of_five, "idle in transaction%", 0)
     everybody_in = trio.Event()
     inside = 0
 
@@ -76,7 +85,7 @@ async def test_three_hundred_random_cancellations_leave_a_pool_of_five_whole(poo
         async with trio.open_nursery() as nursery:
             for _ in range(5):
                 nursery.start_soon(hold)
-    assert await backends(pool_of_five, "%") == 5
+    await wait_for_backends(pool_of_five, "%", 5)
 
 
 async def test_a_statement_that_returned_took_effect_and_one_that_was_cancelled_did_not(
@@ -98,7 +107,7 @@ async def test_a_cancelled_statement_is_interrupted_on_the_server(pool_of_five: 
     with trio.fail_after(10), trio.move_on_after(0.05) as scope:
         await pool_of_five.execute("select pg_sleep(60)")
     assert scope.cancelled_caught
-    assert await backends(pool_of_five, "active") == 1  # the one that asks
+    await wait_for_backends(pool_of_five, "active", 1)  # the one that asks
     assert await pool_of_five.fetch_value("select 1") == 1
 
 
@@ -122,7 +131,15 @@ async def test_a_commit_that_was_sent_is_waited_for_and_a_cancelled_body_is_roll
             entered_after.append(mark)
     stored = [row["mark"] for row in await pool_of_five.fetch("select mark from marks order by mark")]
     assert set(entered_after) <= set(stored)
-    assert await backends(pool_of_five, "idle in transaction%") == 0
+    await wait_for_backends(pool_of_five, "idle in transaction%", 0)
+
+
+ADVISORY_LOCKS = """
+    select count(*)
+    from pg_locks
+    where locktype = 'advisory'
+      and database = (select oid from pg_database where datname = current_database())
+"""
 
 
 async def test_what_a_borrower_leaves_on_a_session_is_undone(empty_database_url: str) -> None:
@@ -132,7 +149,7 @@ async def test_what_a_borrower_leaves_on_a_session_is_undone(empty_database_url:
         async with database.connection() as connection:
             assert not connection.is_in_transaction
             assert await connection.fetch_value("show application_name") == "trio_graphile"
-        assert await database.fetch_value("select count(*) from pg_locks where locktype = 'advisory'") == 0
+        assert await database.fetch_value(ADVISORY_LOCKS) == 0
 
 
 async def test_a_transaction_inside_a_transaction_is_a_savepoint(pool_of_five: Database) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from tests.database.sessions import wait_until_somebody_waits
+from tests.database.sessions import wait_until_nobody_waits, wait_until_somebody_waits
 from tests.faults.network import open_proxy
 from tests.scenarios.points import ActAt
 from tests.support.handlers import Handlers
@@ -74,12 +74,7 @@ async def test_an_end_while_the_start_waits_for_a_lock(
         nursery.start_soon(nursery.start, run)
         await wait_until_somebody_waits(database)
         await end(worker, how)
-        assert not await database.fetch_value("""
-            select exists (
-              select from pg_stat_activity
-              where datname = current_database() and cardinality(pg_blocking_pids(pid)) > 0
-            )
-        """)
+        await wait_until_nobody_waits(database)
     assert [report.cause for report in reports] == [ENDS[how]]
     assert worker.statistics() == WorkerStatistics()
     assert await traces(database) == []
