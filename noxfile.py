@@ -218,6 +218,46 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session
+def release(session: nox.Session) -> None:
+    """Is it fit to be released: what does it bring along, and does it run where nothing else is?"""
+    folder = Path(session.create_tmp()).resolve()
+    session.install(*group("release"))
+    session.run("python", "-m", "build", "--outdir", str(folder / "dist"))
+    [wheel] = (folder / "dist").glob("*.whl")
+    for extra in ("", *PYPROJECT["project"]["optional-dependencies"]):
+        place = folder / f"with-{extra or 'nothing'}"
+        session.run("python", "-m", "venv", "--clear", str(place))
+        python = str(place / "bin" / "python")
+        wanted = f"{wheel}[{extra}]" if extra else str(wheel)
+        session.run(python, "-m", "pip", "install", "-q", wanted, external=True)
+        session.run(python, "-c", FOOTPRINT, external=True)
+    requirements = folder / "requirements.txt"
+    frozen = session.run(python, "-m", "pip", "freeze", external=True, silent=True)
+    requirements.write_text("".join(line + "\n" for line in frozen.splitlines() if " @ " not in line))
+    session.run("pip-licenses", f"--python={python}", "--order=license", "--with-urls")
+    with session.chdir(folder):
+        session.run(python, str(ROOT / "examples" / "simple.py"), external=True)
+    # Strict, or it would pass where the list of vulnerabilities cannot be read.
+    session.run("pip-audit", "--strict", "--no-deps", "--requirement", str(requirements))
+
+
+FOOTPRINT = """
+import pathlib, sysconfig, time
+
+folder = pathlib.Path(sysconfig.get_path("purelib"))
+size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+began = time.perf_counter()
+import trio_graphile
+lazily = time.perf_counter() - began
+from trio_graphile import Client, TaskRegistry, Worker, open_database
+print(f"{size / 2**20:.0f} MiB installed, pip included; ", end="")
+print(f"import trio_graphile: {lazily * 1000:.0f} ms, ", end="")
+print(f"with Client, Worker and open_database: {(time.perf_counter() - began) * 1000:.0f} ms")
+"""
+"""What `nox -s release` prints of each extra: how large it is, and how long it takes to be imported."""
+
+
+@nox.session
 def changelog(session: nox.Session) -> None:
     """What would the next release announce?"""
     session.install(*group("changelog"))
