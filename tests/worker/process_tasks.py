@@ -31,7 +31,7 @@ def attentive(port: int) -> None:
         assert line.recv(1) == b"."
 
 
-@tasks.task("starting", lane="process", timeout=3)
+@tasks.task("starting", lane="process")
 def starting(port: int) -> None:
     """Start a process, say its number, and wait for ever."""
     started = subprocess.Popen(["sleep", "600"])

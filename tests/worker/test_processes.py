@@ -121,10 +121,10 @@ async def test_what_a_handler_has_started_is_killed_with_it(
     client: Client, database: Database, tasks: TaskRegistry, telephone: Telephone
 ) -> None:
     await client.add_raw_job("starting", telephone.port)
-    async with running(make_worker(database, tasks)) as run:
+    async with running(make_worker(database, tasks, shutdown=SOON)) as run:
         started = (await telephone.next_call()).process
         assert is_alive(started)
-        await wait_until(lambda: run.worker.statistics().failed == 1)
+        assert (await run.stop()).returned == 1
         await wait_until(lambda: not is_alive(started))
 
 
