@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from importlib import metadata
 
 
+@functools.cache  # it reads a file, and every heartbeat has it
 def installed_version() -> str | None:
     """Return the version of trio-graphile; None if it runs from sources that were never installed."""
     try:
