@@ -210,12 +210,13 @@ class Ledger:
     def _doubt(self, job: Job) -> _Doubt:
         return self._doubts.setdefault(id(job), _Doubt(job))
 
-    def _forget(self, jobs: Iterable[Job]) -> None:
+    def _forget(self, jobs: Sequence[Job]) -> None:
         held, refused, doubts = self._jobs, self._refused, self._doubts
         for job in jobs:
             if held.get(job.id) is job:
                 del held[job.id]
-            if refused and refused.get(job.id) is job:
-                del refused[job.id]
-            if doubts:
+        if refused or doubts:  # nearly never, and asked once for a whole batch
+            for job in jobs:
+                if refused.get(job.id) is job:
+                    del refused[job.id]
                 doubts.pop(id(job), None)

@@ -95,15 +95,16 @@ class LocalQueue:
         return None
 
     def _hand_out(self) -> Job:
-        job = self._held.popleft()
-        if not self._held:
+        held, idle = self._held, self._idle
+        job = held.popleft()
+        left = len(held)
+        if left == 0:
             self.happened(Occasion.LAST_TAKEN)
-        else:
-            held = len(self._held)
-            if self._idle.waking < self._idle.most_waking:  # as `wake` asks: saves a call per job
-                self._idle.wake(held)
-            if held == self._refill_mark or (held == self._first_room and self._announcements.jobs):
-                self._announcements.news.ring()
+            return job
+        if idle.waking < idle.most_waking:  # as `wake` asks: saves a call per job
+            idle.wake(left)
+        if left == self._refill_mark or (left == self._first_room and self._announcements.jobs):
+            self._announcements.news.ring()
         return job
 
     def withdraw(self, job: Job) -> bool:

@@ -106,7 +106,12 @@ class Recorder:
             self._ledger.completed_maybe(outcome.job)
         match outcome:
             case Completed() | Failed() | Returned() | Snoozed() | Removed():
-                self._wait(self._kinds[type(outcome)], outcome)
+                waiting = self._kinds[type(outcome)]
+                if not waiting.outcomes:  # else they are due already, or will be together with the first
+                    waiting.due_at = trio.current_time() + waiting.delay
+                    self._arrived.ring()
+                waiting.outcomes.append(outcome)
+                self.waiting += 1
             case Settled(job):
                 self._ledger.ended(job)
                 self._count_unwritten(outcome, freed_a_queue=job.queue_name is not None)
@@ -115,13 +120,6 @@ class Recorder:
                 self._count_unwritten(outcome, freed_a_queue=False)  # who has the job has its queue
             case _:
                 assert_never(outcome)
-
-    def _wait(self, waiting: Waiting[OutcomeT], outcome: OutcomeT) -> None:
-        if not waiting.outcomes:  # else they are due already, or will be together with the first
-            waiting.due_at = trio.current_time() + waiting.delay
-            self._arrived.ring()
-        waiting.outcomes.append(outcome)
-        self.waiting += 1
 
     def _count_unwritten(self, outcome: Settled | Lost, *, freed_a_queue: bool) -> None:
         """Count an outcome that need not be written."""

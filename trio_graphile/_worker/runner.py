@@ -126,7 +126,7 @@ class Runner:
                 self._recorder.put(outcome)
             else:
                 self._put_completed(running, outcome)
-        return running.spent_its_scope
+        return running.interruption is not None or task.options.timeout is not None
 
     def _prepare(self, task: Task[Any], job: Job, scope: trio.CancelScope) -> RunningJob:  # noqa: TID251
         if task.lane != "async" or self._interception is not None:

@@ -56,11 +56,6 @@ class RunningJob(Call):
             job=self.job, seconds=trio.current_time() - self.started_at, progress=self.progress
         )
 
-    @property
-    def spent_its_scope(self) -> bool:
-        """Whether nothing more may run in the scope: it is cancelled, or will be."""
-        return self.interruption is not None or self.task.options.timeout is not None
-
     def interrupted(self) -> Outcome:
         """Return the outcome of a run that was interrupted: alone, by its timeout, or with the worker."""
         timeout = self.task.options.timeout
