@@ -44,20 +44,20 @@ def current_job() -> Job | None:
 class Completion(enum.Enum):
     """How far a handler has come in completing its job itself."""
 
-    NONE = "none"
     IN_DOUBT = "in doubt"
     """The commit was sent, and whether it took effect is unknown."""
     DONE = "done"
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, kw_only=True)
 class JobNotes:
     """The notes that a handler leaves in its context for the worker."""
 
     progress: Any = None
     payload_json: str | None = None
     """The checkpoint: the payload with which the job runs again, if it has to."""
-    completion: Completion = Completion.NONE
+    completion: Completion | None = None
+    """None if the handler has not tried to complete its job itself."""
     on_completed: Callable[[], None] | None = None
     """Called when the handler has completed its job itself."""
     # Kept for the worker to cancel it; never a shield.
@@ -147,7 +147,7 @@ class JobContext:
         logged: the job stays completed.
         """
         notes = self._notes
-        if notes.completion is not Completion.NONE:
+        if notes.completion is not None:
             raise JobLost(self.job.id, "it has completed the job already, or may have")
         async with self.database.connection() as connection:
             try:
@@ -158,7 +158,7 @@ class JobContext:
                         raise JobLost(self.job.id, _TAKEN)
                     notes.completion = Completion.IN_DOUBT
             except StatementFailed:
-                notes.completion = Completion.NONE  # the server refused the commit, so nothing is committed
+                notes.completion = None  # the server refused the commit, so nothing is committed
                 raise
             notes.completion = Completion.DONE
             if notes.on_completed is not None:

@@ -10,7 +10,6 @@ from trio_graphile._interceptors.chains import Chains
 from trio_graphile._interceptors.runs import ask_about_run
 from trio_graphile._model.failures import Failure
 from trio_graphile._model.outcomes import Completed, Failed, Outcome
-from trio_graphile._tasks.context import Completion
 from trio_graphile._worker.emitter import Emitter
 from trio_graphile._worker.lanes import End, Ended, Lanes
 from trio_graphile._worker.running_job import RunningJob, log_failure
@@ -88,9 +87,7 @@ class Interception:
 
         They are not asked about a run that was interrupted, or whose handler completed the job itself.
         """
-        is_asked = (
-            running.has_begun and running.interruption is None and running.completion is Completion.NONE
-        )
+        is_asked = running.has_begun and running.interruption is None and running.completion is None
         if not (self._chains.after_job_run and is_asked and isinstance(outcome, (Completed, Failed))):
             return outcome
         end = JobRunEnd(

@@ -45,6 +45,8 @@ class End(enum.Enum):
     INTERRUPTED = "interrupted"
 
 
+RETURNED = End.RETURNED
+"""The member itself: on Python 3.11, to look it up in its class takes 40 ns, and each run does it twice."""
 Ended: TypeAlias = End | Failure
 
 
@@ -60,15 +62,16 @@ class ProcessPool(Protocol):
     ) -> T: ...
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False)
 class Call(JobNotes):
     """One call of a handler: its job, its context, and the scope that interrupts it."""
 
+    # These by position: made by name, a call takes 0.1 us longer.
     task: Task[Any]
     job: Job
     scope: trio.CancelScope  # noqa: TID251  # kept to be cancelled by somebody else; never a shield
     """Entered by the caller for an async handler; the other lanes enter it themselves."""
-    context: JobContext | None = None
+    context: JobContext | None = attrs.field(default=None, kw_only=True)
     """None if the handler takes no context."""
 
 
@@ -148,7 +151,7 @@ class Lanes:
         """Call an async handler. Ctrl-C can interrupt the handler, but not the code around it."""
         task, text = call.task, call.job.payload_json
         result = await task.call(task.from_json(text), call.context)
-        return End.RETURNED if result is None else _ended(task.failure_of_result(result, text))
+        return RETURNED if result is None else _ended(task.failure_of_result(result, text))
 
     async def _call_in_process(self, call: Call) -> Ended:
         address = self._addresses.get(call.task.identifier)
@@ -285,7 +288,7 @@ class _HandlerThread:
 
 
 def _ended(failure: Failure | None) -> Ended:
-    return End.RETURNED if failure is None else failure
+    return RETURNED if failure is None else failure
 
 
 def _import_trio_parallel() -> Any:

@@ -24,7 +24,7 @@ from trio_graphile._worker.announcements import Announcements
 from trio_graphile._worker.emitter import Emitter
 from trio_graphile._worker.interception import Interception
 from trio_graphile._worker.job_events import JobEvents
-from trio_graphile._worker.lanes import End, Lanes
+from trio_graphile._worker.lanes import RETURNED, End, Lanes
 from trio_graphile._worker.local_queue import LocalQueue
 from trio_graphile._worker.recorder import Recorder
 from trio_graphile._worker.running_job import Interruption, RunningJob, log_failure
@@ -104,7 +104,7 @@ class Runner:
         try:
             try:
                 end = await (self._interception or self._lanes).call(running)
-                outcome = Completed(job) if end is End.RETURNED else self._outcome(running, end)
+                outcome = Completed(job) if end is RETURNED else self._outcome(running, end)
             except BaseException as error:  # noqa: BLE001, ASYNC103  # a handler may raise anything
                 raised, further = split_raised(error)
                 if raised is not None:
@@ -121,7 +121,7 @@ class Runner:
                 outcome = running.interrupted()
             if self._job_events.are_observed:
                 self._job_events.remember(running)
-            if running.completion is Completion.NONE:
+            if running.completion is None:
                 self._totals.add(job, self._now() - running.started_at, outcome)
                 self._recorder.put(outcome)
             else:
@@ -131,7 +131,7 @@ class Runner:
     def _prepare(self, task: Task[Any], job: Job, scope: trio.CancelScope) -> RunningJob:  # noqa: TID251
         if task.lane != "async" or self._interception is not None:
             scope = trio.CancelScope()  # noqa: TID251  # as above; `call` enters it
-        running = RunningJob(task=task, job=job, scope=scope, started_at=self._now())
+        running = RunningJob(task, job, scope, self._now())
         if task.wants_context:
             running.context = self._surroundings.context(job, running, task.to_json)
             if job.queue_name is not None:
@@ -164,7 +164,7 @@ class Runner:
         """Return the outcome of a run whose handler raised."""
         job = running.job
         if all(isinstance(leaf, JobLost) and leaf.job_id == job.id for leaf in leaves(error)):
-            if running.completion is not Completion.NONE:
+            if running.completion is not None:
                 return running.interrupted()
             logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
             return Lost(job)
@@ -195,7 +195,7 @@ class Runner:
         """Interrupt the run of a job that is not ours any more."""
         for running in self._runs_of(job):
             # A job that its handler has completed is not ours any more, either.
-            if running.completion is Completion.NONE:
+            if running.completion is None:
                 logger.error("job %d (%s) was taken from us while it ran", job.id, job.task_identifier)
                 running.interrupt(Interruption.LOST)
 

@@ -32,16 +32,16 @@ class Interruption(enum.Enum):
     """Somebody requested it."""
 
 
-@attrs.define(eq=False, kw_only=True)
+@attrs.define(eq=False)
 class RunningJob(Call):
     """A job whose handler runs."""
 
     started_at: float
     """By Trio's clock."""
-    interruption: Interruption | None = None
-    request: CancelRequest | None = None
+    interruption: Interruption | None = attrs.field(default=None, kw_only=True)
+    request: CancelRequest | None = attrs.field(default=None, kw_only=True)
     """The request to cancel the job, if there is one."""
-    has_begun: bool = False
+    has_begun: bool = attrs.field(default=False, kw_only=True)
     """Whether the handler was called. Set only where interceptors may prevent that."""
 
     def interrupt(self, interruption: Interruption) -> None:
