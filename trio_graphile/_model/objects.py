@@ -187,7 +187,7 @@ def _object_reader(
                     mistakes += unfit.below(f".{name}")
             elif is_required:
                 mistakes.append((f".{name}", "required, but missing"))
-        if refuse_unknown and not value.keys() <= known:
+        if refuse_unknown and not known.issuperset(value):
             names = ", ".join(sorted(map(repr, value.keys() - known)))
             mistakes.append(("", f"unknown: {names}"))
         if mistakes:

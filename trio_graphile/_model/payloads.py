@@ -56,7 +56,9 @@ class PayloadFormat(Generic[T]):
     def from_json(self, text: str) -> T:
         """Return the payload in a JSON text. Raises `PayloadMismatch`."""
         try:
-            value = self._stripped(decode(text))
+            value = decode(text)
+            if type(value) is not dict or not self._reserved.isdisjoint(value):  # else there is nothing to do
+                value = self._stripped(value)
             if self.payload_type is types.NoneType and value == {}:
                 value = None
             return self._shape.read(value)  # type: ignore[no-any-return]
