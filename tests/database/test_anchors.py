@@ -65,7 +65,7 @@ async def test_a_heartbeat_keeps_the_lock_registered_only_if_it_is_to(database: 
 async def test_whoever_looks_sees_whether_its_own_lock_is_registered(database: Database) -> None:
     async with anchored(database, ME) as (session, anchor):
         assert await anchors.look(session, ME, anchor.key) == ([], True)
-        await anchors.renounce(database, ME)
+        await anchors.renounce(database, ME, "why")
         assert await anchors.look(session, ME, anchor.key) == ([], False)
 
 

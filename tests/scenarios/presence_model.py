@@ -15,12 +15,17 @@ The rules, each of which can be broken to see what it is for:
   the server lets in, where it checks all of it again. It need not have looked in between.
 - The registration counts on the incarnation of the server that it names. One that stops, crashes or fails
   over is another afterwards: there, the lease decides until the worker has registered anew.
-- A worker fences itself when its anchor is known to be lost, `fence` ticks after it sent what was last
-  answered on it, and has one tick for that: fence + 1 < grace. Silence alone does not fence it.
+- A worker fences itself when its anchor is known to be lost, `fence` ticks after it has last seen that its
+  kernel has it, and has one tick for that: fence + 1 < grace. Silence alone does not fence it: the kernel
+  would know. A question that was answered, and sent later, counts in place of such a look.
 - It never closes an anchor that is silent before it has another with its lock. On that one it first asks
   whether the old lock is still held, ends the old session, which counts as lost from then on, and registers
   the new key only when nothing that was on its way on an older session can take effect any more.
-- A server that refuses a connection as a whole is evidence like an answer: it takes nobody's jobs.
+- A server that lets nobody in, at the very address of the anchor, has ended its incarnation or is about to:
+  nobody takes a job there any more, and nothing that comes later changes that. So there is no risk until the
+  worker has registered anew.
+- All of that is for a session with nothing between its ends. A proxy may end one side and keep the other, and
+  refuses connections in the server's name. Behind one, any silence fences, and no refusal is evidence.
 - Where it cannot have an anchor, it takes its key out of the registration, and the lease decides.
 
 Assumed, and false in the worst of worlds (`ends_unheard` shows what happens then): whoever ends the server's
@@ -63,6 +68,15 @@ class Rules:
     """Whether a crash of the server is another incarnation."""
     renounces: bool = True
     """Whether a worker without an anchor goes on only after it has taken its key out of its registration."""
+    is_direct: bool = True
+    """Whether nothing is between worker and server. A proxy may end one side only, and refuse by itself."""
+    silence_fences: bool = False
+    """Whether a worker fences itself however it has come to know nothing."""
+    trusts_kernel: bool = True
+    """Whether a session that the worker's kernel has counts as one that the server has."""
+    believes_refusals: bool = True
+    refused_by_others: bool = False
+    """Whether somebody else may refuse a connection in the server's name: a firewall, say."""
     ends_unheard: bool = False
     """Whether the server's side of an anchor may end while nothing comes through to the worker."""
     is_prompt: bool = False
@@ -93,7 +107,7 @@ class State(NamedTuple):
     at_risk: bool = True
     """Whether its registration may name a key of its."""
     age: int = 0
-    """Ticks since what was last answered was sent."""
+    """Ticks since the last sign that the server has the anchor."""
     held: bool = True
     """Whether the server has the anchor."""
     anchor: str = OPEN
@@ -117,7 +131,8 @@ def is_held(s: State) -> bool:
 
 
 def must_fence(s: State, rules: Rules) -> bool:
-    return s.runs and s.at_risk and s.anchor == LOST and s.age >= rules.fence
+    knows_nothing = s.anchor == LOST or rules.silence_fences
+    return s.runs and s.at_risk and knows_nothing and s.age >= rules.fence
 
 
 def steps(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
@@ -137,7 +152,7 @@ def _time(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
         return
     if s.process == AWAKE and (s.anchor == RESET or (must_fence(s, rules) and s.age > rules.fence)):
         return  # whoever is awake comes to it
-    if _goes_unheard(s) and s.sends and s.hears:
+    if _goes_unheard(s) and s.sends and s.hears and rules.is_direct:
         return  # the next packet is answered with a reset
     most = rules.fence + 1
     yield (
@@ -155,6 +170,8 @@ def _is_due(s: State, rules: Rules) -> bool:
     """Whether somebody has something to do who is never late."""
     if s.process == AWAKE and s.age > 0 and s.new is None and s.probe is None:
         return True  # to probe, or to dial again
+    if rules.trusts_kernel and s.process == AWAKE and s.age > 0 and s.anchor == OPEN:
+        return True
     answers = any(True for _ in _answers(s, rules))
     return answers or any(name.startswith(_PROMPT) for name, _ in _worker(s, rules))
 
@@ -247,9 +264,9 @@ def _answers(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
     if q is None or q.answer is not None or not s.sends:
         return
     if q.stage == DIAL:
-        if s.server in {DOWN, CLOSING}:
+        if s.server in {DOWN, CLOSING} or rules.refused_by_others or not rules.is_direct:
             yield "refused", s._replace(new=q._replace(answer="refused"))
-        elif s.server == UP:
+        if s.server == UP:
             yield "let in", s._replace(new=q._replace(answer="done"))
     elif works and q.stage == LOCK:
         evident = s.held or not s.is_current
@@ -271,10 +288,13 @@ def _worker(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
         yield "notices", s._replace(anchor=LOST)
     if must_fence(s, rules):
         yield "fences", s._replace(runs=False)
+    if s.anchor == OPEN and rules.trusts_kernel and s.age > 0:
+        yield "sees that its kernel has it", s._replace(age=0)
     if s.anchor == OPEN and s.probe is None:
         yield "probes", s._replace(probe=(0, False))
     if s.probe is not None and s.probe[1] and s.hears:
-        yield "hears probe", s._replace(probe=None, age=s.probe[0])
+        at_risk = s.at_risk or s.registered == ANCHOR
+        yield "hears probe", s._replace(probe=None, age=min(s.probe[0], s.age), at_risk=at_risk)
     if s.probe is not None and not rules.parks_silent_anchors:
         closed = _end_anchor(s) if s.sends else s
         yield "gives the anchor up", closed._replace(anchor=OPEN, probe=None)  # "silence does not fence"
@@ -299,7 +319,8 @@ def _new_session(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
         return
     if q.stage == DIAL:
         if q.answer == "refused":
-            yield "hears refusal", s._replace(new=None, age=min(q.age, s.age))
+            is_evidence = rules.believes_refusals
+            yield "hears refusal", s._replace(new=None, at_risk=s.at_risk and not is_evidence)
         else:
             yield "asks for the lock", s._replace(new=Question(LOCK, 0, None))
     elif q.stage == LOCK:

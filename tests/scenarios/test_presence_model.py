@@ -28,11 +28,35 @@ def test_no_job_is_taken_from_a_worker_that_lives_and_has_not_fenced_itself() ->
         {"sees_crashes": False},
         {"renounces": False},
         {"ends_unheard": True},
+        {"refused_by_others": True},
+        {"is_direct": False},
     ],
     ids=lambda broken: next(iter(broken)),
 )
 def test_a_rule_that_is_broken_takes_a_job_from_a_live_worker(broken: dict[str, Any]) -> None:
     assert explore(Rules(**broken)).violation is not None
+
+
+BEHIND_A_PROXY = {
+    "is_direct": False,
+    "ends_unheard": True,
+    "silence_fences": True,
+    "trusts_kernel": False,
+    "believes_refusals": False,
+}
+
+
+def test_behind_a_proxy_no_job_is_taken_from_a_worker_that_any_silence_fences() -> None:
+    found = explore(Rules(**BEHIND_A_PROXY))
+    assert found.violation is None
+    assert found.takes_from_dead
+
+
+@pytest.mark.parametrize(
+    "rule", [{"silence_fences": False}, {"trusts_kernel": True}, {"believes_refusals": True}], ids=str
+)
+def test_behind_a_proxy_each_of_its_rules_is_needed(rule: dict[str, Any]) -> None:
+    assert explore(Rules(**{**BEHIND_A_PROXY, **rule})).violation is not None
 
 
 @pytest.mark.parametrize(
@@ -41,6 +65,7 @@ def test_a_rule_that_is_broken_takes_a_job_from_a_live_worker(broken: dict[str, 
         ("stop", "start"),
         ("crash", "start"),
         ("smart shutdown", "stop", "start"),
+        ("smart shutdown", "network False False", "stop", "start", "network True True"),
         ("freeze", "thaw"),
         ("network False False", "network True True"),
         ("network True False", "network True True"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 import attrs
 import pytest
@@ -11,6 +13,7 @@ import trio
 
 from tests.faults.network import Proxy, open_proxy
 from tests.support.handlers import Handlers
+from tests.support.tables import Table
 from tests.support.waiting import PATIENCE, wait_until
 from tests.support.workers import make_worker, running
 from trio_graphile import (
@@ -26,12 +29,18 @@ from trio_graphile import (
 )
 from trio_graphile.embedded import PostgresServer, embedded_postgres
 
-BRIEF = PresenceOptions(probe_interval=0.3, probe_timeout=0.3, fence_after=1.2, grace=2.0)
-RECOVERY = RecoveryOptions(presence=BRIEF)
+BRIEF = PresenceOptions(probe_interval=0.3, probe_timeout=0.3, fence_after=2.4, grace=3.0)
+INDIRECT = attrs.evolve(BRIEF, indirect=True)
 
 make_present_worker = partial(
-    make_worker, recovery=RECOVERY, poll_interval=0.1, shutdown=ShutdownOptions(grace_period=1.0)
+    make_worker,
+    recovery=RecoveryOptions(presence=BRIEF),
+    poll_interval=0.1,
+    shutdown=ShutdownOptions(grace_period=1.0),
 )
+
+NAME = "cut off"
+NAMED = {"server_settings": {"application_name": NAME}}
 
 ANCHORS = """
     select workers.id, workers.metadata -> 'presence' ->> 'key' as key, locks.pid
@@ -54,94 +63,174 @@ async def wait_anchored(database: Database, worker_id: str, *, but: str = "") ->
 
 
 @attrs.define(eq=False)
+class Door:
+    """Through which a worker gets new sessions, or does not."""
+
+    is_open: bool = True
+
+    def password(self) -> str:
+        if not self.is_open:
+            raise ConnectionError("the door is shut")
+        return "unused"
+
+
+@attrs.define(eq=False)
 class Rivals:
-    """A worker that goes through a proxy and runs a job, and another that would take it."""
+    """A worker that runs a job, and another that would take it."""
 
     database: Database
-    proxy: Proxy
     worker_id: str
     handlers: Handlers
     others: Handlers
-    key: str
-    process: int
+    key: str = ""
+    process: int = 0
+
+    async def wait_anchored_again(self) -> None:
+        """Wait until another lock stands for the worker."""
+        self.key, self.process = await wait_anchored(self.database, self.worker_id, but=self.key)
+
+    async def cut(self) -> None:
+        """Have the server end the session with the lock."""
+        await self.database.execute("select pg_terminate_backend($1::integer)", self.process)
+
+    async def cut_all(self) -> None:
+        """Have the server end all sessions of the worker."""
+        await self.database.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where application_name = $1::text", NAME
+        )
+
+    async def check_undisturbed(self) -> None:
+        """Check that the job goes on where it was, and ends there."""
+        assert not self.handlers.cancelled
+        self.handlers.release.set()
+        await self.handlers.wait_ended(1)
+        assert not self.others.started
+
+    async def check_fenced(self) -> None:
+        """Check that the worker lets go of the job before the other takes it, with its attempt."""
+        await self.handlers.wait_cancelled(1)
+        assert not self.others.started
+        await self.others.wait_started(1)
+        [job] = self.others.started
+        assert job.attempts == 1
+
+
+@asynccontextmanager
+async def open_rivals(
+    database: Database, through: Database, presence: PresenceOptions = BRIEF
+) -> AsyncIterator[Rivals]:
+    """Run both, the first of them on sessions of its own."""
+    handlers, others = Handlers(), Handlers()
+    worker = make_present_worker(through, handlers.tasks, recovery=RecoveryOptions(presence=presence))
+    async with running(worker):
+        await Client(database, handlers.tasks).add_raw_jobs([("held", None, JobSpec())])
+        await handlers.wait_started(1)
+        rivals = Rivals(database, worker.worker_id, handlers, others)
+        rival = make_present_worker(database, others.tasks)
+        async with running(rival):
+            await wait_anchored(database, rival.worker_id)
+            yield rivals
+            handlers.release.set()
+            others.release.set()
 
 
 @pytest.fixture
-async def rivals(database: Database, database_url: str, client: Client) -> AsyncIterator[Rivals]:
-    handlers, others = Handlers(), Handlers()
-    await client.add_raw_jobs([("held", None, JobSpec())])
-    async with open_proxy(database_url) as proxy, open_database(proxy.url) as through:
-        worker = make_present_worker(through, handlers.tasks)
-        async with running(worker):
-            await handlers.wait_started(1)
-            key, process = await wait_anchored(database, worker.worker_id)
-            rival = make_present_worker(database, others.tasks)
-            async with running(rival):
-                await wait_anchored(database, rival.worker_id)
-                yield Rivals(database, proxy, worker.worker_id, handlers, others, key, process)
-                handlers.release.set()
-                others.release.set()
-                await proxy.heal()
+def door() -> Door:
+    return Door()
 
 
-async def check_undisturbed(rivals: Rivals) -> None:
-    """Check that the job goes on where it was, and ends there."""
-    assert not rivals.handlers.cancelled
-    rivals.handlers.release.set()
-    await rivals.handlers.wait_ended(1)
-    assert not rivals.others.started
+@pytest.fixture
+async def rivals(database: Database, database_url: str, door: Door) -> AsyncIterator[Rivals]:
+    async with (
+        open_database(database_url, password=door.password, connect_arguments=NAMED) as through,
+        open_rivals(database, through) as rivals,
+    ):
+        await rivals.wait_anchored_again()
+        yield rivals
+        door.is_open = True
 
 
 async def test_a_session_that_somebody_terminates_is_replaced(rivals: Rivals) -> None:
-    await rivals.database.execute("select pg_terminate_backend($1::integer)", rivals.process)
-    await wait_anchored(rivals.database, rivals.worker_id, but=rivals.key)
-    await check_undisturbed(rivals)
-
-
-async def test_all_sessions_that_are_reset_come_back(rivals: Rivals) -> None:
     for _ in range(3):
-        rivals.proxy.reset()
-        rivals.key, _ = await wait_anchored(rivals.database, rivals.worker_id, but=rivals.key)
-    await check_undisturbed(rivals)
+        await rivals.cut()
+        await rivals.wait_anchored_again()
+    await rivals.check_undisturbed()
 
 
-async def test_a_session_that_is_half_open_is_replaced(rivals: Rivals) -> None:
-    rivals.proxy.freeze()
-    await wait_anchored(rivals.database, rivals.worker_id, but=rivals.key)
-    await check_undisturbed(rivals)
-
-
-async def test_silence_interrupts_nobody(rivals: Rivals) -> None:
-    """The server keeps the session, so nobody takes the job, however long it takes."""
-    rivals.proxy.swallow()
-    await rivals.proxy.holding.wait()
-    await trio.sleep(BRIEF.grace * 2)  # nothing is to happen
-    await rivals.proxy.heal()
-    await wait_anchored(rivals.database, rivals.worker_id, but="")
-    await check_undisturbed(rivals)
-
-
-async def test_a_worker_that_has_lost_its_sessions_for_good_lets_go_before_others_take_over(
-    rivals: Rivals,
+async def test_a_worker_that_has_lost_its_session_for_good_lets_go_before_others_take_over(
+    rivals: Rivals, door: Door
 ) -> None:
-    rivals.proxy.refuse()
-    rivals.proxy.reset()
-    await rivals.handlers.wait_cancelled(1)
-    assert not rivals.others.started
-    await rivals.others.wait_started(1)
-    [job] = rivals.others.started
-    assert job.attempts == 1
+    door.is_open = False
+    await rivals.cut_all()
+    await rivals.check_fenced()
 
 
-async def test_a_worker_that_comes_back_runs_jobs_again(rivals: Rivals, client: Client) -> None:
-    rivals.proxy.refuse()
-    rivals.proxy.reset()
+async def test_a_worker_that_comes_back_runs_jobs_again(rivals: Rivals, door: Door, client: Client) -> None:
+    door.is_open = False
+    await rivals.cut_all()
     await rivals.others.wait_started(1)
     rivals.handlers.release.set()
-    await rivals.proxy.heal()
-    await wait_anchored(rivals.database, rivals.worker_id, but=rivals.key)
+    door.is_open = True
+    await rivals.wait_anchored_again()
     await client.add_raw_jobs([("held", None, JobSpec())] * 8)  # more than the other has slots for
     await rivals.handlers.wait_started(2)
+
+
+# --- behind a proxy -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def proxy(database_url: str) -> AsyncIterator[Proxy]:
+    async with open_proxy(database_url) as proxy:
+        yield proxy
+        await proxy.heal()
+
+
+@pytest.fixture
+async def indirect_rivals(database: Database, proxy: Proxy) -> AsyncIterator[Rivals]:
+    async with open_database(proxy.url) as through, open_rivals(database, through, INDIRECT) as rivals:
+        await rivals.wait_anchored_again()
+        yield rivals
+        await proxy.heal()
+
+
+async def test_behind_a_proxy_only_the_lease_decides(database: Database, proxy: Proxy, table: Table) -> None:
+    async with open_database(proxy.url) as through, open_rivals(database, through) as rivals:
+        await table.wait_until(
+            "select metadata #>> '{presence,why_not}' is not null "
+            "from graphile_worker._private_workers where id = $1::text",
+            rivals.worker_id,
+        )
+        proxy.refuse()
+        proxy.reset()
+        await trio.sleep(BRIEF.grace * 2)  # nothing is to happen
+        await proxy.heal()
+        await rivals.check_undisturbed()
+
+
+async def test_sessions_that_are_reset_come_back(indirect_rivals: Rivals, proxy: Proxy) -> None:
+    for _ in range(3):
+        proxy.reset()
+        await indirect_rivals.wait_anchored_again()
+    await indirect_rivals.check_undisturbed()
+
+
+async def test_a_session_that_is_half_open_is_replaced(indirect_rivals: Rivals, proxy: Proxy) -> None:
+    proxy.freeze()
+    await indirect_rivals.wait_anchored_again()
+    await indirect_rivals.check_undisturbed()
+
+
+async def test_silence_behind_a_proxy_interrupts_handlers_in_time(
+    indirect_rivals: Rivals, proxy: Proxy
+) -> None:
+    """The proxy has dropped the server's side, and keeps ours."""
+    proxy.swallow()
+    await indirect_rivals.cut()
+    await indirect_rivals.check_fenced()
+
+
+# --- when the server is down --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -183,6 +272,24 @@ async def wait_anchored_again(database: Database, worker_id: str, key: str) -> N
             return
 
 
+async def test_a_server_that_was_seen_to_be_down_needs_not_be_seen_again(server: PostgresServer) -> None:
+    """Its address says nothing any more, as that of a machine that starts anew; no lock of it counts."""
+    door = Door()
+    async with (
+        open_database(server.url) as database,
+        open_database(server.url, password=door.password) as through,
+        open_rivals(database, through) as rivals,
+    ):
+        await rivals.wait_anchored_again()
+        door.is_open = False
+        await server.kill()
+        await trio.sleep(BRIEF.fence_after / 2)  # so that it is asked for
+        await server.start()
+        await trio.sleep(BRIEF.grace * 2)  # nothing is to happen
+        door.is_open = True
+        await rivals.check_undisturbed()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -194,6 +301,6 @@ async def wait_anchored_again(database: Database, worker_id: str, key: str) -> N
     ],
     ids=str,
 )
-def test_options_that_leave_no_time_are_refused(wrong: dict[str, float]) -> None:
+def test_options_that_leave_no_time_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(OptionInvalid, match="fence_after"):
         PresenceOptions(**wrong)

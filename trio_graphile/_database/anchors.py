@@ -8,7 +8,6 @@ about to let go of its jobs. It counts only on the incarnation of the server whe
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import random
 from collections.abc import Sequence
@@ -20,12 +19,8 @@ import trio
 from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.session import END
 from trio_graphile._database.statement import Statement
-from trio_graphile._exceptions import DatabaseError
 from trio_graphile._model.backoff import backoff_delays
 
-_CANNOT_CONNECT_NOW = "57P03"
-_SEVERAL = "Multiple exceptions"
-"""How asyncio begins when it has tried several addresses."""
 _KEY_BITS = 53
 """What every language reads from JSON as it was written."""
 
@@ -78,50 +73,6 @@ def draw_key() -> int:
     return random.getrandbits(_KEY_BITS)  # not a secret
 
 
-KEEP_OPEN = Statement("""
-    select set_config(settings.name, wanted.value, false)
-    from unnest($1::text[], $2::text[]) as wanted(name, value)
-    join pg_settings as settings on settings.name = wanted.name
-""")  # $1 names of settings, $2 their values. Servers before PostgreSQL 14 do not have all of them.
-
-OUR_END = Statement("""
-    select coalesce(host(inet_client_addr()), '') as address, coalesce(inet_client_port(), 0) as port
-""")
-
-
-async def keep_open(connection: Connection, seconds: float) -> bool:
-    """Have the server keep a session that is silent for so long at least; return whether it is direct.
-
-    It is if the server sees our end of the connection as we do: there is nothing in between that could answer
-    in its place.
-    """
-    part = str(math.ceil(seconds / 4))
-    wanted = {
-        "idle_session_timeout": "0",
-        "tcp_keepalives_idle": part,
-        "tcp_keepalives_interval": part,
-        "tcp_keepalives_count": "4",
-        "tcp_user_timeout": str(math.ceil(seconds * 1250)),  # in milliseconds
-    }
-    await connection.fetch(KEEP_OPEN, list(wanted), list(wanted.values()))
-    [seen] = await connection.fetch(OUR_END)
-    return bool((seen["address"], seen["port"]) == connection.own_address)
-
-
-def is_down(error: DatabaseError) -> bool:
-    """Whether an attempt to open a session shows that the server lets nobody in.
-
-    True only if the one host that was asked refuses connections, or says that it starts or stops.
-    """
-    if error.sqlstate == _CANNOT_CONNECT_NOW:
-        return True
-    refused, cause = f"[Errno {errno.ECONNREFUSED}]", error.__cause__
-    if isinstance(cause, OSError) and (several := str(cause)).startswith(_SEVERAL):
-        # One name, several addresses: localhost, say.
-        return several.count("[Errno") == several.count(refused)
-    return isinstance(cause, (ConnectionRefusedError, FileNotFoundError))
-
-
 TAKE_LOCK = Statement(
     """
     select pg_try_advisory_lock($1::bigint) as is_locked, activity.pid as process,
@@ -170,15 +121,15 @@ async def register(executor: Executor, worker_id: str, anchor: Anchor, grace: fl
 
 RENOUNCE = Statement("""
     update {schema}._private_workers as workers
-    set metadata = workers.metadata - 'presence'
+    set metadata = workers.metadata || jsonb_build_object('presence', jsonb_build_object('why_not', $2::text))
     where workers.id = $1::text
       and jsonb_typeof(workers.metadata) = 'object'
-""")  # $1 worker id
+""")  # $1 worker id, $2 a reason
 
 
-async def renounce(executor: Executor, worker_id: str) -> None:
+async def renounce(executor: Executor, worker_id: str, why: str) -> None:
     """Take it out again: no lock stands for the worker, and its lease decides."""
-    await executor.execute(RENOUNCE, worker_id)
+    await executor.execute(RENOUNCE, worker_id, why)
 
 
 LOOK = Statement(

@@ -22,8 +22,8 @@ from trio_graphile._database.driver.sessions import (
     can_prepare_ahead,
     cancel_request,
     forget_transaction,
-    own_address,
     prepare_ahead,
+    socket_of,
 )
 from trio_graphile._database.errors import describe_statement_error, name_missing_schema
 from trio_graphile._database.statement import Statement, may_change_session
@@ -111,9 +111,9 @@ class Connection(Statements):
         return not (self._may_be_changed or self.is_closed or self._raw.is_in_transaction())
 
     @property
-    def own_address(self) -> tuple[str, int] | None:
-        """The address and port of our end; None if it cannot be seen, empty and 0 for a UNIX socket."""
-        return own_address(self._raw)
+    def socket(self) -> Any | None:
+        """The socket of the session; None if it is closed or cannot be seen."""
+        return None if self.is_closed else socket_of(self._raw)
 
     @property
     def server_version(self) -> int:

@@ -236,6 +236,9 @@ class PresenceOptions:
     """How long after its last sign of life a worker whose session is lost interrupts its handlers."""
     grace: float = attrs.field(default=9.0, validator=seconds(3600))
     """How long other workers leave the jobs of this worker alone once its lock is gone."""
+    indirect: bool = False
+    """Whether the lock counts even if a proxy, or a translation of addresses, is between worker and server.
+    Then any silence of over `fence_after` interrupts the handlers; without it, the lease decides there."""
 
     @property
     def retry_interval(self) -> float:
@@ -245,11 +248,8 @@ class PresenceOptions:
     def __attrs_post_init__(self) -> None:
         least = self.probe_interval + self.probe_timeout + self.retry_interval
         if self.fence_after < least:
-            raise OptionInvalid(
-                "fence_after",
-                f"{self.fence_after} s leaves no time for a second try: a probe, its timeout and a third of "
-                f"the probe_interval are {least:.15g} s",
-            )
+            why = f"{self.fence_after} s leaves no time for a second try, which needs {least:.15g} s"
+            raise OptionInvalid("fence_after", why)
         if self.fence_after > self.grace * 0.8:
             raise OptionInvalid(
                 "fence_after",
@@ -266,9 +266,8 @@ class RecoveryOptions(SweepOptions):
     reset_interval: float = attrs.field(default=540.0, validator=seconds(7200))
     """About how often the worker releases locks older than four hours: up to a ninth more or less, at random.
     Workers without recovery do so, too."""
-    presence: PresenceOptions | None = None
-    """How the death of this worker's process is noticed within seconds, and that of others. Defaults to not
-    at all: then only the lease decides."""
+    presence: PresenceOptions | None = attrs.field(factory=PresenceOptions)
+    """How the death of a worker's process is noticed within seconds. Without it, only the lease decides."""
 
 
 @attrs.frozen(kw_only=True)

@@ -2,8 +2,10 @@
 
 Others take our jobs when our registration names a lock that has been gone for a grace. So we ask on the
 session of the lock for a sign of life, open another when there is none, and interrupt our handlers in time
-when the session is lost and no other can be had. Silence alone does not interrupt them: as long as the server
-has our session, it has the lock. `tests/scenarios/presence_model.py` has the rules, and what they are for.
+when the session is lost and no other can be had. Silence alone does not interrupt them: our system would know
+if the server no longer had our session, unless something is between the two that answers in the place of
+either. There the lock does not stand for the worker, or any silence interrupts its handlers, as the options
+say. `tests/scenarios/presence_model.py` has the rules, and what they are for.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from collections.abc import AsyncIterator, Callable
 import attrs
 import trio
 
-from trio_graphile._database import anchors
+from trio_graphile._database import anchors, ends
 from trio_graphile._database.anchors import Anchor, Gone
 from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.database import Database
+from trio_graphile._database.ends import ServerEnd
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
 from trio_graphile._model.options import PresenceOptions, WorkerOptions
 from trio_graphile._worker.absences import Absences
@@ -33,6 +36,7 @@ _DAY = 86_400.0
 """How long an answer is waited for: longer than any lease, since whoever is silent may hold our lock."""
 _LOOKS = 20
 """How often to look, before it would be too late, whether handlers must be interrupted."""
+_INDIRECT = "there is a proxy or a translation of addresses between the worker and the server"
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -41,7 +45,8 @@ class _Session:
 
     connection: Connection
     anchor: Anchor
-    is_direct: bool
+    server_end: ServerEnd | None
+    """None if something is between us and the server."""
     answered: trio.Event = attrs.field(factory=trio.Event)
     """Set unless a question is under way."""
 
@@ -63,10 +68,12 @@ class Anchorage:
     """Sessions on which something of ours may be on its way."""
     _registrations: int = attrs.field(init=False, default=0)
     """How many were begun."""
+    _server_end: ServerEnd | None = attrs.field(init=False, default=None)
+    """Where the last one was, or is. None if something is between us and the server."""
     _at_risk: bool = attrs.field(init=False, default=False)
     """Whether our registration may name a key of ours."""
     _confirmed_at: float = attrs.field(init=False, default=-math.inf)
-    """When we sent what was answered last."""
+    """When the server certainly had our lock."""
     _has_failed: bool = attrs.field(init=False, default=False)
 
     @classmethod
@@ -81,12 +88,17 @@ class Anchorage:
     @property
     def is_in_doubt(self) -> bool:
         """Whether others may see that our lock is gone."""
-        return self._at_risk and not self._holds
+        return self._at_risk and (not self._holds or (self._server_end is None and self._is_late))
 
     @property
     def is_overdue(self) -> bool:
         """Whether handlers must be interrupted: others may take our jobs soon."""
-        return self.is_in_doubt and self._now() >= self._confirmed_at + self._options.fence_after
+        return self._at_risk and self._is_late and (not self._holds or self._server_end is None)
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether it is too long ago that the server certainly had our lock."""
+        return self._now() >= self._confirmed_at + self._options.fence_after
 
     @property
     def _holds(self) -> bool:
@@ -98,7 +110,7 @@ class Anchorage:
         registrations, older = self._registrations, list(self._older)
         self._is_ended = True
         await anchors.end_sessions(executor, older)  # else a registration might still arrive
-        await anchors.renounce(executor, self._worker_id)
+        await anchors.renounce(executor, self._worker_id, "its session is lost")
         if registrations == self._registrations:
             self._at_risk = False
 
@@ -127,6 +139,18 @@ class Anchorage:
         """Wait until handlers must be interrupted."""
         while not self.is_overdue:  # noqa: ASYNC110  # it comes with time
             await trio.sleep(self._options.fence_after / _LOOKS)
+            self._look_at_socket()
+
+    def _look_at_socket(self) -> None:
+        """Take it for a sign of life that our system knows nothing of an end of the session.
+
+        The end of one that was suspended together with the process is known to the system first.
+        """
+        now, session = self._now(), self._session
+        if session is None or not self._holds or session.server_end is None:
+            return
+        if ends.has_nothing_to_read(session.connection):
+            self._confirmed_at = max(self._confirmed_at, now)
 
     @property
     def _is_well(self) -> bool:
@@ -135,26 +159,31 @@ class Anchorage:
 
     async def _moor(self, database: Database, renew: Callable[[], None]) -> None:
         """Open sessions until one holds the lock, or the older one has found its tongue."""
-        while not self._is_well:
-            began = self._now()
-            try:
-                with trio.fail_after(self._options.fence_after / 2):
-                    await self._replace(database)
-            except (DatabaseError, trio.TooSlowError) as error:
-                self._note_failure(error)
-                if self._is_down(error):
-                    self._confirmed_at = max(self._confirmed_at, began)  # it takes nobody's jobs, either
-                elif self.is_in_doubt:
-                    renew()  # and our registration without the lock
-                await trio.sleep(self._options.retry_interval)
-            else:
-                self._has_failed = False
-                renew()  # to see at once what was taken meanwhile
-                return
+        async with trio.open_nursery() as beside:
+            beside.start_soon(self._ask_whether_down)
+            while not self._is_well:
+                try:
+                    with trio.fail_after(self._options.fence_after / 2):
+                        await self._replace(database)
+                except (DatabaseError, trio.TooSlowError) as error:
+                    self._note_failure(error)
+                    if self.is_in_doubt:
+                        renew()  # and our registration without the lock
+                    await trio.sleep(self._options.retry_interval)
+                else:
+                    self._has_failed = False
+                    renew()  # to see at once what was taken meanwhile
+            beside.cancel_scope.cancel()
 
-    def _is_down(self, error: BaseException) -> bool:
-        is_direct = self._session is not None and self._session.is_direct
-        return is_direct and isinstance(error, DatabaseError) and anchors.is_down(error)
+    async def _ask_whether_down(self) -> None:
+        """Ask until cancelled whether the server that had our lock is down: then nobody takes our jobs."""
+        while True:
+            registrations, end = self._registrations, self._server_end
+            if self.is_in_doubt and end is not None:
+                with trio.move_on_after(self._options.probe_timeout):
+                    if await ends.lets_nobody_in(end) and registrations == self._registrations:
+                        self._at_risk = False
+            await trio.sleep(self._options.retry_interval)
 
     def _note_failure(self, error: BaseException) -> None:
         if not self._has_failed:
@@ -164,7 +193,8 @@ class Anchorage:
     async def _replace(self, database: Database) -> None:
         """Have a new session hold the lock, and only then give the older one up."""
         async with self._open(database) as connection:
-            is_direct = await anchors.keep_open(connection, self._lease_length)
+            await ends.keep_open(connection, self._lease_length)
+            server_end = await ends.find_server_end(connection)
             older = self._session
             asked_at = self._now()
             anchor, is_older_held = await anchors.take_lock(
@@ -177,7 +207,7 @@ class Anchorage:
             self._is_ended = True
             await anchors.end_sessions(connection, self._older)
             self._older = [anchor]
-            session = _Session(connection=connection, anchor=anchor, is_direct=is_direct)
+            session = _Session(connection=connection, anchor=anchor, server_end=server_end)
             await self._register(session)
         if older is not None:
             older.connection.terminate()
@@ -197,15 +227,24 @@ class Anchorage:
             raise
 
     async def _register(self, session: _Session) -> None:
+        if not self._stands(session):
+            await anchors.renounce(session.connection, self._worker_id, _INDIRECT)
+            self._at_risk = False
+            return
         asked_at = self._now()
         if not self._at_risk:
             self._confirmed_at = asked_at  # what takes effect of it does so while the new lock is held
         self._registrations += 1
+        self._server_end = session.server_end
         self._at_risk = True
         self._at_risk = await anchors.register(
             session.connection, self._worker_id, session.anchor, self._options.grace
         )
         self._confirmed_at = max(self._confirmed_at, asked_at)
+
+    def _stands(self, session: _Session) -> bool:
+        """Whether the lock of a session stands for the worker."""
+        return self._options.indirect or session.server_end is not None
 
     # --- asking for a sign of life --------------------------------------------------------------
 
@@ -234,7 +273,9 @@ class Anchorage:
             if session is self._session:
                 self._confirmed_at = max(self._confirmed_at, asked_at)
                 self._absences.note(gone, self._now())
-                if not is_registered:  # somebody took us for dead, and we have registered anew
+                if is_registered:
+                    self._at_risk = True
+                elif self._stands(session):  # somebody took us for dead, and we have registered anew
                     await self._register(session)
         except StatementFailed as error:  # an answer, too
             self._confirmed_at = max(self._confirmed_at, asked_at)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Coroutine
 from typing import Any
 
@@ -61,14 +60,3 @@ def forget_transaction(raw: Any) -> None:
 def socket_of(raw: Any) -> Any | None:
     """Return the socket of a session, if we can see it."""
     return raw._transport.get_extra_info("socket") if is_on(SOCKETS) else None
-
-
-def own_address(raw: Any) -> tuple[str, int] | None:
-    """Return the address and port of our end of a session: empty and 0 for a UNIX socket, None if unseen."""
-    connected = socket_of(raw)
-    if connected is None:
-        return None
-    if connected.family not in {socket.AF_INET, socket.AF_INET6}:
-        return "", 0
-    address, port = connected.getsockname()[:2]
-    return address, port
