@@ -74,18 +74,20 @@ class Trial:
         """Let one fault follow the other for so long."""
         urls = [self.server.url, self.server.url, self.server.tcp_url_for(), self.server.tcp_url_for()]
         for url in (*urls, self.proxy.url):
-            await self._start(url)
+            await self.start(url)
         self.nursery.start_soon(self._add_jobs)
         ends_at = trio.current_time() + seconds
         while (left := ends_at - trio.current_time()) > 0:
             await trio.sleep(min(self.draw.uniform(0, LONGEST_REST), left / 2))
             await self._break_something(min(self.draw.uniform(0, LONGEST_FAULT), left / 2))
 
-    async def _start(self, url: str) -> None:
+    async def start(self, url: str) -> Member:
+        """Start a worker that goes this way."""
         self.fleet.url = url
         member = await self.fleet.start(self.nursery)
         if url == self.proxy.url:
             self.behind_proxy.add(member.worker_id)
+        return member
 
     async def _add_jobs(self) -> None:
         client = Client(self.database, TaskRegistry())
@@ -128,7 +130,7 @@ class Trial:
         member = self.draw.choice(self._alive())
         self.fleet.kill(member)
         yield member
-        await self._start(self.draw.choice([self.server.url, self.server.tcp_url_for()]))
+        await self.start(self.draw.choice([self.server.url, self.server.tcp_url_for()]))
 
     # --- faults of sessions -----------------------------------------------------------------------
 
@@ -239,8 +241,9 @@ def children_of(process: int) -> list[int]:
     return [int(word) for word in listed.stdout.split()]
 
 
-async def try_for(seconds: float, seed: int, judge: Callable[[Trial], None]) -> None:
-    """Run a trial of its own server for so long, and have it judged."""
+@asynccontextmanager
+async def open_trial(seed: int) -> AsyncIterator[Trial]:
+    """Open one with a server of its own, for as long as the body lasts."""
     async with (
         embedded_postgres(tcp_port=0) as server,
         open_database(server.url) as database,
@@ -248,7 +251,5 @@ async def try_for(seconds: float, seed: int, judge: Callable[[Trial], None]) -> 
         trio.open_nursery() as nursery,
     ):
         fleet = Fleet(server.url, PROGRAM)
-        trial = Trial(server, database, proxy, fleet, nursery, random.Random(seed))
-        await trial.go_on(seconds)
-        judge(trial)
+        yield Trial(server, database, proxy, fleet, nursery, random.Random(seed))
         nursery.cancel_scope.cancel()

@@ -55,8 +55,8 @@ async def seconds_of_absence(database: Database, url: str, table: Table) -> floa
     return seconds
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.exhaustive)])
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("kills", [1, pytest.param(30, marks=pytest.mark.exhaustive)])
 async def test_the_job_of_a_killed_worker_runs_elsewhere_within_seconds(
     database: Database, database_url: str, table: Table, figures: Figures, kills: int
 ) -> None:
