@@ -27,13 +27,16 @@ Ts = TypeVarTuple("Ts")
 # In these isolation levels a transaction cannot write a row that was written since it began. Each renewal of
 # its lock writes the row of the job, unless we lock that row from the start.
 _SNAPSHOTS: tuple[Isolation, ...] = ("repeatable_read", "serializable")
-_CONFLICT = "40001"  # the SQLSTATE of a serialization failure
+_CONFLICT = "40001"  # the SQLSTATE of a serialization failure: a row was written since the snapshot
 _TAKEN = "it was taken from this worker meanwhile"
-"""Another transaction has written a row since the snapshot was taken."""
 
 CURRENT_JOB: ContextVar[Job | None] = ContextVar("trio_graphile_current_job", default=None)
 """The job that is being handled; whatever calls a handler sets it."""
 _CANCELLED = object()
+
+
+def _never(_job: Job) -> bool:
+    return False
 
 
 def current_job() -> Job | None:
@@ -102,6 +105,8 @@ class JobContext:
     `stopping.is_set()`."""
     _notes: JobNotes = attrs.field(factory=JobNotes, repr=False)
     _to_json: Callable[[Any], str] = attrs.field(default=encode, repr=False)
+    _was_claimed_again: Callable[[Job], bool] = attrs.field(default=_never, repr=False)
+    """Whether the worker has claimed the job anew, or another job that got its id after a failover."""
 
     @property
     def attempt(self) -> int:
@@ -154,7 +159,9 @@ class JobContext:
                 async with self._transaction_that_can_complete(connection, isolation):
                     yield connection
                     await trio.lowlevel.checkpoint_if_cancelled()
-                    if not await held_rows.complete_job(connection, self.worker_id, self.job):
+                    is_ours = await held_rows.complete_job(connection, self.worker_id, self.job)
+                    # Asked afterwards: what a newer claim has locked looks the same, and it may be under way.
+                    if not is_ours or self._was_claimed_again(self.job):
                         raise JobLost(self.job.id, _TAKEN)
                     notes.completion = Completion.IN_DOUBT
             except StatementFailed:

@@ -216,6 +216,7 @@ class Handling:
                 database=settings.database,
                 state=settings.state,
                 stopping=settings.ending.begun,
+                was_claimed_again=self.ledger.was_claimed_again,
             ),
             recorder=self.recorder,
             announcements=self.announcements,

@@ -23,6 +23,7 @@ class Surroundings:
     worker_id: str
     state: Any
     stopping: trio.Event
+    was_claimed_again: Callable[[Job], bool]
 
     def context(self, job: Job, notes: JobNotes, to_json: Callable[[Any], str]) -> JobContext:
         """Return the context of a job, whose handler writes to `notes`."""
@@ -35,4 +36,5 @@ class Surroundings:
             stopping=self.stopping,
             notes=notes,
             to_json=to_json,
+            was_claimed_again=self.was_claimed_again,
         )

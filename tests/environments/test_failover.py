@@ -1,0 +1,243 @@
+"""Failovers of a primary and its standby: what workers do meanwhile, what is lost, and what is not."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import attrs
+import pytest
+import trio
+
+from tests.environments.replicas import Pair, alone, become_standby_of, open_pair
+from tests.faults.load import EXPECTED, PATIENCE, Load, check_nothing_locked
+from tests.support.waiting import wait_for_ring
+from tests.support.workers import running
+from trio_graphile import (
+    Client,
+    DatabaseError,
+    DatabaseOptions,
+    JobContext,
+    JobSpec,
+    LocalQueueOptions,
+    TaskRegistry,
+    Worker,
+    WorkerOptions,
+    open_database,
+)
+from trio_graphile._model.bell import Bell
+
+WORKERS = 2
+IMPATIENT = DatabaseOptions(pool_size=4, connect_timeout=2.0, statement_timeout=5.0)
+PACE = 0.01
+"""How many seconds pass between two jobs whose work is done exactly once."""
+
+
+@pytest.fixture
+async def synchronous(tmp_path: Path) -> AsyncIterator[Pair]:
+    async with open_pair(tmp_path, synchronous=True) as pair:
+        yield pair
+
+
+@pytest.fixture
+async def asynchronous(tmp_path: Path) -> AsyncIterator[Pair]:
+    async with open_pair(tmp_path, synchronous=False) as pair:
+        yield pair
+
+
+@attrs.frozen
+class Fleet:
+    """Workers under a load that does not end by itself."""
+
+    load: Load
+    client: Client
+    promised: list[int] = attrs.field(factory=list)
+    """The jobs of which the database said that they are added, and whose work is done exactly once."""
+
+    async def keep_promising(self, enough: trio.Event) -> None:
+        while not enough.is_set():
+            with contextlib.suppress(DatabaseError):
+                self.promised.append((await self.client.add_raw_job("once")).id)
+            await trio.sleep(PACE)
+
+    async def wait_resumed(self) -> None:
+        with trio.fail_after(PATIENCE):
+            await self.load.wait_resumed()
+
+
+async def do_once(context: JobContext) -> None:
+    async with context.complete_in_transaction() as connection:
+        await connection.execute("insert into public.done (id) values ($1::bigint)", context.job.id)
+
+
+@contextlib.asynccontextmanager
+async def fleet(pair: Pair) -> AsyncIterator[Fleet]:
+    """Run workers under load; afterwards no job is left, and none is locked."""
+    load = Load()
+    load.tasks.task("once")(do_once)
+    options = WorkerOptions(concurrency=4, poll_interval=0.5, local_queue=LocalQueueOptions(size=10))
+    async with (
+        open_database(pair.url, IMPATIENT) as clients,
+        open_database(pair.url, IMPATIENT) as own,
+        trio.open_nursery() as nursery,
+    ):
+        await clients.execute("create table public.done (id bigint)")
+        workers = [Worker(own, load.tasks, options) for _ in range(WORKERS)]
+        for worker in workers:
+            await nursery.start(worker.run)
+        run = Fleet(load, Client(clients, load.tasks))
+        enough = trio.Event()
+        nursery.start_soon(run.keep_promising, enough)
+        nursery.start_soon(load.keep_adding, run.client)
+        await load.wait_returned(30)
+        yield run
+        enough.set()
+        await load.finish(clients)
+        for worker in workers:
+            worker.stop()
+        nursery.cancel_scope.deadline = trio.current_time() + PATIENCE
+    async with open_database(pair.url) as database:
+        await check_nothing_locked(database)
+
+
+async def check_nothing_lost(pair: Pair, run: Fleet) -> None:
+    """Every job that was added was completed, each effect is there once, and no recorded job ran again."""
+    assert run.load.check() <= run.load.uncertain, "a job ran again although its first run was recorded"
+    async with open_database(pair.url) as database:
+        rows = await database.fetch("select id, count(*) as times from public.done group by id")
+    times = {row["id"]: row["times"] for row in rows}
+    assert set(times.values()) == {1}
+    assert not set(run.promised) - times.keys()
+
+
+async def test_a_killed_primary_with_a_synchronous_standby_costs_nothing(synchronous: Pair) -> None:
+    async with fleet(synchronous) as run:
+        await synchronous.primary.kill()
+        await synchronous.promote()
+        await run.wait_resumed()
+    await check_nothing_lost(synchronous, run)
+
+
+async def test_a_planned_switchover_costs_nothing(asynchronous: Pair) -> None:
+    """The primary says all to its standby before it ends; then both are standbys until one is promoted."""
+    async with fleet(asynchronous) as run:
+        await asynchronous.primary.stop()
+        await become_standby_of(asynchronous.primary, asynchronous.standby)
+        await trio.sleep(0.5)  # how long nobody takes writes, not a wait for anything
+        await asynchronous.promote()
+        await run.wait_resumed()
+    await check_nothing_lost(asynchronous, run)
+    async with alone(asynchronous.primary) as database:
+        assert await database.fetch_value("select pg_is_in_recovery()")
+
+
+# --- with an asynchronous standby that lags -----------------------------------------------------
+
+LATER = JobSpec(run_at=datetime(2200, 1, 1, tzinfo=UTC))
+LOGGED_AHEAD = 40
+"""More ids than a standby passes over, for safety, when it is promoted."""
+
+
+@attrs.define(eq=False)
+class Timelines:
+    """Handlers of jobs that one server knows, or the other, and what they did."""
+
+    tasks: TaskRegistry = attrs.field(factory=TaskRegistry)
+    started: list[str] = attrs.field(factory=list)
+    ended: list[str] = attrs.field(factory=list)
+    release: dict[str, trio.Event] = attrs.field(factory=lambda: {"old": trio.Event(), "new": trio.Event()})
+    _progress: Bell = attrs.field(factory=Bell)
+
+    def __attrs_post_init__(self) -> None:
+        @self.tasks.task("brief")
+        async def brief(payload: str) -> None:
+            with self.running(payload):
+                pass
+
+        @self.tasks.task("completed")
+        async def completed(payload: str) -> None:
+            with self.running(payload):
+                await self.release[payload].wait()
+
+        @self.tasks.task("failed")
+        async def failed(payload: str) -> None:
+            with self.running(payload):
+                await self.release[payload].wait()
+                if payload == "old":
+                    raise ValueError(EXPECTED)
+
+        @self.tasks.task("done once")
+        async def done_once(payload: str, context: JobContext) -> None:
+            with self.running(payload):
+                await self.release[payload].wait()
+                async with context.complete_in_transaction() as connection:
+                    await connection.execute("insert into public.done (what) values ($1::text)", payload)
+
+    @contextlib.contextmanager
+    def running(self, what: str) -> Iterator[None]:
+        self.started.append(what)
+        self._progress.ring()
+        try:
+            yield
+        finally:
+            self.ended.append(what)
+            self._progress.ring()
+
+    async def wait_started(self, what: str, times: int = 1) -> None:
+        await wait_for_ring(self._progress, lambda: self.started.count(what) >= times)
+
+    async def wait_ended(self, what: str) -> None:
+        await wait_for_ring(self._progress, lambda: what in self.ended)
+
+
+async def add_until(client: Client, last: int) -> None:
+    """Use up the ids of jobs until this one is the last."""
+    while (await client.add_raw_job("brief", "later", LATER)).id < last:
+        pass
+
+
+@pytest.mark.parametrize("ending", ["completed", "failed", "done once"])
+async def test_a_run_of_a_job_that_is_gone_ends_no_job_that_got_its_id(
+    asynchronous: Pair, ending: str
+) -> None:
+    """The new primary hands out the ids of jobs that it never saw, of which one still runs."""
+    timelines = Timelines()
+    options = WorkerOptions(concurrency=2, poll_interval=0.1)
+    async with open_database(asynchronous.url, IMPATIENT) as database:
+        client = Client(database, timelines.tasks)
+        await database.execute("create table public.done (what text)")
+        first = await client.add_raw_job("brief", "later", LATER)
+        await asynchronous.wait_caught_up()
+        await asynchronous.cut_replication()
+        await add_until(client, first.id + LOGGED_AHEAD)
+        old = await client.add_raw_job(ending, "old")
+        async with running(Worker(database, timelines.tasks, options)) as run:
+            await timelines.wait_started("old")
+            await asynchronous.primary.kill()
+            await asynchronous.promote()
+            await add_until(client, old.id - 1)
+            new = await client.add_raw_job(ending, "new")
+            assert new.id == old.id
+            await timelines.wait_started("new")
+            timelines.release["old"].set()
+            await timelines.wait_ended("old")
+            await client.add_raw_job("brief", "behind")  # its outcome is written after that of the old one
+            await timelines.wait_ended("behind")
+            row = await database.fetch_row(ROW, new.id)
+            assert row is not None, "the new job was ended by the run of the old one"
+            assert (row["attempts"], row["locked_by"]) == (1, run.worker.worker_id)
+            timelines.release["new"].set()
+            await timelines.wait_ended("new")
+        assert timelines.started.count("new") == 1
+        assert await database.fetch_row(ROW, new.id) is None
+        done = [row["what"] for row in await database.fetch("select what from public.done")]
+        assert done == (["new"] if ending == "done once" else [])
+
+
+ROW = """
+    select attempts, locked_by
+    from graphile_worker._private_jobs
+    where id = $1::bigint
+"""
