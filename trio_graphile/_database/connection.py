@@ -25,7 +25,7 @@ from trio_graphile._database.driver.sessions import (
     prepare_ahead,
     socket_of,
 )
-from trio_graphile._database.errors import describe_statement_error, name_missing_schema
+from trio_graphile._database.errors import describe_statement_error, explain_refusal
 from trio_graphile._database.statement import Statement, may_change_session
 from trio_graphile._database.statements import Row as Row  # noqa: PLC0414  # so that it is found here, too
 from trio_graphile._database.statements import Statements, Verb
@@ -130,11 +130,11 @@ class Connection(Statements):
         """
         if not (self._settings.prepared_statements and can_prepare_ahead()):
             return False
-        for text in map(self._text, statements):
+        for statement in statements:
             try:
-                await self._call(partial(prepare_ahead, self._raw, text))
+                await self._call(partial(prepare_ahead, self._raw, self._text(statement)))
             except StatementFailed as error:
-                raise name_missing_schema(error, self._settings.quoted_schema) from error.__cause__
+                raise explain_refusal(error, statement, self._settings.quoted_schema) from error.__cause__
         return True
 
     async def limit_transaction(self, statements: int, silence: float) -> None:
@@ -241,7 +241,7 @@ class Connection(Statements):
             return await self._statement(partial(getattr(self._raw, verb), self._text(sql), *arguments))
         except StatementFailed as error:
             if isinstance(sql, Statement):
-                raise name_missing_schema(error, self._settings.quoted_schema) from error.__cause__
+                raise explain_refusal(error, sql, self._settings.quoted_schema) from error.__cause__
             raise
 
     async def _statement(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:

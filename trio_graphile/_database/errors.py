@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from trio_graphile._database.driver.libraries import asyncpg
+from trio_graphile._database.rights import INSUFFICIENT_PRIVILEGE, name_missing_right
+from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, SchemaMissing, StatementFailed
 
 # After one of these the server closes the session.
@@ -32,6 +34,13 @@ def _lost_track(error: BaseException) -> bool:
     return isinstance(error, asyncpg.InternalClientError) and not isinstance(
         error, asyncpg.OutdatedSchemaCacheError
     )
+
+
+def explain_refusal(error: StatementFailed, statement: Statement, quoted_schema: str) -> StatementFailed:
+    """Return what a user can do something about, for an error of a statement of ours."""
+    if error.sqlstate == INSUFFICIENT_PRIVILEGE:
+        return name_missing_right(error, statement.text)
+    return name_missing_schema(error, quoted_schema)
 
 
 _ABSENT = frozenset({"3F000", "42P01", "42883", "42704"})

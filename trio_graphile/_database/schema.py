@@ -17,6 +17,7 @@ import trio
 
 from trio_graphile._database.brief_transaction import brief_transaction
 from trio_graphile._database.connection import Connection, Executor
+from trio_graphile._database.rights import ADVICE, INSUFFICIENT_PRIVILEGE, name_missing_right
 from trio_graphile._database.schema_plan import (
     BREAKING_REVISIONS,
     NEWEST_REVISION,
@@ -148,6 +149,8 @@ async def check_schema(executor: Executor, schema: str) -> SchemaState:
     try:
         [row] = await executor.fetch(READ_STATE.for_schema(quote_identifier(schema)))
     except StatementFailed as error:
+        if error.sqlstate == INSUFFICIENT_PRIVILEGE:
+            raise name_missing_right(error, READ_STATE.text) from error.__cause__
         if error.sqlstate not in _UNDEFINED:
             raise
         return await _probe(executor, schema)
@@ -211,12 +214,20 @@ async def migrate(
                 if error.transient and not clash:
                     raise
                 if not clash or trio.current_time() > deadline:
-                    raise MigrationFailed(f"the schema {schema!r} could not be migrated: {error}") from error
+                    raise MigrationFailed(
+                        f"the schema {schema!r} could not be migrated: {error}{_who(error)}"
+                    ) from error
             await trio.sleep(delay)
             await _wait_until_quiet(connection, schema, timeouts)
     if plan.warning is not None:
         logger.warning("%s", plan.warning)
     return MigrationReport(found=found, revisions=plan.revisions, applied=plan.recorded, warning=plan.warning)
+
+
+def _who(error: StatementFailed) -> str:
+    if error.sqlstate != INSUFFICIENT_PRIVILEGE:
+        return ""
+    return f"; run `trio-graphile migrate` as the role that owns the schema ({ADVICE})"
 
 
 async def _wait_until_quiet(connection: Connection, schema: str, timeouts: InstallTimeouts) -> SchemaState:

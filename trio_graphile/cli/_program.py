@@ -61,6 +61,13 @@ _COMMANDS = {
             "_migrate:migrate",
             "Install the schema, or bring it up to date. Workers may be running meanwhile.",
         ),
+        "roles": (
+            "_roles:roles",
+            """Print SQL that makes roles with the least rights that programs need.
+
+            It is a script for psql, and needs no database: nothing is changed until you run it.
+            """,
+        ),
     },
     _JOBS: {
         "add": ("_jobs:add", "Add a job."),
