@@ -11,7 +11,6 @@ import pytest
 import trio
 
 from tests.admin.serving import get, read_until
-from tests.scenarios.points import ActAt
 from trio_graphile import (
     Client,
     Database,
@@ -22,6 +21,7 @@ from trio_graphile import (
     WorkerOptions,
 )
 from trio_graphile.admin import Admin, AdminOptions, LoginOptions, ServerLimits, serve_admin
+from trio_graphile.testing._points import ActAt
 
 BOUND = 30
 STREAMS = 20

@@ -11,8 +11,8 @@ import trio
 import trio.testing
 
 from tests.admin.serving import BOUND, Script, Served, answers, get, names_in, read_all, read_until, served
-from tests.scenarios.points import ActAt
 from trio_graphile.admin import ServerLimits, serve_admin
+from trio_graphile.testing._points import ActAt
 
 FOREVER = ServerLimits(
     head_timeout=3600,

@@ -10,9 +10,9 @@ import trio
 
 from tests.client.tasks import ADA, KEYED, LATER, SOON, Welcome, send_welcome, tick
 from tests.client.workers import lock
-from tests.scenarios.points import ActAt
 from tests.support.tables import stored
 from trio_graphile import Client, Database, JobKeyMode, JobSpec
+from trio_graphile.testing._points import ActAt
 
 
 async def test_an_added_job_comes_back_as_it_is_stored(client: Client, database: Database) -> None:

@@ -17,11 +17,11 @@ import trio
 
 from tests.scenarios.aftermath import Aftermath
 from tests.scenarios.endings import Ending
-from tests.scenarios.points import ActAt
 from tests.scenarios.trial import FLUSH_TIMEOUT, GRACE_PERIOD, Scenario, Trial
 from trio_graphile import Client, Database, open_database
 from trio_graphile._database.session import persist
 from trio_graphile._worker import recorder
+from trio_graphile.testing._points import ActAt
 
 SLACK = 2.0
 """For a slow machine: the bound itself is what is tested, not the machine."""

@@ -12,6 +12,7 @@ from tests.scenarios.plans import SCENARIOS
 from tests.scenarios.trial import Scenario
 from tests.support.shares import Share
 from tests.transports import TRANSPORTS
+from trio_graphile.testing._points import try_points
 
 ALL = SCENARIOS | HANDLERS | TRIGGERS | STARTS
 SAMPLE = {"unix": 8, "tcp": 2, "tls": 2}
@@ -31,7 +32,7 @@ POLL_INTERVAL = 0.1
 async def test_the_guarantee_holds_wherever_a_run_ends(
     transport: str, scenario: str, ending: str, stage: Stage, request: pytest.FixtureRequest
 ) -> None:
-    await try_points(stage, ALL[scenario], ENDINGS[ending], SAMPLE[transport], request)
+    await visit_points(stage, ALL[scenario], ENDINGS[ending], SAMPLE[transport], request)
 
 
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
@@ -41,28 +42,20 @@ async def test_the_guarantee_holds_wherever_a_neighbour_locks_something(
     transport: str, scenario: str, neighbour: str, stage: Stage, request: pytest.FixtureRequest
 ) -> None:
     plan = attrs.evolve(SCENARIOS[scenario], poll_interval=POLL_INTERVAL)
-    await try_points(stage, plan, NEIGHBOURS[neighbour], SAMPLE_OF_NEIGHBOURS, request)
+    await visit_points(stage, plan, NEIGHBOURS[neighbour], SAMPLE_OF_NEIGHBOURS, request)
 
 
-async def try_points(
+async def visit_points(
     stage: Stage, plan: Scenario, act: Ending, sample: int, request: pytest.FixtureRequest
 ) -> None:
-    undisturbed = await stage.end_at(plan, None, act)
     dealt = request.node.get_closest_marker("dealt") is not None
     share = Share(1, 1) if dealt else Share.of_run(request.config)
-    sample = request.config.getoption("--points") or sample
-    step = 1 if request.config.getoption("--exhaustive") else max(1, undisturbed // sample)
-    point, tried, total = 1 + (share.number - 1) * step, 0, undisturbed
-    while point <= total:
-        try:
-            count = await stage.end_at(plan, point, act)
-        except BaseException as error:
-            error.add_note(f"at point {point} of {total}")
-            raise
-        if point > count:
-            break  # this run was over before its turn came: there are no more points
-        assert count < 5 * undisturbed, "something runs in circles"
-        total = max(total, count)
-        point += step * share.of
-        tried += 1
-    request.node.user_properties += [("points", tried), ("of", total)]
+    found = await try_points(
+        lambda point: stage.end_at(plan, point, act),
+        what="it happened",
+        sample=None
+        if request.config.getoption("--exhaustive")
+        else request.config.getoption("--points") or sample,
+        share=(share.number, share.of),
+    )
+    request.node.user_properties += [("points", found.tried), ("of", found.points)]

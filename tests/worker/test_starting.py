@@ -10,7 +10,6 @@ import trio
 
 from tests.database.sessions import wait_until_nobody_waits, wait_until_somebody_waits
 from tests.faults.network import open_proxy
-from tests.scenarios.points import ActAt
 from tests.support.handlers import Handlers
 from tests.support.waiting import PATIENCE
 from tests.support.workers import NEVER, make_worker, running
@@ -27,6 +26,7 @@ from trio_graphile import (
     open_database,
     parse_crontab,
 )
+from trio_graphile.testing._points import ActAt
 
 GENEROUS = ShutdownOptions(grace_period=300, flush_timeout=20)
 """Nothing runs yet, so nobody has to be given that time."""
