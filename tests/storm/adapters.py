@@ -1,0 +1,69 @@
+"""Who takes part in the storm. The README has the contract."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import attrs
+
+from tests.benchmarks.install import Unavailable
+
+__all__ = ["Contender", "Unavailable", "available", "peer_names"]
+
+_PEERS = Path(__file__).parent / "peers"
+KINDS = frozenset({"sleep", "stubborn", "cpu"})
+
+
+@attrs.frozen(kw_only=True)
+class Contender:
+    """A project, with the settings that its documentation recommends for a stop."""
+
+    project: str
+    """With version and language, such as `River 0.51.2 (Go)`."""
+    settings: str
+    """In one line, how its stop is configured, for the table: options by their names, with values."""
+    setup: list[str]
+    """The command that installs the schema."""
+    worker: list[str]
+    """The command of a worker process."""
+    add: list[str]
+    """The command that adds jobs."""
+    states: str
+    """The query for the state of each job."""
+    environment: Mapping[str, str] = attrs.field(factory=dict)
+    """Further variables for the commands."""
+    kinds: frozenset[str] = KINDS
+    """Which kinds of handlers the project can have."""
+    exits_within: float | None = None
+    """How many seconds after the grace period it ends at the latest, by its documentation; None if that says
+    nothing."""
+    recovers_after: float | None = None
+    """After how many seconds jobs of a killed worker run again, by its documentation and with these settings;
+    None for never."""
+    remarks: tuple[str, ...] = ()
+    """What a reader of the table has to know in order to be fair to it."""
+
+
+def peer_names() -> list[str]:
+    """Return the names of the peers, which are their folders."""
+    return sorted(path.parent.name for path in _PEERS.glob("*/adapter.py"))
+
+
+def available(names: Iterable[str], cache: Path) -> list[Contender]:
+    """Install these peers and return those that can be had here; say on stderr which cannot, and why."""
+    found = []
+    for name in names:
+        try:
+            found.append(_contender_of(name)(cache))
+        except Unavailable as reason:
+            print(f"Without {name}: {reason}.", file=sys.stderr, flush=True)
+    return found
+
+
+def _contender_of(name: str) -> Callable[[Path], Contender]:
+    module = importlib.import_module(f"tests.storm.peers.{name}.adapter")
+    contender: Callable[[Path], Contender] = module.contender
+    return contender
