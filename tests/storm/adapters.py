@@ -33,6 +33,8 @@ class Contender:
     """The command that adds jobs."""
     states: str
     """The query for the state of each job."""
+    locks: str | None = None
+    """A query for the holders of locks on anything but jobs, if the project has such locks."""
     environment: Mapping[str, str] = attrs.field(factory=dict)
     """Further variables for the commands."""
     kinds: frozenset[str] = KINDS

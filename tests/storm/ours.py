@@ -1,0 +1,48 @@
+"""Ours, as a contender like all others."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.storm.adapters import Contender
+from trio_graphile._model.version import installed_version
+
+KINDS = frozenset(
+    {"sleep", "stubborn", "cpu", "shielded", "transaction", "batch", "thread", "deaf", "queued"}
+)
+_STATES = """
+    with jobs as (
+      select attempts, max_attempts, locked_at, locked_by,
+        case json_typeof(payload) when 'array' then payload else json_build_array(payload) end as items
+      from graphile_worker._private_jobs
+    )
+    select (item->>'token')::bigint as token,
+      case
+        when locked_at is not null then 'running'
+        when attempts >= max_attempts then 'dead'
+        else 'waiting'
+      end as state,
+      attempts::integer as attempts,
+      locked_by as holder
+    from jobs cross join json_array_elements(items) as item
+    union all
+    select token, 'finished', null, null
+    from storm_effects
+"""
+_LOCKS = "select locked_by as holder from graphile_worker._private_job_queues where locked_at is not null"
+
+
+def contender() -> Contender:
+    client = [sys.executable, "-m", "tests.storm.ours_client"]
+    return Contender(
+        project=f"trio_graphile {installed_version() or 'of this checkout'} (Python)",
+        settings="grace_period, flush_timeout=4 (default), presence; handlers that heed nothing in processes",
+        setup=[*client, "setup"],
+        worker=[sys.executable, "-m", "tests.storm.ours_worker"],
+        add=[*client, "add"],
+        states=_STATES,
+        locks=_LOCKS,
+        kinds=KINDS,
+        exits_within=4.0,
+        recovers_after=15.0,
+    )
