@@ -31,6 +31,7 @@ SAMPLED = (
     "tests/admin/test_api_fuzz.py",
     "tests/conformance",
     "tests/faults/test_soak.py",
+    "tests/storm",
 )
 """The tests that try a share of what they sample: scheduling points, examples, requests, pages, seconds."""
 BETWEEN = ("tests/worker", "tests/database", *SAMPLED)
@@ -177,6 +178,13 @@ def soak(session: nox.Session) -> None:
     """Is nothing lost, and no slot, whatever goes wrong? For ten minutes, or `-- --seconds=60 --seed=7`."""
     session.install("-e", ".[all]", *group("tests"))
     run_pytest(session, "tests/faults/test_soak.py", "--seconds=600", *session.posargs)
+
+
+@nox.session
+def storm(session: nox.Session) -> None:
+    """What becomes of jobs when a fleet is replaced under load: ours, and others? See tests/storm."""
+    session.install(".[all]")
+    session.run("python", "tests/storm", *session.posargs, env=npm_cache(session))
 
 
 @nox.session

@@ -23,6 +23,9 @@ EVERYTHING = {
     "stubborn": 0.5,
 }
 
+_SHARES = {"stubborn": 0.1}
+"""How often a kind is drawn beside others, if not as often as these: each worker starts processes for it."""
+
 
 @attrs.frozen(kw_only=True)
 class Condition:
@@ -40,17 +43,25 @@ class Condition:
     """Whether workers come through PgBouncer."""
     second_after: float | None = None
     killed_after: float | None = None
+    slack: float = 2.0
+    """How much longer than promised a process may take to end, on a slow machine."""
     busy: float = 0.5
     """How large a part of the slots has something to do."""
     for_peers: bool = False
 
     @property
     def signals(self) -> Signals:
-        return Signals(grace=self.grace, second_after=self.second_after, killed_after=self.killed_after)
+        return Signals(
+            grace=self.grace,
+            slack=self.slack,
+            second_after=self.second_after,
+            killed_after=self.killed_after,
+        )
 
     def payload(self, token: int, draw: random.Random) -> dict[str, Any]:
         """Return the payload of a job: from half as long as on average to half as long again."""
-        kind = draw.choice(sorted(self.kinds))
+        kinds = sorted(self.kinds)
+        [kind] = draw.choices(kinds, [_SHARES.get(kind, 1.0) for kind in kinds])
         return {"token": token, "kind": kind, "seconds": round(self.kinds[kind] * draw.uniform(0.5, 1.5), 3)}
 
 
@@ -72,6 +83,7 @@ CONDITIONS = (
         name="stubborn",
         text="handlers take 8 s, have 1 s, and ignore that they are cancelled",
         kinds={"stubborn": 8.0},
+        busy=0.3,
         for_peers=True,
     ),
     Condition(

@@ -128,7 +128,7 @@ class Fleet:
             worker=member.name, signalled_at=now, grace=0.0, ended_at=now, by_itself=True
         )
 
-    async def end(self, member: Member) -> Departure:
+    async def end(self, member: Member, *, under_load: bool = True) -> Departure:
         """Tell a worker to end, wait until it has, and kill it if it does not."""
         process, signals = member.process, self.signals
         if process.poll() is not None:
@@ -155,6 +155,7 @@ class Fleet:
             grace=signals.granted,
             ended_at=time.time(),
             was_late=late,
+            under_load=under_load,
         )
         if process.stdout is not None:
             await process.stdout.aclose()

@@ -32,10 +32,17 @@ _STATES = """
 _LOCKS = "select locked_by as holder from graphile_worker._private_job_queues where locked_at is not null"
 
 
+_NAME = "trio_graphile"
+
+
+def is_ours(project: str) -> bool:
+    return project.startswith(_NAME)
+
+
 def contender() -> Contender:
     client = [sys.executable, "-m", "tests.storm.ours_client"]
     return Contender(
-        project=f"trio_graphile {installed_version() or 'of this checkout'} (Python)",
+        project=f"{_NAME} {installed_version() or 'of this checkout'} (Python)",
         settings="grace_period, flush_timeout=4 (default), presence; handlers that heed nothing in processes",
         setup=[*client, "setup"],
         worker=[sys.executable, "-m", "tests.storm.ours_worker"],

@@ -101,7 +101,7 @@ def options_of(settings: Settings) -> WorkerOptions:
     return WorkerOptions(
         concurrency=settings.concurrency,
         local_queue=LocalQueueOptions(size=settings.prefetch),
-        processes=ProcessOptions(count=2),
+        processes=ProcessOptions(count=settings.concurrency),
         recovery=RecoveryOptions(presence=PresenceOptions()),
         shutdown=ShutdownOptions(grace_period=settings.grace),
     )

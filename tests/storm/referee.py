@@ -30,6 +30,8 @@ class Departure:
     """Whether it had to be killed."""
     by_itself: bool = False
     """Whether it ended though nobody had told it to."""
+    under_load: bool = True
+    """Whether there was something to do; not so when the storm was over."""
 
     @property
     def seconds(self) -> float:
@@ -131,10 +133,11 @@ def judge(evidence: Evidence) -> Verdict:
     runs = runs_of(evidence)
     resumptions = list(_resumptions(runs, evidence.departures))
     seconds = [delay for delay in resumptions if delay is not None]
+    asked = [each for each in evidence.departures if each.under_load and not each.by_itself]
     of_kind = _overlapping(runs, evidence.added)
     return Verdict(
         jobs=len(evidence.added),
-        stops=sum(not departure.by_itself for departure in evidence.departures),
+        stops=len(asked),
         interrupted=len(resumptions),
         lost=len(_lost(evidence, runs)),
         overlaps=sum(kind != DEAF for kind in of_kind),
@@ -147,7 +150,7 @@ def judge(evidence: Evidence) -> Verdict:
         repeated=_repeated(evidence, runs),
         unresumed=len(resumptions) - len(seconds),
         elsewhere=sorted(seconds),
-        exits=sorted(each.seconds for each in evidence.departures if not each.by_itself),
+        exits=sorted(departure.seconds for departure in asked),
     )
 
 

@@ -158,7 +158,7 @@ class Storm:
 
         async def end(member: Member) -> None:
             async with limiter:
-                await self.fleet.end(member)
+                await self.fleet.end(member, under_load=False)
 
         async with trio.open_nursery() as nursery:
             for member in self._places:
