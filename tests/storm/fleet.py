@@ -149,6 +149,8 @@ class Fleet:
                 process.kill()
                 await process.wait()
             nursery.cancel_scope.cancel()
+        if late:
+            self.complaints.append(f"{member.name} had to be killed; {self._end_of_log(member.name)}")
         member.departure = Departure(
             worker=member.name,
             signalled_at=signalled_at,

@@ -117,6 +117,11 @@ def database_options_of(settings: Settings) -> DatabaseOptions:
     )
 
 
+async def run(worker: Worker, *, task_status: trio.TaskStatus[None]) -> None:
+    """Run the worker, and leave its report for whoever wonders about this process."""
+    print(await worker.run(task_status=task_status), file=sys.stderr)
+
+
 async def main() -> None:
     settings = Settings.of_environment()
     patient = DatabaseOptions(pool_size=2, connect_timeout=30.0)
@@ -129,7 +134,7 @@ async def main() -> None:
         state: Any = Marks(marks, settings)
         worker = Worker(database, tasks, options_of(settings), state=state)
         await nursery.start(stop_on_signals, worker)
-        await nursery.start(worker.run)
+        await nursery.start(run, worker)
         print("ready", worker.worker_id, flush=True)
 
 
