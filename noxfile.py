@@ -232,15 +232,16 @@ def release(session: nox.Session) -> None:
     session.install(*group("release"))
     session.run("python", "-m", "build", "--outdir", str(folder / "dist"))
     [wheel] = (folder / "dist").glob("*.whl")
-    for extra in ("", *PYPROJECT["project"]["optional-dependencies"]):
-        place = folder / f"with-{extra or 'nothing'}"
-        session.run("python", "-m", "venv", "--clear", str(place))
-        python = str(place / "bin" / "python")
+    extras = ["", *PYPROJECT["project"]["optional-dependencies"]]
+    for extra in extras:
+        session.run("python", "-m", "venv", "--clear", str(folder / f"with-{extra}"))
+        python = str(folder / f"with-{extra}" / "bin" / "python")
         wanted = f"{wheel}[{extra}]" if extra else str(wheel)
         session.run(python, "-m", "pip", "install", "-q", wanted, external=True)
         session.run(python, "-c", FOOTPRINT, external=True)
+    python = str(folder / f"with-{extras[-1]}" / "bin" / "python")
     requirements = folder / "requirements.txt"
-    frozen = session.run(python, "-m", "pip", "freeze", external=True, silent=True)
+    frozen = str(session.run(python, "-m", "pip", "freeze", external=True, silent=True))
     requirements.write_text("".join(line + "\n" for line in frozen.splitlines() if " @ " not in line))
     session.run("pip-licenses", f"--python={python}", "--order=license", "--with-urls")
     with session.chdir(folder):
