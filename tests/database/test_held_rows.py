@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import trio
 
 from tests.database.jobs_by_sql import ALL, ME, add, claim, row
 from tests.support.tables import locked_queues
 from trio_graphile._database import held_rows
 from trio_graphile._database.database import Database
+from trio_graphile._database.notifications import JOBS_INSERT, announced_jobs
 from trio_graphile._model.outcomes import Failed, Returned
 
 
@@ -113,6 +115,29 @@ async def test_a_returned_job_is_as_if_never_claimed(database: Database) -> None
     assert await held_rows.return_jobs(database, ME, [Returned(job)]) == {job_id}
     assert await row(database, job_id) == before
     assert await locked_queues(database) == {}
+
+
+@pytest.mark.parametrize("way", ["return", "reconcile"])
+async def test_jobs_that_are_given_back_are_announced_together_if_they_are_due(
+    database: Database, way: str
+) -> None:
+    """Else nobody would know of them before they poll."""
+    for options in ({}, {}, {"job_key": "k"}, {"priority": 1}):
+        await add(database, **options)
+    jobs = await claim(database)
+    await add(database, job_key="k", run_at=datetime.now(UTC) + timedelta(hours=1))  # replaces one that runs
+    later = "update graphile_worker._private_jobs set run_at = now() + interval '1 hour' where priority = 1"
+    await database.execute(later)
+    send, heard = trio.open_memory_channel[str](10)
+    async with database.connection() as session:
+        await session.listen(JOBS_INSERT, send.send_nowait)
+        if way == "return":
+            await held_rows.return_jobs(database, ME, [Returned(job) for job in jobs])
+        else:
+            await held_rows.reconcile(database, ME, [])
+        await session.fetch_value("select 1")  # by when all is heard that was said before
+    assert [announced_jobs(heard.receive_nowait())] == [2]
+    assert heard.statistics().current_buffer_used == 0
 
 
 @pytest.mark.parametrize("way", ["return", "reconcile"])

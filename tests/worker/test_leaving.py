@@ -9,7 +9,7 @@ import trio.testing
 from tests.support.handlers import Handlers
 from tests.support.tables import Table
 from tests.support.waiting import PATIENCE
-from tests.support.workers import NEVER, make_worker, running
+from tests.support.workers import NEVER, SOON, make_worker, running
 from trio_graphile import (
     Client,
     Database,
@@ -255,6 +255,23 @@ async def test_a_locked_row_keeps_no_other_outcome_from_being_written(
             await table.wait_until("select count(*) = 1 from graphile_worker._private_jobs")
         await table.wait_until("select count(*) = 0 from graphile_worker._private_jobs")
         assert (await run.stop()).completed == 2
+
+
+async def test_another_worker_runs_at_once_what_a_stopped_one_gives_back(
+    database: Database, client: Client, handlers: Handlers
+) -> None:
+    """Neither polls within this test: the other one has to be told."""
+    options = {"concurrency": 1, "shutdown": SOON}
+    async with running(make_worker(database, handlers.tasks, **options)) as stopped:
+        await client.add_raw_job("held", None)
+        await handlers.wait_started(1)
+        async with running(make_worker(database, handlers.tasks, **options)) as other:
+            await rest(other.worker)
+            assert (await stopped.stop()).returned == 1
+            await handlers.wait_started(2)
+            handlers.release.set()
+            await handlers.wait_ended(1)
+            assert (await other.stop()).completed == 1
 
 
 async def rest_but_for(worker: Worker, unrecorded: int) -> None:

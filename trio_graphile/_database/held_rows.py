@@ -193,6 +193,15 @@ async def fail_jobs(executor: Executor, worker_id: str, failures: Sequence[Faile
     return {row["id"] for row in rows}
 
 
+_ANNOUNCED = """(
+      select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
+      from returned as due
+      where due.run_at <= now()
+        and due.attempts < due.max_attempts
+      having count(*) > 0
+    ) as announced"""
+# What is given back is announced as if it were added, or others would find it only when they poll.
+
 RETURN_JOBS = Statement(
     """
     with returned as (
@@ -216,7 +225,7 @@ RETURN_JOBS = Statement(
       from unnest($2::bigint[], $5::float8[], $6::text[]) as mine(id, delay, payload)
       where mine.id = jobs.id
         and {ours}
-      returning jobs.id, jobs.job_queue_id
+      returning jobs.id, jobs.job_queue_id, jobs.run_at, jobs.attempts, jobs.max_attempts
     ),
     freed_queues as (
       update {schema}._private_job_queues as queues
@@ -224,9 +233,9 @@ RETURN_JOBS = Statement(
       where queues.id = any(array(select returned.job_queue_id from returned))
         and queues.locked_by = $1::text
     )
-    select id
+    select returned.id, {announced}
     from returned
-""".replace("{ours}", OURS)
+""".replace("{ours}", OURS).replace("{announced}", _ANNOUNCED)
 )
 # $5 seconds until they may run again or null for at once, $6 new payloads or null.
 # A detached or retired job keeps its attempts, or it would run again, and its error says so.
@@ -256,18 +265,22 @@ FIND_UNKNOWN_JOBS = Statement(
 
 RETURN_UNKNOWN_JOBS = Statement(
     """
-    update {schema}._private_jobs as jobs
-    set attempts = case
-        when {retired}
-        then jobs.attempts
-        else greatest(jobs.attempts - 1, 0)
-      end,
-      locked_by = null,
-      locked_at = null
-    where jobs.locked_by = $1::text
-      and jobs.id = any($2::bigint[])
-    returning jobs.id
-""".replace("{retired}", RETIRED)
+    with returned as (
+      update {schema}._private_jobs as jobs
+      set attempts = case
+          when {retired}
+          then jobs.attempts
+          else greatest(jobs.attempts - 1, 0)
+        end,
+        locked_by = null,
+        locked_at = null
+      where jobs.locked_by = $1::text
+        and jobs.id = any($2::bigint[])
+      returning jobs.id, jobs.run_at, jobs.attempts, jobs.max_attempts
+    )
+    select returned.id, {announced}
+    from returned
+""".replace("{retired}", RETIRED).replace("{announced}", _ANNOUNCED)
 )  # $1 worker id, $2 job ids
 
 FIND_UNKNOWN_QUEUES = Statement("""
