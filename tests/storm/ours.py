@@ -45,7 +45,7 @@ def contender() -> Contender:
         project=f"{_NAME} {installed_version() or 'of this checkout'} (Python)",
         settings="grace_period, flush_timeout=4 (default), presence; handlers that heed nothing in processes",
         setup=[*client, "setup"],
-        worker=[sys.executable, "-m", "tests.storm.ours_worker"],
+        worker=[sys.executable, "-m", "tests.storm.ours_main"],
         add=[*client, "add"],
         states=_STATES,
         locks=_LOCKS,

@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import trio
 
-from tests.storm.marks import Marker
+from tests.storm.marker import Marker
 from tests.storm.ours_process import in_process
 from tests.storm.ours_settings import Pulse, Settings, Work
 from trio_graphile import (
@@ -136,7 +136,3 @@ async def main() -> None:
         await nursery.start(stop_on_signals, worker)
         await nursery.start(run, worker)
         print("ready", worker.worker_id, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(trio.run(main))

@@ -15,7 +15,7 @@ import trio
 from tests.storm.adapters import Contender
 from tests.storm.conditions import Condition
 from tests.storm.fleet import Adder, Fleet, Member, open_adder, set_up
-from tests.storm.marks import read_marks
+from tests.storm.marker import read_marks
 from tests.storm.ours_client import queue_of
 from tests.storm.ours_settings import read_beats
 from tests.storm.places import Place, disturb

@@ -10,7 +10,7 @@ import trio
 
 from tests.storm.adapters import Contender
 from tests.storm.fleet import Member
-from tests.storm.marks import read_marks
+from tests.storm.marker import read_marks
 from tests.storm.referee import FINISHED
 from trio_graphile import Database, DatabaseError
 
