@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -87,9 +87,11 @@ def follow(data: Path, port: int | None) -> None:
 
 
 @asynccontextmanager
-async def open_pair(place: Path, *, synchronous: bool) -> AsyncIterator[Pair]:
+async def open_pair(
+    place: Path, *, synchronous: bool, settings: Mapping[str, str] = FAST
+) -> AsyncIterator[Pair]:
     """Run a primary with our schema and a standby of it, for which commits wait if it is synchronous."""
-    async with embedded_postgres(place / "first", settings=FAST, tcp_port=0) as primary:
+    async with embedded_postgres(place / "first", settings=settings, tcp_port=0) as primary:
         async with open_database(primary.url) as database:
             await Client(database, TaskRegistry()).migrate()
         await primary.stop()  # a copy of what is at rest needs no programs but the server's own
@@ -97,7 +99,7 @@ async def open_pair(place: Path, *, synchronous: bool) -> AsyncIterator[Pair]:
         shutil.copytree(place / "first" / "data", place / "second" / "data")
         await primary.start()
         follow(place / "second" / "data", primary.tcp_port)
-        async with embedded_postgres(place / "second", settings=FAST, tcp_port=0) as standby:
+        async with embedded_postgres(place / "second", settings=settings, tcp_port=0) as standby:
             if synchronous:
                 await configure(primary, "synchronous_standby_names", STANDBY)
             pair = Pair(primary, standby)

@@ -130,7 +130,7 @@ def _share(options: argparse.Namespace, condition: Condition) -> int:
 async def _measure(servers: Servers, contender: Contender, condition: Condition, size: Size) -> Result:
     try:
         with trio.fail_after(_TIMEOUT):
-            async with servers.place(pooled=condition.pooled) as place:
+            async with servers.place(condition) as place:
                 outcome = await run_storm(contender, condition, place, size)
     except (Unavailable, StormFailed, trio.TooSlowError) as reason:
         print(f"  FAILED: {reason!r}", file=sys.stderr, flush=True)

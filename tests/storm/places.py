@@ -5,28 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import attrs
 import trio
 
 from tests.benchmarks.install import Unavailable
-from tests.storm.conditions import Upheaval
+from tests.environments.replicas import FAST, Pair, open_pair
+from tests.storm.conditions import Condition
 from tests.storm.marks import TABLE
 from trio_graphile import DatabaseOptions, open_database
 from trio_graphile.embedded import PostgresServer, embedded_postgres
 
 _MEMORY = memory if (memory := Path("/dev/shm")).is_dir() else None
 _SESSIONS = {"max_connections": "600", "shared_buffers": "64MB"}
-_FROZEN = 1.5
-"""How long a server stands still: less than a worker may take to write its last outcomes."""
-_BETWEEN = 3.0
-"""How long it is left in peace."""
 _PATIENCE = 20.0
 
 
@@ -34,7 +30,8 @@ _PATIENCE = 20.0
 class Place:
     """One database of the queue, and one of the referee."""
 
-    server: PostgresServer
+    servers: Pair | PostgresServer
+    """The server of the queue, or two of which one follows the other."""
     url: str
     """By which workers reach the queue."""
     direct_url: str
@@ -55,18 +52,30 @@ class Servers:
     _made: int = 0
 
     @contextlib.asynccontextmanager
-    async def place(self, *, pooled: bool = False) -> AsyncIterator[Place]:
+    async def place(self, condition: Condition) -> AsyncIterator[Place]:
         """Lend databases with nothing in them but the referee's table. Raises `Unavailable`."""
         self._made += 1
         name = f"storm_{os.getpid()}_{self._made}"
-        for server in (self.queue, self.referee):
-            await _execute(server.tcp_url_for(), f"create database {name}")
-        url, marks_url = self.queue.tcp_url_for(name), self.referee.tcp_url_for(name)
+        marks_url = self.referee.tcp_url_for(name)
+        await _execute(self.referee.tcp_url_for(), f"create database {name}")
         await _execute(marks_url, TABLE)
+        if condition.upheaval == "failover":
+            with tempfile.TemporaryDirectory(prefix="pair-", dir=_MEMORY) as folder:
+                async with open_pair(Path(folder), synchronous=False, settings={**FAST, **_SESSIONS}) as pair:
+                    yield Place(servers=pair, url=pair.url, direct_url=pair.url, marks_url=marks_url)
+        else:
+            async with self._queue(name, pooled=condition.pooled) as (url, direct_url):
+                yield Place(servers=self.queue, url=url, direct_url=direct_url, marks_url=marks_url)
+        await _execute(self.referee.tcp_url_for(), f"drop database {name} with (force)")
+
+    @contextlib.asynccontextmanager
+    async def _queue(self, name: str, *, pooled: bool) -> AsyncIterator[tuple[str, str]]:
+        """Yield the URL of a database by the way that workers take, and the direct one."""
+        await _execute(self.queue.tcp_url_for(), f"create database {name}")
+        url = self.queue.tcp_url_for(name)
         async with _open_pooler(self.queue, name) if pooled else contextlib.nullcontext(url) as way:
-            yield Place(server=self.queue, url=way, direct_url=url, marks_url=marks_url)
-        for server in (self.queue, self.referee):
-            await _execute(server.tcp_url_for(), f"drop database {name} with (force)")
+            yield way, url
+        await _execute(self.queue.tcp_url_for(), f"drop database {name} with (force)")
 
 
 @contextlib.asynccontextmanager
@@ -82,45 +91,6 @@ async def open_servers() -> AsyncIterator[Servers]:
 async def _execute(url: str, statement: str) -> None:
     async with open_database(url, DatabaseOptions(pool_size=1, wait_for_server=_PATIENCE)) as database:
         await database.execute(statement)
-
-
-# --- what is done to the server -------------------------------------------------------------------
-
-
-async def disturb(server: PostgresServer, upheaval: Upheaval) -> None:
-    """Do it again and again, until cancelled; then the server is as before."""
-    while True:
-        await trio.sleep(_BETWEEN)
-        if upheaval == "frozen":
-            await _freeze(server)
-        elif upheaval == "restarted":
-            with trio.move_on_after(2 * _PATIENCE, shield=True):
-                await server.restart()
-
-
-async def _freeze(server: PostgresServer) -> None:
-    """Have all processes of a server stand still for a while."""
-    assert server.process_id is not None
-    stopped = [server.process_id]
-    os.kill(server.process_id, signal.SIGSTOP)  # it begins no others now
-    try:
-        for process in _children_of(server.process_id):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGSTOP)
-                stopped.append(process)
-        await trio.sleep(_FROZEN)
-    finally:
-        for process in reversed(stopped):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGCONT)
-
-
-def _children_of(parent: int) -> Iterator[int]:
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            # What follows the name, which may hold anything: see `man proc_pid_stat`.
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == parent:
-                yield int(stat.parent.name)
 
 
 # --- the pooler -----------------------------------------------------------------------------------

@@ -18,8 +18,9 @@ from tests.storm.fleet import Adder, Fleet, Member, open_adder, set_up
 from tests.storm.marker import read_marks
 from tests.storm.ours_client import queue_of
 from tests.storm.ours_settings import read_beats
-from tests.storm.places import Place, disturb
+from tests.storm.places import Place
 from tests.storm.referee import Added, Evidence, Row, Verdict, judge
+from tests.storm.upheavals import disturb
 from tests.storm.watch import Watch
 from trio_graphile import Database, DatabaseOptions, open_database
 
@@ -78,7 +79,7 @@ class Storm:
             async with trio.open_nursery() as load:
                 load.start_soon(self._keep_adding, adder)
                 if self.condition.upheaval != "none":
-                    load.start_soon(disturb, place.server, self.condition.upheaval)
+                    load.start_soon(disturb, place.servers, self.condition.upheaval)
                 await self._replace_in_turn()
                 load.cancel_scope.cancel()
             patience = max(_LEAST_PATIENCE, min(60.0, 10.0 + (self.fleet.contender.recovers_after or 0.0)))

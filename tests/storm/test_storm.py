@@ -29,7 +29,7 @@ async def test_no_job_is_lost_stuck_or_run_twice_however_workers_end(
     patient = attrs.evolve(condition, slack=SLACK)
     async with open_servers() as servers:
         try:
-            async with servers.place(pooled=condition.pooled) as place:
+            async with servers.place(condition) as place:
                 outcome = await run_storm(ours.contender(), patient, place, Size(stops=stops, workers=4))
         except Unavailable as reason:
             pytest.skip(str(reason))
