@@ -9,10 +9,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 PEERS = Path(__file__).parent / "peers"
+"""Where each peer has a folder of its own. Others have such folders elsewhere, and say so."""
 _SHOWN = 2_000  # characters of what a failed installation said
 
 
@@ -30,50 +31,52 @@ def default_cache() -> Path:
     return caches / "trio_graphile" / "benchmarks"
 
 
-def version_of(peer: str, file: str, pattern: str) -> str:
+def version_of(peer: str, file: str, pattern: str, *, peers: Path = PEERS) -> str:
     """Return the version that a peer's file asks for: what the group in the pattern finds."""
-    match = re.search(pattern, (PEERS / peer / file).read_text())
+    match = re.search(pattern, (peers / peer / file).read_text())
     assert match is not None, f"{file} of {peer} names no version"
     return match[1]
 
 
-def npm_program(peer: str, cache: Path) -> list[str]:
+def npm_program(peer: str, cache: Path, *, peers: Path = PEERS) -> list[str]:
     """Return the command of `peer.mjs`, with the packages of `package.json` beside it."""
     _need("node", "npm")
 
     def install(folder: Path) -> None:
-        shutil.copy(PEERS / peer / "package.json", folder)
+        shutil.copy(peers / peer / "package.json", folder)
         _call(
             ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=folder
         )
 
-    folder = _kept(peer, cache, install, made_from="package.json")
-    shutil.copy(PEERS / peer / "peer.mjs", folder)  # it looks for packages beside itself
+    folder = _kept(peers / peer, cache, install, made_from=["package.json"])
+    shutil.copy(peers / peer / "peer.mjs", folder)  # it looks for packages beside itself
     return ["node", str(folder / "peer.mjs")]
 
 
-def python_program(peer: str, cache: Path) -> list[str]:
+def python_program(
+    peer: str, cache: Path, *, peers: Path = PEERS, interpreter: str = sys.executable
+) -> list[str]:
     """Return the command of `peer.py`, in an environment of its own with what `requirements.txt` names."""
 
     def install(folder: Path) -> None:
-        _call([sys.executable, "-m", "venv", str(folder)])
-        _call([str(folder / "bin/pip"), "install", "-q", "-r", str(PEERS / peer / "requirements.txt")])
+        _call([interpreter, "-m", "venv", str(folder)])
+        _call([str(folder / "bin/pip"), "install", "-q", "-r", str(peers / peer / "requirements.txt")])
 
-    folder = _kept(peer, cache, install, made_from="requirements.txt")
-    return [str(folder / "bin/python"), str(PEERS / peer / "peer.py")]
+    folder = _kept(peers / peer, cache, install, made_from=["requirements.txt"])
+    return [str(folder / "bin/python"), str(peers / peer / "peer.py")]
 
 
-def go_program(peer: str, cache: Path) -> list[str]:
+def go_program(peer: str, cache: Path, *, peers: Path = PEERS) -> list[str]:
     """Return the program that `main.go` becomes."""
     _need("go")
 
     def build(folder: Path) -> None:
-        _call(_gently(["go", "build", "-o", str(folder / peer), "."]), cwd=PEERS / peer)
+        _call(_gently(["go", "build", "-o", str(folder / peer), "."]), cwd=peers / peer)
 
-    return [str(_kept(peer, cache, build) / peer)]
+    return [str(_kept(peers / peer, cache, build, made_from=["*.go", "go.*"]) / peer)]
 
 
-def cargo_program(peer: str, cache: Path) -> list[str]:
+def cargo_program(peer: str, cache: Path, *, peers: Path = PEERS) -> list[str]:
     """Return the program that the crate becomes, optimized."""
     _need("cargo")
 
@@ -81,23 +84,23 @@ def cargo_program(peer: str, cache: Path) -> list[str]:
         target = str(folder / "target")
         _call(
             _gently(["cargo", "build", "-q", "--release", "--locked", "--target-dir", target]),
-            cwd=PEERS / peer,
+            cwd=peers / peer,
         )
         shutil.move(folder / "target/release" / peer, folder / peer)
         shutil.rmtree(target)
 
-    return [str(_kept(peer, cache, build) / peer)]
+    return [str(_kept(peers / peer, cache, build, made_from=["Cargo.*", "src/**/*"]) / peer)]
 
 
-def _kept(peer: str, cache: Path, install: Callable[[Path], None], *, made_from: str = "**/*") -> Path:
+def _kept(source: Path, cache: Path, install: Callable[[Path], None], *, made_from: Iterable[str]) -> Path:
     """Return the folder of what was installed from the same files, now if need be. Raises `Unavailable`."""
     digest = hashlib.sha256(sys.version.encode())
-    for path in sorted(path for path in (PEERS / peer).glob(made_from) if path.is_file()):
+    for path in sorted(path for pattern in made_from for path in source.glob(pattern) if path.is_file()):
         digest.update(path.name.encode() + path.read_bytes())
-    folder = cache / f"{peer}-{digest.hexdigest()[:12]}"
+    folder = cache / f"{source.name}-{digest.hexdigest()[:12]}"
     complete = folder / "complete"  # an environment cannot be moved, so no renaming
     if not complete.exists():
-        print(f"Installing {peer} in {folder}.", file=sys.stderr, flush=True)
+        print(f"Installing {source.name} in {folder}.", file=sys.stderr, flush=True)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         install(folder)

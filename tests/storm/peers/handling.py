@@ -1,0 +1,128 @@
+"""The handler of peers that are written for asyncio. It is imported where only a peer's own packages are."""
+
+from __future__ import annotations
+
+import asyncio  # noqa: TID251  # these peers know nothing else
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg  # type: ignore[import-untyped]
+
+_ADD_MARK = """
+    insert into marks (token, what, attempt, worker, pid)
+    values ($1::bigint, $2::text, $3::integer, $4::text, $5::integer)
+"""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the storm tells a program, as the contract has it."""
+
+    database_url: str
+    marks_url: str
+    worker: str
+    concurrency: int
+    grace: float
+
+
+def told() -> Told:
+    """Return what the environment says."""
+    return Told(
+        database_url=os.environ["STORM_DATABASE_URL"],
+        marks_url=os.environ["STORM_MARKS_URL"],
+        worker=os.environ["STORM_WORKER"],
+        concurrency=int(os.environ["STORM_CONCURRENCY"]),
+        grace=float(os.environ["STORM_GRACE"]),
+    )
+
+
+@dataclass(frozen=True)
+class Handler:
+    """Does what jobs ask for, and tells the referee. A cancellation never cuts a mark in two."""
+
+    pool: Any
+    worker: str
+
+    async def run(self, payload: dict[str, Any], attempt: int | None) -> None:
+        """Run a job, whose attempt is 1 for the first; None if the project does not count."""
+        token, kind, seconds = payload["token"], payload["kind"], payload["seconds"]
+        try:
+            await self._mark(token, "started", attempt)
+            if kind == "cpu":
+                time.sleep(seconds)  # noqa: ASYNC251  # this is what it is for
+                await asyncio.sleep(0)  # here it can be told to stop, as at each await
+            elif kind == "stubborn":
+                await _persist(seconds)
+            else:
+                await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            await self._mark(token, "interrupted", attempt)
+            raise
+        except Exception:
+            await self._mark(token, "failed", attempt)
+            raise
+        await self.finish(token, attempt)
+
+    async def finish(self, token: int, attempt: int | None) -> None:
+        """Mark the end of a job. Who hears of a stop in the last statement has nothing left to stop."""
+        with suppress(asyncio.CancelledError):  # noqa: ASYNC103  # it ends anyway
+            await self._mark(token, "finished", attempt)
+
+    async def _mark(self, token: int, what: str, attempt: int | None) -> None:
+        await _whole(self.pool.execute(_ADD_MARK, token, what, attempt, self.worker, os.getpid()))
+
+
+@asynccontextmanager
+async def open_handler() -> AsyncIterator[Handler]:
+    """Connect to the referee for the length of the block."""
+    pool = await asyncpg.create_pool(told().marks_url, min_size=2, max_size=2, timeout=30)
+    try:
+        yield Handler(pool, told().worker)
+    finally:
+        await asyncio.wait_for(pool.close(), 5)
+
+
+async def _whole(statement: Coroutine[Any, Any, Any]) -> None:
+    """Await a statement to its end, and only then be cancelled."""
+    task = asyncio.ensure_future(statement)
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:  # noqa: ASYNC103  # raised below
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
+
+
+async def _persist(seconds: float) -> None:
+    """Wait for so many seconds, whatever we are told."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        try:
+            await asyncio.sleep(left)
+        except asyncio.CancelledError:  # noqa: ASYNC103  # this is what it is for
+            continue  # noqa: ASYNC104
+
+
+def say_ready(holder: object = "") -> None:
+    """Tell the storm that jobs are taken, and who has locked those that run."""
+    print("ready", holder, flush=True)
+
+
+async def lines() -> AsyncIterator[list[dict[str, Any]]]:
+    """Yield the payloads of each line of standard input."""
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        yield json.loads(line)
+
+
+def say_added(*, certainly: bool) -> None:
+    """Tell the storm whether the jobs of a line are there, or may be."""
+    print("added" if certainly else "failed", flush=True)
