@@ -201,6 +201,14 @@ async def test_the_queue_is_counted_by_state_task_queue_and_worker(
     assert holder["last_heartbeat_at"] is None
 
 
+async def test_the_list_of_workers_says_for_which_a_lock_stands(shop: Program, database: Database) -> None:
+    for worker_id, presence in (("worker-2", {"key": 1}), ("worker-3", {"why_not": "lost"})):
+        await worker_registry.heartbeat(database, worker_id, {"presence": presence})
+    header, *rows = (line.split("\t") for line in (await text(shop, "workers")).splitlines())
+    found = {row[0]: row[header.index("presence")] for row in rows}
+    assert found == {"worker-2": "lock", "worker-3": "lease only"}
+
+
 async def test_tables_are_tab_separated_through_a_pipe(shop: Program, crowd: dict[str, int]) -> None:
     assert (await text(shop, "stats")).splitlines() == [
         "state\tjobs", "total\t4", "ready\t1", "scheduled\t1", "locked\t1", "failed\t1",

@@ -31,6 +31,16 @@ async def test_where_all_is_well_it_says_so(shop: Program, database: Database) -
     assert "sesame" not in found["connection"]["text"]
 
 
+async def test_it_says_for_which_workers_no_lock_stands_and_why(shop: Program, database: Database) -> None:
+    await worker_registry.heartbeat(database, "worker-1", {"presence": {"key": 1}})
+    assert "presence" not in await findings(shop)
+    await worker_registry.heartbeat(database, "worker-2", {"presence": {"why_not": "a proxy is between"}})
+    found = (await findings(shop))["presence"]
+    assert (found["level"], found["text"]) == (
+        "note", "no lock stands for 1 live workers (worker-2): a proxy is between",
+    )  # fmt: skip
+
+
 async def test_what_is_wrong_comes_with_what_to_do_about_it(shop: Program, database: Database) -> None:
     first, second = await Client(database).add_raw_jobs(
         [("orphan", None, JobSpec(queue_name="q")), ("orphan", None, JobSpec(queue_name="q"))]

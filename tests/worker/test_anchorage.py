@@ -20,6 +20,7 @@ from trio_graphile import (
     Client,
     Database,
     DatabaseError,
+    DatabaseOptions,
     JobSpec,
     OptionInvalid,
     PresenceOptions,
@@ -174,6 +175,23 @@ async def test_a_worker_that_comes_back_runs_jobs_again(rivals: Rivals, door: Do
     await rivals.wait_anchored_again()
     await client.add_raw_jobs([("held", None, JobSpec())] * 8)  # more than the other has slots for
     await rivals.handlers.wait_started(2)
+
+
+@pytest.mark.parametrize(
+    ("options", "presence", "why"),
+    [({}, None, "turned off"), ({"prepared_statements": False}, BRIEF, "pooler")],
+    ids=["off", "pooler"],
+)
+async def test_a_worker_says_why_no_lock_will_ever_stand_for_it(
+    database_url: str, options: dict[str, Any], presence: PresenceOptions | None, why: str
+) -> None:
+    async with open_database(database_url, DatabaseOptions(**options)) as database:
+        worker = make_present_worker(database, Handlers().tasks, recovery=RecoveryOptions(presence=presence))
+        async with running(worker):
+            [row] = await database.fetch(
+                "select metadata #>> '{presence,why_not}' as why from graphile_worker._private_workers"
+            )
+            assert why in row["why"]
 
 
 # --- behind a proxy -----------------------------------------------------------------------------

@@ -6,7 +6,9 @@ It needs no named statements: a pooler may stand between us and the server.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import trio
 
@@ -186,12 +188,18 @@ LIST_NEGLECTED = Statement("""
 
 
 async def probe_queue(
-    executor: Executor, *, alive: dict[str, bool], tasks: list[str], neglected_after: float = 60.0
+    executor: Executor,
+    *,
+    alive: dict[str, bool],
+    tasks: list[str],
+    lockless: Mapping[str, str] = MappingProxyType({}),
+    neglected_after: float = 60.0,
 ) -> QueueFacts:
     """Return facts about the jobs and their locks. Reads the whole table.
 
-    `alive` says of each registered worker whether it sends heartbeats, and `tasks` are those of the live
-    ones. A task is neglected if its jobs have been due for `neglected_after` seconds.
+    `alive` says of each registered worker whether it sends heartbeats, `tasks` are those of the live ones,
+    and `lockless` says why no lock stands for some of them. A task is neglected if its jobs have been due for
+    `neglected_after` seconds.
     """
     [table] = await executor.fetch(PROBE_TABLE)
     locks = await executor.fetch(LIST_LOCKS)
@@ -201,6 +209,7 @@ async def probe_queue(
         locks=[Lock(**row, is_alive=alive.get(row["worker_id"])) for row in locks],
         neglected=[Neglected(**{**row, "since": time_of(row["since"])}) for row in neglected],
         live_workers=sum(alive.values()),
+        lockless=lockless,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import attrs
@@ -113,6 +113,8 @@ class QueueFacts:
     locks: Sequence[Lock] = ()
     neglected: Sequence[Neglected] = ()
     live_workers: int = 0
+    lockless: Mapping[str, str] = attrs.field(factory=dict)
+    """The live workers for which no lock stands, and why."""
     failed_jobs: int = 0
 
 
@@ -250,6 +252,8 @@ def diagnose_queue(facts: QueueFacts) -> Iterator[Finding]:
         )
     yield _bloat(facts)
     yield _workers(facts)
+    if facts.lockless:
+        yield _presence(facts.lockless)
     yield from _locks(facts.locks)
     for task in facts.neglected:
         yield Finding(
@@ -290,6 +294,16 @@ def _workers(facts: QueueFacts) -> Finding:
         Level.NOTE,
         "no live worker is registered; those of Node never are, nor ours without recovery",
         "trio-graphile run MODULE:TASKS",
+    )
+
+
+def _presence(lockless: Mapping[str, str]) -> Finding:
+    reasons = "; ".join(sorted(set(lockless.values())))
+    return Finding(
+        "presence",
+        Level.NOTE,
+        f"no lock stands for {len(lockless)} live workers ({', '.join(sorted(lockless))}): {reasons}",
+        "if one of them dies, its jobs run again when its lease has ended: see docs/shutdown.md",
     )
 
 

@@ -29,6 +29,24 @@ class ActiveWorker:
     is_stale: bool = False
     """Whether the last heartbeat is older than the given threshold, by the clock of the database."""
 
+    @property
+    def has_lock(self) -> bool | None:
+        """Whether a lock stands for the worker, so that its death is noticed; None if it does not say."""
+        presence = self._presence
+        return None if presence is None else "key" in presence
+
+    @property
+    def why_no_lock(self) -> str | None:
+        """The reason why none does; None if one does, or the worker does not say."""
+        presence = self._presence or {}
+        return None if "why_not" not in presence else str(presence["why_not"])
+
+    @property
+    def _presence(self) -> dict[str, Any] | None:
+        says = self.metadata if isinstance(self.metadata, dict) else {}
+        presence = says.get("presence")
+        return presence if isinstance(presence, dict) else None
+
 
 @attrs.frozen(kw_only=True)
 class SilentWorker:

@@ -39,6 +39,13 @@ _LOOKS = 20
 _INDIRECT = "there is a proxy or a translation of addresses between the worker and the server"
 
 
+def why_no_lock(database: Database, options: WorkerOptions) -> str | None:
+    """Say why no lock will ever stand for a worker with these options; None if one may."""
+    if options.recovery is None or options.recovery.presence is None:
+        return "presence is turned off"
+    return None if database.is_direct else "its sessions go through a pooler, and there is no direct_url"
+
+
 @attrs.define(eq=False, kw_only=True)
 class _Session:
     """A session with its lock."""
@@ -78,8 +85,8 @@ class Anchorage:
 
     @classmethod
     def of(cls, database: Database, worker_id: str, options: WorkerOptions) -> Anchorage | None:
-        """Return that of a worker; None if it wants none, or if its sessions go through a pooler."""
-        if options.recovery is None or options.recovery.presence is None or not database.is_direct:
+        """Return that of a worker; None if no lock will ever stand for it."""
+        if options.recovery is None or options.recovery.presence is None or why_no_lock(database, options):
             return None
         return cls(worker_id=worker_id, options=options.recovery.presence, lease_length=options.lease.length)
 

@@ -40,6 +40,8 @@ class Heartbeat:
     _local_queue: LocalQueue
     _totals: TaskTotals
     _ending: Ending
+    _why_no_lock: str | None
+    """Why no lock will ever stand for the worker; None if one may."""
     _clock: trio.abc.Clock = attrs.field(init=False, factory=trio.lowlevel.current_clock)
     """Trio's clock of the worker's thread; `started_at` of its runs is by it."""
 
@@ -50,6 +52,7 @@ class Heartbeat:
         is_stopping = self._ending.begun.is_set()
         return {
             **describe_worker(self._options, self._tasks.identifiers),
+            **({} if self._why_no_lock is None else {"presence": {"why_not": self._why_no_lock}}),
             "phase": (WorkerPhase.STOPPING if is_stopping else WorkerPhase.RUNNING).value,
             "statistics": {
                 "slots": self._options.concurrency,

@@ -12,7 +12,7 @@ import attrs
 
 from trio_graphile._model.options import RecoveryOptions
 from trio_graphile._worker.absences import Takeovers
-from trio_graphile._worker.anchorage import Anchorage
+from trio_graphile._worker.anchorage import Anchorage, why_no_lock
 from trio_graphile._worker.cron_ticker import CronTicker
 from trio_graphile._worker.handling import Handling
 from trio_graphile._worker.heartbeat import Heartbeat
@@ -84,6 +84,7 @@ class Services(Handling):
                 local_queue=self.local_queue,
                 totals=self.totals,
                 ending=settings.ending,
+                why_no_lock=why_no_lock(settings.database, settings.options),
             ),
             server_clock=self.server_clock,
             cancel_timeout=settings.cancel_timeout,

@@ -61,7 +61,9 @@ async def _findings_of_queue(database: Database) -> Sequence[Finding]:
         for task in worker.metadata.get("tasks") or ()
     ]
     alive = {worker.worker_id: not worker.is_stale for worker in workers}
-    return [*diagnose_queue(await probe.probe_queue(database, alive=alive, tasks=tasks))]
+    lockless = {w.worker_id: w.why_no_lock for w in workers if not w.is_stale and w.why_no_lock is not None}
+    facts = await probe.probe_queue(database, alive=alive, tasks=tasks, lockless=lockless)
+    return [*diagnose_queue(facts)]
 
 
 def _print(findings: Sequence[Finding]) -> None:

@@ -22,6 +22,9 @@ async def workers(
 ) -> None:
     """List the registered workers, and the others that have jobs or queues locked.
 
+    The death of a worker with a lock as its presence is noticed within seconds, that of others when their
+    lease has ended.
+
     Args:
         stale_threshold: A worker that has sent no heartbeat for this long is stale.
     """
@@ -37,6 +40,7 @@ async def workers(
             "heartbeat",
             "started",
             "state",
+            "presence",
             "host",
             "pid",
         )
@@ -56,10 +60,12 @@ def _as_json(worker: WorkerStatus) -> dict[str, Any]:
 def _row(worker: WorkerStatus) -> list[object]:
     locks: list[object] = [worker.worker_id, worker.locked_jobs, worker.locked_queues]
     if (life := worker.registration) is None:
-        return [*locks, None, None, "unregistered", None, None]
+        return [*locks, None, None, "unregistered", None, None, None]
     says = life.metadata if isinstance(life.metadata, dict) else {}
     state = "stale" if life.is_stale else "alive"
-    return [*locks, life.last_heartbeat_at, life.started_at, state, says.get("host"), says.get("pid")]
+    presence = {None: None, True: "lock", False: "lease only"}[life.has_lock]
+    about = [life.last_heartbeat_at, life.started_at, state, presence, says.get("host"), says.get("pid")]
+    return [*locks, *about]
 
 
 async def force_unlock(
