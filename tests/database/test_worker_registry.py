@@ -350,6 +350,33 @@ async def test_a_silent_worker_loses_its_jobs_and_queues_and_a_live_one_does_not
     assert await tables.sweep() == SweepReport()
 
 
+async def test_a_job_whose_workers_die_again_and_again_uses_its_attempts(tables: Tables) -> None:
+    """It may be what kills them. The first two times it may have been in bad company."""
+    job = await tables.hold("silent")
+    found = []
+    for number in range(1, 6):
+        await tables.beat("silent", "1 hour")
+        await tables.sweep()
+        row = await tables.row(job.id)
+        waits = (row["run_at"] - row["updated_at"]).total_seconds()  # type: ignore[operator]
+        found.append((row["attempts"], str(row["last_error"]).rpartition("interruption")[2], round(waits, 3)))
+        await tables.database.execute(
+            """
+            update graphile_worker._private_jobs
+            set locked_by = 'silent', locked_at = now(), attempts = attempts + 1, run_at = now()
+            where $1::integer < 5
+            """,
+            number,
+        )
+    assert found == [
+        (0, "", 30.0),
+        (0, " (2 in a row)", 30.0),
+        (1, " (3 in a row)", 2.718),
+        (2, " (4 in a row)", 7.389),
+        (3, " (5 in a row)", 20.086),
+    ]
+
+
 async def test_a_short_threshold_takes_nothing_from_a_live_worker_of_rust(tables: Tables) -> None:
     """Those send a heartbeat every half minute, unless told otherwise."""
     job = await tables.hold("graphile_worker_0123", queue_name="q")

@@ -80,8 +80,9 @@ def test_a_job_that_was_rescheduled_does_not_say_when_it_failed(run_at: datetime
     assert not tried.is_about
 
 
-def test_a_job_that_was_given_back_says_so() -> None:
-    job = listed(attempts=0, last_error="Job recovered after worker interruption")
+@pytest.mark.parametrize("rest", ["", " (2 in a row)"])
+def test_a_job_that_was_given_back_says_so(rest: str) -> None:
+    job = listed(attempts=0, last_error=f"Job recovered after worker interruption{rest}")
     _, tried, *_ = timeline(job, NOW)
     assert "given back by a worker" in tried.text
     assert tried.at is None

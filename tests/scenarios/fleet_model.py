@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias, assert_never
 import attrs
 
 from trio_graphile import Job, JobKeyMode, JobSpec
+from trio_graphile._database.sweeps import MOST_INTERRUPTIONS
 
 TASKS = ("a", "b")
 """What our workers can do. Jobs of other tasks are left alone."""
@@ -27,6 +28,8 @@ RESILIENT_SILENCE = 15
 ABANDONMENT = 240
 RESILIENT = "infrastructure_resilient"
 OUR_PREFIX = "trio_graphile_"
+
+_RECOVERED = "Job recovered after worker interruption"
 
 Ending: TypeAlias = Literal["complete", "fail", "fail later", "fail for good", "return", "snooze"]
 LATER = 60.0
@@ -410,9 +413,11 @@ class Fleet:
         dead = set().union(*self.dead())
         rows = self._rows_of(dead)
         for row in rows:
-            row.attempts -= not row.detached
-            row.last_error = "Job recovered after worker interruption"
-            row.run_at = AsOf(delay)
+            times = 1 + _interruptions(row.last_error)
+            kills = times >= MOST_INTERRUPTIONS
+            row.attempts -= not (row.detached or kills)
+            row.last_error = _RECOVERED + (f" ({times} in a row)" if times > 1 else "")
+            row.run_at = AsOf(math.exp(min(row.attempts, 10)) if kills else delay)
             _take_away(row)
         self.queues = {name: lock for name, lock in self.queues.items() if lock.worker.id not in dead}
         self.silence = {id_: silence for id_, silence in self.silence.items() if id_ not in dead}
@@ -503,3 +508,10 @@ def _take_away(row: Row) -> None:
         assert patience_is_over, "a job was taken from a worker that lives"
         claim.sound = False
     row.holder = None
+
+
+def _interruptions(last_error: str | None) -> int:
+    """Return how often in a row a job was taken from a dead worker, as its row says."""
+    if last_error is None or not last_error.startswith(_RECOVERED):
+        return 0
+    return int(last_error.removeprefix(_RECOVERED).strip(" ()").removesuffix(" in a row") or 1)

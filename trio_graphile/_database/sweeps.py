@@ -25,6 +25,8 @@ from trio_graphile._model.recovery import SilentWorker, SweepReport, dead_worker
 
 LONGEST_SILENCE = 5.0
 """How long the server waits for the next statement of such a transaction, in seconds."""
+MOST_INTERRUPTIONS = 3
+"""From how many deaths of its workers in a row on a job counts as the cause, and its attempt as failed."""
 
 TRY_LOCK_SWEEP = Statement("""
     select pg_try_advisory_xact_lock(
@@ -86,18 +88,29 @@ LOCK_JOBS_OF_DEAD = Statement("""
     for no key update skip locked
 """)  # $1 worker ids. What somebody has locked at this moment is left for the next sweep.
 
+_INTERRUPTIONS = r"""coalesce(
+          substring(
+            jobs.last_error from '^Job recovered after worker interruption \((\d\d?\d?) in a row\)$'
+          )::integer,
+          (jobs.last_error = 'Job recovered after worker interruption')::integer,
+          0
+        )"""
+# How often in a row the job was taken from a dead worker before. No column of Graphile's has room for it.
+
+_KILLS = f"(decided.id is null and {_INTERRUPTIONS} >= {MOST_INTERRUPTIONS - 1})"
+
 RECOVER_JOBS = Statement(
     """
     update {schema}._private_jobs as jobs
     set attempts = case
         when {retired}
         then jobs.attempts
-        when decided.fails
+        when decided.fails or {kills}
         then jobs.attempts
         else coalesce(decided.attempts, greatest(jobs.attempts - 1, 0))
       end,
       run_at = case
-        when decided.fails
+        when decided.fails or {kills}
         then greatest(
           jobs.run_at,
           least(greatest(now(), jobs.run_at), timestamptz '9999-01-01')
@@ -108,7 +121,11 @@ RECOVER_JOBS = Statement(
       last_error = case
         when decided.fails
         then 'WorkerCrashed'
-        else 'Job recovered after worker interruption'
+        else 'Job recovered after worker interruption' || case
+          when {interruptions} > 0
+          then format(' (%s in a row)', least({interruptions} + 1, 999))
+          else ''
+        end
       end,
       locked_by = null,
       locked_at = null,
@@ -119,6 +136,8 @@ RECOVER_JOBS = Statement(
     where jobs.id = dead.id
     returning jobs.id
 """.replace("{retired}", RETIRED)
+    .replace("{kills}", _KILLS)
+    .replace("{interruptions}", _INTERRUPTIONS)
 )
 # $1 job ids, $2 seconds, then the jobs about which an interceptor has decided: $3 their ids, $4 whether they
 # have failed, $5 when they run and $6 how many attempts count as used; null changes nothing.

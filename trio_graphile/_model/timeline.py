@@ -88,7 +88,7 @@ def _tried(job: Job, used: int, now: datetime) -> TimelineEntry:
     count = f"{used:,} of {job.max_attempts:,} attempts used"
     if job.last_error is None:
         text, at = f"{count}, no failure recorded", None
-    elif job.last_error == _GIVEN_BACK:
+    elif job.last_error.startswith(_GIVEN_BACK):
         text, at = f"{count}, then given back by a worker that died or stopped", None
     else:
         text, at = f"{count}, failed last", _failed_at(job, used, now)
