@@ -11,7 +11,15 @@ import attrs
 import pytest
 import trio
 
-from tests.environments.replicas import Pair, alone, become_standby_of, open_pair
+from tests.environments.replicas import (
+    Pair,
+    alone,
+    become_standby_of,
+    configure,
+    make_cluster,
+    open_pair,
+    wait_for,
+)
 from tests.faults.load import EXPECTED, PATIENCE, Load, check_nothing_locked
 from tests.support.waiting import wait_for_ring
 from tests.support.workers import running
@@ -22,6 +30,8 @@ from trio_graphile import (
     JobContext,
     JobSpec,
     LocalQueueOptions,
+    ShutdownIncomplete,
+    ShutdownOptions,
     TaskRegistry,
     Worker,
     WorkerOptions,
@@ -35,15 +45,22 @@ PACE = 0.01
 """How many seconds pass between two jobs whose work is done exactly once."""
 
 
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("cluster")
+    trio.run(make_cluster, place)
+    return place
+
+
 @pytest.fixture
-async def synchronous(tmp_path: Path) -> AsyncIterator[Pair]:
-    async with open_pair(tmp_path, synchronous=True) as pair:
+async def synchronous(cluster: Path, tmp_path: Path) -> AsyncIterator[Pair]:
+    async with open_pair(cluster, tmp_path, synchronous=True) as pair:
         yield pair
 
 
 @pytest.fixture
-async def asynchronous(tmp_path: Path) -> AsyncIterator[Pair]:
-    async with open_pair(tmp_path, synchronous=False) as pair:
+async def asynchronous(cluster: Path, tmp_path: Path) -> AsyncIterator[Pair]:
+    async with open_pair(cluster, tmp_path, synchronous=False) as pair:
         yield pair
 
 
@@ -135,6 +152,7 @@ async def test_a_planned_switchover_costs_nothing(asynchronous: Pair) -> None:
 
 # --- with an asynchronous standby that lags -----------------------------------------------------
 
+NOW = datetime(2000, 1, 1, tzinfo=UTC)
 LATER = JobSpec(run_at=datetime(2200, 1, 1, tzinfo=UTC))
 LOGGED_AHEAD = 40
 """More ids than a standby passes over, for safety, when it is promoted."""
@@ -236,8 +254,114 @@ async def test_a_run_of_a_job_that_is_gone_ends_no_job_that_got_its_id(
         assert done == (["new"] if ending == "done once" else [])
 
 
+async def test_a_lagging_standby_forgets_what_was_added_and_repeats_what_was_done(asynchronous: Pair) -> None:
+    """What is lost then is what only the old primary had; the page on high availability says so."""
+    timelines = Timelines()
+    options = WorkerOptions(concurrency=2, poll_interval=0.1)
+    async with open_database(asynchronous.url, IMPATIENT) as database:
+        client = Client(database, timelines.tasks)
+        await database.execute("create table public.done (what text)")
+        waiting = await client.add_raw_job("done once", "new", LATER)
+        await asynchronous.wait_caught_up()
+        await asynchronous.cut_replication()
+        vanishing = await client.add_raw_job("brief", "vanishing", LATER)
+        timelines.release["new"].set()
+        async with running(Worker(database, timelines.tasks, options)):
+            await client.reschedule_jobs([waiting.id], run_at=NOW)
+            await timelines.wait_ended("new")
+            assert await database.fetch_value("select count(*) from public.done") == 1
+            await asynchronous.primary.kill()
+            await asynchronous.promote()
+            assert await database.fetch_row(ROW, vanishing.id) is None
+            assert await database.fetch_value("select count(*) from public.done") == 0
+            await client.reschedule_jobs([waiting.id], run_at=NOW)
+            await timelines.wait_started("new", times=2)
+        assert await database.fetch_value("select count(*) from public.done") == 1
+
+
 ROW = """
     select attempts, locked_by
     from graphile_worker._private_jobs
     where id = $1::bigint
 """
+
+
+# --- with a synchronous standby that is gone ----------------------------------------------------
+
+
+HANGS = """
+    select exists (
+      select from pg_stat_activity where wait_event = 'SyncRep' and application_name like $1::text
+    )
+"""
+SLACK = 2.0
+"""For a slow machine, in seconds."""
+
+
+async def test_a_stop_is_bounded_while_commits_wait_for_a_standby_that_is_gone(synchronous: Pair) -> None:
+    """What hangs is known to the primary alone. It counts as soon as the standby is there again."""
+    timelines = Timelines()
+    limits = ShutdownOptions(grace_period=0.2, flush_timeout=2.0)
+    async with open_database(synchronous.url, IMPATIENT) as database, alone(synchronous.primary) as observer:
+        client = Client(database, timelines.tasks)
+        jobs = [(await client.add_raw_job("completed", name)).id for name in ("old", "new")]
+        worker = Worker(database, timelines.tasks, WorkerOptions(shutdown=limits))
+        with pytest.RaisesGroup(ShutdownIncomplete) as caught:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(worker.run)
+                await timelines.wait_started("old")
+                await timelines.wait_started("new")
+                await synchronous.standby.stop()
+                timelines.release["old"].set()
+                await wait_for(observer, HANGS, "%outcomes")
+                began = trio.current_time()
+                worker.stop()
+        assert trio.current_time() - began < limits.grace_period + limits.flush_timeout + SLACK
+        incomplete = caught.value.exceptions[0]
+        assert isinstance(incomplete, ShutdownIncomplete)
+        assert jobs[1] in incomplete.job_ids
+        await synchronous.standby.start()
+        await wait_for(observer, "select count(*) < 2 from graphile_worker._private_jobs")
+        assert await database.fetch_row(ROW, jobs[0]) is None
+
+
+async def test_a_worker_goes_on_when_the_standby_is_there_again(synchronous: Pair) -> None:
+    async with fleet(synchronous) as run, alone(synchronous.primary) as observer:
+        await synchronous.standby.stop()
+        await wait_for(observer, HANGS, "%outcomes")
+        await synchronous.standby.start()
+        await run.wait_resumed()
+    await check_nothing_lost(synchronous, run)
+
+
+# --- with two servers that take writes ----------------------------------------------------------
+
+
+async def test_a_worker_stays_with_the_new_primary_when_the_old_one_takes_writes_too(
+    synchronous: Pair,
+) -> None:
+    """The old one, which is the first in the URL, comes back as if nothing had happened."""
+    async with fleet(synchronous) as run:
+        await synchronous.primary.kill()
+        await synchronous.promote()
+        await run.wait_resumed()
+        await synchronous.primary.start()
+        await configure(synchronous.primary, "synchronous_standby_names", "")
+        async with alone(synchronous.primary) as old, alone(synchronous.standby) as new:
+            assert not await old.fetch_value("select pg_is_in_recovery()")
+            await new.execute(END_SESSIONS)
+            await run.wait_resumed()
+            await new.execute(END_SESSIONS)
+            await run.wait_resumed()
+            assert not await old.fetch_value(SESSIONS)
+        await synchronous.primary.stop()  # who comes anew would go there
+    await check_nothing_lost(synchronous, run)
+
+
+SESSIONS = """
+    select count(*)
+    from pg_stat_activity
+    where application_name like 'trio_graphile%'
+      and pid <> pg_backend_pid()
+"""
+END_SESSIONS = SESSIONS.replace("count(*)", "count(pg_terminate_backend(pid))")
