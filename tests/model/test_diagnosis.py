@@ -41,7 +41,9 @@ def test_nothing_is_wrong_with_a_server_that_is_fine() -> None:
         ({"clock_skew": 2.0}, Level.WARNING, "clock", "2.0 s ahead of this machine's"),
         ({"clock_skew": -60.0}, Level.PROBLEM, "clock", "60.0 s behind this machine's"),
         ({"sessions": 95}, Level.WARNING, "sessions", "95 of 100 sessions are open"),
-        ({"is_standby": True}, Level.PROBLEM, "role", "a standby"),
+        ({"is_standby": True, "hears": False}, Level.PROBLEM, "role", "a standby"),
+        ({"is_read_only": True}, Level.PROBLEM, "role", "read-only by default"),
+        ({"sees_sessions": False}, Level.NOTE, "vacuum", "cannot be seen by this role"),
         ({"is_fsync_off": True}, Level.WARNING, "fsync", "can lose the whole database"),
         ({"is_autovacuum_off": True}, Level.PROBLEM, "autovacuum", "a dead row for ever"),
     ],
@@ -102,7 +104,9 @@ def test_locks_of_the_dead_are_a_problem_and_old_ones_a_warning() -> None:
 
 def test_rows_that_are_hidden_and_tasks_that_nobody_has_are_found() -> None:
     task = Neglected(identifier="t", jobs=3, since=datetime(2020, 1, 1, tzinfo=UTC))
-    rows, tasks = not_ok(diagnose_queue(QueueFacts(live_workers=1, sees_rows=False, neglected=[task])))
+    rows, tasks = not_ok(
+        diagnose_queue(QueueFacts(live_workers=1, hidden=["_private_jobs"], neglected=[task]))
+    )
     assert (rows.level, rows.check) == (Level.PROBLEM, "rows")
     assert tasks.text.startswith("3 jobs of task t are due since 2020-01-01 00:00:00 UTC")
 

@@ -122,6 +122,11 @@ class Database(Statements):
         return await run_in(self._users_loop, function, *args)
 
     @property
+    def is_read_only(self) -> bool:
+        """Whether the sessions of the pool refuse to write because we have asked for that."""
+        return self._is_read_only
+
+    @property
     def is_direct(self) -> bool:
         """Whether sessions that must not go through a pooler do not, as far as the options say."""
         return self.options.prepared_statements or self.options.direct_url is not None

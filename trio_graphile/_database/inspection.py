@@ -26,19 +26,44 @@ from trio_graphile._model.inspection import (
 from trio_graphile._model.instants import time_of
 from trio_graphile._model.statistics import Backlog
 
-HIDES_ROWS = Statement("""
-    select coalesce(
-      pg_catalog.row_security_active(
-        pg_catalog.to_regclass($trio_graphile${schema}._private_jobs$trio_graphile$)::oid
-      ),
-      false
+LIST_HIDDEN = Statement("""
+    with policies as (
+      select pg_policy.polrelid, pg_policy.polpermissive,
+        pg_get_expr(pg_policy.polqual, pg_policy.polrelid) is not distinct from 'true' as shows_all
+      from pg_catalog.pg_policy
+      where pg_policy.polcmd in ('*', 'r')
+        and exists (
+          select
+          from unnest(pg_policy.polroles) as role(id)
+          where role.id = 0
+            or pg_has_role(role.id, 'usage')
+        )
     )
-""")
+    select secured.relname::text as name
+    from pg_catalog.pg_class as secured
+    where secured.relnamespace = to_regnamespace($trio_graphile${schema}$trio_graphile$)::oid
+      and secured.relrowsecurity
+      and has_table_privilege(secured.oid, 'select')
+      and row_security_active(secured.oid)
+      and not coalesce(
+        (
+          select bool_or(policies.polpermissive and policies.shows_all)
+            and bool_and(policies.polpermissive or policies.shows_all)
+          from policies
+          where policies.polrelid = secured.oid
+        ),
+        false
+      )
+    order by secured.relname
+""")  # It needs no right on the schema.
 
 
-async def hides_rows(executor: Executor) -> bool:
-    """Whether row level security may hide jobs from our role, which would then see an empty queue."""
-    return bool(await executor.fetch_value(HIDES_ROWS))
+async def list_hidden(executor: Executor) -> list[str]:
+    """Return the tables of which row level security may hide rows from our role: the queue looks empty then.
+
+    None if our role owns them, has BYPASSRLS, or a policy that shows it all rows.
+    """
+    return [row["name"] for row in await executor.fetch(LIST_HIDDEN)]
 
 
 STATE = """case

@@ -14,10 +14,11 @@ import trio
 
 from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.database import Database
+from trio_graphile._database.inspection import list_hidden
 from trio_graphile._database.schema import check_schema, own_migrations
 from trio_graphile._database.schema_plan import plan_migration
 from trio_graphile._database.statement import Statement
-from trio_graphile._exceptions import SchemaError
+from trio_graphile._exceptions import SchemaError, StatementFailed
 from trio_graphile._model.diagnosis import (
     Finding,
     Holdback,
@@ -38,7 +39,16 @@ PROBE_SERVER = Statement("""
       current_setting('fsync') = 'off' as is_fsync_off,
       current_setting('autovacuum') = 'off' as is_autovacuum_off,
       current_setting('max_connections')::integer as max_sessions,
-      (select count(*) from pg_catalog.pg_stat_activity where backend_type = 'client backend') as sessions
+      current_setting('default_transaction_read_only') = 'on' as is_read_only,
+      pg_has_role('pg_read_all_stats', 'usage') as sees_sessions,
+      case
+        when pg_has_role('pg_read_all_stats', 'usage') then (
+          select count(*)
+          from pg_catalog.pg_stat_activity
+          where backend_type = 'client backend'
+        )
+        else (select sum(numbackends) from pg_catalog.pg_stat_database)
+      end::integer as sessions
 """)
 
 
@@ -47,10 +57,10 @@ async def probe_server(database: Database) -> ServerFacts:
     skew, error = await _compare_clocks(database)
     [row] = await database.fetch(PROBE_SERVER)
     return ServerFacts(
-        **row,
+        **{**row, "is_read_only": row["is_read_only"] and not database.is_read_only},
         clock_skew=skew,
         clock_error=error,
-        hears=await _hears(database),
+        hears=not row["is_standby"] and await _hears(database),
         is_pooled=await _is_pooled(database),
     )
 
@@ -132,9 +142,6 @@ async def list_holdbacks(executor: Executor) -> list[Holdback]:
 PROBE_TABLE = Statement("""
     select coalesce(stats.n_live_tup, 0) as live_rows,
       coalesce(stats.n_dead_tup, 0) as dead_rows,
-      not row_security_active(
-        to_regclass($trio_graphile${schema}._private_jobs$trio_graphile$)::oid
-      ) as sees_rows,
       (
         select count(*)
         from {schema}._private_jobs as jobs
@@ -206,6 +213,7 @@ async def probe_queue(
     neglected = await executor.fetch(LIST_NEGLECTED, tasks, neglected_after)
     return QueueFacts(
         **table,
+        hidden=await list_hidden(executor),
         locks=[Lock(**row, is_alive=alive.get(row["worker_id"])) for row in locks],
         neglected=[Neglected(**{**row, "since": time_of(row["since"])}) for row in neglected],
         live_workers=sum(alive.values()),
@@ -213,14 +221,18 @@ async def probe_queue(
     )
 
 
+READING = "grant our role what it needs: docs/roles.md"
 _MIGRATE = "trio-graphile migrate (with --dry-run it only says what it would do)"
 
 
 async def probe_schema(database: Database) -> tuple[Finding, bool]:
     """Return a finding about the schema, and whether it holds a queue that can be read."""
-    async with database.connection() as connection:
-        state = await check_schema(connection, database.schema)
     name = f"schema {database.schema}"
+    try:
+        async with database.connection() as connection:
+            state = await check_schema(connection, database.schema)
+    except StatementFailed as error:
+        return Finding("schema", Level.PROBLEM, f"{name} cannot be read: {error}", READING), False
     try:
         plan = plan_migration(state, own_migrations())
     except SchemaError as error:

@@ -60,6 +60,10 @@ class ServerFacts:
     """Whether the database accepts any bytes as text (SQL_ASCII)."""
     is_fsync_off: bool = False
     is_autovacuum_off: bool = False
+    is_read_only: bool = False
+    """Whether transactions are read-only by default, for this role or in this database."""
+    sees_sessions: bool = True
+    """Whether our role sees what the sessions of others do."""
     sessions: int = 0
     max_sessions: int = 100
 
@@ -108,8 +112,8 @@ class QueueFacts:
 
     live_rows: int = 0
     dead_rows: int = 0
-    sees_rows: bool = True
-    """Whether our role sees the rows of the tables, which row security may hide from all but the owner."""
+    hidden: Sequence[str] = ()
+    """The tables of which row level security may hide rows from our role."""
     locks: Sequence[Lock] = ()
     neglected: Sequence[Neglected] = ()
     live_workers: int = 0
@@ -123,11 +127,12 @@ def diagnose_server(facts: ServerFacts, holdbacks: Sequence[Holdback]) -> Iterat
     yield _version(facts)
     yield _role(facts)
     yield _pooling(facts)
-    yield _notifications(facts)
+    if not facts.is_standby:  # where nobody can listen
+        yield _notifications(facts)
     yield _clock(facts)
     yield _sessions(facts)
     yield from _settings(facts)
-    yield from _holdbacks(holdbacks)
+    yield from _holdbacks(holdbacks, sees_sessions=facts.sees_sessions)
 
 
 def _version(facts: ServerFacts) -> Finding:
@@ -144,6 +149,13 @@ def _role(facts: ServerFacts) -> Finding:
             Level.PROBLEM,
             "the server is a standby, where nothing can be written",
             "connect to the primary; with several hosts in the URL, add target_session_attrs=read-write",
+        )
+    if facts.is_read_only:
+        return Finding(
+            "role",
+            Level.PROBLEM,
+            "transactions are read-only by default, so nothing can be written",
+            "alter role ... reset default_transaction_read_only; or it is set by the database, or the URL",
         )
     return Finding("role", Level.OK, "the server takes writes")
 
@@ -219,9 +231,16 @@ def _settings(facts: ServerFacts) -> Iterator[Finding]:
         )
 
 
-def _holdbacks(holdbacks: Sequence[Holdback]) -> Iterator[Finding]:
+def _holdbacks(holdbacks: Sequence[Holdback], *, sees_sessions: bool) -> Iterator[Finding]:
     held = [held for held in holdbacks if held.seconds is None or held.seconds > _LONG_TRANSACTION_SECONDS]
-    if not held:
+    if not sees_sessions:
+        yield Finding(
+            "vacuum",
+            Level.NOTE,
+            "whether transactions of other roles hold it back cannot be seen by this role",
+            "grant pg_read_all_stats to the role",
+        )
+    elif not held:
         yield Finding("vacuum", Level.OK, "nothing old holds it back")
     for one in held:
         since = "" if one.seconds is None else f" for {duration(one.seconds)}"
@@ -243,13 +262,8 @@ _ENDINGS = {
 
 def diagnose_queue(facts: QueueFacts) -> Iterator[Finding]:
     """Yield what the facts say about the queue."""
-    if not facts.sees_rows:
-        yield Finding(
-            "rows",
-            Level.PROBLEM,
-            "row security hides the jobs from this role: the queue looks empty to it",
-            "connect as the owner of the tables, or give the role BYPASSRLS",
-        )
+    if facts.hidden:
+        yield Finding("rows", Level.PROBLEM, hiding(facts.hidden), POLICIES)
     yield _bloat(facts)
     yield _workers(facts)
     if facts.lockless:
@@ -271,6 +285,14 @@ def diagnose_queue(facts: QueueFacts) -> Iterator[Finding]:
             "trio-graphile list --state failed shows them; reschedule IDS --attempts 0 --now tries again; "
             "cleanup delete-permanently-failed-jobs forgets them",
         )
+
+
+POLICIES = "`trio-graphile roles` prints the SQL for roles with policies; or connect as the owner"
+
+
+def hiding(tables: Sequence[str]) -> str:
+    """Say that row level security may hide rows of some tables."""
+    return f"row level security may hide rows of {', '.join(tables)} from this role"
 
 
 def _bloat(facts: QueueFacts) -> Finding:

@@ -9,8 +9,10 @@ import attrs
 from trio_graphile._database import held_rows, stale_locks, worker_registry
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.database import Database
+from trio_graphile._database.inspection import list_hidden
 from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session, persist
+from trio_graphile._model.diagnosis import POLICIES, hiding
 from trio_graphile._model.jobs import Job
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.brief_session import brief_session
@@ -63,6 +65,8 @@ class Presence:
         # In a session of its own: it may wait for locks of others, and can be given up then.
         async with brief_session(self._database, "start", self._cancel_timeout) as connection:
             await migrate(connection, self._database.schema)
+            if hidden := await list_hidden(connection):
+                logger.warning("worker %s: %s: %s", self._worker_id, hiding(hidden), POLICIES)
             if not self._tasks.identifiers:
                 logger.warning("worker %s has no tasks: it will find nothing to do", self._worker_id)
             await held_rows.register_tasks(connection, self._tasks.identifiers)

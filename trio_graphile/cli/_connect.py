@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 from trio_graphile._client import Client
 from trio_graphile._database.database import open_database
-from trio_graphile._database.inspection import hides_rows
+from trio_graphile._database.inspection import list_hidden
+from trio_graphile._model.diagnosis import POLICIES, hiding
 from trio_graphile.cli._flags import Common
 from trio_graphile.cli._output import note
 
@@ -20,6 +21,6 @@ async def open_client(common: Common) -> AsyncIterator[Client]:
     """
     settings = common.settings()
     async with open_database(settings.database.url, settings.database) as database:
-        if await hides_rows(database):
-            note("row level security hides jobs from this role: connect as the owner, or give it BYPASSRLS")
+        if hidden := await list_hidden(database):
+            note(f"{hiding(hidden)}: {POLICIES}")
         yield Client(database)

@@ -48,7 +48,7 @@ async def _look(database: Database) -> AsyncIterator[Finding]:
         for finding in await _findings_of_queue(database):
             yield finding
     except StatementFailed as error:
-        yield Finding("queue", Level.PROBLEM, f"it cannot be read: {error}", "grant our role what it needs")
+        yield Finding("queue", Level.PROBLEM, f"it cannot be read: {error}", probe.READING)
 
 
 async def _findings_of_queue(database: Database) -> Sequence[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from trio_graphile._database.connection import Executor
-from trio_graphile._database.inspection import hides_rows
+from trio_graphile._database.inspection import list_hidden
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.summaries.counts import count_states
 from trio_graphile._database.summaries.tasks import find_neglected
@@ -32,7 +32,7 @@ async def look_at_health(
     counts = await count_states(executor)
     return QueueFacts(
         **rows,
-        sees_rows=not await hides_rows(executor),
+        hidden=await list_hidden(executor),
         locks=locks,
         neglected=await find_neglected(executor, tasks),
         live_workers=sum(alive.values()),

@@ -29,8 +29,8 @@ async def look_for_findings(context: Context) -> FindingsAnswer:
         try:
             findings += await _findings_of_queue(context)
         except StatementFailed as error:
-            advice = "grant our role what it needs"
-            findings.append(Finding("queue", Level.PROBLEM, f"it cannot be read: {error}", advice))
+            text = f"it cannot be read: {error}"
+            findings.append(Finding("queue", Level.PROBLEM, text, probe.READING))
     return FindingsAnswer(findings=findings)
 
 
