@@ -35,6 +35,7 @@ class Terminal:
     _master: int
     process: trio.Process
     written: str = ""
+    _is_closed: bool = False
 
     async def wait_for(self, text: str) -> None:
         await self.wait_until(lambda written: text in written)
@@ -49,6 +50,12 @@ class Terminal:
             while await self._read():
                 pass
             return await self.process.wait()
+
+    def close(self) -> None:
+        """Close the terminal, as its window is closed: the program gets SIGHUP, and can write no more."""
+        if not self._is_closed:
+            self._is_closed = True
+            os.close(self._master)
 
     def press(self, keys: str) -> None:
         os.write(self._master, keys.encode())
@@ -90,11 +97,12 @@ async def terminal(
         )
     finally:
         os.close(slave)
+    shown = Terminal(master, process)
     try:
-        yield Terminal(master, process)
+        yield shown
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         with trio.move_on_after(PATIENCE, shield=True):
             await process.wait()
-        os.close(master)
+        shown.close()
