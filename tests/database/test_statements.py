@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import pkgutil
 from collections.abc import Iterator
 
 import attrs
 import pytest
 
-from trio_graphile import Connection, Job, _database
+from trio_graphile import Connection, Job, _database, testing
 from trio_graphile._database import changes, inspection, sweeps
 from trio_graphile._database.adding import one
 from trio_graphile._database.claiming import claims
@@ -23,7 +24,9 @@ LONGEST_KEPT = 15 * 1024
 
 
 def statements() -> Iterator[object]:
-    for module in pkgutil.walk_packages(_database.__path__, f"{_database.__name__}."):
+    packages = (_database, testing)
+    modules = (pkgutil.walk_packages(package.__path__, f"{package.__name__}.") for package in packages)
+    for module in itertools.chain.from_iterable(modules):
         for name, value in vars(importlib.import_module(module.name)).items():
             if isinstance(value, Statement):
                 yield pytest.param(value, id=f"{module.name.rpartition('_database.')[2]}.{name}")

@@ -14,7 +14,7 @@ import contextlib
 import enum
 import logging
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -29,7 +29,6 @@ from trio_graphile._model.options import ProcessOptions
 from trio_graphile._model.outcomes import AbandonedThread
 from trio_graphile._tasks.context import JobContext, JobNotes
 from trio_graphile._tasks.process import Address, Retirement, address_of, call_in_process, prepare_process
-from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._tasks.task import Task
 from trio_graphile._worker.stacks import describe_place
 
@@ -93,7 +92,7 @@ class Lanes:
     def __attrs_post_init__(self) -> None:
         self._processes = trio.CapacityLimiter(self._process_options.count)
 
-    def prepare(self, tasks: TaskRegistry) -> None:
+    def prepare(self, tasks: Iterable[Task[Any]]) -> None:
         """Find the handlers that run in processes, in the same way as a process does.
 
         Raises `OptionInvalid` if trio-parallel is missing, and `TaskInvalid` if a process would not find a
