@@ -86,18 +86,24 @@ def follow(data: Path, port: int | None) -> None:
         settings.write(f"primary_conninfo = '{conninfo}'\nrecovery_target_timeline = 'latest'\n")
 
 
+async def make_cluster(place: Path) -> None:
+    """Make a server with our schema in a folder, at rest: a copy of that is a standby."""
+    async with (
+        embedded_postgres(place, settings=FAST) as server,
+        open_database(server.url) as database,
+    ):
+        await Client(database, TaskRegistry()).migrate()
+
+
 @asynccontextmanager
 async def open_pair(
-    place: Path, *, synchronous: bool, settings: Mapping[str, str] = FAST
+    cluster: Path, place: Path, *, synchronous: bool, settings: Mapping[str, str] = FAST
 ) -> AsyncIterator[Pair]:
-    """Run a primary with our schema and a standby of it, for which commits wait if it is synchronous."""
+    """Run a primary, from a copy of a cluster, and its standby; synchronous: commits wait for it."""
+    for name in ("first", "second"):
+        (place / name).mkdir(parents=True)
+        shutil.copytree(cluster / "data", place / name / "data")
     async with embedded_postgres(place / "first", settings=settings, tcp_port=0) as primary:
-        async with open_database(primary.url) as database:
-            await Client(database, TaskRegistry()).migrate()
-        await primary.stop()  # a copy of what is at rest needs no programs but the server's own
-        (place / "second").mkdir()
-        shutil.copytree(place / "first" / "data", place / "second" / "data")
-        await primary.start()
         follow(place / "second" / "data", primary.tcp_port)
         async with embedded_postgres(place / "second", settings=settings, tcp_port=0) as standby:
             if synchronous:

@@ -15,7 +15,7 @@ import attrs
 import trio
 
 from tests.benchmarks.install import Unavailable
-from tests.environments.replicas import FAST, Pair, open_pair
+from tests.environments.replicas import FAST, Pair, make_cluster, open_pair
 from tests.storm.conditions import Condition
 from tests.storm.marks import TABLE
 from trio_graphile import DatabaseOptions, open_database
@@ -61,7 +61,10 @@ class Servers:
         await _execute(marks_url, TABLE)
         if condition.upheaval == "failover":
             with tempfile.TemporaryDirectory(prefix="pair-", dir=_MEMORY) as folder:
-                async with open_pair(Path(folder), synchronous=False, settings={**FAST, **_SESSIONS}) as pair:
+                cluster, pairs = Path(folder, "cluster"), Path(folder, "pair")
+                await make_cluster(cluster)
+                settings = {**FAST, **_SESSIONS}
+                async with open_pair(cluster, pairs, synchronous=False, settings=settings) as pair:
                     yield Place(servers=pair, url=pair.url, direct_url=pair.url, marks_url=marks_url)
         else:
             async with self._queue(name, pooled=condition.pooled) as (url, direct_url):

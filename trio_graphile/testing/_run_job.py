@@ -70,6 +70,7 @@ async def run_job(
             worker_id=_WORKER_ID,
             state=state,
             stopping=trio.Event() if stopping is None else stopping,
+            was_claimed_again=lambda _job: False,  # there is nobody else
         )
         run = await _run(task, job, surroundings, interrupt)
     if raise_failures:
