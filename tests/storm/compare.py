@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import trio
 
 from tests.benchmarks.facts import machine_facts
@@ -40,6 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--workers", type=int, default=20, help="how many processes a fleet has (20)")
     add("--concurrency", type=int, default=4, help="how many slots each has (4)")
     add("--at-once", type=int, default=2, help="how many are replaced at one time (2)")
+    add("--slack", type=float, default=2.0, help="how many seconds more than promised an exit may take (2)")
     add("--seed", type=int, default=1, help="of what is drawn at random (1)")
     add("--cache", type=Path, default=default_cache(), help="where peers are installed (%(default)s)")
     add("--json", type=Path, metavar="FILE", help="write the results there, and add to those that are there")
@@ -102,9 +104,7 @@ async def storms(servers: Servers, options: argparse.Namespace) -> AsyncIterator
     contenders = [ours.contender()] if OURS in options.peers else []
     contenders += available([name for name in options.peers if name != OURS], options.cache)
     began = time.monotonic()
-    for condition in CONDITIONS:
-        if condition.name not in options.conditions:
-            continue
+    for condition in _chosen(options):
         for contender in contenders:
             if condition.for_peers or ours.is_ours(contender.project):
                 size = Size(
@@ -121,10 +121,14 @@ async def storms(servers: Servers, options: argparse.Namespace) -> AsyncIterator
 
 def _share(options: argparse.Namespace, condition: Condition) -> int:
     """Return how many of the stops of a whole run fall to one condition."""
-    chosen = [each for each in CONDITIONS if each.name in options.conditions]
-    number = chosen.index(condition)
-    share: int = (options.stops + len(chosen) - 1 - number) // len(chosen)
-    return share
+    chosen = _chosen(options)
+    stops: int = options.stops
+    return (stops + len(chosen) - 1 - chosen.index(condition)) // len(chosen)
+
+
+def _chosen(options: argparse.Namespace) -> list[Condition]:
+    named = [each for each in CONDITIONS if each.name in options.conditions]
+    return [attrs.evolve(condition, slack=options.slack) for condition in named]
 
 
 async def _measure(servers: Servers, contender: Contender, condition: Condition, size: Size) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -25,11 +26,15 @@ class Result:
     remarks: Sequence[str]
     condition: str
     size: dict[str, int]
+    slack: float
+    """How many seconds later than promised an exit had to be to count as late."""
     verdict: Verdict | None
     """None if a program of the contender did not do its part."""
     complaints: Sequence[str] = ()
     """What its processes said that ended by themselves, or that could not begin; the first of them."""
     seconds: float = 0.0
+    load: float = attrs.field(factory=lambda: os.getloadavg()[0])
+    """The machine's load at the end: what else it did tells in all times."""
 
     @property
     def which(self) -> tuple[str, str]:
@@ -51,6 +56,7 @@ class Result:
             remarks=contender.remarks,
             condition=condition.name,
             size=told,
+            slack=condition.slack,
             verdict=verdict,
             complaints=complaints,
             seconds=seconds,
@@ -114,10 +120,14 @@ def markdown(facts: dict[str, Any], results: Sequence[Result]) -> str:
 def _preface(facts: dict[str, Any], results: Sequence[Result]) -> str:
     tools = ", ".join(f"{name} {facts[name]}" for name in ("node", "go", "rust") if facts.get(name))
     sizes = {(each.size["workers"], each.size["concurrency"]) for each in results}
+    slacks = " or ".join(f"{slack:g}" for slack in sorted({each.slack for each in results}))
+    loads = [each.load for each in results]
     fleets = " or ".join(f"{workers} processes of {slots} slots" for workers, slots in sorted(sizes))
     return (
         f"{facts['cores']} cores ({facts['processor']}), Python {facts['python']}, PostgreSQL "
         f"{facts['postgresql']}{', ' + tools if tools else ''}; {fleets}. Times are seconds. "
+        f"The load was {min(loads):.0f} to {max(loads):.0f}. An exit is late {slacks} s after the grace period and "
+        f"4 s for the last outcomes; then comes SIGKILL. "
         f"`elsewhere after` counts from SIGTERM, less the grace period; `never`: not before the storm ended."
     )
 
