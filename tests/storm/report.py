@@ -17,20 +17,24 @@ BEGIN, END = "<!-- begin: nox -s storm -- --page docs/shutdown.md -->", "<!-- en
 _MOST_COMPLAINTS = 5
 
 
+def _texts(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(texts)
+
+
 @attrs.frozen(kw_only=True)
 class Result:
     """One storm over one contender."""
 
     project: str
     settings: str
-    remarks: Sequence[str]
+    remarks: Sequence[str] = attrs.field(converter=_texts)
     condition: str
     size: dict[str, int]
     slack: float
     """How many seconds later than promised an exit had to be to count as late."""
     verdict: Verdict | None
     """None if a program of the contender did not do its part."""
-    complaints: Sequence[str] = ()
+    complaints: Sequence[str] = attrs.field(default=(), converter=_texts)
     """What its processes said that ended by themselves, or that could not begin; the first of them."""
     seconds: float = 0.0
     load: float = attrs.field(factory=lambda: os.getloadavg()[0])
@@ -126,8 +130,8 @@ def _preface(facts: dict[str, Any], results: Sequence[Result]) -> str:
     return (
         f"{facts['cores']} cores ({facts['processor']}), Python {facts['python']}, PostgreSQL "
         f"{facts['postgresql']}{', ' + tools if tools else ''}; {fleets}. Times are seconds. "
-        f"The load was {min(loads):.0f} to {max(loads):.0f}. An exit is late {slacks} s after the grace period and "
-        f"4 s for the last outcomes; then comes SIGKILL. "
+        f"The load was {min(loads):.0f} to {max(loads):.0f}. An exit is late {slacks} s after the grace "
+        f"period and 4 s for the last outcomes; then comes SIGKILL. "
         f"`elsewhere after` counts from SIGTERM, less the grace period; `never`: not before the storm ended."
     )
 
