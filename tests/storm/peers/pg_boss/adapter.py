@@ -1,0 +1,42 @@
+"""How pg-boss takes part in the storm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.benchmarks.install import npm_program, version_of
+from tests.storm.adapters import Contender
+
+_PEERS = Path(__file__).parents[1]
+_STATES = """
+    select (data->>'token')::bigint as token,
+      case state::text
+        when 'active' then 'running'
+        when 'completed' then 'finished'
+        when 'created' then 'waiting'
+        when 'retry' then 'waiting'
+        else 'dead'
+      end as state,
+      retry_count + (state::text in ('active', 'retry', 'failed'))::integer as attempts,
+      null::text as holder
+    from pgboss.job
+    where name = 'work'
+"""
+
+
+def contender(cache: Path) -> Contender:
+    version = version_of("pg_boss", "package.json", r'"pg-boss": "(.+)"', peers=_PEERS)
+    command = npm_program("pg_boss", cache / "storm", peers=_PEERS)
+    return Contender(
+        project=f"pg-boss {version} (Node)",
+        settings="stop({graceful, timeout}); retryLimit: 24; heartbeatSeconds: 10; useListenNotify",
+        setup=[*command, "setup"],
+        worker=[*command, "worker"],
+        add=[*command, "add"],
+        states=_STATES,
+        recovers_after=70.0,
+        remarks=(
+            "It fails jobs at the end of its timeout, then tells their handlers. Each is a retry.",
+            "It asks for Node 22.12, and works on 20.",
+        ),
+    )

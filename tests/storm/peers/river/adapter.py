@@ -1,0 +1,41 @@
+"""How River takes part in the storm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.benchmarks.install import go_program, version_of
+from tests.storm.adapters import Contender
+
+_PEERS = Path(__file__).parents[1]
+_STATES = """
+    select (args->>'token')::bigint as token,
+      case state::text
+        when 'running' then 'running'
+        when 'completed' then 'finished'
+        when 'cancelled' then 'dead'
+        when 'discarded' then 'dead'
+        else 'waiting'
+      end as state,
+      attempt::integer as attempts,
+      attempted_by[array_upper(attempted_by, 1)] as holder
+    from river_job
+"""
+
+
+def contender(cache: Path) -> Contender:
+    version = version_of("river", "go.mod", r"github.com/riverqueue/river v(.+)", peers=_PEERS)
+    command = go_program("river", cache / "storm", peers=_PEERS)
+    return Contender(
+        project=f"River {version} (Go)",
+        settings="SoftStopTimeout, left 2 s after it; JobTimeout: 30 s; RescueStuckJobsAfter: 60 s",
+        setup=[*command, "setup"],
+        worker=[*command, "worker"],
+        add=[*command, "add"],
+        states=_STATES,
+        exits_within=2.0,
+        recovers_after=90.0,
+        remarks=(
+            "Jobs of a worker that was killed, or left with jobs that heed nothing, are rescued by time alone.",
+        ),
+    )
