@@ -15,7 +15,7 @@ from tests.faults.network import Proxy, open_proxy
 from tests.support.handlers import Handlers
 from tests.support.tables import Table
 from tests.support.waiting import PATIENCE, wait_until
-from tests.support.workers import make_worker, running
+from tests.support.workers import NEVER, make_worker, running
 from trio_graphile import (
     Client,
     Database,
@@ -127,7 +127,7 @@ async def open_rivals(
         await Client(database, handlers.tasks).add_raw_jobs([("held", None, JobSpec())])
         await handlers.wait_started(1)
         rivals = Rivals(database, worker.worker_id, handlers, others)
-        rival = make_present_worker(database, others.tasks)
+        rival = make_present_worker(database, others.tasks, poll_interval=NEVER)
         async with running(rival):
             await wait_anchored(database, rival.worker_id)
             yield rivals
@@ -192,6 +192,53 @@ async def test_a_worker_says_why_no_lock_will_ever_stand_for_it(
                 "select metadata #>> '{presence,why_not}' as why from graphile_worker._private_workers"
             )
             assert why in row["why"]
+
+
+async def test_a_server_that_ends_idle_sessions_does_not_end_that_of_the_lock(rivals: Rivals) -> None:
+    key = rivals.key
+    name = await rivals.database.fetch_value("select quote_ident(current_database())")
+    await rivals.database.execute(f"alter database {name} set idle_session_timeout = 700")
+    await rivals.cut()
+    await rivals.wait_anchored_again()
+    await trio.sleep(BRIEF.grace)  # nothing is to happen
+    again, _ = await wait_anchored(rivals.database, rivals.worker_id, but=key)
+    assert again == rivals.key
+    await rivals.check_undisturbed()
+
+
+FILL_LOCK_TABLE = """
+    do $$
+    begin
+      for number in 1..1000000 loop
+        perform pg_advisory_lock(number);
+      end loop;
+    exception when out_of_memory then
+      null;
+    end
+    $$
+"""
+
+
+async def test_a_worker_for_whose_lock_there_is_no_room_lives_by_its_lease() -> None:
+    settings = {"max_connections": "20", "max_locks_per_transaction": "10", "autovacuum": "off"}
+    async with (
+        embedded_postgres(settings=settings) as server,
+        open_database(server.url) as database,
+        database.connection() as greedy,
+    ):
+        handlers = Handlers()
+        worker = make_present_worker(database, handlers.tasks)
+        async with running(worker):
+            key, process = await wait_anchored(database, worker.worker_id)
+            await greedy.execute(FILL_LOCK_TABLE)
+            await database.execute("select pg_terminate_backend($1::integer)", process)
+            await trio.sleep(BRIEF.grace)  # it fails to take another
+            await greedy.execute("select pg_advisory_unlock_all()")
+            with trio.fail_after(PATIENCE * 3):
+                await wait_anchored_again(database, worker.worker_id, key)
+            await Client(database, handlers.tasks).add_raw_jobs([("held", None, JobSpec())])
+            await handlers.wait_started(1)
+            handlers.release.set()
 
 
 # --- behind a proxy -----------------------------------------------------------------------------

@@ -133,6 +133,7 @@ class Services(Handling):
             ),
             emitter=self.emitter,
             takeovers=self.takeovers,
+            announcements=self.announcements,
         )
 
     # --- looking on -----------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from trio_graphile._exceptions import DatabaseError
 from trio_graphile._interceptors.recoveries import Sweep
 from trio_graphile._model.options import RecoveryOptions
 from trio_graphile._worker.absences import Takeovers
+from trio_graphile._worker.announcements import Announcements
 from trio_graphile._worker.emitter import Emitter
 from trio_graphile._worker.maintenance import Maintenance
 from trio_graphile.hooks._job_events import InterruptReason, JobInterrupted
@@ -71,6 +72,8 @@ class Sweeper:
     _emitter: Emitter
     _takeovers: Takeovers = attrs.field(factory=Takeovers)
     """Wakes the sweeper when workers are gone."""
+    _announcements: Announcements | None = None
+    """Has jobs claimed at once that were taken from workers that are gone."""
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -138,7 +141,10 @@ class Sweeper:
         self._tell_recovered(await self._maintenance.sweep())
 
     async def _take_jobs(self) -> None:
-        self._tell_recovered(await self._maintenance.take_jobs(self._takeovers.take()))
+        sweep = await self._maintenance.take_jobs(self._takeovers.take())
+        self._tell_recovered(sweep)
+        if self._announcements is not None and sweep.report.recovered_jobs:
+            self._announcements.add(sweep.report.recovered_jobs)
 
     def _tell_recovered(self, sweep: Sweep) -> None:
         report = sweep.report
