@@ -177,6 +177,20 @@ async def test_a_worker_that_comes_back_runs_jobs_again(rivals: Rivals, door: Do
     await rivals.handlers.wait_started(2)
 
 
+async def test_the_lease_shares_the_session_of_the_lock(rivals: Rivals, table: Table) -> None:
+    """So a worker has no more than these, besides the pool of its handlers, which none here has used."""
+    await table.wait_until(
+        """
+        select string_agg(split_part(application_name, ' ', 2), ' ' order by application_name)
+          = 'claim listen outcomes presence'
+        from pg_stat_activity
+        where datname = current_database()
+          and application_name like 'trio_graphile %'
+        """
+    )  # the other has another name
+    await rivals.check_undisturbed()
+
+
 @pytest.mark.parametrize(
     ("options", "presence", "why"),
     [({}, None, "turned off"), ({"prepared_statements": False}, BRIEF, "pooler")],

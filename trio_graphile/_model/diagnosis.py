@@ -311,22 +311,15 @@ def _bloat(facts: QueueFacts) -> Finding:
 def _workers(facts: QueueFacts) -> Finding:
     if facts.live_workers:
         return Finding("workers", Level.OK, f"{facts.live_workers} are alive")
-    return Finding(
-        "workers",
-        Level.NOTE,
-        "no live worker is registered; those of Node never are, nor ours without recovery",
-        "trio-graphile run MODULE:TASKS",
-    )
+    text = "no live worker is registered; those of Node never are, nor ours without recovery"
+    return Finding("workers", Level.NOTE, text, "trio-graphile run MODULE:TASKS")
 
 
 def _presence(lockless: Mapping[str, str]) -> Finding:
     reasons = "; ".join(sorted(set(lockless.values())))
-    return Finding(
-        "presence",
-        Level.NOTE,
-        f"no lock stands for {len(lockless)} live workers ({', '.join(sorted(lockless))}): {reasons}",
-        "if one of them dies, its jobs run again when its lease has ended: see docs/shutdown.md",
-    )
+    text = f"no lock stands for {len(lockless)} live workers ({', '.join(sorted(lockless))}): {reasons}"
+    advice = "if one of them dies, its jobs run again when its lease has ended: see docs/shutdown.md"
+    return Finding("presence", Level.NOTE, text, advice)
 
 
 def _locks(locks: Sequence[Lock]) -> Iterator[Finding]:

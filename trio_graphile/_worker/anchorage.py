@@ -36,6 +36,8 @@ _DAY = 86_400.0
 """How long an answer is waited for: longer than any lease, since whoever is silent may hold our lock."""
 _LOOKS = 20
 """How often to look, before it would be too late, whether handlers must be interrupted."""
+_LONGEST_RENEWAL = 10
+"""The share of its length for which a lease may use the session of the lock before that counts as silent."""
 _INDIRECT = "there is a proxy or a translation of addresses between the worker and the server"
 
 
@@ -47,7 +49,7 @@ def why_no_lock(database: Database, options: WorkerOptions) -> str | None:
 
 
 @attrs.define(eq=False, kw_only=True)
-class _Session:
+class LockSession:
     """A session with its lock."""
 
     connection: Connection
@@ -68,7 +70,7 @@ class Anchorage:
     """For how long the server keeps a silent session, in seconds: the lease ends first."""
     _now: Callable[[], float] = attrs.field(factory=find_clock)
     _absences: Absences = attrs.field(factory=Absences)
-    _session: _Session | None = attrs.field(init=False, default=None)
+    _session: LockSession | None = attrs.field(init=False, default=None)
     _is_ended: bool = attrs.field(init=False, default=False)
     """Whether we may have ended the session ourselves."""
     _older: list[Anchor] = attrs.field(init=False, factory=list)
@@ -82,6 +84,8 @@ class Anchorage:
     _confirmed_at: float = attrs.field(init=False, default=-math.inf)
     """When the server certainly had our lock."""
     _has_failed: bool = attrs.field(init=False, default=False)
+    _begun: trio.Event = attrs.field(init=False, factory=trio.Event)
+    """Set once it was tried to have a session."""
 
     @classmethod
     def of(cls, database: Database, worker_id: str, options: WorkerOptions) -> Anchorage | None:
@@ -112,6 +116,31 @@ class Anchorage:
         session = self._session
         return session is not None and not (self._is_ended or session.connection.is_closed)
 
+    @property
+    def is_well(self) -> bool:
+        """Whether the session is there, and answers."""
+        return self._holds and self._session is not None and self._session.answered.is_set()
+
+    @property
+    def may_lend(self) -> bool:
+        """Whether the lease can use the session of the lock.
+
+        Not if something is between its ends: there the lock depends on prompt answers.
+        """
+        return self.is_well and self._session is not None and self._session.server_end is not None
+
+    async def lend(self) -> LockSession | None:
+        """Lend the session of the lock for one statement, after which `answered` must be set; None if not."""
+        with trio.move_on_after(self._options.fence_after / 2):
+            await self._begun.wait()
+        if (session := self._session) is not None:
+            with trio.move_on_after(self._options.probe_timeout):
+                await session.answered.wait()
+        if (session := self._session) is None or not self.may_lend:
+            return None
+        session.answered = trio.Event()
+        return session
+
     async def renounce(self, executor: Executor) -> None:
         """Take the lock out of our registration: from then on the lease decides. Raises `DatabaseError`."""
         registrations, older = self._registrations, list(self._older)
@@ -133,7 +162,7 @@ class Anchorage:
         try:
             async with trio.open_nursery() as asking:
                 while True:
-                    if not self._is_well:
+                    if not self.is_well:
                         await self._moor(database, renew)
                     held_at = trio.current_time()
                     await self._stay(asking, on_gone)
@@ -159,16 +188,11 @@ class Anchorage:
         if ends.has_nothing_to_read(session.connection):
             self._confirmed_at = max(self._confirmed_at, now)
 
-    @property
-    def _is_well(self) -> bool:
-        """Whether the session is there, and answers."""
-        return self._holds and self._session is not None and self._session.answered.is_set()
-
     async def _moor(self, database: Database, renew: Callable[[], None]) -> None:
         """Open sessions until one holds the lock, or the older one has found its tongue."""
         async with trio.open_nursery() as beside:
             beside.start_soon(self._ask_whether_down)
-            while not self._is_well:
+            while not self.is_well:
                 try:
                     with trio.fail_after(self._options.fence_after / 2):
                         await self._replace(database)
@@ -176,9 +200,11 @@ class Anchorage:
                     self._note_failure(error)
                     if self.is_in_doubt:
                         renew()  # and our registration without the lock
+                    self._begun.set()
                     await trio.sleep(self._options.retry_interval)
                 else:
                     self._has_failed = False
+                    self._begun.set()
                     renew()  # to see at once what was taken meanwhile
             beside.cancel_scope.cancel()
 
@@ -214,7 +240,7 @@ class Anchorage:
             self._is_ended = True
             await anchors.end_sessions(connection, self._older)
             self._older = [anchor]
-            session = _Session(connection=connection, anchor=anchor, server_end=server_end)
+            session = LockSession(connection=connection, anchor=anchor, server_end=server_end)
             await self._register(session)
         if older is not None:
             older.connection.terminate()
@@ -233,7 +259,7 @@ class Anchorage:
             connection.terminate()
             raise
 
-    async def _register(self, session: _Session) -> None:
+    async def _register(self, session: LockSession) -> None:
         if not self._stands(session):
             await anchors.renounce(session.connection, self._worker_id, _INDIRECT)
             self._at_risk = False
@@ -249,7 +275,7 @@ class Anchorage:
         )
         self._confirmed_at = max(self._confirmed_at, asked_at)
 
-    def _stands(self, session: _Session) -> bool:
+    def _stands(self, session: LockSession) -> bool:
         """Whether the lock of a session stands for the worker."""
         return self._options.indirect or session.server_end is not None
 
@@ -258,10 +284,12 @@ class Anchorage:
     async def _stay(self, asking: trio.Nursery, on_gone: Callable[[list[Gone]], None]) -> None:
         """Ask now and then, until the session is lost or does not answer in time."""
         session = self._session
-        while session is not None and self._is_well:
-            session.answered = trio.Event()
-            asking.start_soon(self._ask, session)
-            with trio.move_on_after(self._options.probe_timeout):
+        while session is not None and self._holds:
+            longest = self._lease_length / _LONGEST_RENEWAL
+            if session.answered.is_set():  # else it is lent
+                session.answered, longest = trio.Event(), self._options.probe_timeout
+                asking.start_soon(self._ask, session)
+            with trio.move_on_after(longest):
                 await session.answered.wait()
             if not session.answered.is_set():
                 logger.warning("the session that stands for the worker is silent: opening another")
@@ -272,7 +300,7 @@ class Anchorage:
                 await session.connection.wait_closed()
                 return
 
-    async def _ask(self, session: _Session) -> None:
+    async def _ask(self, session: LockSession) -> None:
         """Ask for a sign of life, and who is gone. However late the answer is, it is one."""
         asked_at = self._now()
         try:

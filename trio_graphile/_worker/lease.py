@@ -28,6 +28,7 @@ from trio_graphile._model.options import LeaseOptions
 from trio_graphile._model.outcomes import StopCause
 from trio_graphile._worker.anchorage import Anchorage
 from trio_graphile._worker.ending import Ending
+from trio_graphile._worker.lease_session import LeaseSession
 from trio_graphile._worker.lease_signals import LeaseSignals
 from trio_graphile._worker.lease_term import LeaseTerm
 from trio_graphile._worker.presence import Presence, Renewed
@@ -111,10 +112,13 @@ class Lease:
         if self._stopping.is_set():
             return
         async with self._database.in_this_thread() as database:
-            session = Session(database, "lease", _CANCEL_TIMEOUT, direct=True)
+            own = Session(database, "lease", _CANCEL_TIMEOUT, direct=True)
+            is_present = self._anchorage is not None and self._presence.is_registered
+            session = LeaseSession(own, self._anchorage if is_present else None)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch, watched)
+                    nursery.start_soon(session.run)
                     nursery.start_soon(self._renew_forever, session)
                     if self._anchorage is not None and self._presence.is_registered:
                         nursery.start_soon(
@@ -126,7 +130,7 @@ class Lease:
             finally:
                 session.terminate()  # the worker waits for this thread, and no statement is under way
 
-    async def _renew_forever(self, session: Session) -> None:
+    async def _renew_forever(self, session: LeaseSession) -> None:
         # A failed renewal is tried again sooner than the next one is due: the lease goes on running out.
         retry_interval = min(self._options.renew_interval, self._options.length / _RETRIES)
         while True:
@@ -135,6 +139,7 @@ class Lease:
             self._signal_state(expired=not renewed and not self._term.holds())
             if renewed:
                 await self._follow_up(session)
+                await session.spare()
                 # The lease counts from when the renewal began, so the next is due as long after that.
                 pause = max(began + self._options.renew_interval - self._term.now(), 0.0)
             else:
@@ -142,7 +147,7 @@ class Lease:
             with trio.move_on_after(pause):
                 await self._overslept.wait()
 
-    def _timeout(self, session: Session) -> float:
+    def _timeout(self, session: LeaseSession) -> float:
         """Return how long one renewal may take, in seconds.
 
         A renewal that has to open its session takes many round trips, and the next one would have to begin
@@ -159,7 +164,7 @@ class Lease:
         left = self._term.left
         return min(seconds, left) if left > 0 else seconds
 
-    async def _renew_in_time(self, session: Session) -> bool:
+    async def _renew_in_time(self, session: LeaseSession) -> bool:
         """Renew, and signal to the worker what was found; return whether the renewal succeeded."""
         began = self._term.now()
         try:
@@ -182,7 +187,7 @@ class Lease:
             self._signal(partial(self._come_back, began, renewed))
         return True
 
-    async def _renew(self, session: Session) -> Renewed:
+    async def _renew(self, session: LeaseSession) -> Renewed:
         """Renew our locks. If that is refused, look whether a new revision of the schema is the reason."""
         if self._anchorage is not None and self._anchorage.is_in_doubt:
             await self._anchorage.renounce(session)
@@ -192,7 +197,7 @@ class Lease:
             await self._look_at_revision(session)
             raise
 
-    async def _follow_up(self, session: Session) -> None:
+    async def _follow_up(self, session: LeaseSession) -> None:
         """Do what can wait until our locks are renewed: on a slow wire, each statement takes a while."""
         try:
             with trio.fail_after(self._timeout(session)):
@@ -202,7 +207,7 @@ class Lease:
             if not self._stopping.is_set():
                 logger.warning("looking at the schema failed, to be tried with the next renewal: %r", error)
 
-    async def _look_at_revision(self, session: Session) -> None:
+    async def _look_at_revision(self, session: LeaseSession) -> None:
         if await is_superseded(session):
             self._signal(partial(self._ending.begin, StopCause.SUPERSEDED))
 
