@@ -8,6 +8,7 @@ TCP is cut off without a word.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -132,16 +133,25 @@ class Trial:
         yield member
         await self.start(self.draw.choice([self.server.url, self.server.tcp_url_for()]))
 
+    async def _end_sessions(self, which: str) -> None:
+        while True:
+            try:
+                await self.database.fetch(which)
+            except DatabaseError:  # after a fault of the server
+                await trio.sleep(0.1)
+            else:
+                return
+
     # --- faults of sessions -----------------------------------------------------------------------
 
     @asynccontextmanager
     async def end_session(self) -> AsyncIterator[None]:
-        await self.database.fetch(END_SOME_SESSIONS)
+        await self._end_sessions(END_SOME_SESSIONS)
         yield
 
     @asynccontextmanager
     async def end_all_sessions(self) -> AsyncIterator[None]:
-        await self.database.fetch(END_ALL_SESSIONS)
+        await self._end_sessions(END_ALL_SESSIONS)
         yield
 
     # --- faults of the network --------------------------------------------------------------------
@@ -150,7 +160,7 @@ class Trial:
     async def swallow(self) -> AsyncIterator[None]:
         self.proxy.swallow()
         await trio.sleep(self.draw.uniform(0, 3))
-        await self.database.fetch(END_ALL_SESSIONS)  # of which the one behind the proxy does not hear
+        await self._end_sessions(END_ALL_SESSIONS)  # of which the one behind the proxy does not hear
         yield
         await self.proxy.heal()
 
@@ -191,10 +201,12 @@ class Trial:
         processes = [self.server.process_id or 0]
         processes += children_of(processes[0])
         for process in processes:
-            os.kill(process, signal.SIGSTOP)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGSTOP)
         yield
         for process in processes:
-            os.kill(process, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):  # it has ended, before it was frozen
+                os.kill(process, signal.SIGCONT)
 
     # --- what came of it --------------------------------------------------------------------------
 
