@@ -84,14 +84,15 @@ LONGER = {"catch_up_window": "61", "sweep_threshold": "301", "orphan_threshold":
 """What has to be longer than others."""
 SHORTER = {"probe_interval": "2", "probe_timeout": "1", "fence_after": "6.5"}
 """What has to be shorter than others."""
-OTHERS = {"auth": "bearer", "read_only": "on"}
+OTHERS = {"auth": "bearer"}
 """What is one of a few."""
 
 
 @pytest.mark.parametrize("setting", all_settings(), ids=lambda setting: setting.key)
 def test_everything_can_be_set_by_a_variable(setting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """All that an option can be, its text included: whatever is added to the options can be set at once."""
-    texts = {bool: "off", int: "59", float: "59", None: "false", tuple[str, ...]: "one, two"}
+    switched = "off" if setting.default else "on"
+    texts = {bool: switched, int: "59", float: "59", None: "false", tuple[str, ...]: "one, two"}
     monkeypatch.setenv(
         setting.variable, (LONGER | SHORTER | OTHERS).get(setting.path[-1]) or texts.get(setting.kind, "text")
     )

@@ -81,10 +81,9 @@ class Access:
         where, why = self.address.shown, f"{describe(error)}{self._since()}"
         if _POOLERS in why:
             return DatabaseRefused(
-                f"the pooler at {where} does not pass settings on ({why}). In transaction mode set "
-                "prepared_statements=False and, without a direct_url, notifications=False; in session mode "
-                "name these settings in the pooler's ignore_startup_parameters, or set "
-                "prepared_statements=False, too",
+                f"the pooler at {where} does not pass settings on ({why}): set pooled=True (--pooled), best "
+                "with a direct_url (--direct-url) that bypasses the pooler. In session mode "
+                "prepared_statements=False (--no-prepared-statements) is enough",
                 sqlstate=sqlstate,
             )
         if isinstance(error, ValueError):  # the driver does not understand the URL, or a file that it names

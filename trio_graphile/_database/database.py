@@ -131,6 +131,11 @@ class Database(Statements):
         """Whether sessions that must not go through a pooler do not, as far as the options say."""
         return self.options.prepared_statements or self.options.direct_url is not None
 
+    @property
+    def may_listen(self) -> bool:
+        """Whether a session can hear notifications: a pooler forgets who listens."""
+        return not self.options.pooled or self.options.direct_url is not None
+
     async def wait_reachable(self) -> None:
         """Wait until a session can be opened, as long as the options say. Raises `DatabaseUnavailable`."""
         await self._pool.wait_reachable(self.options.wait_for_server or 0.0)
@@ -278,6 +283,8 @@ async def open_database(
     Users' asyncio code runs in the asyncio loop that is open here, or else in one that is opened for it.
     """
     options = options if options is not None else DatabaseOptions()
+    if options.pooled:
+        options = attrs.evolve(options, prepared_statements=False)
     access = _access_to(url, password, connect_arguments)
     direct = (
         access if options.direct_url is None else _access_to(options.direct_url, password, connect_arguments)

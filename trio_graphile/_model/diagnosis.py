@@ -166,7 +166,7 @@ def _pooling(facts: ServerFacts) -> Finding:
             "pooling",
             Level.WARNING,
             "a pooler in transaction mode stands between us and the server",
-            "run workers with --no-notifications --no-prepared-statements, or let them connect directly",
+            "run all programs with --pooled, best with a --direct-url that bypasses the pooler, too",
         )
     return Finding("pooling", Level.OK, "sessions are the server's own")
 

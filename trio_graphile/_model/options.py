@@ -107,12 +107,13 @@ class DatabaseOptions:
     statement_timeout: float = attrs.field(default=60.0, validator=seconds(86_400))
     """How long one statement may take before the server gives it up; we give up the session a little
     later."""
+    pooled: bool = False
+    """Whether a pooler such as PgBouncer stands between us and the server. Then there are no named statements
+    and no session settings, and workers do not listen without a direct URL."""
     prepared_statements: bool = True
-    """Whether statements are prepared. Set it to False behind a pooler in transaction mode: then there are no
-    named statements and no session settings."""
+    """Whether statements are prepared. False is what `pooled` does to statements and settings."""
     direct_url: str | None = attrs.field(default=None, repr=False)  # it may hold a password
-    """A second URL, which bypasses the pooler, for the few sessions that must be direct: the one on which a
-    worker listens for jobs, and that of its lease. Defaults to the same URL."""
+    """A second URL, which bypasses the pooler, for a worker's few sessions that must be direct."""
 
 
 @attrs.frozen(kw_only=True)

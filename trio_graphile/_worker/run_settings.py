@@ -37,4 +37,4 @@ class RunSettings:
     @property
     def listens(self) -> bool:
         """Whether the run listens for notifications: a drain looks for itself until nothing is due."""
-        return self.options.notifications and not self.drains
+        return self.options.notifications and self.database.may_listen and not self.drains
