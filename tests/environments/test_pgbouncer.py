@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import attrs
 import pytest
 import trio
 
+from tests.cli.program import Program
 from tests.environments.bouncer import PROGRAM, Bouncer, open_bouncer
 from tests.faults.load import PATIENCE, Load, check_nothing_locked, drain
 from tests.support.handlers import Handlers
@@ -270,3 +273,32 @@ async def test_one_session_of_the_server_is_enough_for_all_of_ours(stage: Stage)
             await drain(stage.database)
     load.check()
     await check_nothing_locked(stage.database)
+
+
+# --- what doctor says ----------------------------------------------------------------------------
+
+
+async def examine(tmp_path: Path, url: str, *flags: str) -> dict[str, dict[str, str]]:
+    """Return what doctor finds, by what it has checked."""
+    ended = await Program(tmp_path).with_environment(DATABASE_URL=url).run("doctor", "--json", *flags)
+    return {finding["check"]: finding for finding in json.loads(ended.output)}
+
+
+@pytest.mark.parametrize(("mode", "level"), [("transaction", "warning"), ("session", "problem")])
+async def test_doctor_recognises_the_pooler(stage: Stage, tmp_path: Path, mode: str, level: str) -> None:
+    async with stage.pooler(mode) as bouncer:
+        pooling = (await examine(tmp_path, stage.url(bouncer)))["pooling"]
+    assert f"a pooler in {mode} mode" in pooling["text"]
+    assert "--pooled" in pooling["advice"]
+    assert pooling["level"] == level
+
+
+async def test_doctor_is_content_with_a_pooler_that_the_options_allow_for(
+    stage: Stage, tmp_path: Path
+) -> None:
+    async with stage.pooler("transaction") as bouncer:
+        alone = await examine(tmp_path, stage.url(bouncer), "--pooled")
+        direct = await examine(tmp_path, stage.url(bouncer), "--pooled", "--direct-url", stage.direct_url)
+    assert [found["pooling"]["level"] for found in (alone, direct)] == ["ok", "ok"]
+    assert [found["notifications"]["level"] for found in (alone, direct)] == ["note", "ok"]
+    assert "--direct-url" in alone["notifications"]["advice"]

@@ -20,8 +20,14 @@ from trio_graphile._model.diagnosis import (
     diagnose_server,
     duration,
 )
+from trio_graphile._model.pooling import PoolingFacts
 
-FINE = ServerFacts(version=180_006, clock_skew=0.01, clock_error=0.02, hears=True, is_pooled=False)
+FINE = ServerFacts(version=180_006, clock_skew=0.01, clock_error=0.02, pooling=PoolingFacts())
+
+
+TRANSACTIONS = PoolingFacts(mode="transaction")
+SESSIONS = PoolingFacts(mode="session")
+POLLING = PoolingFacts(mode="transaction", is_expected=True, may_listen=False, hears=False)
 
 
 def not_ok(findings: Any) -> list[Finding]:
@@ -36,12 +42,19 @@ def test_nothing_is_wrong_with_a_server_that_is_fine() -> None:
     ("changes", "level", "check", "text"),
     [
         ({"version": 120_022}, Level.WARNING, "version", "PostgreSQL 12.22 gets no corrections any more"),
-        ({"hears": False}, Level.PROBLEM, "notifications", "jobs would be found by polling alone"),
-        ({"is_pooled": True}, Level.WARNING, "pooling", "a pooler in transaction mode"),
+        (
+            {"pooling": PoolingFacts(hears=False)},
+            Level.PROBLEM,
+            "notifications",
+            "jobs would be found by polling alone",
+        ),
+        ({"pooling": TRANSACTIONS}, Level.WARNING, "pooling", "a pooler in transaction mode"),
+        ({"pooling": SESSIONS}, Level.PROBLEM, "pooling", "a pooler in session mode"),
+        ({"pooling": POLLING}, Level.NOTE, "notifications", "they find jobs by polling"),
         ({"clock_skew": 2.0}, Level.WARNING, "clock", "2.0 s ahead of this machine's"),
         ({"clock_skew": -60.0}, Level.PROBLEM, "clock", "60.0 s behind this machine's"),
         ({"sessions": 95}, Level.WARNING, "sessions", "95 of 100 sessions are open"),
-        ({"is_standby": True, "hears": False}, Level.PROBLEM, "role", "a standby"),
+        ({"is_standby": True, "pooling": PoolingFacts(hears=False)}, Level.PROBLEM, "role", "a standby"),
         ({"is_read_only": True}, Level.PROBLEM, "role", "read-only by default"),
         ({"sees_sessions": False}, Level.NOTE, "vacuum", "cannot be seen by this role"),
         ({"is_fsync_off": True}, Level.WARNING, "fsync", "can lose the whole database"),

@@ -13,12 +13,12 @@ from types import MappingProxyType
 import trio
 
 from trio_graphile._database.connection import Connection, Executor
-from trio_graphile._database.database import Database
+from trio_graphile._database.database import Database, open_database
 from trio_graphile._database.inspection import list_hidden
 from trio_graphile._database.schema import check_schema, own_migrations
 from trio_graphile._database.schema_plan import plan_migration
 from trio_graphile._database.statement import Statement
-from trio_graphile._exceptions import SchemaError, StatementFailed
+from trio_graphile._exceptions import DatabaseError, DatabaseRefused, SchemaError, StatementFailed
 from trio_graphile._model.diagnosis import (
     Finding,
     Holdback,
@@ -29,6 +29,8 @@ from trio_graphile._model.diagnosis import (
     ServerFacts,
 )
 from trio_graphile._model.instants import time_of
+from trio_graphile._model.options import DatabaseOptions
+from trio_graphile._model.pooling import PoolingFacts
 
 _ECHO_TIMEOUT = 5.0
 
@@ -52,17 +54,38 @@ PROBE_SERVER = Statement("""
 """)
 
 
-async def probe_server(database: Database) -> ServerFacts:
-    """Return facts about the server. Takes up to five seconds if it sends no notifications."""
+async def probe_server(database: Database, *, refuses_settings: bool = False) -> ServerFacts:
+    """Return facts about the server. Takes up to five seconds if it sends no notifications.
+
+    `refuses_settings` says whether a session with our settings was refused, which this cannot find out.
+    """
     skew, error = await _compare_clocks(database)
     [row] = await database.fetch(PROBE_SERVER)
     return ServerFacts(
         **{**row, "is_read_only": row["is_read_only"] and not database.is_read_only},
         clock_skew=skew,
         clock_error=error,
-        hears=not row["is_standby"] and await _hears(database),
-        is_pooled=await _is_pooled(database),
+        pooling=PoolingFacts(
+            mode="transaction" if await _is_pooled(database) else "session" if refuses_settings else None,
+            is_expected=database.options.pooled,
+            may_listen=database.may_listen,
+            hears=database.may_listen and not row["is_standby"] and await _hears(database),
+        ),
     )
+
+
+_UNKNOWN_PARAMETER = "08P01"
+
+
+async def refuses_settings(url: str | None, options: DatabaseOptions) -> bool:
+    """Whether a pooler refuses sessions with the settings that ours have if the options are these."""
+    try:
+        async with open_database(url, options):
+            return False
+    except DatabaseRefused as error:
+        return error.sqlstate == _UNKNOWN_PARAMETER
+    except DatabaseError:
+        return False  # whoever asks finds out why
 
 
 READ_CLOCK = Statement("select clock_timestamp()")
@@ -87,11 +110,14 @@ NOTIFY = Statement("select pg_notify($1::text, '')")  # $1 channel
 async def _hears(database: Database) -> bool:
     """Whether a notification that one session sends reaches another."""
     channel, heard = f"trio_graphile:doctor:{secrets.token_hex(6)}", trio.Event()
-    async with database.connection() as listening:
+    listening = await database.open_session("doctor", cancel_timeout=_ECHO_TIMEOUT, direct=True)
+    try:
         await listening.listen(channel, lambda _: heard.set())
         await database.fetch(NOTIFY, channel)
         with trio.move_on_after(_ECHO_TIMEOUT):
             await heard.wait()
+    finally:
+        await listening.aclose()  # noqa: ASYNC102  # a second at most
     return heard.is_set()
 
 

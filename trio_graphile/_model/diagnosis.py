@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 import attrs
+
+from trio_graphile._model.finding import Finding as Finding  # noqa: PLC0414  # so that it is found here, too
+from trio_graphile._model.finding import Level as Level  # noqa: PLC0414  # as above
+from trio_graphile._model.pooling import PoolingFacts, diagnose_listening, diagnose_pooling
 
 _LONG_TRANSACTION_SECONDS = 300.0
 _STUCK_SECONDS = 300.0
@@ -16,29 +19,6 @@ _MANY_DEAD_ROWS = 50_000
 _FULL_SHARE = 0.8  # of the sessions that the server allows
 _OLDEST_SUPPORTED_SERVER = 140_000
 """The oldest major version that its makers still support."""
-
-
-class Level(enum.StrEnum):
-    """How serious a finding is."""
-
-    OK = "ok"
-    NOTE = "note"
-    """Worth knowing."""
-    WARNING = "warning"
-    """It works, but not as well as it could, or not for long."""
-    PROBLEM = "problem"
-    """It does not work."""
-
-
-@attrs.frozen
-class Finding:
-    """The result of one check."""
-
-    check: str
-    level: Level
-    text: str
-    advice: str | None = None
-    """What to do about it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -51,10 +31,7 @@ class ServerFacts:
     """How many seconds the clock of the server is ahead of ours."""
     clock_error: float
     """The precision of `clock_skew`, in seconds."""
-    hears: bool
-    """Whether a notification reached a session that listens."""
-    is_pooled: bool
-    """Whether the server process behind an open session of ours changed: a pooler in transaction mode."""
+    pooling: PoolingFacts
     is_standby: bool = False
     is_without_encoding: bool = False
     """Whether the database accepts any bytes as text (SQL_ASCII)."""
@@ -126,9 +103,9 @@ def diagnose_server(facts: ServerFacts, holdbacks: Sequence[Holdback]) -> Iterat
     """Yield what the facts say about the server."""
     yield _version(facts)
     yield _role(facts)
-    yield _pooling(facts)
+    yield diagnose_pooling(facts.pooling)
     if not facts.is_standby:  # where nobody can listen
-        yield _notifications(facts)
+        yield diagnose_listening(facts.pooling)
     yield _clock(facts)
     yield _sessions(facts)
     yield from _settings(facts)
@@ -158,28 +135,6 @@ def _role(facts: ServerFacts) -> Finding:
             "alter role ... reset default_transaction_read_only; or it is set by the database, or the URL",
         )
     return Finding("role", Level.OK, "the server takes writes")
-
-
-def _pooling(facts: ServerFacts) -> Finding:
-    if facts.is_pooled:
-        return Finding(
-            "pooling",
-            Level.WARNING,
-            "a pooler in transaction mode stands between us and the server",
-            "run all programs with --pooled, best with a --direct-url that bypasses the pooler, too",
-        )
-    return Finding("pooling", Level.OK, "sessions are the server's own")
-
-
-def _notifications(facts: ServerFacts) -> Finding:
-    if facts.hears:
-        return Finding("notifications", Level.OK, "what is notified is heard")
-    return Finding(
-        "notifications",
-        Level.PROBLEM,
-        "a notification did not come back: jobs would be found by polling alone",
-        "connect directly, or to a pooler in session mode; or run workers with --no-notifications",
-    )
 
 
 def _clock(facts: ServerFacts) -> Finding:

@@ -23,9 +23,10 @@ async def doctor(*, common: CommonFlags = NOTHING_GIVEN) -> None:
     # As behind a pooler: whether there is one is the first thing to find out.
     options = attrs.evolve(settings.database, prepared_statements=False)
     async with open_database(settings.database.url, options) as database:
+        refuses = await probe.refuses_settings(settings.database.url, settings.database)
         findings = [
             Finding("connection", Level.OK, f"{database.address} answers"),
-            *[finding async for finding in _look(database)],
+            *[finding async for finding in _look(database, refuses_settings=refuses)],
         ]
     if common.as_json:
         print_json(findings)
@@ -36,8 +37,8 @@ async def doctor(*, common: CommonFlags = NOTHING_GIVEN) -> None:
         raise GraphileError(f"{problems} {'problem' if problems == 1 else 'problems'} found: see above")
 
 
-async def _look(database: Database) -> AsyncIterator[Finding]:
-    server = await probe.probe_server(database)
+async def _look(database: Database, *, refuses_settings: bool) -> AsyncIterator[Finding]:
+    server = await probe.probe_server(database, refuses_settings=refuses_settings)
     for finding in diagnose_server(server, await probe.list_holdbacks(database)):
         yield finding
     schema, is_readable = await probe.probe_schema(database)
