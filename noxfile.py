@@ -169,7 +169,7 @@ def newest(session: nox.Session) -> None:
 def exhaustive(session: nox.Session) -> None:
     """Does the guarantee hold at every scheduling point, and between all kinds of workers?"""
     session.install("-e", ".[all]", *group("tests"))
-    folders = ("tests/scenarios", "tests/conformance")
+    folders = ("tests/scenarios", "tests/conformance", "tests/environments")
     run_pytest(session, *folders, "--exhaustive", "--timeout=3600", "-n", "auto", *session.posargs)
 
 

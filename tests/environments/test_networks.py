@@ -1,0 +1,128 @@
+"""Workers at the other end of a bad network, with the kernel's own TCP: late, lossy, narrow, or cut off.
+
+`tests/faults/test_network.py` does the same with a proxy, which breaks connections but delays no packet.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import trio
+
+from tests.environments.far_worker import GRACE, SLOTS
+from tests.environments.networks import Lab, Member, open_lab
+from trio_graphile import Client, Database, open_database
+from trio_graphile.testing import TemplateDatabases
+
+MARGIN = 5.0
+"""What a process may need to end besides, in seconds, on a machine that is busy."""
+FLUSH = 2.0
+PATIENT_FLUSH = 10.0
+"""For a wire on which a statement takes a second."""
+HELD, QUICK = 2, 20
+UNLOCKED = "select not exists (select from graphile_worker._private_jobs where locked_by is not null)"
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    try:
+        with open_lab() as lab:
+            yield lab
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces, or no interface in them, may be made here: {error}")
+
+
+@pytest.fixture(scope="module")
+def far_databases(lab: Lab) -> TemplateDatabases:
+    return TemplateDatabases(lab.server_url)
+
+
+@pytest.fixture
+async def url(far_databases: TemplateDatabases, lab: Lab) -> AsyncIterator[str]:
+    lab.set_wire("delay=0 loss=0 rate=0 up")
+    async with far_databases.clone() as url:
+        yield url
+
+
+@pytest.fixture
+async def near(url: str) -> AsyncIterator[Database]:
+    async with open_database(url) as database:
+        yield database
+
+
+def check_no_job_ran_beside_itself(*members: Member) -> None:
+    """One run of a held job ends before another worker begins the next."""
+    for member in members:
+        for other in members:
+            for job, began in member.said("began").items():
+                ended, began_there = member.said("ended").get(job), other.said("began").get(job)
+                if other is not member and began_there is not None and began_there > began:
+                    assert ended is not None, f"job {job} was taken from a handler that goes on"
+                    assert ended <= began_there
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [
+        pytest.param("delay=0.1", marks=pytest.mark.exhaustive),
+        "delay=0.005 loss=0.05",
+        "delay=0.02 rate=12500",
+        pytest.param("delay=0.1 loss=0.05 rate=12500", marks=pytest.mark.exhaustive),
+    ],
+)
+async def test_a_bad_wire_costs_time_and_nothing_else(lab: Lab, url: str, near: Database, wire: str) -> None:
+    """200 ms there and back, 5 % of the packets lost, 100 kbit/s, and all of it."""
+    lab.set_wire(wire)
+    client = Client(near)
+    async with lab.worker(url, 30.0, PATIENT_FLUSH, far=True) as far:
+        await client.add_raw_jobs([("held", None)] * HELD + [("quick", None)] * QUICK)
+        await far.wait_for(lambda far: len(far.said("ran")) == QUICK)
+        await far.wait_for(lambda far: len(far.said("began")) == HELD)
+        assert await far.stop() < GRACE + PATIENT_FLUSH + MARGIN
+        assert [line for line in far.lines if line[0] == "incomplete"] == []
+    assert Counter(line[1] for line in far.lines if line[0] == "ran").most_common(1)[0][1] == 1
+    assert await near.fetch_value(UNLOCKED)
+    attempts = await near.fetch("select attempts from graphile_worker._private_jobs")
+    assert [row["attempts"] for row in attempts] == [0] * HELD
+
+
+@pytest.mark.parametrize(
+    ("lease", "cut"), [(4.0, 0.0), pytest.param(12.0, 20.0, marks=pytest.mark.exhaustive)]
+)
+async def test_a_worker_beyond_a_cut_is_fenced_before_another_begins_its_jobs(
+    lab: Lab, url: str, near: Database, lease: float, cut: float
+) -> None:
+    client = Client(near)
+    async with lab.worker(url, lease, FLUSH, far=True) as far:
+        held = {str(job.id) for job in await client.add_raw_jobs([("held", None)] * SLOTS)}
+        await far.wait_for(lambda far: far.said("began").keys() == held)
+        async with lab.worker(url, lease, far=False) as other:
+            lab.set_wire("down")
+            began = trio.current_time()
+            await other.wait_for(lambda other: other.said("began").keys() == held)
+            await trio.sleep_until(began + cut)
+            lab.set_wire("up")
+            new = str((await client.add_raw_job("quick")).id)  # the other has no slot for it
+            await far.wait_for(lambda far: new in far.said("ran"))
+            check_no_job_ran_beside_itself(far, other)
+            assert await far.stop() < GRACE + FLUSH + MARGIN
+            await other.stop()
+    assert await near.fetch_value(UNLOCKED)
+
+
+async def test_a_stop_beyond_a_cut_is_bounded_and_names_the_jobs(lab: Lab, url: str, near: Database) -> None:
+    async with lab.worker(url, 6.0, FLUSH, far=True) as far:
+        jobs = await Client(near).add_raw_jobs([("held", None)] * HELD)
+        await far.wait_for(lambda far: len(far.said("began")) == HELD)
+        lab.set_wire("down")
+        assert await far.stop() < GRACE + FLUSH + MARGIN
+        [incomplete] = [line for line in far.lines if line[0] == "incomplete"]
+    assert set(incomplete[1:-1]) == {str(job.id) for job in jobs}
+    async with lab.worker(url, 6.0, far=False) as other:
+        await other.wait_for(lambda other: len(other.said("began")) == HELD)
+        check_no_job_ran_beside_itself(far, other)
+        await other.stop()
+    assert await near.fetch_value(UNLOCKED)
