@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import AsyncIterator, Generator, Iterator
-from pathlib import Path
 
 import attrs
 import hypothesis
@@ -23,9 +21,7 @@ from trio_graphile._database.database import Database, open_database
 from trio_graphile._database.driver.shortcuts import FOR_SPEED, turn_off
 from trio_graphile.embedded import PostgresServer
 from trio_graphile.testing import TemplateDatabases, embedded_postgres_in_thread
-
-_SHARED_MEMORY = Path("/dev/shm")
-_ENOUGH_MEMORY = 1 << 30
+from trio_graphile.testing._server import folder_in_memory
 
 
 @attrs.frozen
@@ -101,8 +97,7 @@ def postgres() -> Iterator[PostgresServer | ForeignServer]:
     if url := os.environ.get("DATABASE_URL"):
         yield ForeignServer(url)
         return
-    in_memory = _SHARED_MEMORY.is_dir() and shutil.disk_usage(_SHARED_MEMORY).free > _ENOUGH_MEMORY
-    with embedded_postgres_in_thread(temporary_in=_SHARED_MEMORY if in_memory else None) as server:
+    with embedded_postgres_in_thread(temporary_in=folder_in_memory()) as server:
         yield server
 
 

@@ -28,11 +28,13 @@ class TemplateDatabases:
     """Databases on one server, for tests.
 
     `server_url` is any database of the server, with a user who may create others. `prepare` gets the URL of
-    the template once it has the schema of the queue, and makes the tables that every test needs.
+    the template once it has the schema of the queue, and makes the tables that every test needs. `options`
+    say what that schema is called.
     """
 
     server_url: str = attrs.field(repr=False)
     prepare: Callable[[str], Awaitable[None]] | None = attrs.field(default=None, kw_only=True)
+    options: DatabaseOptions = attrs.field(factory=DatabaseOptions, kw_only=True, repr=False)
     _template: str | None = attrs.field(default=None, init=False)
     _preparing: trio.Lock = attrs.field(factory=trio.Lock, init=False, repr=False)
 
@@ -62,7 +64,7 @@ class TemplateDatabases:
         await self._create(name, template="template0")
         try:
             url = self._url_of(name)
-            async with _open(url) as database, database.connection() as connection:
+            async with _open(url, self.options.schema) as database, database.connection() as connection:
                 await migrate(connection, database.schema)
             if self.prepare is not None:
                 await self.prepare(url)
@@ -114,8 +116,9 @@ _END_SESSIONS = """
 """
 
 
-def _open(url: str) -> AbstractAsyncContextManager[Database]:
-    return open_database(url, DatabaseOptions(pool_size=1))
+def _open(url: str, schema: str | None = None) -> AbstractAsyncContextManager[Database]:
+    options = DatabaseOptions(pool_size=1)
+    return open_database(url, options if schema is None else attrs.evolve(options, schema=schema))
 
 
 def _new_name(kind: str) -> str:

@@ -123,7 +123,7 @@ async def _outcome(running: RunningJob, interrupt: trio.Event | None) -> tuple[O
     except BaseException as raised:  # noqa: BLE001, ASYNC103  # a handler may raise anything
         error, further = split_raised(raised)
         if error is None or further is not None:
-            raise (further or raised) from None
+            raise (further or raised) from None  # noqa: ASYNC104  # it has the cancellation, if there is one
         outcome = running.failed(running.task.failure(error))
         return outcome, error if isinstance(outcome, Failed) else None  # noqa: ASYNC104  # as above
     finally:
