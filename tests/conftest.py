@@ -40,7 +40,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption("--seconds", type=float, default=8.0, help="how long to have everything go wrong")
     parser.addoption("--seed", type=int, default=1, help="of what goes wrong at random")
-    parser.addoption("--stops", type=int, default=30, help="how many workers to end in storms")
+    parser.addoption("--stops", type=int, default=24, help="how many workers to end in storms")
     parser.addoption(
         "--share",
         type=Share.parse,

@@ -13,16 +13,16 @@ from tests.storm.fleet import Signals
 Upheaval: TypeAlias = Literal["none", "frozen", "restarted", "failover"]
 
 EVERYTHING = {
-    "sleep": 0.3,
+    "sleep": 1.0,
     "queued": 0.1,
-    "transaction": 0.2,
-    "batch": 0.2,
-    "thread": 0.3,
+    "transaction": 0.8,
+    "batch": 0.8,
+    "thread": 1.0,
     "cpu": 0.1,
-    "shielded": 0.5,
-    "stubborn": 0.5,
+    "shielded": 1.0,
+    "stubborn": 1.0,
 }
-
+"""Handlers of ours of every kind, most of which a short grace period interrupts."""
 _SHARES = {"stubborn": 0.1}
 """How often a kind is drawn beside others, if not as often as these: each worker starts processes for it."""
 
@@ -149,6 +149,7 @@ CONDITIONS = (
         name="pgbouncer",
         text="everything, through PgBouncer in transaction mode",
         kinds=EVERYTHING,
+        grace=0.3,
         pooled=True,
         prefetch=5,
     ),
@@ -156,13 +157,21 @@ CONDITIONS = (
         name="failover",
         text="a standby takes over, again and again; everything at once",
         kinds=EVERYTHING,
+        grace=0.3,
         upheaval="failover",
     ),
-    Condition(name="everything", text="handlers of all kinds, with prefetch", kinds=EVERYTHING, prefetch=5),
+    Condition(
+        name="everything",
+        text="handlers of all kinds, with prefetch",
+        kinds=EVERYTHING,
+        grace=0.3,
+        prefetch=5,
+    ),
     Condition(
         name="everything, frozen",
         text="the same, and the database stands still",
         kinds=EVERYTHING,
+        grace=0.3,
         prefetch=5,
         upheaval="frozen",
     ),
@@ -170,6 +179,7 @@ CONDITIONS = (
         name="everything, restarted",
         text="the same, and the database is restarted",
         kinds=EVERYTHING,
+        grace=0.3,
         prefetch=5,
         upheaval="restarted",
     ),
