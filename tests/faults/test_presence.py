@@ -23,7 +23,7 @@ def table(database: Database) -> Table:
     return Table(database)
 
 
-async def wait_anchored(table: Table, member: Member) -> None:
+async def wait_locked(table: Table, member: Member) -> None:
     await table.wait_until(
         """
         select exists (
@@ -44,7 +44,7 @@ async def seconds_of_absence(database: Database, url: str, table: Table) -> floa
         await fleet.wait_until(lambda: bool(victim.runs))
         other = await fleet.start(nursery)
         for member in (victim, other):
-            await wait_anchored(table, member)
+            await wait_locked(table, member)
         fleet.kill(victim)
         await fleet.wait_until(lambda: bool(other.runs))
         assert (other.runs[0].job_id, other.runs[0].attempt) == (job.id, 1)
@@ -73,9 +73,9 @@ async def test_a_suspended_worker_keeps_its_jobs(database: Database, database_ur
         sleeper = await fleet.start(nursery)
         await client.add_raw_jobs([("lasting", None, JobSpec())])
         await fleet.wait_until(lambda: bool(sleeper.runs))
-        await wait_anchored(table, sleeper)
+        await wait_locked(table, sleeper)
         other = await fleet.start(nursery)
-        await wait_anchored(table, other)
+        await wait_locked(table, other)
         sleeper.process.send_signal(signal.SIGSTOP)
         await trio.sleep(PresenceOptions().grace * 1.5)  # nothing is to happen
         sleeper.process.send_signal(signal.SIGCONT)

@@ -1,6 +1,6 @@
 """A model of presence: every order of events, up to a bound on nothing but the ages of what is remembered.
 
-One worker, whose session `anchor` holds a lock that stands for it; its registration names the key of the lock
+One worker, whose session `holder` holds a lock that stands for it; its registration names the key of the lock
 and the incarnation of the server. The network between them, the server, the worker's process, and a sweeper
 that takes the jobs of a worker whose registered key nobody holds. Time comes in ticks; whatever has no
 deadline may take any number of them. What is claimed: **no job is taken from a worker while its handlers run
@@ -15,23 +15,23 @@ The rules, each of which can be broken to see what it is for:
   the server lets in, where it checks all of it again. It need not have looked in between.
 - The registration counts on the incarnation of the server that it names. One that stops, crashes or fails
   over is another afterwards: there, the lease decides until the worker has registered anew.
-- A worker fences itself when its anchor is known to be lost, `fence` ticks after it has last seen that its
+- A worker fences itself when its holder is known to be lost, `fence` ticks after it has last seen that its
   kernel has it, and has one tick for that: fence + 1 < grace. Silence alone does not fence it: the kernel
   would know. A question that was answered, and sent later, counts in place of such a look.
-- It never closes an anchor that is silent before it has another with its lock. On that one it first asks
+- It never closes a holder that is silent before it has another with its lock. On that one it first asks
   whether the old lock is still held, ends the old session, which counts as lost from then on, and registers
   the new key only when nothing that was on its way on an older session can take effect any more.
-- A server that lets nobody in, at the very address of the anchor, has ended its incarnation or is about to:
+- A server that lets nobody in, at the very address of the holder, has ended its incarnation or is about to:
   nobody takes a job there any more, and nothing that comes later changes that. So there is no risk until the
   worker has registered anew.
 - All of that is for a session with nothing between its ends. A proxy may end one side and keep the other, and
   refuses connections in the server's name. Behind one, any silence fences, and no refusal is evidence.
-- Where it cannot have an anchor, it takes its key out of the registration, and the lease decides.
+- Where it cannot have a holder, it takes its key out of the registration, and the lease decides.
 
 Assumed, and false in the worst of worlds (`ends_unheard` shows what happens then): whoever ends the server's
-side of the anchor is heard by the worker's kernel, or the worker's next packet is answered with a reset. It
-is not if all of the worker's packets vanish, silently, while somebody resets the server's side of the anchor
-(a middlebox, or pg_terminate_backend), and nothing else. The server by itself gives up a silent anchor later
+side of the holder is heard by the worker's kernel, or the worker's next packet is answered with a reset. It
+is not if all of the worker's packets vanish, silently, while somebody resets the server's side of the holder
+(a middlebox, or pg_terminate_backend), and nothing else. The server by itself gives up a silent holder later
 than the lease. Left out: two primaries at once, and clocks that go at different speeds by more than a tick.
 """
 
@@ -46,10 +46,10 @@ import attrs
 UP, DOWN, FROZEN, CLOSING = "up", "down", "frozen", "closing"
 AWAKE, ASLEEP, WAKING, DEAD = "awake", "asleep", "waking", "dead"
 OPEN, RESET, LOST = "open", "reset", "lost"
-"""An anchor as its worker knows it; that it was reset the kernel knows first."""
+"""A holder as its worker knows it; that it was reset the kernel knows first."""
 DIAL, LOCK, END, REGISTER = "dial", "lock", "end", "register"
 """What a new session does, in this order; each is a question that is answered later, or never."""
-NONE, ANCHOR, NEW, STALE = "none", "anchor", "new", "stale"
+NONE, HOLDER, NEW, STALE = "none", "holder", "new", "stale"
 """Whose key the registration names: the last for a key that nobody will ever hold again."""
 
 
@@ -60,14 +60,14 @@ class Rules:
     fence: int = 1
     grace: int = 3
     draws_keys: bool = True
-    parks_silent_anchors: bool = True
+    parks_silent_sessions: bool = True
     ends_older_sessions: bool = True
     counts_ended_as_lost: bool = True
     takes_through_a_new_session: bool = True
     sees_crashes: bool = True
     """Whether a crash of the server is another incarnation."""
     renounces: bool = True
-    """Whether a worker without an anchor goes on only after it has taken its key out of its registration."""
+    """Whether a worker without a holder goes on only after it has taken its key out of its registration."""
     is_direct: bool = True
     """Whether nothing is between worker and server. A proxy may end one side only, and refuse by itself."""
     silence_fences: bool = False
@@ -78,7 +78,7 @@ class Rules:
     refused_by_others: bool = False
     """Whether somebody else may refuse a connection in the server's name: a firewall, say."""
     ends_unheard: bool = False
-    """Whether the server's side of an anchor may end while nothing comes through to the worker."""
+    """Whether the server's side of a holder may end while nothing comes through to the worker."""
     is_prompt: bool = False
     """Whether server and worker answer within the tick, as far as they can."""
 
@@ -107,10 +107,10 @@ class State(NamedTuple):
     at_risk: bool = True
     """Whether its registration may name a key of its."""
     age: int = 0
-    """Ticks since the last sign that the server has the anchor."""
+    """Ticks since the last sign that the server has the holder."""
     held: bool = True
-    """Whether the server has the anchor."""
-    anchor: str = OPEN
+    """Whether the server has the holder."""
+    holder: str = OPEN
     probe: tuple[int, bool] | None = None
     """Its age, and whether it was answered."""
     new: Question | None = None
@@ -118,7 +118,7 @@ class State(NamedTuple):
     ghost: bool = False
     """Whether a registration of a session that was given up may still take effect."""
     renouncing: str | None = None
-    registered: str = ANCHOR
+    registered: str = HOLDER
     is_current: bool = True
     """Whether the registration names this incarnation."""
     absent: int | None = None
@@ -127,11 +127,11 @@ class State(NamedTuple):
 
 def is_held(s: State) -> bool:
     """Whether somebody holds the key that is registered."""
-    return (s.registered == ANCHOR and s.held) or (s.registered == NEW and s.new_held)
+    return (s.registered == HOLDER and s.held) or (s.registered == NEW and s.new_held)
 
 
 def must_fence(s: State, rules: Rules) -> bool:
-    knows_nothing = s.anchor == LOST or rules.silence_fences
+    knows_nothing = s.holder == LOST or rules.silence_fences
     return s.runs and s.at_risk and knows_nothing and s.age >= rules.fence
 
 
@@ -150,7 +150,7 @@ def steps(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
 def _time(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
     if s.process == WAKING or (rules.is_prompt and _is_due(s, rules)):
         return
-    if s.process == AWAKE and (s.anchor == RESET or (must_fence(s, rules) and s.age > rules.fence)):
+    if s.process == AWAKE and (s.holder == RESET or (must_fence(s, rules) and s.age > rules.fence)):
         return  # whoever is awake comes to it
     if _goes_unheard(s) and s.sends and s.hears and rules.is_direct:
         return  # the next packet is answered with a reset
@@ -170,7 +170,7 @@ def _is_due(s: State, rules: Rules) -> bool:
     """Whether somebody has something to do who is never late."""
     if s.process == AWAKE and s.age > 0 and s.new is None and s.probe is None:
         return True  # to probe, or to dial again
-    if rules.trusts_kernel and s.process == AWAKE and s.age > 0 and s.anchor == OPEN:
+    if rules.trusts_kernel and s.process == AWAKE and s.age > 0 and s.holder == OPEN:
         return True
     answers = any(True for _ in _answers(s, rules))
     return answers or any(name.startswith(_PROMPT) for name, _ in _worker(s, rules))
@@ -180,7 +180,7 @@ _PROMPT = ("notices", "hears", "asks", "ends", "registers", "is present")
 
 
 def _goes_unheard(s: State) -> bool:
-    return not s.held and s.anchor == OPEN
+    return not s.held and s.holder == OPEN
 
 
 def _network(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
@@ -192,21 +192,21 @@ def _network(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
         ):
             yield f"network {sends} {hears}", s._replace(sends=sends, hears=hears)
     if s.sends and s.hears and _goes_unheard(s):
-        yield "reset heard", s._replace(anchor=RESET, probe=None)
-    if s.anchor == OPEN:
-        yield "client's side reset", s._replace(anchor=RESET, probe=None)
+        yield "reset heard", s._replace(holder=RESET, probe=None)
+    if s.holder == OPEN:
+        yield "client's side reset", s._replace(holder=RESET, probe=None)
     if s.held and s.server in {UP, CLOSING, FROZEN}:
         if s.hears:
-            yield "anchor terminated", _end_anchor(s)
+            yield "holder terminated", _end_holder(s)
         if rules.ends_unheard or (s.sends and s.hears):
             yield "server's side reset", s._replace(held=False)
     if s.new is not None and s.new.stage != DIAL:
         yield "new session lost", _lose_new(s)._replace(new_held=False)
 
 
-def _end_anchor(s: State) -> State:
-    heard = s.hears and s.anchor == OPEN
-    return s._replace(held=False, anchor=RESET if heard else s.anchor, probe=None if heard else s.probe)
+def _end_holder(s: State) -> State:
+    heard = s.hears and s.holder == OPEN
+    return s._replace(held=False, holder=RESET if heard else s.holder, probe=None if heard else s.probe)
 
 
 def _lose_new(s: State) -> State:
@@ -226,7 +226,7 @@ def _server(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
     if s.server == DOWN:
         yield "start", s._replace(server=UP)
     else:
-        gone = _end_anchor(s)
+        gone = _end_holder(s)
         if gone.new is not None:
             gone = _lose_new(gone)
         gone = gone._replace(ghost=False, renouncing=None, server=DOWN, registered=_stale(gone.registered))
@@ -244,9 +244,9 @@ def _process(s: State) -> Iterator[tuple[str, State]]:
     if s.process == ASLEEP:
         yield "resume", s._replace(process=WAKING)
     if s.process != DEAD:
-        dead = _end_anchor(s) if s.sends else s
+        dead = _end_holder(s) if s.sends else s
         dead = _lose_new(dead) if dead.new is not None else dead
-        yield "die", dead._replace(process=DEAD, runs=False, anchor=LOST, probe=None, renouncing=None)
+        yield "die", dead._replace(process=DEAD, runs=False, holder=LOST, probe=None, renouncing=None)
 
 
 def _answers(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
@@ -257,7 +257,7 @@ def _answers(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
     if works and s.ghost:
         yield "ghost registers", s._replace(ghost=False, registered=STALE, is_current=True, absent=None)
     if works and s.renouncing == "asked" and s.sends:
-        ended = _end_anchor(s) if rules.ends_older_sessions else s
+        ended = _end_holder(s) if rules.ends_older_sessions else s
         ghost = s.ghost and not rules.ends_older_sessions
         yield "renounced", ended._replace(renouncing="done", ghost=ghost, registered=NONE, absent=None)
     q = s.new
@@ -272,7 +272,7 @@ def _answers(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
         evident = s.held or not s.is_current
         yield "locked", s._replace(new=q._replace(answer="held" if evident else "gone"), new_held=True)
     elif works and q.stage == END:
-        ended = _end_anchor(s) if rules.ends_older_sessions else s
+        ended = _end_holder(s) if rules.ends_older_sessions else s
         ghost = s.ghost and not rules.ends_older_sessions
         yield "ended", ended._replace(new=q._replace(answer="done"), ghost=ghost)
     elif works and q.stage == REGISTER:
@@ -282,27 +282,27 @@ def _answers(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
 
 
 def _worker(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
-    if s.process == WAKING and s.anchor != RESET and not must_fence(s, rules):
+    if s.process == WAKING and s.holder != RESET and not must_fence(s, rules):
         yield "awake", s._replace(process=AWAKE)
-    if s.anchor == RESET:
-        yield "notices", s._replace(anchor=LOST)
+    if s.holder == RESET:
+        yield "notices", s._replace(holder=LOST)
     if must_fence(s, rules):
         yield "fences", s._replace(runs=False)
-    if s.anchor == OPEN and rules.trusts_kernel and s.age > 0:
+    if s.holder == OPEN and rules.trusts_kernel and s.age > 0:
         yield "sees that its kernel has it", s._replace(age=0)
-    if s.anchor == OPEN and s.probe is None:
+    if s.holder == OPEN and s.probe is None:
         yield "probes", s._replace(probe=(0, False))
     if s.probe is not None and s.probe[1] and s.hears:
-        at_risk = s.at_risk or s.registered == ANCHOR
+        at_risk = s.at_risk or s.registered == HOLDER
         yield "hears probe", s._replace(probe=None, age=min(s.probe[0], s.age), at_risk=at_risk)
-    if s.probe is not None and not rules.parks_silent_anchors:
-        closed = _end_anchor(s) if s.sends else s
-        yield "gives the anchor up", closed._replace(anchor=OPEN, probe=None)  # "silence does not fence"
-    if s.anchor == LOST and s.renouncing is None and s.at_risk and (s.new is None or s.new.stage != REGISTER):
+    if s.probe is not None and not rules.parks_silent_sessions:
+        closed = _end_holder(s) if s.sends else s
+        yield "gives the holder up", closed._replace(holder=OPEN, probe=None)  # "silence does not fence"
+    if s.holder == LOST and s.renouncing is None and s.at_risk and (s.new is None or s.new.stage != REGISTER):
         yield "renounces", s._replace(renouncing="asked")
     if s.renouncing == "done" and s.hears:
         yield "hears that it renounced", s._replace(renouncing=None, at_risk=False, runs=True)
-    if not rules.renounces and s.anchor == LOST and not s.runs:
+    if not rules.renounces and s.holder == LOST and not s.runs:
         yield "goes on", s._replace(runs=True, age=0)
     yield from _new_session(s, rules)
 
@@ -310,7 +310,7 @@ def _worker(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
 def _new_session(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
     q = s.new
     if q is None:
-        if s.anchor == LOST or (s.probe is not None and s.probe[0] > 0):
+        if s.holder == LOST or (s.probe is not None and s.probe[0] > 0):
             yield "dials", s._replace(new=Question(DIAL, 0, None), new_held=False)
         return
     if q.stage == DIAL or not s.hears:
@@ -325,8 +325,8 @@ def _new_session(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
             yield "asks for the lock", s._replace(new=Question(LOCK, 0, None))
     elif q.stage == LOCK:
         known = s._replace(age=min(q.age, s.age)) if q.answer == "held" else s
-        lost = LOST if rules.counts_ended_as_lost or q.answer == "gone" else known.anchor
-        yield "ends older", known._replace(new=Question(END, 0, None), anchor=lost, probe=None)
+        lost = LOST if rules.counts_ended_as_lost or q.answer == "gone" else known.holder
+        yield "ends older", known._replace(new=Question(END, 0, None), holder=lost, probe=None)
     elif q.stage == END:
         # What takes effect of it does so while the new lock is held.
         age = s.age if s.at_risk else 0
@@ -338,12 +338,12 @@ def _new_session(s: State, rules: Rules) -> Iterator[tuple[str, State]]:
                 new=None,
                 new_held=False,
                 held=s.new_held,
-                anchor=OPEN,
+                holder=OPEN,
                 probe=None,
                 age=q.age,
                 at_risk=True,
                 runs=True,
-                registered=ANCHOR if s.registered == NEW else s.registered,
+                registered=HOLDER if s.registered == NEW else s.registered,
             ),
         )
 
@@ -370,7 +370,7 @@ DISTURBANCES = frozenset(
         "network False False",
         "client's side reset",
         "server's side reset",
-        "anchor terminated",
+        "holder terminated",
         "new session lost",
         "freeze",
         "thaw",

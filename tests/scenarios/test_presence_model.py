@@ -21,7 +21,7 @@ def test_no_job_is_taken_from_a_worker_that_lives_and_has_not_fenced_itself() ->
     [
         {"fence": 2},
         {"draws_keys": False},
-        {"parks_silent_anchors": False},
+        {"parks_silent_sessions": False},
         {"ends_older_sessions": False},
         {"counts_ended_as_lost": False},
         {"takes_through_a_new_session": False},
@@ -71,7 +71,7 @@ def test_behind_a_proxy_each_of_its_rules_is_needed(rule: dict[str, Any]) -> Non
         ("network True False", "network True True"),
         ("network False True", "network True True"),
         ("suspend", "resume"),
-        ("anchor terminated", "anchor terminated"),
+        ("holder terminated", "holder terminated"),
         ("client's side reset",),
         ("server's side reset",),
     ],

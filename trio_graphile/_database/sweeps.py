@@ -12,11 +12,11 @@ from functools import partial
 
 import attrs
 
-from trio_graphile._database.anchors import LOCK_GONE_WORKERS, Gone, lock_gone
 from trio_graphile._database.brief_transaction import brief_transaction
 from trio_graphile._database.connection import Connection, Row, Transactor
 from trio_graphile._database.halves import in_savepoints
 from trio_graphile._database.held_rows import RETIRED
+from trio_graphile._database.presence_locks import LOCK_GONE_WORKERS, Gone, lock_gone
 from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job

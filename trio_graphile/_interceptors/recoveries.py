@@ -9,8 +9,8 @@ import attrs
 from outcome import Error
 
 from trio_graphile._database import sweeps
-from trio_graphile._database.anchors import Gone
 from trio_graphile._database.connection import Transactor
+from trio_graphile._database.presence_locks import Gone
 from trio_graphile._database.sweeps import RecoveryDecision
 from trio_graphile._interceptors.calls import ask, wrong_answer
 from trio_graphile._interceptors.chains import Chains

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import attrs
 import trio
 
-from trio_graphile._database.anchors import Gone
+from trio_graphile._database.presence_locks import Gone
 
 
 @attrs.define(eq=False)

@@ -18,19 +18,19 @@ from functools import partial
 import attrs
 import trio
 
-from trio_graphile._database.anchors import Gone
 from trio_graphile._database.database import Database
+from trio_graphile._database.presence_locks import Gone
 from trio_graphile._database.schema import is_superseded
 from trio_graphile._database.session import Session
 from trio_graphile._exceptions import DatabaseError, StatementFailed
 from trio_graphile._model.bell import Bell
 from trio_graphile._model.options import LeaseOptions
 from trio_graphile._model.outcomes import StopCause
-from trio_graphile._worker.anchorage import Anchorage
 from trio_graphile._worker.ending import Ending
 from trio_graphile._worker.lease_session import LeaseSession
 from trio_graphile._worker.lease_signals import LeaseSignals
 from trio_graphile._worker.lease_term import LeaseTerm
+from trio_graphile._worker.lock_keeper import LockKeeper
 from trio_graphile._worker.presence import Presence, Renewed
 from trio_graphile._worker.runner import Runner
 from trio_graphile._worker.stacks import describe_block
@@ -58,7 +58,7 @@ class Lease:
     """Acts on what the lease finds; called in the worker's thread."""
     _ending: Ending
     """Begins, in the worker's thread, when the schema has a revision that this worker cannot use."""
-    _anchorage: Anchorage | None = None
+    _lock_keeper: LockKeeper | None = None
     """Holds the lock that stands for the worker, if one does; runs in the lease's thread."""
     _stopping: threading.Event = attrs.field(init=False, factory=threading.Event)
     _inside: trio.lowlevel.TrioToken | None = attrs.field(init=False, default=None)
@@ -113,18 +113,18 @@ class Lease:
             return
         async with self._database.in_this_thread() as database:
             own = Session(database, "lease", _CANCEL_TIMEOUT, direct=True)
-            is_present = self._anchorage is not None and self._presence.is_registered
-            session = LeaseSession(own, self._anchorage if is_present else None)
+            is_present = self._lock_keeper is not None and self._presence.is_registered
+            session = LeaseSession(own, self._lock_keeper if is_present else None)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch, watched)
                     nursery.start_soon(session.run)
                     nursery.start_soon(self._renew_forever, session)
-                    if self._anchorage is not None and self._presence.is_registered:
+                    if self._lock_keeper is not None and self._presence.is_registered:
                         nursery.start_soon(
-                            self._anchorage.run, database, self._overslept.ring, self._signal_gone
+                            self._lock_keeper.run, database, self._overslept.ring, self._signal_gone
                         )
-                        nursery.start_soon(self._fence_in_time, self._anchorage)
+                        nursery.start_soon(self._fence_in_time, self._lock_keeper)
                     await stop.wait()
                     nursery.cancel_scope.cancel()
             finally:
@@ -174,7 +174,7 @@ class Lease:
             if not self._stopping.is_set():  # else it was given up, since nothing is held any more
                 logger.warning("renewing the lease failed; it ends in %.1f s: %r", self._term.left, error)
             return False
-        if self._anchorage is not None and self._anchorage.is_overdue:
+        if self._lock_keeper is not None and self._lock_keeper.is_overdue:
             return False
         self._term.renewed_at = began
         if self._term.holds():
@@ -189,8 +189,8 @@ class Lease:
 
     async def _renew(self, session: LeaseSession) -> Renewed:
         """Renew our locks. If that is refused, look whether a new revision of the schema is the reason."""
-        if self._anchorage is not None and self._anchorage.is_in_doubt:
-            await self._anchorage.renounce(session)
+        if self._lock_keeper is not None and self._lock_keeper.is_in_doubt:
+            await self._lock_keeper.renounce(session)
         try:
             return await self._presence.renew(session)
         except StatementFailed:
@@ -227,10 +227,10 @@ class Lease:
             self._signal(self._signals.restored)
         self._expired = expired
 
-    async def _fence_in_time(self, anchorage: Anchorage) -> None:
+    async def _fence_in_time(self, lock_keeper: LockKeeper) -> None:
         """End the lease early if the lock that stands for the worker is lost for too long."""
         while True:
-            await anchorage.wait_overdue()
+            await lock_keeper.wait_overdue()
             if self._term.holds():
                 self._term.cut()
                 self._signal_state(expired=True)

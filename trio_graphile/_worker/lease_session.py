@@ -15,7 +15,7 @@ from trio_graphile._database.session import Session
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.statements import Statements, Verb
 from trio_graphile._exceptions import DatabaseError
-from trio_graphile._worker.anchorage import Anchorage, LockSession
+from trio_graphile._worker.lock_keeper import LockKeeper, LockSession
 
 
 @attrs.define(eq=False)
@@ -23,7 +23,7 @@ class LeaseSession(Statements):
     """Runs the statements of the lease, one at a time. Made in the lease's thread."""
 
     _own: Session
-    _anchorage: Anchorage | None
+    _lock_keeper: LockKeeper | None
     _sender: trio.MemorySendChannel[Callable[[], Awaitable[None]]] = attrs.field(init=False)
     _receiver: trio.MemoryReceiveChannel[Callable[[], Awaitable[None]]] = attrs.field(init=False)
 
@@ -39,11 +39,11 @@ class LeaseSession(Statements):
     @property
     def is_open(self) -> bool:
         """Whether the next statement needs no new session."""
-        return self._own.is_open or (self._anchorage is not None and self._anchorage.is_well)
+        return self._own.is_open or (self._lock_keeper is not None and self._lock_keeper.is_well)
 
     async def spare(self) -> None:
         """Close the session of its own if it is not needed."""
-        if self._own.is_open and self._anchorage is not None and self._anchorage.may_lend:
+        if self._own.is_open and self._lock_keeper is not None and self._lock_keeper.may_lend:
             await self._own.aclose()
 
     def terminate(self) -> None:
@@ -51,7 +51,7 @@ class LeaseSession(Statements):
         self._own.terminate()
 
     async def _run(self, verb: Verb, sql: str | Statement, arguments: tuple[object, ...]) -> Any:
-        lent = None if self._anchorage is None else await self._anchorage.lend()
+        lent = None if self._lock_keeper is None else await self._lock_keeper.lend()
         if lent is None:
             return await self._own._run(verb, sql, arguments)  # noqa: SLF001  # it is of the same kind
         # Cancelled, we leave at once, and the statement goes on: to give it up would be to give up the lock.

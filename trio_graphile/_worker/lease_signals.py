@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from trio_graphile._database.anchors import Gone
+from trio_graphile._database.presence_locks import Gone
 from trio_graphile._worker.absences import Takeovers
 from trio_graphile._worker.emitter import Emitter
 from trio_graphile._worker.local_queue import LocalQueue

@@ -8,8 +8,8 @@ import attrs
 import trio
 
 from trio_graphile._database import samples, stale_locks
-from trio_graphile._database.anchors import Gone
 from trio_graphile._database.database import Database
+from trio_graphile._database.presence_locks import Gone
 from trio_graphile._interceptors.chains import Chains
 from trio_graphile._interceptors.recoveries import Sweep, sweep
 from trio_graphile._model.options import RecoveryOptions

@@ -77,7 +77,7 @@ class Presence:
             if releases_old_locks:
                 await stale_locks.reset_stale_locks(connection)
 
-    async def renew(self, session: Session) -> Renewed:
+    async def renew(self, session: Executor) -> Renewed:
         """Renew the locks of all jobs that we hold, and our heartbeat. Called in the lease's thread."""
         asked = self._ledger.snapshot()
         found = await worker_registry.renew(session, self._worker_id, asked)
@@ -85,7 +85,7 @@ class Presence:
             await self._write_heartbeat(session, keeps_presence=True)
         return Renewed(asked, found)
 
-    async def register_tasks(self, session: Session) -> None:
+    async def register_tasks(self, session: Executor) -> None:
         """Make tasks known that are new, or that somebody has deleted. Called in the lease's thread."""
         await held_rows.register_tasks(session, self._tasks.identifiers)
 

@@ -12,13 +12,13 @@ import attrs
 
 from trio_graphile._model.options import RecoveryOptions
 from trio_graphile._worker.absences import Takeovers
-from trio_graphile._worker.anchorage import Anchorage, why_no_lock
 from trio_graphile._worker.cron_ticker import CronTicker
 from trio_graphile._worker.handling import Handling
 from trio_graphile._worker.heartbeat import Heartbeat
 from trio_graphile._worker.lease import Lease
 from trio_graphile._worker.lease_signals import LeaseSignals
 from trio_graphile._worker.listener import Listener
+from trio_graphile._worker.lock_keeper import LockKeeper, why_no_lock
 from trio_graphile._worker.maintenance import Maintenance
 from trio_graphile._worker.presence import Presence
 from trio_graphile._worker.statistics import Statistics
@@ -108,7 +108,7 @@ class Services(Handling):
                 takeovers=self.takeovers,
             ),
             ending=settings.ending,
-            anchorage=Anchorage.of(settings.database, settings.worker_id, settings.options),
+            lock_keeper=LockKeeper.of(settings.database, settings.worker_id, settings.options),
         )
 
     @cached_property

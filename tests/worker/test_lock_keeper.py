@@ -1,4 +1,4 @@
-"""The anchorage: nobody takes the jobs of a worker that lives; one that cannot show it lets go of them."""
+"""The lock keeper: nobody takes the jobs of a worker that lives; one that cannot show it lets go of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ make_present_worker = partial(
 NAME = "cut off"
 NAMED = {"server_settings": {"application_name": NAME}}
 
-ANCHORS = """
+LOCKS = """
     select workers.id, workers.metadata -> 'presence' ->> 'key' as key, locks.pid
     from graphile_worker._private_workers as workers
     join pg_locks as locks
@@ -53,11 +53,11 @@ ANCHORS = """
 """
 
 
-async def wait_anchored(database: Database, worker_id: str, *, but: str = "") -> tuple[str, int]:
+async def wait_locked(database: Database, worker_id: str, *, but: str = "") -> tuple[str, int]:
     """Wait until a lock stands for the worker; return its key and the process that has it."""
     with trio.fail_after(PATIENCE):
         while True:
-            for row in await database.fetch(ANCHORS):
+            for row in await database.fetch(LOCKS):
                 if row["id"] == worker_id and row["key"] != but:
                     return row["key"], row["pid"]
             await trio.sleep(0.02)
@@ -86,9 +86,9 @@ class Rivals:
     key: str = ""
     process: int = 0
 
-    async def wait_anchored_again(self) -> None:
+    async def wait_locked_again(self) -> None:
         """Wait until another lock stands for the worker."""
-        self.key, self.process = await wait_anchored(self.database, self.worker_id, but=self.key)
+        self.key, self.process = await wait_locked(self.database, self.worker_id, but=self.key)
 
     async def cut(self) -> None:
         """Have the server end the session with the lock."""
@@ -129,7 +129,7 @@ async def open_rivals(
         rivals = Rivals(database, worker.worker_id, handlers, others)
         rival = make_present_worker(database, others.tasks, poll_interval=NEVER)
         async with running(rival):
-            await wait_anchored(database, rival.worker_id)
+            await wait_locked(database, rival.worker_id)
             yield rivals
             handlers.release.set()
             others.release.set()
@@ -146,7 +146,7 @@ async def rivals(database: Database, database_url: str, door: Door) -> AsyncIter
         open_database(database_url, password=door.password, connect_arguments=NAMED) as through,
         open_rivals(database, through) as rivals,
     ):
-        await rivals.wait_anchored_again()
+        await rivals.wait_locked_again()
         yield rivals
         door.is_open = True
 
@@ -154,7 +154,7 @@ async def rivals(database: Database, database_url: str, door: Door) -> AsyncIter
 async def test_a_session_that_somebody_terminates_is_replaced(rivals: Rivals) -> None:
     for _ in range(3):
         await rivals.cut()
-        await rivals.wait_anchored_again()
+        await rivals.wait_locked_again()
     await rivals.check_undisturbed()
 
 
@@ -172,7 +172,7 @@ async def test_a_worker_that_comes_back_runs_jobs_again(rivals: Rivals, door: Do
     await rivals.others.wait_started(1)
     rivals.handlers.release.set()
     door.is_open = True
-    await rivals.wait_anchored_again()
+    await rivals.wait_locked_again()
     await client.add_raw_jobs([("held", None, JobSpec())] * 8)  # more than the other has slots for
     await rivals.handlers.wait_started(2)
 
@@ -213,9 +213,9 @@ async def test_a_server_that_ends_idle_sessions_does_not_end_that_of_the_lock(ri
     name = await rivals.database.fetch_value("select quote_ident(current_database())")
     await rivals.database.execute(f"alter database {name} set idle_session_timeout = 700")
     await rivals.cut()
-    await rivals.wait_anchored_again()
+    await rivals.wait_locked_again()
     await trio.sleep(BRIEF.grace)  # nothing is to happen
-    again, _ = await wait_anchored(rivals.database, rivals.worker_id, but=key)
+    again, _ = await wait_locked(rivals.database, rivals.worker_id, but=key)
     assert again == rivals.key
     await rivals.check_undisturbed()
 
@@ -243,13 +243,13 @@ async def test_a_worker_for_whose_lock_there_is_no_room_lives_by_its_lease() -> 
         handlers = Handlers()
         worker = make_present_worker(database, handlers.tasks)
         async with running(worker):
-            key, process = await wait_anchored(database, worker.worker_id)
+            key, process = await wait_locked(database, worker.worker_id)
             await greedy.execute(FILL_LOCK_TABLE)
             await database.execute("select pg_terminate_backend($1::integer)", process)
             await trio.sleep(BRIEF.grace)  # it fails to take another
             await greedy.execute("select pg_advisory_unlock_all()")
             with trio.fail_after(PATIENCE * 3):
-                await wait_anchored_again(database, worker.worker_id, key)
+                await wait_locked_again(database, worker.worker_id, key)
             await Client(database, handlers.tasks).add_raw_jobs([("held", None, JobSpec())])
             await handlers.wait_started(1)
             handlers.release.set()
@@ -268,7 +268,7 @@ async def proxy(database_url: str) -> AsyncIterator[Proxy]:
 @pytest.fixture
 async def indirect_rivals(database: Database, proxy: Proxy) -> AsyncIterator[Rivals]:
     async with open_database(proxy.url) as through, open_rivals(database, through, INDIRECT) as rivals:
-        await rivals.wait_anchored_again()
+        await rivals.wait_locked_again()
         yield rivals
         await proxy.heal()
 
@@ -290,13 +290,13 @@ async def test_behind_a_proxy_only_the_lease_decides(database: Database, proxy: 
 async def test_sessions_that_are_reset_come_back(indirect_rivals: Rivals, proxy: Proxy) -> None:
     for _ in range(3):
         proxy.reset()
-        await indirect_rivals.wait_anchored_again()
+        await indirect_rivals.wait_locked_again()
     await indirect_rivals.check_undisturbed()
 
 
 async def test_a_session_that_is_half_open_is_replaced(indirect_rivals: Rivals, proxy: Proxy) -> None:
     proxy.freeze()
-    await indirect_rivals.wait_anchored_again()
+    await indirect_rivals.wait_locked_again()
     await indirect_rivals.check_undisturbed()
 
 
@@ -323,16 +323,16 @@ async def test_a_server_that_is_down_for_long_interrupts_nobody(server: Postgres
     async with open_database(server.url) as database:
         worker = make_present_worker(database, handlers.tasks)
         async with running(worker), running(make_present_worker(database, others.tasks)):
-            await wait_anchored(database, worker.worker_id)
+            await wait_locked(database, worker.worker_id)
             client = Client(database, handlers.tasks)
             await client.add_raw_jobs([("held", None, JobSpec())])
             await wait_until(lambda: bool(handlers.started or others.started))
-            key, _ = await wait_anchored(database, worker.worker_id)
+            key, _ = await wait_locked(database, worker.worker_id)
             await server.kill()
             await trio.sleep(BRIEF.grace * 2)  # nothing is to happen
             await server.start()
             with trio.fail_after(PATIENCE * 3):
-                await wait_anchored_again(database, worker.worker_id, key)
+                await wait_locked_again(database, worker.worker_id, key)
             assert not handlers.cancelled
             assert not others.cancelled
             handlers.release.set()
@@ -341,10 +341,10 @@ async def test_a_server_that_is_down_for_long_interrupts_nobody(server: Postgres
             assert len(handlers.started) + len(others.started) == 1
 
 
-async def wait_anchored_again(database: Database, worker_id: str, key: str) -> None:
+async def wait_locked_again(database: Database, worker_id: str, key: str) -> None:
     while True:
         try:
-            await wait_anchored(database, worker_id, but=key)
+            await wait_locked(database, worker_id, but=key)
         except DatabaseError:
             await trio.sleep(0.1)
         else:
@@ -359,7 +359,7 @@ async def test_a_server_that_was_seen_to_be_down_needs_not_be_seen_again(server:
         open_database(server.url, password=door.password) as through,
         open_rivals(database, through) as rivals,
     ):
-        await rivals.wait_anchored_again()
+        await rivals.wait_locked_again()
         door.is_open = False
         await server.kill()
         await trio.sleep(BRIEF.fence_after / 2)  # so that it is asked for

@@ -1,4 +1,4 @@
-"""The anchorage: keeps a lock on the server that stands for the worker, in the lease's thread.
+"""The lock keeper: keeps a lock on the server that stands for the worker, in the lease's thread.
 
 Others take our jobs when our registration names a lock that has been gone for a grace. So we ask on the
 session of the lock for a sign of life, open another when there is none, and interrupt our handlers in time
@@ -18,11 +18,11 @@ from collections.abc import AsyncIterator, Callable
 import attrs
 import trio
 
-from trio_graphile._database import anchors, ends
-from trio_graphile._database.anchors import Anchor, Gone
+from trio_graphile._database import ends, presence_locks
 from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.database import Database
 from trio_graphile._database.ends import ServerEnd
+from trio_graphile._database.presence_locks import Gone, PresenceLock
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
 from trio_graphile._model.options import PresenceOptions, WorkerOptions
 from trio_graphile._worker.absences import Absences
@@ -53,7 +53,7 @@ class LockSession:
     """A session with its lock."""
 
     connection: Connection
-    anchor: Anchor
+    lock: PresenceLock
     server_end: ServerEnd | None
     """None if something is between us and the server."""
     answered: trio.Event = attrs.field(factory=trio.Event)
@@ -61,7 +61,7 @@ class LockSession:
 
 
 @attrs.define(eq=False, kw_only=True)
-class Anchorage:
+class LockKeeper:
     """Holds the lock, and knows when that is no longer certain."""
 
     _worker_id: str
@@ -73,7 +73,7 @@ class Anchorage:
     _session: LockSession | None = attrs.field(init=False, default=None)
     _is_ended: bool = attrs.field(init=False, default=False)
     """Whether we may have ended the session ourselves."""
-    _older: list[Anchor] = attrs.field(init=False, factory=list)
+    _older: list[PresenceLock] = attrs.field(init=False, factory=list)
     """Sessions on which something of ours may be on its way."""
     _registrations: int = attrs.field(init=False, default=0)
     """How many were begun."""
@@ -88,7 +88,7 @@ class Anchorage:
     """Set once it was tried to have a session."""
 
     @classmethod
-    def of(cls, database: Database, worker_id: str, options: WorkerOptions) -> Anchorage | None:
+    def of(cls, database: Database, worker_id: str, options: WorkerOptions) -> LockKeeper | None:
         """Return that of a worker; None if no lock will ever stand for it."""
         if options.recovery is None or options.recovery.presence is None or why_no_lock(database, options):
             return None
@@ -145,8 +145,8 @@ class Anchorage:
         """Take the lock out of our registration: from then on the lease decides. Raises `DatabaseError`."""
         registrations, older = self._registrations, list(self._older)
         self._is_ended = True
-        await anchors.end_sessions(executor, older)  # else a registration might still arrive
-        await anchors.renounce(executor, self._worker_id, "its session is lost")
+        await presence_locks.end_sessions(executor, older)  # else a registration might still arrive
+        await presence_locks.renounce(executor, self._worker_id, "its session is lost")
         if registrations == self._registrations:
             self._at_risk = False
 
@@ -163,9 +163,9 @@ class Anchorage:
             async with trio.open_nursery() as asking:
                 while True:
                     if not self.is_well:
-                        await self._moor(database, renew)
+                        await self._open_sessions(database, renew)
                     held_at = trio.current_time()
-                    await self._stay(asking, on_gone)
+                    await self._keep_asking(asking, on_gone)
                     await trio.sleep_until(held_at + self._options.retry_interval)
         finally:
             if self._session is not None:
@@ -188,7 +188,7 @@ class Anchorage:
         if ends.has_nothing_to_read(session.connection):
             self._confirmed_at = max(self._confirmed_at, now)
 
-    async def _moor(self, database: Database, renew: Callable[[], None]) -> None:
+    async def _open_sessions(self, database: Database, renew: Callable[[], None]) -> None:
         """Open sessions until one holds the lock, or the older one has found its tongue."""
         async with trio.open_nursery() as beside:
             beside.start_soon(self._ask_whether_down)
@@ -230,17 +230,17 @@ class Anchorage:
             server_end = await ends.find_server_end(connection)
             older = self._session
             asked_at = self._now()
-            anchor, is_older_held = await anchors.take_lock(
-                connection, anchors.draw_key(), None if older is None else older.anchor.key
+            lock, is_older_held = await presence_locks.take_lock(
+                connection, presence_locks.draw_key(), None if older is None else older.lock.key
             )
-            if anchor is None:
+            if lock is None:
                 raise ConnectionLost("the server has given our lock to somebody else")
-            if older is not None and (is_older_held or anchor.incarnation != older.anchor.incarnation):
+            if older is not None and (is_older_held or lock.incarnation != older.lock.incarnation):
                 self._confirmed_at = max(self._confirmed_at, asked_at)
             self._is_ended = True
-            await anchors.end_sessions(connection, self._older)
-            self._older = [anchor]
-            session = LockSession(connection=connection, anchor=anchor, server_end=server_end)
+            await presence_locks.end_sessions(connection, self._older)
+            self._older = [lock]
+            session = LockSession(connection=connection, lock=lock, server_end=server_end)
             await self._register(session)
         if older is not None:
             older.connection.terminate()
@@ -261,7 +261,7 @@ class Anchorage:
 
     async def _register(self, session: LockSession) -> None:
         if not self._stands(session):
-            await anchors.renounce(session.connection, self._worker_id, _INDIRECT)
+            await presence_locks.renounce(session.connection, self._worker_id, _INDIRECT)
             self._at_risk = False
             return
         asked_at = self._now()
@@ -270,8 +270,8 @@ class Anchorage:
         self._registrations += 1
         self._server_end = session.server_end
         self._at_risk = True
-        self._at_risk = await anchors.register(
-            session.connection, self._worker_id, session.anchor, self._options.grace
+        self._at_risk = await presence_locks.register(
+            session.connection, self._worker_id, session.lock, self._options.grace
         )
         self._confirmed_at = max(self._confirmed_at, asked_at)
 
@@ -281,7 +281,7 @@ class Anchorage:
 
     # --- asking for a sign of life --------------------------------------------------------------
 
-    async def _stay(self, asking: trio.Nursery, on_gone: Callable[[list[Gone]], None]) -> None:
+    async def _keep_asking(self, asking: trio.Nursery, on_gone: Callable[[list[Gone]], None]) -> None:
         """Ask now and then, until the session is lost or does not answer in time."""
         session = self._session
         while session is not None and self._holds:
@@ -304,7 +304,9 @@ class Anchorage:
         """Ask for a sign of life, and who is gone. However late the answer is, it is one."""
         asked_at = self._now()
         try:
-            gone, is_registered = await anchors.look(session.connection, self._worker_id, session.anchor.key)
+            gone, is_registered = await presence_locks.look(
+                session.connection, self._worker_id, session.lock.key
+            )
             if session is self._session:
                 self._confirmed_at = max(self._confirmed_at, asked_at)
                 self._absences.note(gone, self._now())

@@ -1,4 +1,4 @@
-"""Anchors: a lock on a session of its own stands for a worker, for as long as its process has that session.
+"""Presence locks: one on a session of its own stands for a worker, as long as its process has that session.
 
 The key of the lock is drawn anew for each session, and the worker's registration names it. So a key that is
 registered and that nobody holds is never held again: whoever lives has changed its registration since, or is
@@ -47,7 +47,7 @@ _HELD_KEYS = """array(
 
 
 @attrs.frozen(kw_only=True)
-class Anchor:
+class PresenceLock:
     """A session that stands for a worker."""
 
     key: int
@@ -85,20 +85,22 @@ TAKE_LOCK = Statement(
 )  # $1 key, $2 that of an older session
 
 
-async def take_lock(connection: Connection, key: int, older: int | None) -> tuple[Anchor | None, bool]:
-    """Have a session hold a key; return the anchor, or None, and whether the older key is still held."""
+async def take_lock(connection: Connection, key: int, older: int | None) -> tuple[PresenceLock | None, bool]:
+    """Have a session hold a key; return the lock, or None, and whether the older key is still held."""
     [row] = await connection.fetch(TAKE_LOCK, key, older)
     if not row["is_locked"]:
         return None, bool(row["is_older_held"])
-    anchor = Anchor(key=key, incarnation=row["incarnation"], process=row["process"], began_at=row["began_at"])
-    return anchor, bool(row["is_older_held"])
+    lock = PresenceLock(
+        key=key, incarnation=row["incarnation"], process=row["process"], began_at=row["began_at"]
+    )
+    return lock, bool(row["is_older_held"])
 
 
-async def end_sessions(executor: Executor, anchors: Sequence[Anchor]) -> None:
+async def end_sessions(executor: Executor, locks: Sequence[PresenceLock]) -> None:
     """Wait until the server has ended these sessions: nothing of theirs can take effect any more."""
-    for anchor in anchors:
+    for lock in locks:
         for delay in backoff_delays(first=0.01, cap=0.5):
-            if not await executor.fetch(END, anchor.process, anchor.began_at):
+            if not await executor.fetch(END, lock.process, lock.began_at):
                 break
             await trio.sleep(delay)
 
@@ -114,9 +116,9 @@ REGISTER = Statement("""
 """)  # $1 worker id, $2 key, $3 incarnation, $4 seconds
 
 
-async def register(executor: Executor, worker_id: str, anchor: Anchor, grace: float) -> bool:
+async def register(executor: Executor, worker_id: str, lock: PresenceLock, grace: float) -> bool:
     """Write into the registration which lock stands for the worker; False if there is none."""
-    return bool(await executor.fetch(REGISTER, worker_id, anchor.key, anchor.incarnation, grace))
+    return bool(await executor.fetch(REGISTER, worker_id, lock.key, lock.incarnation, grace))
 
 
 RENOUNCE = Statement("""
