@@ -143,7 +143,7 @@ class SchemaTooNew(SchemaError):
 
 
 class PostgresTooOld(SchemaError):
-    """The server is older than PostgreSQL 12."""
+    """The server is older than PostgreSQL 13."""
 
 
 class MigrationFailed(SchemaError):

@@ -471,14 +471,14 @@ async def test_without_the_schema_one_is_told_how_to_get_it(empty: Database) -> 
 # --- pure ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("version", "named"), [(90_624, "9.6"), (110_022, "11.22"), (100_000, "10.0")])
-def test_a_server_before_12_is_refused(version: int, named: str) -> None:
-    with pytest.raises(PostgresTooOld, match=rf"12 or newer.* {named}$"):
+@pytest.mark.parametrize(("version", "named"), [(90_624, "9.6"), (120_022, "12.22"), (100_000, "10.0")])
+def test_a_server_before_13_is_refused(version: int, named: str) -> None:
+    with pytest.raises(PostgresTooOld, match=rf"13 or newer.* {named}$"):
         check_server(version)
 
 
-@pytest.mark.parametrize("version", [120_000, 180_006])
-def test_a_server_from_12_on_is_accepted(version: int) -> None:
+@pytest.mark.parametrize("version", [130_000, 180_006])
+def test_a_server_from_13_on_is_accepted(version: int) -> None:
     check_server(version)
 
 

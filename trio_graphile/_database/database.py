@@ -20,7 +20,7 @@ from trio_graphile._database.connecting import Attempt, connect
 from trio_graphile._database.connection import Connection, Isolation, SessionSettings, adopt
 from trio_graphile._database.driver.loops import open_loop_for_users
 from trio_graphile._database.pool import Pool
-from trio_graphile._database.search_path import check_search_path
+from trio_graphile._database.search_path import check_server_and_path
 from trio_graphile._database.statement import Statement, quote_identifier
 from trio_graphile._database.statements import Statements, Verb
 from trio_graphile._model.options import DatabaseOptions
@@ -277,8 +277,8 @@ async def open_database(
     `connect_arguments` go to `asyncpg.connect`: `ssl`, say, with a context of your own.
 
     Raises `DatabaseUrlInvalid`, `DatabaseRefused` (wrong role, password or database, or a search path that
-    has something else in the place of PostgreSQL's own functions) or, within `connect_timeout` or
-    `wait_for_server` seconds, `DatabaseUnavailable`.
+    has something else in the place of PostgreSQL's own functions), `PostgresTooOld` or, within
+    `connect_timeout` or `wait_for_server` seconds, `DatabaseUnavailable`.
 
     Users' asyncio code runs in the asyncio loop that is open here, or else in one that is opened for it.
     """
@@ -293,7 +293,7 @@ async def open_database(
         database = Database(options, access, direct, bridge, users_loop)
         try:
             await database.wait_reachable()
-            await check_search_path(database)
+            await check_server_and_path(database)
             yield database
         finally:
             await database.aclose()

@@ -9,7 +9,7 @@ import attrs
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import PostgresTooOld, SchemaTooNew, SchemaTooOld
 
-OLDEST_SERVER_VERSION = 120_000  # as server_version_num has it: PostgreSQL 12
+OLDEST_SERVER_VERSION = 130_000  # as server_version_num has it: PostgreSQL 13
 OLDEST_REVISION = 18
 """The oldest revision of the shared table of migrations whose tables are those of today."""
 NEWEST_REVISION = 20
@@ -111,7 +111,7 @@ def _is_ours_to_make(migration: Migration, state: SchemaState) -> bool:
 
 
 def check_server(version: int) -> None:
-    """Raise `PostgresTooOld` for a server (180006 is 18.6) that is too old for the schema."""
+    """Raise `PostgresTooOld` for a server (180006 is 18.6) that is too old."""
     if version < OLDEST_SERVER_VERSION:
         number = f"{version // 10_000}.{version % 10_000 if version >= 100_000 else version // 100 % 100}"
         raise PostgresTooOld(

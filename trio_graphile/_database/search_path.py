@@ -1,8 +1,9 @@
-"""Checks that no functions precede PostgreSQL's own, which our functions would call by mistake."""
+"""Checks that the server is one for us, and that no functions precede PostgreSQL's own in the search path."""
 
 from __future__ import annotations
 
 from trio_graphile._database.connection import Executor
+from trio_graphile._database.schema_plan import check_server
 from trio_graphile._exceptions import DatabaseRefused
 from trio_graphile._model.json import decode
 
@@ -33,17 +34,19 @@ SHADOWS = """
 """  # $1 schemas
 
 SEARCH_PATH = """
-    select pg_catalog.array_to_json(pg_catalog.current_schemas(true))::text as schemas, current_user as role
+    select pg_catalog.array_to_json(pg_catalog.current_schemas(true))::text as schemas, current_user as role,
+      pg_catalog.current_setting('server_version_num')::pg_catalog.int4 as version
 """
 
 
-async def check_search_path(executor: Executor) -> None:
-    """Raise `DatabaseRefused` if a name of a PostgreSQL function or operator has another meaning here.
+async def check_server_and_path(executor: Executor) -> None:
+    """Raise `PostgresTooOld`, or `DatabaseRefused` if PostgreSQL's own names have another meaning here.
 
-    That takes a search path that names pg_catalog, and a function with the same name and parameters before
-    it.
+    That takes a search path that names pg_catalog, and before it a function with the same name and parameters
+    as one of PostgreSQL's. Our statements would call it by mistake.
     """
     [row] = await executor.fetch(SEARCH_PATH)
+    check_server(row["version"])
     schemas = decode(row["schemas"])  # as text: asyncpg would have to ask for the type of an array of names
     before = schemas[: schemas.index("pg_catalog")]
     if not before:
