@@ -1,6 +1,6 @@
-"""A PostgreSQL in another network namespace: serves there until its input ends.
+"""A PostgreSQL in another network namespace, or with another clock: serves until its input ends.
 
-The embedded server listens on 127.0.0.1 alone, so a relay beside it takes connections for it.
+The embedded server listens on 127.0.0.1 alone. So if an address is given, a relay takes connections there.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ async def pump(source: trio.SocketStream, target: trio.SocketStream) -> None:
         await target.aclose()
 
 
-async def main(address: str) -> None:
+async def main(address: str | None = None) -> None:
     async with embedded_postgres() as server, trio.open_nursery() as nursery:
-        listeners = await trio.open_tcp_listeners(PORT, host=address)
-        nursery.start_soon(trio.serve_listeners, partial(relay, server), listeners)
+        if address is not None:
+            listeners = await trio.open_tcp_listeners(PORT, host=address)
+            nursery.start_soon(trio.serve_listeners, partial(relay, server), listeners)
         sys.stdout.write(f"{server.url}\n")
         sys.stdout.flush()
         await trio.to_thread.run_sync(sys.stdin.read)
@@ -44,4 +45,4 @@ async def main(address: str) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    trio.run(main, sys.argv[1] if len(sys.argv) > 1 else None)

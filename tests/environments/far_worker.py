@@ -20,6 +20,7 @@ from trio_graphile import (
     open_database,
     stop_on_signals,
 )
+from trio_graphile._model.groups import leaves
 
 GRACE, SLOTS = 0.5, 4
 
@@ -43,7 +44,7 @@ async def held(context: JobContext) -> None:
     try:
         await trio.sleep_forever()
     finally:
-        say("ended", context.job.id)
+        say("ended", context.job.id, time.time())
 
 
 async def quick(context: JobContext) -> None:
@@ -61,8 +62,11 @@ async def main(url: str, lease: str, flush: str) -> None:
             await nursery.start(worker.run)
             say("ready", worker.worker_id)
     except* ShutdownIncomplete as incomplete:
-        say("incomplete", *incomplete.exceptions[0].job_ids)
+        for error in leaves(incomplete):
+            assert isinstance(error, ShutdownIncomplete)
+            say("incomplete", *error.job_ids)
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    url, lease, flush = sys.argv[1:]
+    trio.run(main, url, lease, flush)

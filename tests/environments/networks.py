@@ -1,4 +1,4 @@
-"""A server and workers in two network namespaces, with a wire between them that can be bad."""
+"""Servers and workers in processes of their own: in two network namespaces, with a wire that can be bad."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import urlsplit
 
 import attrs
@@ -60,6 +62,45 @@ class Member:
         return trio.current_time() - began
 
 
+@contextlib.asynccontextmanager
+async def running_worker(
+    url: str,
+    lease: float,
+    flush: float = 2.0,
+    *,
+    behind: Sequence[str] = (),
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> AsyncIterator[Member]:
+    """Run a worker; what still runs when the body ends is killed."""
+    process = await trio.lowlevel.open_process(
+        [*behind, sys.executable, str(HERE / "far_worker.py"), url, str(lease), str(flush)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        stdout=subprocess.PIPE,
+    )
+    try:
+        async with trio.open_nursery() as nursery:
+            member = Member(process)
+            nursery.start_soon(member.listen)
+            await member.wait_for(lambda member: bool(member.said("ready")))
+            yield member
+            process.kill()
+    finally:
+        process.kill()
+        with trio.move_on_after(PATIENCE, shield=True):
+            await process.wait()
+
+
+def check_no_job_ran_beside_itself(*members: Member) -> None:
+    """One run of a held job ends before another worker begins the next."""
+    for member in members:
+        for other in members:
+            for job, began in member.said("began").items():
+                ended, began_there = member.said("ended").get(job), other.said("began").get(job)
+                if other is not member and began_there is not None and began_there > began:
+                    assert ended is not None, f"job {job} was taken from a handler that goes on"
+                    assert ended <= began_there
+
+
 @attrs.frozen
 class Lab:
     """The two namespaces."""
@@ -79,41 +120,18 @@ class Lab:
         self._wire.stdin.write(f"{words}\n")
         self._wire.stdin.flush()
 
-    @contextlib.asynccontextmanager
-    async def worker(self, url: str, lease: float, flush: float = 2.0, *, far: bool) -> AsyncIterator[Member]:
+    def worker(
+        self, url: str, lease: float, flush: float = 2.0, *, far: bool
+    ) -> AbstractAsyncContextManager[Member]:
         """Run a worker beside the server, or at the other end of the wire."""
-        place = self.far_url(url) if far else url
-        command = [sys.executable, str(HERE / "far_worker.py"), place, str(lease), str(flush)]
-        if far:
-            command = ["nsenter", f"--net=/var/run/netns/{self._client}", *command]
-        process = await trio.lowlevel.open_process(
-            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE
-        )
-        try:
-            async with trio.open_nursery() as nursery:
-                member = Member(process)
-                nursery.start_soon(member.listen)
-                await member.wait_for(lambda member: bool(member.said("ready")))
-                yield member
-                process.kill()
-        finally:
-            process.kill()
-            with trio.move_on_after(PATIENCE, shield=True):
-                await process.wait()
+        if not far:
+            return running_worker(url, lease, flush)
+        behind = ("nsenter", f"--net=/var/run/netns/{self._client}")
+        return running_worker(self.far_url(url), lease, flush, behind=behind)
 
 
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-
-def _started(*command: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
 
 
 @contextlib.contextmanager
@@ -140,10 +158,16 @@ class _Opened:
     url: str
 
 
-def _opened(stack: contextlib.ExitStack, *command: str) -> _Opened:
+def _opened(stack: contextlib.ExitStack, *command: str, **environment: str) -> _Opened:
     """Start a program that says a line when it is ready, and ends with its input."""
-    process = _started(*command)
-    stack.callback(process.wait, 30.0)
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+    stack.callback(process.wait, PATIENCE)
     assert process.stdin is not None
     assert process.stdout is not None
     stack.callback(process.stdout.close)
@@ -152,3 +176,10 @@ def _opened(stack: contextlib.ExitStack, *command: str) -> _Opened:
     if not line:
         raise OSError(f"{command} did not start")
     return _Opened(process, line)
+
+
+@contextlib.contextmanager
+def open_server(environment: Mapping[str, str]) -> Iterator[str]:
+    """Run a server with another environment, and yield its URL."""
+    with contextlib.ExitStack() as stack:
+        yield _opened(stack, sys.executable, str(HERE / "far_server.py"), **environment).url
