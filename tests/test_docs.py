@@ -15,6 +15,7 @@ import trio_graphile.admin
 import trio_graphile.embedded
 import trio_graphile.hooks
 import trio_graphile.testing
+from tests.support.plugin_path import plugin_path
 from trio_graphile import Connection, ShutdownOptions
 from trio_graphile._database.driver import shortcuts
 from trio_graphile.plugins import logging, opentelemetry, pages, prometheus
@@ -53,7 +54,7 @@ async def test_the_python_of_a_page_runs(page: Path, empty_database_url: str, tm
             check=False,
             capture_stdout=True,
             stderr=subprocess.STDOUT,
-            env=os.environ | {"DATABASE_URL": empty_database_url},
+            env=os.environ | {"DATABASE_URL": empty_database_url, "PYTHONPATH": plugin_path(tmp_path)},
         )
     assert run.returncode == 0, run.stdout.decode()
 

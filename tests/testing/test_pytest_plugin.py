@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import subprocess
 import sys
 import textwrap
-import tomllib
 from pathlib import Path
 
 import attrs
@@ -15,12 +13,12 @@ import pytest
 import trio
 
 from tests.support.namespaces import with_namespaces
+from tests.support.plugin_path import plugin_path
 from trio_graphile import open_database
 from trio_graphile.testing import TemplateDatabases
 
 pytestmark = pytest.mark.timeout(240)  # each starts one pytest or several
 
-ROOT = Path(__file__).parents[2]
 RUNNERS = {
     "pytest-trio": ("trio", ["-p", "no:anyio"]),
     "pytest-trio in its mode": (None, ["-p", "no:anyio", "-o", "trio_mode=true"]),
@@ -79,9 +77,8 @@ class Sandbox:
         return run.stdout.decode()
 
     async def try_pytest(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[bytes]:
-        path = [str(ROOT), *as_installed(self.folder)]
         environment = {name: value for name, value in os.environ.items() if name != "DATABASE_URL"}
-        environment |= {"PYTHONPATH": os.pathsep.join(path), "PYTEST_ADDOPTS": ""} | variables
+        environment |= {"PYTHONPATH": plugin_path(self.folder), "PYTEST_ADDOPTS": ""} | variables
         if self.url is not None:
             arguments = (*arguments, f"--trio-graphile-url={self.url}")
         with trio.fail_after(200):
@@ -93,20 +90,6 @@ class Sandbox:
                 capture_stdout=True,
                 stderr=subprocess.STDOUT,
             )
-
-
-def as_installed(folder: Path) -> list[str]:
-    """Return what else has to be on the path for pytest to find the plugin, if this is not installed anew."""
-    points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["pytest11"]
-    known = {point.name for point in importlib.metadata.entry_points(group="pytest11")}
-    if points.keys() <= known:
-        return []
-    info = folder / "installed" / "trio_graphile_plugin-0.dist-info"
-    info.mkdir(parents=True, exist_ok=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: trio-graphile-plugin\nVersion: 0\n")
-    lines = [f"{name} = {module}" for name, module in points.items()]
-    (info / "entry_points.txt").write_text("\n".join(["[pytest11]", *lines]) + "\n")
-    return [str(info.parent)]
 
 
 @pytest.fixture

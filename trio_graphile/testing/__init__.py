@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from trio_graphile.testing._added import WaitingJob as WaitingJob
     from trio_graphile.testing._added import added_jobs as added_jobs
     from trio_graphile.testing._added import assert_added as assert_added
+    from trio_graphile.testing._cron_jobs import add_cron_jobs as add_cron_jobs
     from trio_graphile.testing._databases import TemplateDatabases as TemplateDatabases
     from trio_graphile.testing._every_point import EndedRun as EndedRun
     from trio_graphile.testing._every_point import Ending as Ending
@@ -36,6 +37,7 @@ else:
         "SingleRun": "_runs",
         "TemplateDatabases": "_databases",
         "WaitingJob": "_added",
+        "add_cron_jobs": "_cron_jobs",
         "added_jobs": "_added",
         "assert_added": "_added",
         "embedded_postgres_in_thread": "_server",
