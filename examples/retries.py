@@ -75,6 +75,8 @@ def tell(event: JobEvent) -> None:
             print(f"{line} failed for good")
         case JobCompleted():
             print(f"{line} completed")
+        case _:  # whatever else happens to a job
+            pass
 
 
 async def main() -> None:

@@ -36,6 +36,6 @@ def contender(cache: Path) -> Contender:
         exits_within=2.0,
         recovers_after=90.0,
         remarks=(
-            "Jobs of a worker that was killed, or left with jobs that heed nothing, are rescued by time alone.",
+            "Jobs of a worker that was killed, or that jobs kept from ending, are rescued by time alone.",
         ),
     )
