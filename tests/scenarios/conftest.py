@@ -21,10 +21,18 @@ def portal(databases: TemplateDatabases) -> Iterator[Portal]:
         yield portal
 
 
+@pytest.fixture(scope="session")
+def counts() -> dict[str, int]:
+    """Keep what scenarios have been counted to have: it is the same for all that may happen to them."""
+    return {}
+
+
 @pytest.fixture
-async def stage(database_url: str, database: Database, doors: Doors, transport: str) -> Stage:
+async def stage(
+    database_url: str, database: Database, doors: Doors, transport: str, counts: dict[str, int]
+) -> Stage:
     """Lend a database that workers reach by one transport; `transport` is a parameter of the test."""
-    return Stage(doors.url(transport, database_url), database)
+    return Stage(doors.url(transport, database_url), database, counts)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

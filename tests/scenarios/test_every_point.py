@@ -50,8 +50,15 @@ async def visit_points(
 ) -> None:
     dealt = request.node.get_closest_marker("dealt") is not None
     share = Share(1, 1) if dealt else Share.of_run(request.config)
+    name = request.node.name.rpartition("-")[0]  # of the scenario: all but what happens to it
+
+    async def run(point: int | None) -> int:
+        if point is None:
+            return await stage.count_undisturbed(name, plan)
+        return await stage.end_at(plan, point, act)
+
     found = await try_points(
-        lambda point: stage.end_at(plan, point, act),
+        run,
         what="it happened",
         sample=None
         if request.config.getoption("--exhaustive")
