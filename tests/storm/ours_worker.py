@@ -122,7 +122,7 @@ async def run(worker: Worker, *, task_status: trio.TaskStatus[None]) -> None:
     print(await worker.run(task_status=task_status), file=sys.stderr)
 
 
-async def main() -> None:
+async def main(*, heeds_signals: bool = True) -> None:
     settings = Settings.of_environment()
     patient = DatabaseOptions(pool_size=2, connect_timeout=30.0)
     async with (
@@ -133,6 +133,7 @@ async def main() -> None:
         await marks.execute("select 1")
         state: Any = Marks(marks, settings)
         worker = Worker(database, tasks, options_of(settings), state=state)
-        await nursery.start(stop_on_signals, worker)
+        if heeds_signals:
+            await nursery.start(stop_on_signals, worker)
         await nursery.start(run, worker)
         print("ready", worker.worker_id, flush=True)

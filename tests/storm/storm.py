@@ -28,6 +28,8 @@ _LOOK = 0.2
 """How often the load is topped up, in seconds."""
 _LEAST_PATIENCE = 15.0
 """How long jobs that are left get after the last stop while nothing happens, in seconds."""
+_BEGINNING = 60.0
+"""How long the first handler may take to start, in seconds."""
 _AT_ONCE_IN_PEACE = 4
 """How many processes begin at one time before the storm, and end after it."""
 
@@ -80,6 +82,8 @@ class Storm:
                 load.start_soon(self._keep_adding, adder)
                 if self.condition.upheaval != "none":
                     load.start_soon(disturb, place.servers, self.condition.upheaval)
+                with trio.fail_after(_BEGINNING):
+                    await self.watch.wait_begun()
                 await self._replace_in_turn()
                 load.cancel_scope.cancel()
             patience = max(_LEAST_PATIENCE, min(60.0, 10.0 + (self.fleet.contender.recovers_after or 0.0)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import attrs
 import pytest
 
@@ -38,6 +40,21 @@ async def test_no_job_is_lost_stuck_or_run_twice_however_workers_end(
     assert not outcome.verdict.faults
     assert outcome.verdict.repeated == 0
     assert outcome.verdict.unresumed == 0
+
+
+@pytest.mark.dealt
+@pytest.mark.timeout(400)
+async def test_the_referee_sees_what_careless_workers_leave_behind() -> None:
+    """They die at SIGTERM with their jobs locked, and others take these once they are sure of it."""
+    [condition] = [condition for condition in CONDITIONS if condition.name == "interrupted"]
+    command = [sys.executable, "-m", "tests.storm.careless"]
+    careless = attrs.evolve(ours.contender(), worker=command)
+    async with open_servers() as servers, servers.place(condition) as place:
+        outcome = await run_storm(careless, condition, place, Size(stops=2, workers=2))
+    verdict = outcome.verdict
+    assert verdict.left_locked >= verdict.interrupted > 0
+    assert verdict.elsewhere[0] > condition.grace
+    assert (verdict.lost, verdict.overlaps, verdict.unresumed) == (0, 0, 0)
 
 
 def _figures(verdict: Verdict) -> str:

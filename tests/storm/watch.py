@@ -50,6 +50,11 @@ class Watch:
             elif mark.what == "started":
                 self._last_starters[mark.token] = mark.worker
 
+    async def wait_begun(self) -> None:
+        """Wait until there is load: a handler has started."""
+        while not self._last_starters:  # noqa: ASYNC110  # a table tells nobody when it changes
+            await trio.sleep(_LOOK)
+
     async def wait_finished(self, tokens: Collection[int], patience: float) -> None:
         """Wait until all these jobs have finished, or nothing has happened for too long."""
         self._changed_at = trio.current_time()
