@@ -126,3 +126,28 @@ async def lines() -> AsyncIterator[list[dict[str, Any]]]:
 def say_added(*, certainly: bool) -> None:
     """Tell the storm whether the jobs of a line are there, or may be."""
     print("added" if certainly else "failed", flush=True)
+
+
+class Interruptible:
+    """Lets a program end its handlers, for a project that does not do that itself."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self._runs: set[asyncio.Task[None]] = set()
+        self.is_over = False
+        """Whether the grace period is."""
+
+    async def run(self, payload: dict[str, Any], attempt: int | None) -> None:
+        """Run a job in a task of its own. Raises `CancelledError` if it was interrupted."""
+        run = asyncio.ensure_future(self._handler.run(payload, attempt))
+        self._runs.add(run)
+        try:
+            await run
+        finally:
+            self._runs.discard(run)
+
+    def interrupt(self) -> None:
+        """Cancel all runs."""
+        self.is_over = True
+        for run in self._runs:
+            run.cancel()

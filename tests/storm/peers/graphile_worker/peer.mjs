@@ -1,9 +1,10 @@
 // Graphile Worker in the storm: installs its schema, adds jobs, or is a worker.
 //
-// Its stop, by https://worker.graphile.org/docs/library/run, /docs/config and /docs/error-handling: `runner.stop()` takes
-// no more jobs and waits for those that run. After `gracefulShutdownAbortTimeout` it aborts the signal that handlers have
-// as `helpers.abortSignal`; a handler that throws then fails, and is retried after the usual delay. What heeds nothing is
-// failed by the pool's `forcefulShutdown`, which a second signal would call, too. Jobs of a killed worker are locked for four hours, which is fixed.
+// Its stop, by https://worker.graphile.org/docs/library/run, /docs/config and /docs/error-handling: `runner.stop()`
+// takes no more jobs and waits for those that run. After `gracefulShutdownAbortTimeout` it aborts the signal that
+// handlers have as `helpers.abortSignal`; a handler that throws then fails, and is retried after the usual delay. What
+// heeds nothing is failed by the pool's `forcefulShutdown`, which a second signal would call, too. Jobs of a killed
+// worker are locked for four hours, which is fixed.
 //
 // `stop()` resolves when handlers have ended, but before the last outcomes are written. If the process ends then, or a
 // pool that the worker made, as it does when the worker handles the signal itself, they are lost. So the pool is ours
