@@ -1,6 +1,6 @@
 """No handler is interrupted while the database is gone, unless the lease is about to end.
 
-For four minutes: `OWN_LOOPBACK=1 unshare --net sh -c "ip link set lo up; pytest --seconds 240
+For four minutes: `OWN_LOOPBACK=1 unshare --net sh -c "ip link set lo up; pytest --exhaustive --seconds 240
 tests/faults/test_outages.py"`.
 """
 
@@ -26,7 +26,13 @@ ALONE = pytest.mark.skipif(not os.environ.get(OWN_LOOPBACK), reason="needs a loo
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize(
-    "outage", ["stop_server", "crash", "freeze_server", pytest.param("cut_off", marks=ALONE)]
+    "outage",
+    [
+        "stop_server",
+        "freeze_server",
+        pytest.param("crash", marks=pytest.mark.exhaustive),
+        pytest.param("cut_off", marks=ALONE),
+    ],
 )
 async def test_no_handler_is_interrupted_while_the_database_is_gone(
     request: pytest.FixtureRequest, outage: str
@@ -34,7 +40,7 @@ async def test_no_handler_is_interrupted_while_the_database_is_gone(
     seconds = max(request.config.getoption("--seconds"), 12.0)  # longer than others would wait
     async with open_trial(seed=1) as trial:
         worker = await trial.start(trial.server.tcp_url_for())
-        jobs = [("passing", seconds + 10, JobSpec())]
+        jobs = [("passing", seconds + 4, JobSpec())]
         await Client(trial.database, TaskRegistry()).add_raw_jobs(jobs)
         await trial.fleet.wait_until(lambda: bool(worker.runs))
         other = await trial.start(trial.server.url)
