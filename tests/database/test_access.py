@@ -119,6 +119,33 @@ async def test_a_password_that_changes_is_asked_for_each_time(server: PostgresSe
         assert await database.fetch_value("select 1") == 1
 
 
+async def test_a_password_file_is_read_each_time(server: PostgresServer, tmp_path: Path) -> None:
+    """As it is rewritten while a worker runs. No URL needs to know it, and it may have any characters."""
+    path = tmp_path / "passwords"
+
+    def write(password: str) -> None:
+        path.write_text(f"short\n*:*:*:ada:{password}\n")
+        path.chmod(0o600)
+
+    write("first")
+    url = f"postgresql://ada@127.0.0.1:{server.tcp_port}/postgres?passfile={path}"
+    async with open_database(url) as database:
+        await database.execute(r"alter role ada password 'se:co\nd'")
+        write(r"se\:co\\nd")
+        session = await database.open_session("test", cancel_timeout=1)
+        assert await session.fetch_value("select current_user") == "ada"
+        await session.aclose()
+        write("wrong")
+        with pytest.raises(DatabaseRefused, match="password authentication failed") as refused:
+            await database.open_session("test", cancel_timeout=1)
+        assert refused.value.transient, "a running worker waits until the file is right again"
+    path.chmod(0o600)
+    write(r"se\:co\\nd")
+    bare = url.partition("?")[0]
+    async with open_database(bare, connect_arguments={"passfile": str(path)}) as database:
+        assert await database.fetch_value("select 1") == 1
+
+
 def raises() -> str:
     raise LookupError("the vault is sealed")
 

@@ -6,6 +6,7 @@ import random
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import attrs
@@ -65,6 +66,15 @@ class Access:
             hosts.remove(self._host)
             hosts.insert(0, self._host)
         return hosts
+
+    def stored_password(self, host: Host) -> str | None:
+        """Return the password that a password file has for a host; None leaves it to the driver."""
+        passwords = self.address.passwords
+        if passwords is None:
+            return None
+        if file := self.connect_arguments.get("passfile"):
+            passwords = attrs.evolve(passwords, path=Path(file))
+        return passwords.find(*(host or self.address.first))
 
     def granted(self, host: Host) -> None:
         """Note that a session was opened."""

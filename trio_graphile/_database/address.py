@@ -7,6 +7,7 @@ or refused if leaving them out would be less secure.
 from __future__ import annotations
 
 import configparser
+import getpass
 import os
 import re
 import ssl
@@ -17,6 +18,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import attrs
 
+from trio_graphile._database.passfile import PasswordFile
 from trio_graphile._exceptions import DatabaseUrlInvalid
 
 EXAMPLE = (
@@ -66,6 +68,10 @@ class Address:
     """The address for messages: without the password, and without parameters."""
     hosts: tuple[tuple[str, int], ...] = ()
     """The hosts, if there are several; empty if the driver may find the only one by itself."""
+    first: tuple[str, int] = ("", 5432)
+    """The only host, or the first one; empty for a UNIX socket that the driver finds."""
+    passwords: PasswordFile | None = None
+    """Where the password is looked up; None if it is given in the URL, or as `$PGPASSWORD`."""
     role: str = "any"
     """The role that a host must have, as in `target_session_attrs`."""
     is_shuffled: bool = False
@@ -112,6 +118,8 @@ def _of_variables(environment: Mapping[str, str]) -> Address:
         url=None,
         shown="the PG* variables' address",
         hosts=tuple(places) if len(places) > 1 else (),
+        first=places[0],
+        passwords=_passwords("", "", "", environment),
         role=_role({}, environment),
     )
 
@@ -211,11 +219,16 @@ def _address(
     database = database or quote(named[0] or named[1])
     text = f"postgresql://{user + '@' if user else ''}{hosts}{'/' if database else ''}{database}"
     shown = ",".join(f"{host or 'localhost'}" + (f":{port}" if port != 5432 else "") for host, port in places)
-    whose = unquote(user.partition(":")[0]) or parameters.get("user", "")
+    name_in_url, _, password = user.partition(":")
+    whose = unquote(name_in_url) or parameters.get("user", "")
+    file = parameters.pop("passfile", "")
+    is_given = bool(password or parameters.get("password"))
     return Address(
         url=f"{text}?{urlencode(parameters, quote_via=quote)}" if parameters else text,
         shown=f"postgresql://{whose + '@' if whose else ''}{shown}/{database}",
         hosts=tuple(places) if len(places) > 1 else (),
+        first=places[0],
+        passwords=None if is_given else _passwords(file, whose, unquote(database), environment),
         role=_role(parameters, environment),
         is_shuffled=is_shuffled,
         connect_timeout=float(timeout) if timeout else None,
@@ -224,6 +237,24 @@ def _address(
         socket_options={option: value for option, value in options.items() if value},
         notes=notes,
     )
+
+
+def _passwords(file: str, user: str, database: str, environment: Mapping[str, str]) -> PasswordFile | None:
+    if environment.get("PGPASSWORD"):
+        return None
+    home = environment.get("HOME") or str(Path("~").expanduser())
+    file = file or environment.get("PGPASSFILE") or f"{home}/.pgpass"
+    if not user:
+        user = environment.get("PGUSER") or _account()
+    database = database or environment.get("PGDATABASE") or user
+    return PasswordFile(path=Path(file), database=database, user=user)
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # an account without a name, as in a container
+        return ""
 
 
 def _role(parameters: Mapping[str, str], environment: Mapping[str, str]) -> str:

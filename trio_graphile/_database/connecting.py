@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -16,6 +16,7 @@ from trio_graphile._database.connection import DRIVER_ERRORS, Connection, Sessio
 from trio_graphile._database.driver.libraries import asyncpg
 from trio_graphile._database.driver.sessions import session_class, socket_of
 from trio_graphile._database.errors import describe
+from trio_graphile._database.passfile import NO_FILE
 from trio_graphile._model.json import decode, encode
 
 
@@ -141,12 +142,14 @@ class _Opening:
             arguments["statement_cache_size"] = 0
         if host is not None:
             arguments["host"], arguments["port"] = host
+        if self._access.address.passwords is not None:
+            arguments["passfile"] = NO_FILE
         raw = await asyncpg.connect(
             self._access.address.url,
             timeout=self._timeout,
             connection_class=session_class(),
             target_session_attrs=role,
-            password=None if self._access.password is None else self._ask_password,
+            password=self._password_for(host),
             server_settings=settings or None,
             **arguments,
         )
@@ -158,6 +161,9 @@ class _Opening:
             raw.terminate()
             raise
         return raw
+
+    def _password_for(self, host: Host) -> str | Callable[[], Awaitable[str]] | None:
+        return self._access.stored_password(host) if self._access.password is None else self._ask_password
 
     async def _ask_password(self) -> str:
         """Ask the user's function, in Trio: it may be an async one."""
