@@ -251,6 +251,14 @@ class PoolerError(Exception):
     sqlstate = "08P01"
 
 
+async def test_options_in_a_variable_reach_the_server(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c work_mem=7MB")
+    async with open_database(database_url) as database:
+        assert await database.fetch_value("show work_mem") == "7MB"
+
+
 async def test_a_service_is_connected_to(
     proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,3 +162,28 @@ def test_a_service_is_found_in_a_file(tmp_path: Path) -> None:
 )
 def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
     assert read_address(url, {}).shown == shown
+
+
+@pytest.mark.parametrize("url", [None, "postgresql://db/shop"])
+def test_variables_that_the_driver_does_not_know_are_heeded(url: str | None) -> None:
+    environment = {
+        "PGHOST": "db",
+        "PGDATABASE": "shop",
+        "PGOPTIONS": "-c work_mem=8MB",
+        "PGAPPNAME": "shop",
+        "PGCONNECT_TIMEOUT": "7",
+        "PGCHANNELBINDING": "require",
+    }
+    address = read_address(url, environment)
+    assert address.url is not None
+    assert address.url.startswith("postgresql://db:5432")
+    assert address.url.endswith("?options=-c%20work_mem%3D8MB")
+    assert (address.application_name, address.connect_timeout) == ("shop", 7.0)
+    assert address.notes == ("channel_binding=require",)
+    assert read_address("postgresql://db/shop?application_name=ours", environment).application_name == "ours"
+
+
+@pytest.mark.parametrize("variable", ["PGHOSTADDR", "PGREQUIREAUTH", "PGGSSENCMODE"])
+def test_variables_without_which_it_would_be_less_safe_are_refused(variable: str) -> None:
+    with pytest.raises(DatabaseUrlInvalid, match="is not supported"):
+        read_address("postgresql://db/shop", {variable: "require"})

@@ -32,6 +32,22 @@ _HOST = re.compile(r"(?P<name> \[ [0-9A-Fa-f:.%]+ \] | [^\s\[\]:@]* ) (?: : (?P<
 _FILES = {"sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY", "sslcrl": "PGSSLCRL"}
 _SOCKET_OPTIONS = ("keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
 
+_VARIABLES = {
+    # Those that the driver does not read. It would go on without what they ask for.
+    "PGAPPNAME": "application_name",
+    "PGCHANNELBINDING": "channel_binding",
+    "PGCONNECT_TIMEOUT": "connect_timeout",
+    "PGGSSENCMODE": "gssencmode",
+    "PGHOSTADDR": "hostaddr",
+    "PGLOADBALANCEHOSTS": "load_balance_hosts",
+    "PGOPTIONS": "options",
+    "PGREQUIREAUTH": "require_auth",
+    "PGREQUIREPEER": "requirepeer",
+    "PGSSLCOMPRESSION": "sslcompression",
+    "PGSSLCRLDIR": "sslcrldir",
+    "PGSSLSNI": "sslsni",
+}
+
 _HARMLESS = {
     # We do what these ask for anyway, or it makes no difference.
     "channel_binding": ("disable", "prefer"),
@@ -97,21 +113,28 @@ def read_address(url: str | None, environment: Mapping[str, str]) -> Address:
     url = url or environment.get("DATABASE_URL") or None
     if url is None and environment.get("PGSERVICE"):
         url = f"postgresql://?service={quote(environment['PGSERVICE'])}"
+    variables = {name: environment[key] for key, name in _VARIABLES.items() if environment.get(key)}
     if url is None:
-        return _of_variables(environment)
-    authority, database, parameters = _split(url)
+        _check_configured(environment)
+        if not variables:
+            return _of_variables(environment)
+    authority, database, parameters = _split(url or "postgresql://")
     if "service" in parameters:
         parameters = _service(parameters.pop("service"), environment) | parameters
+    parameters = variables | parameters
     user, _, hosts = authority.rpartition("@")
     places = _places(hosts, parameters, environment)
     return _address(user, places, database, parameters, environment)
 
 
-def _of_variables(environment: Mapping[str, str]) -> Address:
+def _check_configured(environment: Mapping[str, str]) -> None:
     if not any(environment.get(name) for name in _CONFIGURED_BY):
         raise DatabaseUrlInvalid(
             "no database is configured: give a URL, or set DATABASE_URL, or PGHOST and its like"
         )
+
+
+def _of_variables(environment: Mapping[str, str]) -> Address:
     _check_files({}, environment)
     places = _places("", {}, environment)
     return Address(
