@@ -8,6 +8,7 @@ import attrs
 import pytest
 import trio
 
+from tests.admin.guarded import BASIC, browser, options_of
 from tests.database.random_jobs import nodes_of, plan_of
 from tests.environments.roles import Party, url_with_login
 from tests.test_docs import ROOT, blocks
@@ -31,6 +32,7 @@ from trio_graphile._database.claiming.claims import GET_JOBS
 from trio_graphile._database.claiming.conditions import conditions_of
 from trio_graphile._database.statement import quote_identifier
 from trio_graphile._model.bounds import ANY_JOB
+from trio_graphile.admin import Admin
 
 LogCapture = pytest.LogCaptureFixture
 
@@ -224,6 +226,21 @@ async def test_an_observer_reads_and_does_nothing_else(busy: Party) -> None:
         for sql in FORBIDDEN:
             with pytest.raises(StatementFailed, match="permission denied"):
                 await database.execute(sql)
+
+
+PAGES = ("", "jobs", "jobs/1", "failures", "tasks", "queues", "workers", "recurring", "maintenance")
+
+
+async def test_an_observer_serves_a_read_only_admin(busy: Party) -> None:
+    async with busy.database("observer") as database, trio.open_nursery() as nursery:
+        admin = Admin(Client(database), options_of(read_only=True))
+        with trio.fail_after(PATIENCE):
+            await nursery.start(admin.run)
+            async with browser(admin) as visitor:
+                for page in (*PAGES, "api/findings"):
+                    answer = await visitor.get(f"/{page}", headers=BASIC)
+                    assert (answer.status_code, "permission denied" in answer.text) == (200, False), page
+        nursery.cancel_scope.cancel()
 
 
 async def test_an_application_adds_by_what_has_the_rights_of_its_owner(party: Party) -> None:
