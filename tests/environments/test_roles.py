@@ -79,6 +79,15 @@ async def test_a_migrator_installs_the_schema_and_owns_it(party: Party) -> None:
             await worker.execute("create table graphile_worker.mine ()")
 
 
+async def test_a_login_may_always_act_as_the_migrator(newcomers: Party) -> None:
+    """As the page says: what a member of the migrator makes would be its own."""
+    login, role = newcomers.login("migrator"), newcomers.names.migrator.replace("'", "''")
+    await newcomers.admin.execute(f"alter role {login} set role = '{role}'")
+    async with open_database(url_with_login(newcomers.url, login)) as database:
+        await Client(database).migrate()
+    assert [owner["name"] for owner in await newcomers.admin.fetch(OWNERS)] == [newcomers.names.migrator]
+
+
 ADDITIONS: dict[str, Callable[[Client], Awaitable[object]]] = {
     "one": lambda client: client.add_raw_job("a", 1),
     "one of a known task": lambda client: client.add_raw_job("known", 1),
