@@ -202,7 +202,7 @@ def examples(session: nox.Session) -> None:
     """Do the example programs run, on what a user would install?"""
     # A wheel, not an editable install: a file that is not shipped is missed here.
     session.install("--force-reinstall", "--no-deps", ".")
-    session.install(".[all]")
+    session.install(".[all]", *group("examples"))
     with session.chdir(session.create_tmp()):
         for program in sorted((ROOT / "examples").glob("*.py")):
             session.run("python", str(program))

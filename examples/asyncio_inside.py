@@ -44,7 +44,7 @@ async def ask(port: int, text: str) -> str:
 
 async def wait_for_news() -> None:
     job = current_job()  # known here, too
-    assert job is not None  # noqa: S101  # a handler has one
+    assert job is not None  # a handler has one
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:
