@@ -270,19 +270,21 @@ def test_every_number_says_what_it_counts() -> None:
     assert [name for name in bare_constants() if not name.startswith(STILL_BARE)] == []
 
 
-def test_the_facade_knows_where_its_names_are() -> None:
-    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+@pytest.mark.parametrize("facade", ["trio_graphile", "trio_graphile.testing"])
+def test_a_facade_knows_where_its_names_are(facade: str) -> None:
+    module = importlib.import_module(facade)
+    tree = ast.parse(Path(str(module.__file__)).read_text())
     imports = [
         node
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("trio_graphile.")
     ]
     homes = {alias.name: node.module for node in imports for alias in node.names}
-    assert homes == {name: f"trio_graphile.{home}" for name, home in vars(trio_graphile)["_HOMES"].items()}
+    assert homes == {name: f"{facade}.{home}" for name, home in vars(module)["_HOMES"].items()}
     assert all(alias.asname == alias.name for node in imports for alias in node.names)
     for name, home in homes.items():
-        assert getattr(trio_graphile, name) is getattr(importlib.import_module(str(home)), name)
-    assert sorted(vars(trio_graphile)["__all__"]) == sorted(homes)
+        assert getattr(module, name) is getattr(importlib.import_module(str(home)), name)
+    assert sorted(vars(module)["__all__"]) == sorted(homes)
 
 
 @pytest.mark.parametrize("module", ["_exceptions", "_model.handler_exceptions"])

@@ -6,40 +6,26 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import attrs
+import trio
 
-from tests.support.waiting import wait_for_ring
-from trio_graphile._model.bell import Bell
+from tests.support.waiting import PATIENCE
 from trio_graphile.hooks import Event, Hooks
+from trio_graphile.testing import Observed
 
 EventT = TypeVar("EventT", bound=Event)
 
 
-@attrs.define(eq=False)
-class Recorder:
-    """Observes everything."""
-
-    events: list[Event] = attrs.field(factory=list)
-    _changed: Bell = attrs.field(factory=Bell)
-
-    def register(self, hooks: Hooks) -> None:
-        hooks.on(Event, self.note)
-
-    def note(self, event: Event) -> None:
-        self.events.append(event)
-        self._changed.ring()
-
-    def of(self, kind: type[EventT]) -> list[EventT]:
-        return [event for event in self.events if isinstance(event, kind)]
+class Recorder(Observed):
+    """Records everything; each wait has an end."""
 
     def names(self, *kinds: type[Event]) -> list[str]:
         return [type(event).__name__ for event in self.events if isinstance(event, kinds)]
 
-    async def wait_for(self, kind: type[EventT], count: int = 1) -> list[EventT]:
-        await self.wait_until(lambda: len(self.of(kind)) >= count)
-        return self.of(kind)
-
-    async def wait_until(self, condition: Callable[[], bool]) -> None:
-        await wait_for_ring(self._changed, condition)
+    async def wait_for(
+        self, kind: type[EventT], where: Callable[[EventT], bool] | None = None, *, count: int = 1
+    ) -> EventT:
+        with trio.fail_after(PATIENCE):
+            return await super().wait_for(kind, where, count=count)
 
 
 @attrs.define

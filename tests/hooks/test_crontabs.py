@@ -21,10 +21,10 @@ from trio_graphile import (
     parse_crontab,
 )
 from trio_graphile.hooks import (
+    CronFailed,
     CronJobScheduled,
     CronStarted,
     CronTicked,
-    Event,
     Fail,
     Hooks,
     JobToAdd,
@@ -69,7 +69,7 @@ async def test_ticks_and_what_they_add_are_told(database: Database, handlers: Ha
         for _ in range(3):
             await clock.wait_idle()
             await clock.advance(60)
-        await recorder.wait_for(CronTicked, 3)
+        await recorder.wait_for(CronTicked, count=3)
     assert recorder.of(CronStarted)[0].entries == ("each", "second")
     ticks = [
         (event.at.minute, [item.identifier for item in event.entries]) for event in recorder.of(CronTicked)
@@ -91,7 +91,7 @@ async def test_of_two_workers_one_tells_of_each_job(database: Database, handlers
         for clock in clocks:
             await clock.wait_idle()
             await clock.advance(60)
-        await recorder.wait_for(CronTicked, 2)
+        await recorder.wait_for(CronTicked, count=2)
     assert len(recorder.of(CronJobScheduled)) == 1
 
 
@@ -118,7 +118,7 @@ async def test_recurring_jobs_are_intercepted_and_their_times_count_as_done(
     async with running(cron_worker(database, handlers.tasks, clock, hooks, recorder)):
         await clock.wait_idle()
         await clock.set(NOON.replace(minute=2))
-        await recorder.wait_for(CronJobScheduled, 2 if stored is None else 3)
+        await recorder.wait_for(CronJobScheduled, count=2 if stored is None else 3)
     assert {job.operation for job in asked} == {"cron"}
     assert "_cron" in asked[-1].payload
     left = {task: payload for task, payload in await stored_payloads(database)}  # noqa: C416  # the last of each
@@ -138,6 +138,6 @@ async def test_nothing_of_this_is_told_of_a_database_error(database: Database, h
         await database.execute("alter table graphile_worker._private_known_crontabs rename to gone")
         clock.time = NOON.replace(minute=1)
         clock._was_set.set()
-        await recorder.wait_until(lambda: "CronFailed" in recorder.names(Event))
+        await recorder.wait_for(CronFailed)
         assert recorder.of(CronJobScheduled) == []
         await database.execute("alter table graphile_worker.gone rename to _private_known_crontabs")

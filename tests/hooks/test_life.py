@@ -177,7 +177,7 @@ async def test_claims_and_modes_are_told(database: Database, client: Client, han
 async def test_a_claim_that_finds_nothing_is_told(database: Database, handlers: Handlers) -> None:
     recorder = Recorder()
     async with running(Worker(database, handlers.tasks, plugins=[recorder])):
-        await recorder.wait_until(lambda: any(event.count == 0 for event in recorder.of(JobsClaimed)))
+        await recorder.wait_for(JobsClaimed, lambda event: event.count == 0)
 
 
 async def test_a_refetch_delay_is_told_from_its_start_to_its_end(
@@ -205,7 +205,7 @@ async def test_a_refetch_delay_that_is_cut_short_is_told(
     async with running(Worker(database, handlers.tasks, options, plugins=[recorder])):
         await recorder.wait_for(RefetchDelayStarted)
         await client.add_raw_jobs([("quick", None)] * 3)
-        [aborted, *_] = await recorder.wait_for(RefetchDelayAborted)
+        aborted = await recorder.wait_for(RefetchDelayAborted)
         await handlers.wait_ended(3)
     assert aborted.count >= 1
     assert aborted.abort_threshold == 1
@@ -228,9 +228,9 @@ async def test_a_claim_that_fails_is_told(database: Database, table: Table, hand
                 )
                 select exists (select from claims where pg_terminate_backend(pid))
             """)
-        [failed, *_] = await recorder.wait_for(ClaimFailed)
+        failed = await recorder.wait_for(ClaimFailed)
         count = len(recorder.of(JobsClaimed))
-        await recorder.wait_for(JobsClaimed, count + 1)
+        await recorder.wait_for(JobsClaimed, count=count + 1)
     assert failed.retry_in > 0
     assert failed.error
 
@@ -243,7 +243,7 @@ async def test_a_lost_session_is_told_and_that_it_is_back(database: Database, ha
     async with running(Worker(database, handlers.tasks, plugins=[recorder])):
         await recorder.wait_for(ListenRestored)
         await database.execute(KILL_LISTENERS)
-        await recorder.wait_for(ListenRestored, 2)
+        await recorder.wait_for(ListenRestored, count=2)
     names = recorder.names(ListenConnecting, ListenLost, ListenRestored)
     assert names == ["ListenConnecting", "ListenRestored", "ListenLost", "ListenConnecting", "ListenRestored"]
     assert [event.attempt for event in recorder.of(ListenConnecting)] == [1, 1]

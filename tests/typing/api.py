@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, assert_type
 
 import attrs
@@ -28,6 +29,7 @@ from trio_graphile import (
     CronOptions,
     CrontabInvalid,
     CrontabMistake,
+    Database,
     Job,
     JobClient,
     JobContext,
@@ -47,6 +49,7 @@ from trio_graphile import (
     RetryAfter,
     RunningJobStatistics,
     ShutdownOptions,
+    ShutdownReport,
     SkippedJob,
     Snooze,
     State,
@@ -88,6 +91,19 @@ from trio_graphile.plugins.logging import Logging
 from trio_graphile.plugins.opentelemetry import OpenTelemetry
 from trio_graphile.plugins.pages import HealthOptions, health_pages, serve_pages
 from trio_graphile.plugins.prometheus import Prometheus
+from trio_graphile.testing import (
+    EndedRun,
+    FinishedRun,
+    Observed,
+    PointsTried,
+    RunOutcome,
+    WaitingJob,
+    added_jobs,
+    assert_added,
+    end_at_every_point,
+    run_job,
+    run_until_empty,
+)
 
 tasks = TaskRegistry()
 
@@ -585,3 +601,35 @@ async def mail_by_state(to: str, context: JobContext) -> None:
 
 assert_type(State(Mailer(), 7).get(int), int)
 tasks.task("needs", needs=Mailer)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+# --- tests of one's own -------------------------------------------------------------------------
+
+
+async def test_something(trio_graphile_database: Database, observed: Observed) -> None:
+    run = await run_job(send_welcome, Welcome(to="ada"), JobSpec(priority=1), attempt=2, state=Mailer())
+    assert_type(run.outcome, RunOutcome)
+    assert_type(run.checkpoint, Welcome | None)
+    await run_job(send_welcome, "ada")  # type: ignore[misc]  # pyright: ignore[reportArgumentType]
+    assert_type(run.outcome == "completed", bool)
+    runs = await run_until_empty(trio_graphile_database, tasks, until=timedelta(hours=1))
+    assert_type(runs, list[FinishedRun])
+    assert_type((await added_jobs(trio_graphile_database, send_welcome))[0].payload, Welcome)
+    assert_type(await added_jobs(Client(trio_graphile_database)), list[WaitingJob[Any]])
+    assert_type(
+        await assert_added(trio_graphile_database, send_welcome, Welcome(to="ada")), WaitingJob[Welcome]
+    )
+    assert_type(await observed.wait_for(JobCompleted, lambda event: event.duration > 1), JobCompleted)
+    await observed.wait_for(Welcome)  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]
+
+
+async def end_somewhere(worker: Worker) -> None:
+    async def scenario() -> Worker:
+        return worker
+
+    async def check(run: EndedRun) -> None:
+        assert_type(run.report, ShutdownReport | None)
+
+    assert_type(await end_at_every_point(scenario, check, endings=["stop"], sample=5), PointsTried)
+    await end_at_every_point(scenario, check, endings=["kill"])  # type: ignore[list-item]  # pyright: ignore[reportArgumentType]
+    await end_at_every_point(check, scenario)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
