@@ -56,6 +56,8 @@ def tell(event: Event) -> None:
             print("  it has waited long enough")
         case JobsReturned(count=count):
             print(f"  given back, for other workers: {count}")
+        case _:
+            pass
 
 
 async def main() -> None:

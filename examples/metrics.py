@@ -49,9 +49,11 @@ class Counters:
                 self.seconds += duration
             case JobFailed():
                 self.failed += 1
+            case _:
+                pass
 
     def say(self, event: WorkerEnded) -> None:
-        print(f"  the worker has ended: {event.cause.value}")
+        print(f"  {event.worker_id} has ended")
         print(f"  {self.started} started, {self.completed} completed, {self.failed} failed")
         print(f"  {self.seconds / self.completed * 1000:.0f} ms for each of those that completed")
 
