@@ -36,7 +36,7 @@ def contender(cache: Path) -> Contender:
         states=_STATES,
         recovers_after=70.0,
         remarks=(
-            "It fails jobs at the end of its timeout, then tells their handlers: some begin elsewhere before.",
+            "At the end of its timeout it fails jobs, then tells their handlers: some begin again before.",
             "What it fails is retried, which counts as an attempt.",
             "It asks for Node 22.12, and works on 20.",
         ),
