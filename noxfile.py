@@ -30,10 +30,12 @@ SAMPLED = (
     "tests/admin/browser",
     "tests/admin/test_api_fuzz.py",
     "tests/conformance",
+    "tests/interop",
     "tests/faults/test_soak.py",
     "tests/storm",
 )
-"""The tests that try a share of what they sample: scheduling points, examples, requests, pages, seconds."""
+"""The tests that try a share of what they sample, or are dealt: scheduling points, examples, pages, workers
+of other languages."""
 BETWEEN = ("tests/worker", "tests/database", *SAMPLED)
 """What runs on the Pythons between the oldest and the newest."""
 

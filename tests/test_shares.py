@@ -44,10 +44,10 @@ def test_each_dealt_test_is_in_one_share() -> None:
 
 def test_whatever_has_shares_runs_on_each_interpreter() -> None:
     """Else the shares of the interpreters between the oldest and the newest were tried by none."""
-    [names] = re.findall(
-        r"^SAMPLED = \((.+?)\)$", (ROOT / "noxfile.py").read_text(), re.MULTILINE | re.DOTALL
-    )
-    sampled = [ROOT / name for name in re.findall(r'"(.+?)"', names)]
+    text = (ROOT / "noxfile.py").read_text()
+    names = re.findall(r"^(?:SAMPLED|BETWEEN) = \((.+?)\)$", text, re.MULTILINE | re.DOTALL)
+    assert len(names) == 2
+    run = [ROOT / name for name in re.findall(r'"(.+?)"', "".join(names))]
     for module in (ROOT / "tests").glob("*/**/*.py"):
         if re.search(r"\bmark\.dealt\b|\bShare\.of_run\(", module.read_text()):
-            assert any(module.is_relative_to(path) for path in sampled), module
+            assert any(module.is_relative_to(path) for path in run), module

@@ -27,7 +27,11 @@ from trio_graphile import (
 from trio_graphile._database import worker_registry
 from trio_graphile._database.claiming import claims
 
-pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]  # for the build, which the first one waits for
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.dealt,
+    pytest.mark.timeout(900),  # for the build, which the first one waits for
+]
 
 LONG = {"queue_name": "q", "seconds": 600.0}
 BRIEF = {"queue_name": None, "seconds": 0.0}

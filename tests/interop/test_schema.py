@@ -9,7 +9,7 @@ import trio
 from tests.interop.graphile_worker import GraphileWorker
 from trio_graphile import Client, Database, TaskRegistry, Worker, open_database
 
-pytestmark = pytest.mark.interop
+pytestmark = [pytest.mark.interop, pytest.mark.dealt]
 
 BREAKING = {1, 3, 11, 13, 14, 16, 19}
 COMPLETE = {number: number in BREAKING for number in range(1, 21)}

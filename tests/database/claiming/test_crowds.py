@@ -17,6 +17,8 @@ from trio_graphile._database.claiming import claims, plain_claims
 from trio_graphile._database.claiming.memory import PlainClaim, Position
 from trio_graphile._model.bounds import ClaimRules
 
+pytestmark = pytest.mark.dealt  # the statements know nothing of Python
+
 ME = "trio_graphile_me"
 NOT_SLOW = ClaimRules(["slow"])
 TASKS = ["a", "b"]

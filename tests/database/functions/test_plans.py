@@ -6,6 +6,8 @@ import pytest
 
 from trio_graphile._database.database import Database
 
+pytestmark = pytest.mark.dealt  # the functions know nothing of Python
+
 
 @pytest.mark.parametrize(
     "statement",
