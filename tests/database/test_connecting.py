@@ -35,11 +35,18 @@ async def test_giving_up_sessions_over_tcp_harms_nobody(proxy: Proxy) -> None:
     url = proxy.url.replace("sslmode=disable", "sslmode=prefer")
     async with open_database(url) as database:
         opened = 0
+        patience = (
+            0.01  # the longest, in seconds: on a busy machine it gets longer until it is enough at times
+        )
         for _ in range(300):
-            with trio.move_on_after(random.uniform(0, 0.01)):
+            with trio.move_on_after(random.uniform(0, patience)) as scope:
                 session = await database.open_session("test", cancel_timeout=1)
                 opened += 1
                 session.terminate()
+            if scope.cancelled_caught:
+                patience = min(patience * 1.1, 1.0)
+            else:
+                patience *= 0.8
             assert await database.fetch_value("select 1") == 1
         assert 0 < opened < 300
         with trio.fail_after(10):
