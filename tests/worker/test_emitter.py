@@ -517,7 +517,7 @@ async def test_a_logger_is_told_what_is_dropped_at_the_end(
         await trio.sleep_forever()
 
     await client.add_raw_jobs([("quick", None)] * 5)
-    options = WorkerOptions(shutdown=ShutdownOptions(flush_timeout=0.5))
+    options = WorkerOptions(shutdown=ShutdownOptions(flush_timeout=3.0))
     with caplog.at_level(logging.WARNING):
         await Worker(database, handlers.tasks, options, plugins=[hooks]).run_once()
     assert "events were dropped, since observers were too slow" in caplog.text
