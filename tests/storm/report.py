@@ -15,6 +15,8 @@ from tests.storm.storm import Outcome, Size
 
 BEGIN, END = "<!-- begin: nox -s storm -- --page docs/shutdown.md -->", "<!-- end -->"
 _MOST_COMPLAINTS = 5
+_TOOLS = {"node": "Node ", "go": "", "rust": ""}
+"""What stands before the versions of tools, as these spell them."""
 
 
 def _texts(texts: Iterable[str]) -> tuple[str, ...]:
@@ -122,7 +124,7 @@ def markdown(facts: dict[str, Any], results: Sequence[Result]) -> str:
 
 
 def _preface(facts: dict[str, Any], results: Sequence[Result]) -> str:
-    tools = ", ".join(f"{name} {facts[name]}" for name in ("node", "go", "rust") if facts.get(name))
+    tools = ", ".join(f"{title}{facts[name]}" for name, title in _TOOLS.items() if facts.get(name))
     sizes = {(each.size["workers"], each.size["concurrency"]) for each in results}
     slacks = " or ".join(f"{slack:g}" for slack in sorted({each.slack for each in results}))
     loads = [each.load for each in results]
