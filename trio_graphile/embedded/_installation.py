@@ -45,8 +45,8 @@ class Installation:
 
     @property
     def major(self) -> str:
-        """The part of the version on which clusters depend."""
-        return self.version.partition(".")[0]
+        """The part of the version on which clusters depend: 18 of 18.6, 19 of 19rc1."""
+        return re.split(r"\D", self.version, maxsplit=1)[0]
 
 
 def environment() -> dict[str, str]:
