@@ -36,7 +36,7 @@ def contender(cache: Path) -> Contender:
         states=_STATES,
         recovers_after=70.0,
         remarks=(
-            "At the end of its timeout it fails jobs, then tells their handlers: some begin again before.",
+            "It fails jobs at its timeout, and tells their handlers then: some begin elsewhere first.",
             "What it fails is retried, which counts as an attempt.",
             "It asks for Node 22.12, and works on 20.",
         ),

@@ -4,8 +4,9 @@ Its stop, by https://procrastinate.readthedocs.io/en/stable/howto/advanced/shutd
 worker waits `shutdown_graceful_timeout` for its jobs, and aborts the others, which cancels the asyncio task
 of each. Jobs that heed nothing keep it from ending; to kill it is left to who supervises it. An aborted job
 runs again only if its task has a retry strategy, so ours has one. Those of a killed worker run again if a
-periodic task finds them. The page howto/production/retry_stalled_jobs.html of the same manual has ours, with
-all durations as they are there.
+periodic task finds them:
+https://procrastinate.readthedocs.io/en/stable/howto/production/retry_stalled_jobs.html has ours, with all
+durations as they are there.
 """
 
 from __future__ import annotations

@@ -35,7 +35,5 @@ def contender(cache: Path) -> Contender:
         states=_STATES,
         exits_within=2.0,
         recovers_after=90.0,
-        remarks=(
-            "Jobs of a worker that was killed, or that jobs kept from ending, are rescued by time alone.",
-        ),
+        remarks=("Jobs of a killed worker, and those that heed nothing, are rescued by time alone.",),
     )
