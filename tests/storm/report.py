@@ -162,11 +162,13 @@ def _notes(results: Sequence[Result]) -> Iterator[str]:
         else:
             if verdict.deaf_overlaps:
                 deaf = verdict.deaf_overlaps
-                more.append(f"{deaf} jobs ran elsewhere while a thread of theirs went on, as documented")
+                more.append(
+                    f"jobs that ran elsewhere while a thread of theirs went on, as documented: {deaf}"
+                )
             if verdict.crashes:
-                more.append(f"{verdict.crashes} processes ended though nobody had told them to")
+                more.append(f"processes that ended though nobody had told them to: {verdict.crashes}")
             if verdict.repeated:
-                more.append(f"{verdict.repeated} jobs came to their end more than once")
+                more.append(f"jobs that came to their end more than once: {verdict.repeated}")
         if more:
             yield f"- {result.project}, {result.condition}: {'; '.join(more)}."
 

@@ -46,7 +46,7 @@ def test_the_tables_have_a_row_for_each_contender_and_say_who_could_not_be_measu
     ]
     assert "| Other 2 (Go) | failed |" in tables
     assert "it did not start" in tables
-    assert "2 jobs ran elsewhere while a thread" in tables
+    assert "while a thread of theirs went on, as documented: 2" in tables
 
 
 def test_the_tables_replace_those_of_the_page() -> None:
