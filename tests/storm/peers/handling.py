@@ -85,7 +85,7 @@ async def open_handler() -> AsyncIterator[Handler]:
     try:
         yield Handler(pool, told().worker)
     finally:
-        await asyncio.wait_for(pool.close(), 5)
+        pool.terminate()  # every mark has been awaited
 
 
 async def _whole(statement: Coroutine[Any, Any, Any]) -> None:

@@ -36,6 +36,7 @@ def contender(cache: Path) -> Contender:
         recovers_after=630.0,
         remarks=(
             "What a stop aborts runs again only with a retry strategy; each abort is a retry then.",
+            "Its worker ends when the database does, and leaves it to supervisors to begin again.",
             "Ignored cancellations keep it from ending: that is left to the process manager.",
         ),
     )
