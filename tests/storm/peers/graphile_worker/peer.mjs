@@ -24,6 +24,9 @@ const logger = new Logger(() => (level, message) => {
   if (level === "error" || level === "warning") console.error(message);
 });
 
+// A statement whose session is cut may reject after the worker has ceased to wait for it.
+process.on("unhandledRejection", (error) => console.error("unhandled:", error));
+
 function pool(connectionString, max) {
   const made = new pg.Pool({ connectionString, max, allowExitOnIdle: true });
   made.on("error", (error) => console.error(error));

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio  # noqa: TID251  # it knows nothing else
 import logging
-import os
 import signal
 import sys
 from typing import Any
@@ -24,6 +23,7 @@ from oban.schema import install  # type: ignore[import-not-found]
 
 from tests.storm.peers.handling import (
     Interruptible,
+    leave,
     lines,
     open_handler,
     say_added,
@@ -92,7 +92,7 @@ async def work() -> None:
             await stopping.wait()
             loop.call_later(told().grace, interruptible.interrupt)
         await pool.close()
-        os._exit(0)  # handlers that heed nothing would keep the loop, though it has given them up
+        leave()  # handlers that heed nothing would keep the loop, though it has given them up
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from pgqueuer.errors import RetryRequested  # type: ignore[import-not-found]
 from tests.storm.peers.handling import (
     Handler,
     Interruptible,
+    leave,
     lines,
     open_handler,
     say_added,
@@ -82,6 +83,7 @@ async def worker() -> None:
         asyncpg.create_pool(told().database_url, min_size=1, max_size=told().concurrency + 2) as pool,
     ):
         await run_worker(pool, handler)
+        leave()
 
 
 if __name__ == "__main__":

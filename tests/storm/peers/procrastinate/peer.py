@@ -21,7 +21,7 @@ import uvloop  # type: ignore[import-not-found]
 from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy  # type: ignore[import-not-found]
 from procrastinate.exceptions import ConnectorException  # type: ignore[import-not-found]
 
-from tests.storm.peers.handling import Handler, lines, open_handler, say_added, say_ready, told
+from tests.storm.peers.handling import Handler, leave, lines, open_handler, say_added, say_ready, told
 
 _ATTEMPTS = 25
 
@@ -84,6 +84,7 @@ async def worker() -> None:
         app, _ = app_of(concurrency + 2, handler)
         async with app.open_async():
             await app.run_worker_async(concurrency=concurrency, shutdown_graceful_timeout=told().grace)
+        leave()
 
 
 if __name__ == "__main__":
