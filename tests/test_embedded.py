@@ -27,6 +27,7 @@ from trio_graphile.embedded import (
     embedded_postgres,
     find_binaries,
 )
+from trio_graphile.embedded._installation import Identity, Installation
 
 ROOT = Path(__file__).parents[1]
 
@@ -255,6 +256,11 @@ async def test_a_folder_of_another_major_version_is_refused(place: Path) -> None
     with pytest.raises(EmbeddedPostgresError, match=r"is of PostgreSQL 9\.6, but .* has \d+\.\d+"):
         async with embedded_postgres(place):
             pass
+
+
+@pytest.mark.parametrize(("version", "major"), [("18.6", "18"), ("19rc1", "19"), ("19beta2", "19")])
+def test_a_prerelease_has_the_major_version_of_its_clusters(version: str, major: str) -> None:
+    assert Installation(bin_dir=Path(), identity=Identity(), version=version).major == major
 
 
 @with_namespaces
