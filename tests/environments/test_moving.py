@@ -184,6 +184,7 @@ UNKNOWN = "unrecognized parameter"
 """What the newer version says of tables made by a minor release of the older one that came after it."""
 
 
+@pytest.mark.exhaustive
 @pytest.mark.skipif(len(UPGRADABLE) < 2, reason="there are not two versions of PostgreSQL with pg_upgrade")
 async def test_a_queue_comes_along_in_an_upgrade_of_the_server(handlers: Handlers, tmp_path: Path) -> None:
     """From one version to the next that is here, by pg_upgrade, with jobs of all kinds in the queue."""

@@ -96,11 +96,13 @@ class Access:
                 "prepared_statements=False (--no-prepared-statements) is enough",
                 sqlstate=sqlstate,
             )
-        if isinstance(error, ValueError):  # the driver does not understand the URL, or a file that it names
+        is_distrusted = isinstance(error, ssl.SSLCertVerificationError)  # a ValueError, too
+        if isinstance(error, ValueError) and not is_distrusted:
+            # The driver does not understand the URL, or a file that it names.
             if not self._was_let_in:
                 return DatabaseUrlInvalid(f"{describe(error)}; {EXAMPLE}")
             is_misfit = False
-        if isinstance(error, ssl.SSLCertVerificationError) or _NO_TLS in why:
+        if is_distrusted or _NO_TLS in why:
             is_misfit = True  # the driver asks for TLS that the server does not have, now or soon
         if is_misfit or not (sqlstate is None or is_transient(sqlstate) or ends_session(sqlstate)):
             return DatabaseRefused(
