@@ -12,7 +12,6 @@ import pytest
 from tests.cli.program import Program
 from tests.environments.roles import Party, url_with_login
 from trio_graphile import Client, Database, TaskRegistry, Worker, open_database
-from trio_graphile._database.statement import quote_identifier
 from trio_graphile.embedded import PostgresServer, embedded_postgres
 
 HIDING = "row level security may hide rows of _private_job_queues, _private_jobs, _private_known_crontabs"
@@ -103,9 +102,8 @@ async def test_a_role_without_rights_gets_a_whole_report(app: Program) -> None:
     found = await examine(app, 1)
     assert "needs usage on the schema" in found["schema"]["text"]
     assert found.keys() >= {"connection", "version", "role", "clock", "sessions", "vacuum"}
-    for command in ("stats", "migrate"):
-        ended = await app.run(command)
-        assert (ended.exit_code, "needs usage on the schema" in ended.error) == (1, True)
+    ended = await app.run("stats")
+    assert (ended.exit_code, "needs usage on the schema" in ended.error) == (1, True)
 
 
 async def test_it_says_that_it_cannot_see_what_other_roles_do(party: Party, app: Program) -> None:
@@ -125,10 +123,6 @@ async def test_a_role_whose_transactions_are_read_only_is_a_problem(party: Party
     await party.admin.execute(f"alter role {role} set default_transaction_read_only = on")
     found = (await examine(app, 1))["role"]
     assert (found["level"], "default_transaction_read_only" in found["advice"]) == ("problem", True)
-    await party.admin.execute(f"alter role {role} reset default_transaction_read_only")
-    name = quote_identifier(party.name)
-    await party.admin.execute(f"alter database {name} set default_transaction_read_only = on")
-    assert (await examine(app, 1))["role"]["text"].startswith("transactions are read-only by default")
 
 
 @pytest.fixture

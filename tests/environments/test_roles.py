@@ -199,6 +199,25 @@ async def test_an_enqueuer_adds_jobs(busy: Party, way: str) -> None:
     assert len((await Client(busy.admin).jobs()).jobs) >= 2
 
 
+async def test_an_enqueuer_may_mark_what_it_replaces_as_functions_of_rust_do(party: Party) -> None:
+    """Their table comes with a later revision, and may be secured as well."""
+    async with party.database("migrator") as migrator:
+        await migrator.execute(
+            "create table graphile_worker._private_job_retirements (id bigint primary key)"
+        )
+        await migrator.execute(
+            "alter table graphile_worker._private_job_retirements enable row level security"
+        )
+    await party.run_script()
+    mark = "insert into graphile_worker._private_job_retirements (id) values (1)"
+    async with party.database("enqueuer") as enqueuer, party.database("worker") as worker:
+        await enqueuer.execute(mark)
+        assert len(await worker.fetch("select from graphile_worker._private_job_retirements")) == 1
+    async with party.database("observer") as observer:
+        with pytest.raises(StatementFailed, match="permission denied"):
+            await observer.execute(mark)
+
+
 FORBIDDEN = (
     "delete from graphile_worker._private_jobs",
     "update graphile_worker._private_jobs set locked_by = 'thief', locked_at = now()",
