@@ -18,7 +18,7 @@ from trio_graphile import (
 from trio_graphile.testing import EndedRun, end_at_every_point
 from trio_graphile.testing._points import try_points
 
-GAP = 40
+GAP = 120
 """In how many points a careless handler is broken: enough for a sample to find one of them."""
 SAMPLE = 20
 AT_ONCE = WorkerOptions(concurrency=1, shutdown=ShutdownOptions(grace_period=0))
@@ -76,9 +76,20 @@ async def test_a_handler_that_is_broken_somewhere_is_found_there(database: Datab
     [note] = raised.value.__notes__
     point = purse.ended[-1].point
     assert note.startswith(f"the run was ended by '{ending}' at point {point} of ")
+    assert point is not None
+    inside = point + GAP // 3  # however much the runs differ
     with pytest.raises(AssertionError) as again:
-        await end_at_every_point(purse.scenario, purse.check, endings=[ending], point=point)  # type: ignore[list-item]
-    assert again.value.__notes__ == [f"the run was ended by '{ending}' at point {point}"]
+        await end_at_every_point(purse.scenario, purse.check, endings=[ending], points=[1, inside])  # type: ignore[list-item]
+    assert again.value.__notes__ == [f"the run was ended by '{ending}' at point {inside}"]
+
+
+async def test_points_are_tried_that_the_test_gives(database: Database) -> None:
+    purse = Purse(database, careful=True)
+    found = await end_at_every_point(
+        purse.scenario, purse.check, endings=["stop", "cancel"], points=iter([1, 50, 1_000_000])
+    )
+    assert found.tried == 4
+    assert [run.point for run in purse.ended] == [1, 50, 1_000_000] * 2
 
 
 async def test_a_run_that_hangs_is_ended_and_says_where(database: Database) -> None:

@@ -39,7 +39,7 @@ async def end_at_every_point(
     *,
     endings: Iterable[Ending] = _ENDINGS,
     sample: int | None = None,
-    point: int | None = None,
+    points: Iterable[int] | None = None,
     run_timeout: float = 30.0,
 ) -> PointsTried:
     """End a worker at each of its scheduling points, one run for each, and check what is left.
@@ -52,20 +52,23 @@ async def end_at_every_point(
     `run_until_empty`.
 
     All of it is done for each of the `endings`. With `sample`, about so many points are tried for each,
-    evenly spread; with `point` only that one, to repeat a failure. A run that takes longer than `run_timeout`
+    evenly spread. With `points`, these alone are tried: to repeat a failure give some around it, such as
+    `range(180, 195)`, since no two runs take quite the same steps. A run that takes longer than `run_timeout`
     seconds raises `trio.TooSlowError`. Whatever is raised has a note with the ending and the point.
     """
     found = PointsTried()
+    points = None if points is None else list(points)
     for ending in endings:
         if ending not in _ENDINGS:
             raise OptionInvalid("endings", f"{ending!r} is not one of {', '.join(_ENDINGS)}")
         run = partial(_end_at, scenario, check, ending, run_timeout)
         what = f"the run was ended by {ending!r}"
-        if point is None:
+        if points is None:
             found += await try_points(run, what=what, sample=sample)
-        else:
+            continue
+        for point in points:
             count = await try_point(run, point, what=f"{what} at point {point}")
-            found += PointsTried(tried=int(point <= count), points=count)
+            found += PointsTried(tried=int(point <= count), points=0)
     return found
 
 
