@@ -19,6 +19,8 @@ from trio_graphile import (
     CrontabInvalid,
     Database,
     JobContext,
+    JobKeyMode,
+    JobSpec,
     TaskRegistry,
     Worker,
     WorkerOptions,
@@ -84,7 +86,10 @@ async def main() -> None:
     except CrontabInvalid as error:
         print(f"A crontab with mistakes says all of them:\n{error}")
 
-    items = [*parse_crontab(CRONTAB), Cron.daily_at(send_report, hour=12, payload=Report(to="grace"))]
+    # With a key, a report that still waits for a worker at the next noon is replaced, not doubled.
+    once = JobSpec(job_key="report at noon", job_key_mode=JobKeyMode.PRESERVE_RUN_AT)
+    noon = Cron.daily_at(send_report, hour=12, payload=Report(to="grace"), spec=once)
+    items = [*parse_crontab(CRONTAB), noon]
     async with database_url() as url, open_database(url) as database:
         await Client(database).migrate()
         await forget(database, [item.identifier for item in items])
