@@ -13,8 +13,6 @@ import sys
 from functools import partial
 from typing import Any
 
-import hypercorn
-import hypercorn.trio
 import trio
 from example_database import database_url
 from starlette.applications import Starlette
@@ -23,6 +21,13 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from trio_graphile import Client, JobContext, TaskRegistry, Worker, open_database, stop_on_signals
+
+try:
+    import hypercorn
+    import hypercorn.trio
+except ModuleNotFoundError:
+    print("this example needs a server for ASGI: pip install hypercorn")
+    sys.exit()
 
 tasks = TaskRegistry()
 PORT = 8000

@@ -6,13 +6,19 @@ Uses the database that $DATABASE_URL names, or else brings a PostgreSQL of its o
 from __future__ import annotations
 
 import json
+import sys
 
 import attrs
-import psycopg
 import trio
 from example_database import database_url
 
 from trio_graphile import Client, TaskRegistry, Worker, open_database
+
+try:
+    import psycopg
+except ModuleNotFoundError:
+    print("this example needs a driver without Trio: pip install 'psycopg[binary]'")
+    sys.exit()
 
 # --- the program without Trio: a Flask view, a Django command, a script ---------------------------
 

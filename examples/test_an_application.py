@@ -24,6 +24,12 @@ from trio_graphile import (
 )
 from trio_graphile.testing import EndedRun, assert_added, end_at_every_point, run_job, run_until_empty
 
+try:
+    import pytest
+except ModuleNotFoundError:
+    print("this example needs pytest and pytest-trio: pip install pytest-trio")
+    sys.exit()
+
 # --- the application ------------------------------------------------------------------------------
 
 tasks = TaskRegistry()
