@@ -24,6 +24,7 @@ from trio_graphile import (
     JobContext,
     JobSpec,
     LeaseOptions,
+    RecoveryOptions,
     SchemaTooNew,
     ShutdownIncomplete,
     ShutdownOptions,
@@ -238,7 +239,10 @@ async def test_a_breaking_migration_that_was_not_heard_of_is_seen(
     """By whoever polls, with the next renewal; by whoever was deaf for a while, once it listens again."""
     await client.add_raw_job("held")
     lease = LeaseOptions(length=300 if hears == "is deaf" else 1)
-    worker = make_worker(client.database, handlers.tasks, lease=lease, notifications=hears == "is deaf")
+    recovery = RecoveryOptions(presence=None)  # so that the lease's session says what it did last
+    worker = make_worker(
+        client.database, handlers.tasks, lease=lease, recovery=recovery, notifications=hears == "is deaf"
+    )
     reports: list[ShutdownReport] = []
 
     async def run() -> None:
