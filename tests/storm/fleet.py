@@ -51,7 +51,7 @@ class Signals:
     @property
     def kill_after(self) -> float:
         """When it gets SIGKILL in any case."""
-        return self.grace + self.flush + self.slack
+        return self.granted + self.flush + self.slack
 
 
 @attrs.define(eq=False)
