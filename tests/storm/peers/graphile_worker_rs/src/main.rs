@@ -22,7 +22,8 @@ use tokio_postgres::{Client, NoTls};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const ADD_MARK: &str = "insert into marks (token, what, attempt, worker, pid) values ($1, $2, $3, $4, $5)";
+const ADD_MARK: &str =
+    "insert into marks (token, what, attempt, worker, pid) values ($1, $2, $3, $4, $5)";
 
 #[derive(Clone, Serialize, Deserialize)]
 struct Work {
@@ -49,7 +50,10 @@ impl Run {
         let pid = std::process::id() as i32;
         let Marks(client) = &self.marks;
         client
-            .execute(ADD_MARK, &[&self.token, &what, &self.attempt, &worker, &pid])
+            .execute(
+                ADD_MARK,
+                &[&self.token, &what, &self.attempt, &worker, &pid],
+            )
             .await
             .map(drop)
             .map_err(|error| error.to_string())
@@ -70,9 +74,17 @@ impl TaskHandler for Work {
     const IDENTIFIER: &'static str = "work";
 
     async fn run(self, context: WorkerContext) -> impl IntoTaskHandlerResult {
-        let marks = context.get_ext::<Marks>().expect("every worker has it").clone();
+        let marks = context
+            .get_ext::<Marks>()
+            .expect("every worker has it")
+            .clone();
         let attempt = i32::from(*context.job().attempts());
-        let mut run = Run { marks, token: self.token, attempt, ended: false };
+        let mut run = Run {
+            marks,
+            token: self.token,
+            attempt,
+            ended: false,
+        };
         run.mark("started").await?;
         let duration = Duration::from_secs_f64(self.seconds);
         if self.kind == "cpu" {
@@ -108,7 +120,10 @@ async fn add() -> Outcome<()> {
     let mut lines = BufReader::new(stdin()).lines();
     while let Some(line) = lines.next_line().await? {
         let payloads: Vec<Work> = serde_json::from_str(&line)?;
-        let jobs: Vec<_> = payloads.into_iter().map(|payload| (payload, &spec)).collect();
+        let jobs: Vec<_> = payloads
+            .into_iter()
+            .map(|payload| (payload, &spec))
+            .collect();
         match utils.add_jobs::<Work>(&jobs).await {
             Ok(_) => println!("added"),
             Err(error) => {
@@ -121,7 +136,8 @@ async fn add() -> Outcome<()> {
 }
 
 async fn work() -> Outcome<()> {
-    let (client, connection) = tokio_postgres::connect(&std::env::var("STORM_MARKS_URL")?, NoTls).await?;
+    let (client, connection) =
+        tokio_postgres::connect(&std::env::var("STORM_MARKS_URL")?, NoTls).await?;
     tokio::spawn(connection);
     let concurrency: usize = std::env::var("STORM_CONCURRENCY")?.parse()?;
     let grace = Duration::from_secs_f64(std::env::var("STORM_GRACE")?.parse()?);
