@@ -6,6 +6,7 @@ $DATABASE_URL names, or else brings a PostgreSQL of its own. Needs pytest and py
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -23,12 +24,6 @@ from trio_graphile import (
     WorkerOptions,
 )
 from trio_graphile.testing import EndedRun, assert_added, end_at_every_point, run_job, run_until_empty
-
-try:
-    import pytest
-except ModuleNotFoundError:
-    print("this example needs pytest and pytest-trio: pip install pytest-trio")
-    sys.exit()
 
 # --- the application ------------------------------------------------------------------------------
 
@@ -92,5 +87,8 @@ async def test_nobody_is_forgotten_wherever_the_worker_ends(
 
 
 if __name__ == "__main__":
+    if importlib.util.find_spec("pytest_trio") is None:
+        print("this example needs pytest and pytest-trio: pip install pytest-trio")
+        sys.exit()
     options = ["-q", "-p", "no:cacheprovider", "-o", "trio_mode=true"]
     sys.exit(subprocess.call([sys.executable, "-m", "pytest", *options, __file__]))  # noqa: S603  # ours
