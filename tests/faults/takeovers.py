@@ -131,7 +131,8 @@ class Trial:
         member = self.draw.choice(self._alive())
         self.fleet.kill(member)
         yield member
-        await self.start(self.draw.choice([self.server.url, self.server.tcp_url_for()]))
+        direct = self.draw.choice([self.server.url, self.server.tcp_url_for()])
+        await self.start(self.proxy.url if member.worker_id in self.behind_proxy else direct)
 
     async def _end_sessions(self, which: str) -> None:
         while True:
