@@ -46,7 +46,7 @@ async def test_what_finishes_in_time_is_finished_and_nothing_is_lost(installed: 
 async def test_a_handler_that_can_be_told_hears_of_a_stop(installed: Contender) -> None:
     condition = _CONDITIONS["interrupted"]
     async with open_servers() as servers, servers.place(condition) as place:
-        outcome = await run_storm(installed, condition, place, Size(stops=1, workers=1))
+        outcome = await run_storm(installed, condition, place, Size(stops=3, workers=1, at_once=1))
     assert outcome.verdict.lost == 0
     assert "interrupted" in {mark.what for mark in outcome.evidence.marks}
     assert outcome.verdict.interrupted > 0
