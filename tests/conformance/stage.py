@@ -18,6 +18,9 @@ from trio_graphile import Connection, Database, open_database
 
 PATIENCE = 30.0
 
+_MORTAL = "mortal"
+"""How the sessions of those are called that may be killed."""
+
 _RUNS = """
     create table if not exists runs (
       id integer primary key generated always as identity,
@@ -72,9 +75,24 @@ class Stage:
         return await self._join(self._programs.shared(kind).converse(url or self.url, self.url))
 
     async def mortal(self, kind: str, *, url: str | None = None) -> Peer:
-        """Bring one in a process of its own, which may be killed."""
+        """Bring one in a process of its own, which may be killed: by `kill`, if no proxy is in between."""
         program = await trio.to_thread.run_sync(self._programs.start, kind)
-        return await self._join(program.converse(url or self.url, self.url))
+        named = f"{self.url}{'&' if '?' in self.url else '?'}application_name={_MORTAL}"
+        return await self._join(program.converse(url or named, self.url))
+
+    async def kill(self, mortal: Peer) -> None:
+        """Kill it, and wait until the server has ended its sessions: one may still be in a statement."""
+        mortal.program.kill()
+        await self.wait_until(
+            """
+            select not exists (
+              select
+              from pg_stat_activity
+              where datname = current_database() and application_name like $1::text
+            )
+            """,
+            f"{_MORTAL}%",
+        )
 
     async def _join(self, joining: Any) -> Peer:
         peer: Peer = await joining

@@ -64,7 +64,7 @@ async def test_a_dead_worker_s_job_runs_again(stage: Stage, pair: tuple[str, str
     recoverer, dying = await stage.peer(pair[0]), await stage.mortal(pair[1])
     job_id = await hold_a_job(stage, dying, heartbeat=0.2)
     dead = await stage.holder_of(job_id)
-    dying.program.kill()
+    await stage.kill(dying)
     assert await stage.rows() == {job_id: Row(attempts=1, key="k", locked=True, payload=HELD)}
     assert await stage.locked_queues() == ["q"]
     await let_time_pass(stage, recoverer)
@@ -90,7 +90,7 @@ async def test_what_was_replaced_while_a_dead_worker_ran_it_runs_no_more(
     job_id = await hold_a_job(stage, dying, heartbeat=0.2)
     dead = await stage.holder_of(job_id)
     replacing = await recoverer.add({}, queue_name="q", job_key="k")
-    dying.program.kill()
+    await stage.kill(dying)
     await let_time_pass(stage, recoverer)
 
     await recover(stage, recoverer, dead)

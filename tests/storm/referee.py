@@ -254,10 +254,12 @@ def _resumptions(
         for run, following in pairwise([*of_one, None]):
             assert run is not None
             departure = by_worker.get(run.worker)
+            # Of a run that ended without a word it is known only that it went on until then, at least.
+            late = SEEN_LATE if run.ending is None else 0.0
             if (
                 departure is None
                 or run.ending in {FINISHED, "failed"}
-                or run.over_at < departure.signalled_at
+                or run.over_at + late < departure.signalled_at
             ):
                 continue
             if following is None:
