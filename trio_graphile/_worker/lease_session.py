@@ -39,7 +39,7 @@ class LeaseSession(Statements):
     @property
     def is_open(self) -> bool:
         """Whether the next statement needs no new session."""
-        return self._own.is_open or (self._lock_keeper is not None and self._lock_keeper.is_well)
+        return self._own.is_open or (self._lock_keeper is not None and self._lock_keeper.may_lend)
 
     async def spare(self) -> None:
         """Close the session of its own if it is not needed."""

@@ -34,6 +34,8 @@ _CANCEL_TIMEOUT = 0.1
 """How long a statement may take to end after it was cancelled, in seconds."""
 _DAY = 86_400.0
 """How long an answer is waited for: longer than any lease, since whoever is silent may hold our lock."""
+_BEGINNING = 0.1
+"""The part of a lease for which its first renewal waits for the session of the lock."""
 _LOOKS = 20
 """How often to look, before it would be too late, whether handlers must be interrupted."""
 _LONGEST_RENEWAL = 10
@@ -131,9 +133,10 @@ class LockKeeper:
 
     async def lend(self) -> LockSession | None:
         """Lend the session of the lock for one statement, after which `answered` must be set; None if not."""
-        with trio.move_on_after(self._options.fence_after / 2):
+        # Not for long if the lease is short: on a slow wire it takes most of that to open the other session.
+        with trio.move_on_after(min(self._options.fence_after / 2, self._lease_length * _BEGINNING)):
             await self._begun.wait()
-        if (session := self._session) is not None:
+        if (session := self._session) is not None and session.server_end is not None:
             with trio.move_on_after(self._options.probe_timeout):
                 await session.answered.wait()
         if (session := self._session) is None or not self.may_lend:
