@@ -30,9 +30,12 @@ SAMPLED = (
     "tests/admin/browser",
     "tests/admin/test_api_fuzz.py",
     "tests/conformance",
+    "tests/environments",
     "tests/interop",
     "tests/faults/test_soak.py",
     "tests/storm",
+    "tests/test_docs.py",
+    "tests/test_walkthrough.py",
 )
 """The tests that try a share of what they sample, or are dealt: scheduling points, examples, pages, workers
 of other languages."""

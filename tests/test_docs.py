@@ -42,6 +42,7 @@ def name_of(page: Path) -> str:
     return page.relative_to(DOCS if page.is_relative_to(DOCS) else ROOT).with_suffix("").as_posix()
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("page", pages_with("python"))
 async def test_the_python_of_a_page_runs(page: Path, empty_database_url: str, tmp_path: Path) -> None:
     for name in packages_for(page):

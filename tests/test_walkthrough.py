@@ -41,6 +41,7 @@ def pattern_of(printed: str) -> str:
     return "".join(lines).replace("…", ".*")
 
 
+@pytest.mark.dealt
 @pytest.mark.parametrize("page", PAGES)
 async def test_a_reader_gets_what_the_page_shows(page: str, empty_database_url: str, tmp_path: Path) -> None:
     environment = os.environ | {

@@ -39,6 +39,8 @@ from trio_graphile import (
 )
 from trio_graphile._model.bell import Bell
 
+pytestmark = pytest.mark.dealt  # what is tried knows little of Python
+
 WORKERS = 2
 IMPATIENT = DatabaseOptions(pool_size=4, connect_timeout=2.0, statement_timeout=5.0)
 PACE = 0.01

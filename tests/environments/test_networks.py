@@ -17,6 +17,8 @@ from tests.environments.networks import Lab, check_no_job_ran_beside_itself, ope
 from trio_graphile import Client, Database, open_database
 from trio_graphile.testing import TemplateDatabases
 
+pytestmark = pytest.mark.dealt  # what is tried knows little of Python
+
 MARGIN = 5.0
 """What a process may need to end besides, in seconds, on a machine that is busy."""
 FLUSH = 2.0

@@ -37,7 +37,10 @@ from trio_graphile import (
 from trio_graphile.embedded import PostgresServer
 from trio_graphile.testing import TemplateDatabases, embedded_postgres_in_thread
 
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer: apt-get install pgbouncer")
+pytestmark = [
+    pytest.mark.dealt,
+    pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer: apt-get install pgbouncer"),
+]
 
 POOLED = DatabaseOptions(pooled=True, connect_timeout=2.0)
 SLACK = 2.0
