@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator
 
+import attrs
 import pytest
 import trio
 
 from tests.faults.network import open_proxy
 from tests.support.waiting import PATIENCE
-from trio_graphile import Connection, Database, open_database
+from trio_graphile import Connection, ConnectionLost, Database, open_database
 from trio_graphile._database import ends
 from trio_graphile._database.ends import ServerEnd
 from trio_graphile.embedded import PostgresServer, embedded_postgres
@@ -86,6 +88,23 @@ async def test_a_session_that_has_ended_is_not_vouched_for(server: PostgresServe
         with trio.fail_after(PATIENCE):
             await session.wait_closed()
         assert not ends.has_nothing_to_read(session)
+
+
+@attrs.frozen
+class ResetSession:
+    """Its socket is reset as soon as its answer is there."""
+
+    socket: socket.socket
+
+    async def fetch(self, *_: object) -> list[dict[str, object]]:
+        return [
+            {"our_address": "::1", "our_port": 1, "server_address": "::1", "server_port": 2},
+        ]
+
+
+async def test_a_session_that_is_reset_after_its_answer_is_lost() -> None:
+    with socket.socket() as unconnected, pytest.raises(ConnectionLost, match="the session was lost"):
+        await ends.find_server_end(ResetSession(unconnected))  # type: ignore[arg-type]  # for what is used
 
 
 async def test_silence_is_no_refusal() -> None:

@@ -15,6 +15,7 @@ import trio
 
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.statement import Statement
+from trio_graphile._exceptions import ConnectionLost
 
 _PROTOCOL = 196_608
 """The version of the protocol, 3.0."""
@@ -61,12 +62,13 @@ async def keep_open(connection: Connection, seconds: float) -> None:
 def _keep_silent(ours: socket.socket, seconds: int) -> None:
     for name, value in (("TCP_KEEPIDLE", seconds), ("TCP_USER_TIMEOUT", seconds * 1000)):
         if (number := getattr(socket, name, None)) is not None:
-            ours.setsockopt(socket.IPPROTO_TCP, number, value)
+            with contextlib.suppress(OSError):  # the session is lost, as its next statement says
+                ours.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 def has_nothing_to_read(connection: Connection) -> bool:
     """Whether our system has a session, and knows nothing of its end; False if that cannot be seen."""
-    if (ours := connection.socket) is None or not hasattr(select, "poll"):
+    if (ours := connection.socket) is None or ours.fileno() < 0 or not hasattr(select, "poll"):
         return False
     poll = select.poll()
     poll.register(ours.fileno(), select.POLLIN)
@@ -83,17 +85,21 @@ async def find_server_end(connection: Connection) -> ServerEnd | None:
     """Return where the server is; None if something seems to be between the two ends of the session.
 
     They see the same addresses and ports if there is no proxy that answers in place of either, and nothing
-    that translates addresses.
+    that translates addresses. Raises `DatabaseError`.
     """
     [row] = await connection.fetch(BOTH_ENDS)
     if (ours := connection.socket) is None:
         return None
     seen = [(row["our_address"], row["our_port"]), (row["server_address"], row["server_port"])]
-    known: list[Any] = [ours.getsockname(), ours.getpeername()]
+    try:
+        known: list[Any] = [ours.getsockname(), ours.getpeername()]
+    except OSError as error:  # it was reset since the answer
+        raise ConnectionLost(f"the session was lost: {error}") from error
+    peer = known[1]
     if ours.family not in _INTERNET:
         known = [(None, None)] * 2
     is_direct = [_plain(*end) for end in seen] == [_plain(*end[:2]) for end in known]
-    return ServerEnd(ours.family, ours.getpeername()) if is_direct else None
+    return ServerEnd(ours.family, peer) if is_direct else None
 
 
 def _plain(host: str | None, port: int | None) -> tuple[str, int | None]:
