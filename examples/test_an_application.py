@@ -7,6 +7,7 @@ $DATABASE_URL names, or else brings a PostgreSQL of its own. Needs pytest and py
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 
@@ -90,5 +91,5 @@ if __name__ == "__main__":
     if importlib.util.find_spec("pytest_trio") is None:
         print("this example needs pytest and pytest-trio: pip install pytest-trio")
         sys.exit()
-    options = ["-q", "-p", "no:cacheprovider", "-o", "trio_mode=true"]
+    options = ["-q", "-p", "no:cacheprovider", "-o", "trio_mode=true", "-c", os.devnull]  # no other settings
     sys.exit(subprocess.call([sys.executable, "-m", "pytest", *options, __file__]))  # noqa: S603  # ours
