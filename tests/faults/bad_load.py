@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import attrs
 import trio
 
-from tests.faults.load import EXPECTED, KINDS, Ending, Load, Run
+from tests.faults.load import EXPECTED, KINDS, Ending, Kind, Load, Run
 from tests.scenarios.bad_tempers import EXITS, leave_late_strays, leave_strays
 from trio_graphile import DatabaseError, JobContext, JobSpec
 
@@ -49,7 +49,7 @@ class BadLoad(Load):
 
     excused: set[int] = attrs.field(factory=set)
     """Jobs of which a worker has said that it could not write what became of them."""
-    kinds: Sequence[tuple[str, None, JobSpec]] = BAD_KINDS
+    kinds: Sequence[Kind] = BAD_KINDS
     parties: int = 0
     at_barrier: Counter[str] = attrs.field(factory=Counter)
     """How many slots of each worker have come to the barrier."""

@@ -6,6 +6,7 @@ import contextlib
 import enum
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import attrs
 import trio
@@ -34,7 +35,10 @@ _MOST_UNFINISHED = 40
 _ADDING_PAUSE = 0.05
 """What a client does that cannot reach the database: wait a little, and try again."""
 
-KINDS = [
+Kind: TypeAlias = tuple[str, str | None, JobSpec]
+"""A task, its payload, and how the job is added."""
+
+KINDS: list[Kind] = [
     ("instant", None, JobSpec()),
     ("brief", None, JobSpec()),
     ("asking", None, JobSpec()),
@@ -71,7 +75,7 @@ class Load:
 
     tasks: TaskRegistry = attrs.field(factory=TaskRegistry)
     added: set[int] = attrs.field(factory=set)
-    kinds: Sequence[tuple[str, None, JobSpec]] = KINDS
+    kinds: Sequence[Kind] = KINDS
     """What is added together."""
     uncertain: int = 0
     """How many jobs may have been added: the answer was lost."""
@@ -196,7 +200,7 @@ class Load:
                 self.uncertain += len(self.kinds)
         self._adding_ended.set()
 
-    async def add(self, client: Client, kinds: Sequence[tuple[str, None, JobSpec]] | None = None) -> None:
+    async def add(self, client: Client, kinds: Sequence[Kind] | None = None) -> None:
         """Add some jobs: by default one of each kind."""
         jobs = await client.add_raw_jobs(self.kinds if kinds is None else kinds)
         self.added.update(job.id for job in jobs)
