@@ -369,6 +369,33 @@ async def test_a_server_that_was_seen_to_be_down_needs_not_be_seen_again(server:
         await rivals.check_undisturbed()
 
 
+INCARNATION = """
+    select metadata #>> '{presence,incarnation}'
+    from graphile_worker._private_workers
+    where id = $1::text
+"""
+
+
+async def test_a_lock_counts_again_after_statistics_of_the_server_were_reset(server: PostgresServer) -> None:
+    """These tell one incarnation from another, and the session goes on."""
+    door = Door()
+    async with (
+        open_database(server.url) as database,
+        open_database(server.url, password=door.password, connect_arguments=NAMED) as through,
+        open_rivals(database, through) as rivals,
+    ):
+        await rivals.wait_locked_again()
+        before = await database.fetch_value(INCARNATION, rivals.worker_id)
+        await database.execute("select pg_stat_reset_shared('bgwriter')")
+        with trio.fail_after(PATIENCE):
+            while await database.fetch_value(INCARNATION, rivals.worker_id) == before:
+                await trio.sleep(0.05)
+        door.is_open = False
+        await rivals.cut_all()
+        await rivals.check_fenced()
+        door.is_open = True
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -96,6 +96,14 @@ async def take_lock(connection: Connection, key: int, older: int | None) -> tupl
     return lock, bool(row["is_older_held"])
 
 
+FIND_INCARNATION = Statement("select {incarnation} as incarnation".replace("{incarnation}", _INCARNATION))
+
+
+async def find_incarnation(connection: Connection) -> str:
+    """Return the incarnation of the server at this moment."""
+    return str(await connection.fetch_value(FIND_INCARNATION))
+
+
 async def end_sessions(executor: Executor, locks: Sequence[PresenceLock]) -> None:
     """Wait until the server has ended these sessions: nothing of theirs can take effect any more."""
     for lock in locks:

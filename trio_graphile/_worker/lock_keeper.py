@@ -315,7 +315,10 @@ class LockKeeper:
                 self._absences.note(gone, self._now())
                 if is_registered:
                     self._at_risk = True
-                elif self._stands(session):  # somebody took us for dead, and we have registered anew
+                elif self._stands(session):
+                    # Somebody took us for dead, and we are registered anew; or the incarnation has changed.
+                    incarnation = await presence_locks.find_incarnation(session.connection)
+                    session.lock = attrs.evolve(session.lock, incarnation=incarnation)
                     await self._register(session)
         except StatementFailed as error:  # an answer, too
             self._confirmed_at = max(self._confirmed_at, asked_at)
