@@ -369,11 +369,16 @@ async def test_a_server_that_was_seen_to_be_down_needs_not_be_seen_again(server:
         await rivals.check_undisturbed()
 
 
-INCARNATION = """
-    select metadata #>> '{presence,incarnation}'
+REGISTERED_ANEW = """
+    select metadata #>> $3::text[] <> $2::text
     from graphile_worker._private_workers
     where id = $1::text
 """
+
+
+async def wait_registered_anew(database: Database, worker_id: str, name: str, before: str) -> None:
+    """Wait until the registration of a worker says something else of its lock."""
+    await Table(database).wait_until(REGISTERED_ANEW, worker_id, before, ["presence", name])
 
 
 async def test_a_lock_counts_again_after_statistics_of_the_server_were_reset(server: PostgresServer) -> None:
@@ -385,15 +390,58 @@ async def test_a_lock_counts_again_after_statistics_of_the_server_were_reset(ser
         open_rivals(database, through) as rivals,
     ):
         await rivals.wait_locked_again()
-        before = await database.fetch_value(INCARNATION, rivals.worker_id)
+        before = await database.fetch_value(
+            "select metadata #>> '{presence,incarnation}' from graphile_worker._private_workers limit 1"
+        )
         await database.execute("select pg_stat_reset_shared('bgwriter')")
-        with trio.fail_after(PATIENCE):
-            while await database.fetch_value(INCARNATION, rivals.worker_id) == before:
-                await trio.sleep(0.05)
+        await wait_registered_anew(database, rivals.worker_id, "incarnation", before)
         door.is_open = False
         await rivals.cut_all()
         await rivals.check_fenced()
         door.is_open = True
+
+
+LOSE_ANSWER = """
+    create sequence registrations;
+    create function lose_answer() returns trigger language plpgsql as $$
+    begin
+      if nextval('registrations') > 1 then
+        raise exception 'no further lock';
+      end if;
+      perform pg_sleep(1.6);
+      return new;
+    end
+    $$;
+    create trigger lose_answer before update on graphile_worker._private_workers
+      for each row
+      when (new.metadata #> '{presence,key}' is distinct from old.metadata #> '{presence,key}')
+      execute function lose_answer()
+"""
+"""The first registration of another lock takes longer than the worker waits. The next ones are refused."""
+
+
+async def test_a_lock_whose_registration_had_no_answer_counts_on_the_incarnation_where_it_was(
+    server: PostgresServer,
+) -> None:
+    """Who asks for yet another lock there has no evidence that nobody takes its jobs."""
+    door = Door()
+    async with (
+        open_database(server.url) as database,
+        open_proxy(server.url) as proxy,
+        open_database(proxy.url, password=door.password) as through,
+        open_rivals(database, through, INDIRECT) as rivals,
+    ):
+        await rivals.wait_locked_again()
+        await database.execute(LOSE_ANSWER)
+        proxy.freeze()  # so that the lease cannot take the lock out of the registration
+        await database.execute("select pg_stat_reset_shared('bgwriter')")  # the next lock is on another
+        await rivals.cut()
+        await Table(database).wait_until("select is_called from registrations")
+        door.is_open = False  # else the worker has the registration ended
+        await wait_registered_anew(database, rivals.worker_id, "key", rivals.key)
+        door.is_open = True
+        await rivals.check_fenced()
+        await proxy.heal()
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ _BEGINNING = 0.1
 """The part of a lease for which its first renewal waits for the session of the lock."""
 _LOOKS = 20
 """How often to look, before it would be too late, whether handlers must be interrupted."""
+_LONGEST_LOOK = 0.5
+"""The longest time between two of them, in seconds: Trio's clock stands still while the machine sleeps."""
 _LONGEST_RENEWAL = 10
 """The share of its length for which a lease may use the session of the lock before that counts as silent."""
 _INDIRECT = "there is a proxy or a translation of addresses between the worker and the server"
@@ -77,6 +79,8 @@ class LockKeeper:
     """Whether we may have ended the session ourselves."""
     _older: list[PresenceLock] = attrs.field(init=False, factory=list)
     """Sessions on which something of ours may be on its way."""
+    _incarnations: set[str] = attrs.field(init=False, factory=set)
+    """Those of the server that our registration may name."""
     _registrations: int = attrs.field(init=False, default=0)
     """How many were begun."""
     _server_end: ServerEnd | None = attrs.field(init=False, default=None)
@@ -177,7 +181,7 @@ class LockKeeper:
     async def wait_overdue(self) -> None:
         """Wait until handlers must be interrupted."""
         while not self.is_overdue:  # noqa: ASYNC110  # it comes with time
-            await trio.sleep(self._options.fence_after / _LOOKS)
+            await trio.sleep(min(self._options.fence_after / _LOOKS, _LONGEST_LOOK))
             self._look_at_socket()
 
     def _look_at_socket(self) -> None:
@@ -238,7 +242,7 @@ class LockKeeper:
             )
             if lock is None:
                 raise ConnectionLost("the server has given our lock to somebody else")
-            if older is not None and (is_older_held or lock.incarnation != older.lock.incarnation):
+            if older is not None and (is_older_held or lock.incarnation not in self._incarnations):
                 self._confirmed_at = max(self._confirmed_at, asked_at)
             self._is_ended = True
             await presence_locks.end_sessions(connection, self._older)
@@ -272,10 +276,12 @@ class LockKeeper:
             self._confirmed_at = asked_at  # what takes effect of it does so while the new lock is held
         self._registrations += 1
         self._server_end = session.server_end
+        self._incarnations.add(session.lock.incarnation)
         self._at_risk = True
         self._at_risk = await presence_locks.register(
             session.connection, self._worker_id, session.lock, self._options.grace
         )
+        self._incarnations = {session.lock.incarnation}
         self._confirmed_at = max(self._confirmed_at, asked_at)
 
     def _stands(self, session: LockSession) -> bool:
