@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from tests.faults.network import Proxy, open_proxy
+from tests.support.waiting import PATIENCE
 from trio_graphile import (
     DatabaseOptions,
     DatabaseRefused,
@@ -274,3 +275,26 @@ async def test_a_service_is_connected_to(
     async with open_database() as database:
         assert await database.fetch_value("select 1") == 1
     assert proxy.accepted > 0
+
+
+@pytest.mark.parametrize("_time", range(5))  # what ends first is up to chance
+async def test_a_session_that_nobody_waits_for_any_more_fails_unheard(database_url: str, _time: int) -> None:
+    """It goes on being opened after its caller was cancelled, and fails when the loop ends."""
+    asked = trio.Event()
+
+    async def password() -> str:
+        asked.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            raise ValueError("too late")  # instead of the cancellation, as drivers do
+
+    async def open_and_close() -> None:
+        async with open_database(database_url, password=password):
+            raise AssertionError("there is no password")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(open_and_close)
+        with trio.fail_after(PATIENCE):
+            await asked.wait()
+        nursery.cancel_scope.cancel()

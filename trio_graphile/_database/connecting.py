@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import attrs
+import outcome
 import trio
 
 from trio_graphile._database.access import Access, Host, PasswordSource
@@ -39,7 +40,7 @@ class Attempt:
     def __attrs_post_init__(self) -> None:
         opening = _Opening(self._bridge, self._access, self._settings)
         self._ends_at = trio.current_time() + opening.longest + LAST_RESORT
-        self._task = self._bridge.start(opening.run())
+        self._task = self._bridge.start(opening.captured())
         self._task.add_done_callback(lambda _: self._ended.set())
 
     async def wait(self) -> Connection:
@@ -52,9 +53,10 @@ class Attempt:
         if not self._task.done() or self._task.cancelled():
             self.abandon()
             raise self._access.denied(TimeoutError(), is_misfit=False)
-        error = self._task.exception()
-        if error is None:
-            return Connection(self._task.result(), self._bridge, self._settings, self.cancel_timeout)
+        result = self._task.result()
+        if isinstance(result, outcome.Value):
+            return Connection(result.value, self._bridge, self._settings, self.cancel_timeout)
+        error = result.error
         if isinstance(error, (*DRIVER_ERRORS, ValueError)):
             raise self._access.denied(error, is_misfit=isinstance(error, asyncpg.InterfaceError)) from error
         raise error
@@ -62,10 +64,10 @@ class Attempt:
     @property
     def is_in_vain(self) -> bool:
         """Whether it has failed, or the session that it has opened is lost by now."""
-        task = self._task
-        return bool(
-            task.done() and (task.cancelled() or task.exception() is not None or task.result().is_closed())
-        )
+        if not self._task.done():
+            return False
+        session = _session_of(self._task)
+        return session is None or bool(session.is_closed())
 
     def abandon(self) -> None:
         """Have the session closed when it is there: nobody will wait for it any more."""
@@ -73,8 +75,16 @@ class Attempt:
 
 
 def _close(task: Any) -> None:
-    if not task.cancelled() and task.exception() is None:
-        task.result().terminate()
+    if (session := _session_of(task)) is not None:
+        session.terminate()
+
+
+def _session_of(task: Any) -> Any | None:
+    """Return the session that a task has opened; None if it has failed."""
+    if task.cancelled() or task.exception() is not None:
+        return None
+    result = task.result()
+    return result.value if isinstance(result, outcome.Value) else None
 
 
 async def connect(
@@ -116,6 +126,16 @@ class _Opening:
         """The roles that a host may have, the best first; None for what the driver finds in the address."""
         address = self._access.address
         return ("standby", "any") if address.hosts and address.role == "prefer-standby" else (None,)
+
+    async def captured(self) -> outcome.Outcome[Any]:
+        """Run, and return what came of it.
+
+        If the loop ends meanwhile, nobody waits for that any more, and what was raised would fail the loop.
+        """
+        try:
+            return outcome.Value(await self.run())
+        except Exception as error:  # noqa: BLE001  # `Attempt.wait` raises it
+            return outcome.Error(error)
 
     async def run(self) -> Any:
         """Return the session of asyncpg's. Raises what it raises; of several hosts, what each says."""
