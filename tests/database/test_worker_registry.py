@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -351,15 +352,20 @@ async def test_a_silent_worker_loses_its_jobs_and_queues_and_a_live_one_does_not
 
 
 async def test_a_job_whose_workers_die_again_and_again_uses_its_attempts(tables: Tables) -> None:
-    """It may be what kills them. The first two times it may have been in bad company."""
+    """It may be what kills them. The first two times it may have been in bad company.
+
+    Then it is delayed for up to twice as long as after a failure, so that it parts from its company.
+    """
     job = await tables.hold("silent")
     found = []
+    delays = []
     for number in range(1, 6):
         await tables.beat("silent", "1 hour")
         await tables.sweep()
         row = await tables.row(job.id)
         waits = (row["run_at"] - row["updated_at"]).total_seconds()  # type: ignore[operator]
-        found.append((row["attempts"], str(row["last_error"]).rpartition("interruption")[2], round(waits, 3)))
+        found.append((row["attempts"], str(row["last_error"]).rpartition("interruption")[2]))
+        delays.append(waits)
         await tables.database.execute(
             """
             update graphile_worker._private_jobs
@@ -369,12 +375,27 @@ async def test_a_job_whose_workers_die_again_and_again_uses_its_attempts(tables:
             number,
         )
     assert found == [
-        (0, "", 30.0),
-        (0, " (2 in a row)", 30.0),
-        (1, " (3 in a row)", 2.718),
-        (2, " (4 in a row)", 7.389),
-        (3, " (5 in a row)", 20.086),
+        (0, ""),
+        (0, " (2 in a row)"),
+        (1, " (3 in a row)"),
+        (2, " (4 in a row)"),
+        (3, " (5 in a row)"),
     ]
+    assert delays[:2] == [30.0, 30.0]
+    for attempts, delay in enumerate(delays[2:], start=1):
+        assert math.exp(attempts) <= delay + 0.001
+        assert delay <= 2 * math.exp(attempts)
+
+
+async def test_jobs_that_die_together_again_and_again_run_at_different_times(tables: Tables) -> None:
+    jobs = [await tables.hold("silent") for _ in range(5)]
+    for _ in range(3):
+        await tables.beat("silent", "1 hour")
+        await tables.database.execute(
+            "update graphile_worker._private_jobs set locked_by = 'silent', locked_at = now(), run_at = now()"
+        )
+        await tables.sweep()
+    assert len({(await tables.row(job.id))["run_at"] for job in jobs}) == len(jobs)
 
 
 async def test_a_short_threshold_takes_nothing_from_a_live_worker_of_rust(tables: Tables) -> None:

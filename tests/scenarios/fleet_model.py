@@ -41,6 +41,8 @@ class AsOf:
     """A time that the database sets by its own clock: so many seconds after the statement."""
 
     delay: float
+    factor: float = 1.0
+    """Up to how many times as long it may be: the database draws it."""
 
 
 @attrs.define(eq=False)
@@ -417,7 +419,7 @@ class Fleet:
             kills = times >= MOST_INTERRUPTIONS
             row.attempts -= not (row.detached or kills)
             row.last_error = _RECOVERED + (f" ({times} in a row)" if times > 1 else "")
-            row.run_at = AsOf(math.exp(min(row.attempts, 10)) if kills else delay)
+            row.run_at = AsOf(math.exp(min(row.attempts, 10)), factor=2.0) if kills else AsOf(delay)
             _take_away(row)
         self.queues = {name: lock for name, lock in self.queues.items() if lock.worker.id not in dead}
         self.silence = {id_: silence for id_, silence in self.silence.items() if id_ not in dead}

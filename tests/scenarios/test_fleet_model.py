@@ -140,7 +140,8 @@ class Tables:
             if expected is None or not isinstance(expected.run_at, AsOf):
                 continue
             delay = expected.run_at.delay
-            assert self._looked_at <= row["run_at"] - timedelta(seconds=delay) <= now
+            longest = timedelta(seconds=delay * expected.run_at.factor)
+            assert self._looked_at + timedelta(seconds=delay) <= row["run_at"] <= now + longest
             expected.run_at = row["run_at"] = FAR if delay else RECENT + timedelta(microseconds=id_)
             await self.session.execute(SET_TIME, id_, expected.run_at)
         self._looked_at = now

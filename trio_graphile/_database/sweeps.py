@@ -115,6 +115,7 @@ RECOVER_JOBS = Statement(
           jobs.run_at,
           least(greatest(now(), jobs.run_at), timestamptz '9999-01-01')
             + exp(greatest(least(jobs.attempts, 10), 0)) * interval '1 second'
+              * case when {kills} then 1 + random() else 1 end
         )
         else coalesce(decided.run_at, greatest(jobs.run_at, now() + make_interval(secs => $2::float8)))
       end,
@@ -139,6 +140,7 @@ RECOVER_JOBS = Statement(
     .replace("{kills}", _KILLS)
     .replace("{interruptions}", _INTERRUPTIONS)
 )
+# Of jobs that died together, one may have ended their worker. So each is delayed by a time of its own.
 # $1 job ids, $2 seconds, then the jobs about which an interceptor has decided: $3 their ids, $4 whether they
 # have failed, $5 when they run and $6 how many attempts count as used; null changes nothing.
 
