@@ -116,8 +116,9 @@ def _anything(wanted: Any) -> Shape:
         wanted=wanted,
         write=_write_anything,
         read=lambda value: value,
-        classes=(object,),
+        classes=(object, int),  # an int is one here, not a float, of which it is a class, too
         forms=_EVERY_FORM,
+        exact=frozenset({int}),
         is_plain=True,
     )
 
