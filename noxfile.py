@@ -153,7 +153,7 @@ for _version in FOUND:
 @nox.session(python=next(iter(FOUND.values())))
 def oldest(session: nox.Session) -> None:
     """Does it run with the oldest dependencies that it allows?"""
-    constraints = Path(session.create_tmp()) / "oldest.txt"
+    constraints = Path(session.virtualenv.location) / "oldest.txt"  # a folder of nox's would be $TMPDIR
     constraints.write_text("\n".join(lower_bounds()) + "\n")
     session.log(f"With {', '.join(lower_bounds())}")
     session.install("-e", ".[all]", "--constraint", str(constraints), *group("tests"))
