@@ -220,10 +220,10 @@ async def test_nothing_else_is_observed_than_what_is_counted(database: Database,
     assert {hook.event for hook in worker._hooks.entries} >= {JobStarted, JobCompleted}
 
 
-async def test_the_dashboard_asks_for_metrics_that_there_are(
+async def test_the_dashboard_and_the_alarms_ask_for_metrics_that_there_are(
     database: Database, client: Client, handlers: Handlers, plugin: Prometheus
 ) -> None:
-    """Every name in it, and with labels that it has."""
+    """Every name in them, and with labels that it has."""
     await client.add_raw_job("quick")
     async with running(Worker(database, handlers.tasks, plugins=[plugin])):
         await handlers.wait_ended(1)
@@ -234,11 +234,13 @@ async def test_the_dashboard_asks_for_metrics_that_there_are(
     names = set(re.findall(r"^# TYPE (trio_graphile_\w+)", declared, re.MULTILINE)) | seen.names
     dashboard = json.loads((ROOT / "docs" / "grafana.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
+    alarms = (ROOT / "docs" / "operations" / "alerts.yml").read_text()
+    expressions += re.findall(r"(?s)expr: (.+?)\n +(?:for|labels):", alarms)
     asked = {name for expression in expressions for name in re.findall(r"trio_graphile_\w+", expression)}
     histograms = {f"{name}{end}" for name in names for end in ("_bucket", "_count", "_sum", "_total")}
     assert asked <= names | histograms, asked - names - histograms
     assert len(asked) > 15
-    labels = {label for _, pairs in seen.samples for label, _ in pairs} | {"entry"}
+    labels = {label for _, pairs in seen.samples for label, _ in pairs} | {"entry", "instance"}
     used = {
         label.strip()
         for expression in expressions
