@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -98,6 +98,8 @@ class Fleet:
 
     url: str
     program: Path = PROGRAM
+    arguments: Sequence[str] = ()
+    """What the program is told beside the URL."""
     members: list[Member] = attrs.field(factory=list)
     _heard: Bell = attrs.field(factory=Bell)
 
@@ -105,7 +107,7 @@ class Fleet:
         """Start a worker; return once it runs."""
         start = partial(
             trio.run_process,
-            [sys.executable, str(self.program), self.url],
+            [sys.executable, str(self.program), self.url, *self.arguments],
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             check=False,

@@ -1,51 +1,48 @@
-"""A worker to be killed or suspended, for which a lock stands; else its options are the usual ones."""
+"""A worker for which a lock stands: to be suspended, cut off or killed. Its jobs take as long as they say.
+
+With `--indirect` the lock counts even where a proxy is between the worker and the server.
+"""
 
 from __future__ import annotations
 
-import os
 import sys
+from functools import partial
 
 import trio
 
-from tests.faults.program import say
+from tests.faults.program import say, serve
 from trio_graphile import (
     JobContext,
     PresenceOptions,
     RecoveryOptions,
     ShutdownOptions,
     TaskRegistry,
-    Worker,
     WorkerOptions,
-    open_database,
-    stop_on_signals,
 )
 
-OPTIONS = WorkerOptions(
-    concurrency=4,
-    recovery=RecoveryOptions(presence=PresenceOptions()),
-    shutdown=ShutdownOptions(grace_period=0.5),
-)
+tasks = TaskRegistry()
 
 
-async def lasting(context: JobContext) -> None:
-    """Run until somebody ends it."""
+@tasks.task("lasting")
+async def lasting(duration: float, context: JobContext) -> None:
     say("started", context)
     try:
-        await trio.sleep_forever()
+        await trio.sleep(duration)
     except trio.Cancelled:
         say("cancelled", context)
         raise
+    say("returned", context)
 
 
-async def main(url: str) -> None:
-    tasks = TaskRegistry()
-    tasks.task("lasting")(lasting)
-    async with open_database(url) as database, trio.open_nursery() as nursery:
-        worker = Worker(database, tasks, OPTIONS)
-        await nursery.start(stop_on_signals, worker)
-        await nursery.start(worker.run)
-        os.write(1, f"ready {worker.worker_id}\n".encode())
+async def main(url: str, *, indirect: bool) -> None:
+    options = WorkerOptions(
+        concurrency=3,
+        recovery=RecoveryOptions(presence=PresenceOptions(indirect=indirect)),
+        shutdown=ShutdownOptions(grace_period=0.5),
+    )
+    await serve(url, tasks, options)
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1])
+    url, *flags = sys.argv[1:]
+    trio.run(partial(main, url, indirect="--indirect" in flags))

@@ -57,15 +57,20 @@ async def failing_once(context: JobContext) -> None:
     say("returned", context)
 
 
+async def serve(url: str, tasks: TaskRegistry, options: WorkerOptions = OPTIONS) -> None:
+    """Run a worker until a signal stops it; say when it takes jobs, and who it is."""
+    async with open_database(url) as database, trio.open_nursery() as nursery:
+        worker = Worker(database, tasks, options)
+        await nursery.start(stop_on_signals, worker)
+        await nursery.start(worker.run)
+        os.write(1, f"ready {worker.worker_id}\n".encode())
+
+
 async def main(url: str) -> None:
     tasks = TaskRegistry()
     tasks.task("brief")(brief)
     tasks.task("failing_once")(failing_once)
-    async with open_database(url) as database, trio.open_nursery() as nursery:
-        worker = Worker(database, tasks, OPTIONS)
-        await nursery.start(stop_on_signals, worker)
-        await nursery.start(worker.run)
-        os.write(1, f"ready {worker.worker_id}\n".encode())
+    await serve(url, tasks)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from tests.faults.network import Proxy, open_proxy
 from trio_graphile import Client, Database, DatabaseError, JobSpec, TaskRegistry, open_database
 from trio_graphile.embedded import PostgresServer, embedded_postgres
 
-PROGRAM = Path(__file__).with_name("passing.py")
+PROGRAM = Path(__file__).with_name("present.py")
 OWN_LOOPBACK = "OWN_LOOPBACK"
 LONGEST_FAULT, LONGEST_REST = 45.0, 12.0
 LONGEST_JOB = 60.0
@@ -98,7 +98,7 @@ class Trial:
                     "select count(*) from graphile_worker._private_jobs where locked_at is null"
                 )
                 durations = [self.draw.uniform(0, LONGEST_JOB) for _ in range(WAITING - waiting)]
-                await client.add_raw_jobs([("passing", duration, JobSpec()) for duration in durations])
+                await client.add_raw_jobs([("lasting", duration, JobSpec()) for duration in durations])
             except DatabaseError:
                 pass  # it is down, or we have lost our session
             await trio.sleep(1.0)
@@ -263,6 +263,6 @@ async def open_trial(seed: int) -> AsyncIterator[Trial]:
         open_proxy(server.url) as proxy,
         trio.open_nursery() as nursery,
     ):
-        fleet = Fleet(server.url, PROGRAM)
+        fleet = Fleet(server.url, PROGRAM, arguments=["--indirect"])  # for the one behind the proxy
         yield Trial(server, database, proxy, fleet, nursery, random.Random(seed))
         nursery.cancel_scope.cancel()

@@ -40,7 +40,7 @@ async def test_no_handler_is_interrupted_while_the_database_is_gone(
     seconds = max(request.config.getoption("--seconds"), 12.0)  # longer than others would wait
     async with open_trial(seed=1) as trial:
         worker = await trial.start(trial.server.tcp_url_for())
-        jobs = [("passing", seconds + 4, JobSpec())]
+        jobs = [("lasting", seconds + 4, JobSpec())]
         await Client(trial.database, TaskRegistry()).add_raw_jobs(jobs)
         await trial.fleet.wait_until(lambda: bool(worker.runs))
         other = await trial.start(trial.server.url)

@@ -16,6 +16,8 @@ from trio_graphile import Client, Database, JobSpec, TaskRegistry
 from trio_graphile._model.options import PresenceOptions
 
 PROGRAM = Path(__file__).with_name("present.py")
+LASTING = ("lasting", 3600.0, JobSpec())
+"""Runs until somebody ends it."""
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ async def seconds_of_absence(database: Database, url: str, table: Table) -> floa
     client, fleet = Client(database, TaskRegistry()), Fleet(url, PROGRAM)
     async with trio.open_nursery() as nursery:
         victim = await fleet.start(nursery)
-        [job] = await client.add_raw_jobs([("lasting", None, JobSpec())])
+        [job] = await client.add_raw_jobs([LASTING])
         await fleet.wait_until(lambda: bool(victim.runs))
         other = await fleet.start(nursery)
         for member in (victim, other):
@@ -71,7 +73,7 @@ async def test_a_suspended_worker_keeps_its_jobs(database: Database, database_ur
     client, fleet = Client(database, TaskRegistry()), Fleet(database_url, PROGRAM)
     async with trio.open_nursery() as nursery:
         sleeper = await fleet.start(nursery)
-        await client.add_raw_jobs([("lasting", None, JobSpec())])
+        await client.add_raw_jobs([LASTING])
         await fleet.wait_until(lambda: bool(sleeper.runs))
         await wait_locked(table, sleeper)
         other = await fleet.start(nursery)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 import attrs
 import trio
 
-from tests.faults.program import OPTIONS, say
-from trio_graphile import JobContext, TaskRegistry, Worker, open_database, stop_on_signals
+from tests.faults.program import say, serve
+from trio_graphile import JobContext, TaskRegistry
 
 tasks = TaskRegistry()
 
@@ -45,13 +44,5 @@ async def transfer(payload: Transfer, context: JobContext) -> None:
     say("returned", context)
 
 
-async def main(url: str) -> None:
-    async with open_database(url) as database, trio.open_nursery() as nursery:
-        worker = Worker(database, tasks, OPTIONS)
-        await nursery.start(stop_on_signals, worker)
-        await nursery.start(worker.run)
-        os.write(1, f"ready {worker.worker_id}\n".encode())
-
-
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1])
+    trio.run(serve, sys.argv[1], tasks)
