@@ -106,15 +106,6 @@ class Program:
             return False
         return state != "Z"
 
-    @staticmethod
-    def children_of(pid: int) -> list[int]:
-        """The processes that one has started and that have not ended."""
-        stats = {}
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with contextlib.suppress(OSError):
-                stats[int(path.parent.name)] = path.read_text().rpartition(")")[2].split()
-        return [child for child, (state, parent, *_) in stats.items() if int(parent) == pid and state != "Z"]
-
     async def run(self, *arguments: str) -> Ended:
         """Run it to its end."""
         return await self._run([*self.command, *arguments])

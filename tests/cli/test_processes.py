@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from tests.cli.program import Program, Running
+from tests.support.processes import children_of
 from trio_graphile import Client, Database, open_database
 from trio_graphile.cli._supervisor import Ended, exit_code_of, may_restart
 from trio_graphile.embedded import embedded_postgres
@@ -94,7 +95,7 @@ async def test_under_load_nothing_is_lost_when_workers_are_killed_again_and_agai
             names = [f"{round_}-{number}." for number in range(count)]
             await client.add_raw_jobs([("greet", name) for name in names])
             await running.wait_until(partial(has, f"greeted {round_}-", 20))
-            os.kill(shop.children_of(running.pid)[0], signal.SIGKILL)
+            os.kill(children_of(running.pid)[0], signal.SIGKILL)
             await running.wait_until(partial(has, "was killed by", round_ + 1))
         await running.wait_until(lambda output: len(set(re.findall(r"\d+-\d+\.", output))) == rounds * count)
         running.send(signal.SIGTERM)

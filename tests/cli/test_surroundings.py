@@ -13,6 +13,7 @@ import attrs
 import pytest
 
 from tests.cli.program import Program
+from tests.support.processes import children_of
 from trio_graphile import Client, Database
 
 SERVING = ("run", "shop:tasks")
@@ -146,7 +147,7 @@ async def test_sigterm_ends_process_1_while_it_waits_for_its_server(program: Pro
     flags = ("run", "say:tasks", "--wait-for-server", "600", "--database-url", url)
     async with program.behind(*UNSHARE).running(*flags) as running:
         await running.wait_for("imported")
-        [inside] = program.children_of(running.pid)
+        [inside] = children_of(running.pid)
         os.kill(inside, signal.SIGTERM)
         # By then it may look after signals itself, or not yet: either way it has ended.
         assert await running.wait_ended() in {0, 128 + 15}

@@ -17,6 +17,7 @@ import trio
 
 from tests.cli.program import PATIENCE, Program
 from tests.cli.terminal import terminal
+from tests.support.processes import children_of
 from tests.support.waiting import wait_until
 from trio_graphile import Client, Database
 
@@ -142,7 +143,7 @@ async def test_docker_stop_is_long_enough_for_nine_seconds(program: Program, dat
     flags = ("--grace-period", "2", "--flush-timeout", "4")
     async with program.behind(*UNSHARE).running(*SERVING, *flags) as running:
         await running.wait_until(lambda output: output.count(" runs") == 3)
-        [one] = program.children_of(running.pid)
+        [one] = children_of(running.pid)
         began = time.monotonic()
         os.kill(one, signal.SIGTERM)
         assert await running.wait_ended() == 0

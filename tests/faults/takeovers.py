@@ -8,11 +8,9 @@ TCP is cut off without a word.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
-import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -25,6 +23,7 @@ import trio
 
 from tests.faults.fleet import Fleet, Member, Run
 from tests.faults.network import Proxy, open_proxy
+from tests.support.processes import frozen
 from trio_graphile import Client, Database, DatabaseError, JobSpec, TaskRegistry, open_database
 from trio_graphile.embedded import PostgresServer, embedded_postgres
 
@@ -199,15 +198,8 @@ class Trial:
 
     @asynccontextmanager
     async def freeze_server(self) -> AsyncIterator[None]:
-        processes = [self.server.process_id or 0]
-        processes += children_of(processes[0])
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGSTOP)
-        yield
-        for process in processes:
-            with contextlib.suppress(ProcessLookupError):  # it has ended, before it was frozen
-                os.kill(process, signal.SIGCONT)
+        with frozen(self.server):
+            yield
 
     # --- what came of it --------------------------------------------------------------------------
 
@@ -247,11 +239,6 @@ class Trial:
     def _last_fault(self, at: float | None) -> str:
         began = [fault.name for fault in self.faults if at is not None and fault.began_at <= at]
         return began[-1] if began else "nothing"
-
-
-def children_of(process: int) -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process)], capture_output=True, check=False)
-    return [int(word) for word in listed.stdout.split()]
 
 
 @asynccontextmanager
