@@ -22,6 +22,7 @@ from tests.benchmarks.tables import fill
 
 __all__ = ["BEST", "CONCURRENCY", "LIMIT", "OURS", "PEERS", "PLAIN", "Contender", "available", "fill"]
 
+_FOLDERS = Path(__file__).parent / "peers"
 OURS = "trio_graphile"
 LIMIT = "the server's limit"
 BEST = "best"
@@ -100,9 +101,9 @@ def _ours() -> Iterator[Contender]:
 
 
 def _graphile_worker(cache: Path) -> Iterator[Contender]:
-    version = version_of("graphile_worker", "package.json", r'"graphile-worker": "(.+)"')
+    version = version_of(_FOLDERS / "graphile_worker/package.json", r'"graphile-worker": "(.+)"')
     project = f"Graphile Worker {version} (Node)"
-    command = npm_program("graphile_worker", cache)
+    command = npm_program(_FOLDERS / "graphile_worker", cache)
     sessions = {"maxPoolSize": CONCURRENCY + 2}  # one for each slot
     batching = {"localQueue": {"size": PREFETCHED}, "completeJobBatchDelay": 0, "failJobBatchDelay": 0}
     yield Contender(
@@ -119,9 +120,9 @@ def _graphile_worker(cache: Path) -> Iterator[Contender]:
 
 
 def _graphile_worker_rs(cache: Path) -> Iterator[Contender]:
-    version = version_of("graphile_worker_rs", "Cargo.toml", r'graphile_worker = "=(.+)"')
+    version = version_of(_FOLDERS / "graphile_worker_rs/Cargo.toml", r'graphile_worker = "=(.+)"')
     project = f"Graphile Worker RS {version} (Rust)"
-    command = cargo_program("graphile_worker_rs", cache)
+    command = cargo_program(_FOLDERS / "graphile_worker_rs", cache)
     options = {"sessions": CONCURRENCY + 2, "prefetch": PREFETCHED, "complete_milliseconds": 1}
     # Each time it looks, it runs as many jobs as it has slots: to drain fast it has to look often. To be idle
     # it polls as by default, and pauses before it fills its local queue: else it asks without end.
@@ -143,8 +144,8 @@ def _graphile_worker_rs(cache: Path) -> Iterator[Contender]:
 
 def _river(cache: Path) -> Iterator[Contender]:
     """With slots for what others claim ahead, since a goroutine costs little; and with as many as ours."""
-    version = version_of("river", "go.mod", r"github.com/riverqueue/river v(.+)")
-    command = go_program("river", cache)
+    version = version_of(_FOLDERS / "river/go.mod", r"github.com/riverqueue/river v(.+)")
+    command = go_program(_FOLDERS / "river", cache)
     for settings, slots, workloads in (
         (BEST, CONCURRENCY + PREFETCHED, OTHER_TABLES),
         (PLAIN, CONCURRENCY, PLAIN_ONLY & OTHER_TABLES),
@@ -160,11 +161,11 @@ def _river(cache: Path) -> Iterator[Contender]:
 
 
 def _pg_boss(cache: Path) -> Iterator[Contender]:
-    version = version_of("pg_boss", "package.json", r'"pg-boss": "(.+)"')
+    version = version_of(_FOLDERS / "pg_boss/package.json", r'"pg-boss": "(.+)"')
     yield Contender(
         project=f"pg-boss {version} (Node)",
         settings=BEST,
-        command=npm_program("pg_boss", cache),
+        command=npm_program(_FOLDERS / "pg_boss", cache),
         options={"workers": 2, "batch": PREFETCHED},
         workloads=OTHER_TABLES,
         unfinished="select exists (select from pgboss.job where name = 'nothing' and state <> 'completed')",
@@ -172,11 +173,11 @@ def _pg_boss(cache: Path) -> Iterator[Contender]:
 
 
 def _pgqueuer(cache: Path) -> Iterator[Contender]:
-    version = version_of("pgqueuer", "requirements.txt", r"pgqueuer\[asyncpg\]==(.+)")
+    version = version_of(_FOLDERS / "pgqueuer/requirements.txt", r"pgqueuer\[asyncpg\]==(.+)")
     yield Contender(
         project=f"PgQueuer {version} (Python)",
         settings=BEST,
-        command=python_program("pgqueuer", cache),
+        command=python_program(_FOLDERS / "pgqueuer", cache),
         options={"batch": PREFETCHED, "tasks": 2 * PREFETCHED, "sessions": 4},
         workloads=OTHER_TABLES,
         unfinished="select exists (select from pgqueuer)",
@@ -184,11 +185,11 @@ def _pgqueuer(cache: Path) -> Iterator[Contender]:
 
 
 def _procrastinate(cache: Path) -> Iterator[Contender]:
-    version = version_of("procrastinate", "requirements.txt", r"procrastinate==(.+)")
+    version = version_of(_FOLDERS / "procrastinate/requirements.txt", r"procrastinate==(.+)")
     yield Contender(
         project=f"Procrastinate {version} (Python)",
         settings=BEST,
-        command=python_program("procrastinate", cache),
+        command=python_program(_FOLDERS / "procrastinate", cache),
         options={"sessions": CONCURRENCY + 2},
         workloads=OTHER_TABLES,
         unfinished="select exists (select from procrastinate_jobs where status in ('todo', 'doing'))",

@@ -12,8 +12,6 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-PEERS = Path(__file__).parent / "peers"
-"""Where each peer has a folder of its own. Others have such folders elsewhere, and say so."""
 _SHOWN = 2_000  # characters of what a failed installation said
 
 
@@ -31,52 +29,50 @@ def default_cache() -> Path:
     return caches / "trio_graphile" / "benchmarks"
 
 
-def version_of(peer: str, file: str, pattern: str, *, peers: Path = PEERS) -> str:
+def version_of(file: Path, pattern: str) -> str:
     """Return the version that a peer's file asks for: what the group in the pattern finds."""
-    match = re.search(pattern, (peers / peer / file).read_text())
-    assert match is not None, f"{file} of {peer} names no version"
+    match = re.search(pattern, file.read_text())
+    assert match is not None, f"{file} names no version"
     return match[1]
 
 
-def npm_program(peer: str, cache: Path, *, peers: Path = PEERS) -> list[str]:
+def npm_program(peer: Path, cache: Path) -> list[str]:
     """Return the command of `peer.mjs`, with the packages of `package.json` beside it."""
     _need("node", "npm")
 
     def install(folder: Path) -> None:
-        shutil.copy(peers / peer / "package.json", folder)
+        shutil.copy(peer / "package.json", folder)
         _call(
             ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"], cwd=folder
         )
 
-    folder = _kept(peers / peer, cache, install, made_from=["package.json"])
-    shutil.copy(peers / peer / "peer.mjs", folder)  # it looks for packages beside itself
+    folder = _kept(peer, cache, install, made_from=["package.json"])
+    shutil.copy(peer / "peer.mjs", folder)  # it looks for packages beside itself
     return ["node", str(folder / "peer.mjs")]
 
 
-def python_program(
-    peer: str, cache: Path, *, peers: Path = PEERS, interpreter: str = sys.executable
-) -> list[str]:
+def python_program(peer: Path, cache: Path, *, interpreter: str = sys.executable) -> list[str]:
     """Return the command of `peer.py`, in an environment of its own with what `requirements.txt` names."""
 
     def install(folder: Path) -> None:
         _call([interpreter, "-m", "venv", str(folder)])
-        _call([str(folder / "bin/pip"), "install", "-q", "-r", str(peers / peer / "requirements.txt")])
+        _call([str(folder / "bin/pip"), "install", "-q", "-r", str(peer / "requirements.txt")])
 
-    folder = _kept(peers / peer, cache, install, made_from=["requirements.txt"])
-    return [str(folder / "bin/python"), str(peers / peer / "peer.py")]
+    folder = _kept(peer, cache, install, made_from=["requirements.txt"])
+    return [str(folder / "bin/python"), str(peer / "peer.py")]
 
 
-def go_program(peer: str, cache: Path, *, peers: Path = PEERS) -> list[str]:
+def go_program(peer: Path, cache: Path) -> list[str]:
     """Return the program that `main.go` becomes."""
     _need("go")
 
     def build(folder: Path) -> None:
-        _call(_gently(["go", "build", "-o", str(folder / peer), "."]), cwd=peers / peer)
+        _call(_gently(["go", "build", "-o", str(folder / peer.name), "."]), cwd=peer)
 
-    return [str(_kept(peers / peer, cache, build, made_from=["*.go", "go.*"]) / peer)]
+    return [str(_kept(peer, cache, build, made_from=["*.go", "go.*"]) / peer.name)]
 
 
-def cargo_program(peer: str, cache: Path, *, peers: Path = PEERS) -> list[str]:
+def cargo_program(peer: Path, cache: Path) -> list[str]:
     """Return the program that the crate becomes, optimized."""
     _need("cargo")
 
@@ -84,12 +80,12 @@ def cargo_program(peer: str, cache: Path, *, peers: Path = PEERS) -> list[str]:
         target = str(folder / "target")
         _call(
             _gently(["cargo", "build", "-q", "--release", "--locked", "--target-dir", target]),
-            cwd=peers / peer,
+            cwd=peer,
         )
-        shutil.move(folder / "target/release" / peer, folder / peer)
+        shutil.move(folder / "target/release" / peer.name, folder / peer.name)
         shutil.rmtree(target)
 
-    return [str(_kept(peers / peer, cache, build, made_from=["Cargo.*", "src/**/*"]) / peer)]
+    return [str(_kept(peer, cache, build, made_from=["Cargo.*", "src/**/*"]) / peer.name)]
 
 
 def _kept(source: Path, cache: Path, install: Callable[[Path], None], *, made_from: Iterable[str]) -> Path:

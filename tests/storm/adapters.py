@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import attrs
 
 from tests.benchmarks.install import Unavailable
 
-__all__ = ["Contender", "Unavailable", "available", "peer_names"]
-
 _PEERS = Path(__file__).parent / "peers"
-KINDS = frozenset({"sleep", "stubborn", "cpu"})
 
 
 @attrs.frozen(kw_only=True)
@@ -25,23 +22,12 @@ class Contender:
     """With version and language, such as `River 0.51.2 (Go)`."""
     settings: str
     """In one line, how its stop is configured, for the table: options by their names, with values."""
-    setup: list[str]
-    """The command that installs the schema."""
-    worker: list[str]
-    """The command of a worker process."""
-    add: list[str]
-    """The command that adds jobs."""
+    command: list[str]
+    """The command that gets `setup`, `worker` or `add` as its last word."""
     states: str
     """The query for the state of each job."""
     locks: str | None = None
     """A query for the holders of locks on anything but jobs, if the project has such locks."""
-    environment: Mapping[str, str] = attrs.field(factory=dict)
-    """Further variables for the commands."""
-    kinds: frozenset[str] = KINDS
-    """Which kinds of handlers the project can have."""
-    exits_within: float | None = None
-    """How many seconds after the grace period it ends at the latest, by its documentation; None if that says
-    nothing."""
     recovers_after: float | None = None
     """After how many seconds jobs of a killed worker run again, by its documentation and with these settings;
     None for never."""
@@ -59,13 +45,14 @@ def available(names: Iterable[str], cache: Path) -> list[Contender]:
     found = []
     for name in names:
         try:
-            found.append(_contender_of(name)(cache))
+            found.append(install(name, cache))
         except Unavailable as reason:
             print(f"Without {name}: {reason}.", file=sys.stderr, flush=True)
     return found
 
 
-def _contender_of(name: str) -> Callable[[Path], Contender]:
-    module = importlib.import_module(f"tests.storm.peers.{name}.adapter")
-    contender: Callable[[Path], Contender] = module.contender
+def install(name: str, cache: Path) -> Contender:
+    """Install a peer, unless it is there from before, and return it. Raises `Unavailable`."""
+    adapter = importlib.import_module(f"tests.storm.peers.{name}.adapter")
+    contender: Contender = adapter.contender(cache / "storm")
     return contender

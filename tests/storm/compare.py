@@ -15,9 +15,9 @@ import attrs
 import trio
 
 from tests.benchmarks.facts import machine_facts
-from tests.benchmarks.install import default_cache
+from tests.benchmarks.install import Unavailable, default_cache
 from tests.storm import ours
-from tests.storm.adapters import Contender, Unavailable, available, peer_names
+from tests.storm.adapters import Contender, available, peer_names
 from tests.storm.conditions import CONDITIONS, Condition
 from tests.storm.fleet import StormFailed
 from tests.storm.places import Servers, open_servers

@@ -1,4 +1,4 @@
-"""How long the storms of a test run are."""
+"""Says at the end of a test run how large its storms were, and how soon jobs went on."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Fleet:
     _numbers: itertools.count[int] = attrs.field(factory=lambda: itertools.count(1))
 
     def environment(self, **more: str) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT), **self.contender.environment, **self.variables, **more}
+        return {**os.environ, "PYTHONPATH": str(ROOT), **self.variables, **more}
 
     async def start(self) -> Member:
         """Start a worker; return once it takes jobs. Tries again, as supervisors do. Raises `StormFailed`."""
@@ -102,7 +102,7 @@ class Fleet:
             STORM_KILL_AFTER=f"{self.signals.kill_after:g}",
         )
         with (self.folder / f"{name}.log").open("wb") as log:
-            process = await _open(self.contender.worker, environment, log)
+            process = await _open([*self.contender.command, "worker"], environment, log)
         words: list[str] = []
         try:
             words = await _first_line(process)
@@ -225,7 +225,7 @@ async def open_adder(fleet: Fleet) -> AsyncIterator[Adder]:
     environment = fleet.environment(STORM_WORKER="adder", STORM_CONCURRENCY="1", STORM_GRACE="1")
     with (fleet.folder / "adder.log").open("wb") as log:
         process = await trio.lowlevel.open_process(
-            fleet.contender.add,
+            [*fleet.contender.command, "add"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -250,7 +250,7 @@ async def set_up(fleet: Fleet) -> None:
     environment = fleet.environment(STORM_WORKER="setup", STORM_CONCURRENCY="1", STORM_GRACE="1")
     with trio.fail_after(START_TIMEOUT):
         ended = await trio.run_process(
-            fleet.contender.setup,
+            [*fleet.contender.command, "setup"],
             env=environment,
             cwd=ROOT,
             check=False,

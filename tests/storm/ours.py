@@ -7,9 +7,7 @@ import sys
 from tests.storm.adapters import Contender
 from trio_graphile._model.version import installed_version
 
-KINDS = frozenset(
-    {"sleep", "stubborn", "cpu", "shielded", "transaction", "batch", "thread", "deaf", "queued"}
-)
+COMMAND = [sys.executable, "-m", "tests.storm.ours_main"]
 _STATES = """
     with jobs as (
       select attempts, max_attempts, locked_at, locked_by,
@@ -30,8 +28,6 @@ _STATES = """
     from storm_effects
 """
 _LOCKS = "select locked_by as holder from graphile_worker._private_job_queues where locked_at is not null"
-
-
 _NAME = "trio_graphile"
 
 
@@ -40,16 +36,11 @@ def is_ours(project: str) -> bool:
 
 
 def contender() -> Contender:
-    client = [sys.executable, "-m", "tests.storm.ours_client"]
     return Contender(
         project=f"{_NAME} {installed_version() or 'of this checkout'} (Python)",
         settings="grace_period, flush_timeout=4 (default), presence; handlers that heed nothing in processes",
-        setup=[*client, "setup"],
-        worker=[sys.executable, "-m", "tests.storm.ours_main"],
-        add=[*client, "add"],
+        command=COMMAND,
         states=_STATES,
         locks=_LOCKS,
-        kinds=KINDS,
-        exits_within=4.0,
         recovers_after=15.0,
     )

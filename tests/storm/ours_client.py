@@ -1,16 +1,25 @@
-"""The programs of ours in the storm that install the schema, and add jobs."""
+"""How we install the schema in the storm, and add jobs."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
 
 from tests.storm.ours_settings import Settings
-from trio_graphile import Client, DatabaseError, DatabaseOptions, JobSpec, TaskRegistry, open_database
+from trio_graphile import (
+    Client,
+    Database,
+    DatabaseError,
+    DatabaseOptions,
+    JobSpec,
+    TaskRegistry,
+    open_database,
+)
 
 ITEMS_PER_BATCH = 3
 _EFFECTS = "create table storm_effects (token bigint not null)"
@@ -36,15 +45,23 @@ def jobs_of(payloads: Iterable[dict[str, Any]]) -> Iterator[tuple[str, Any, JobS
         yield "batch", items[begin : begin + ITEMS_PER_BATCH], JobSpec()
 
 
-async def main(what: str) -> None:
+def _opened() -> AbstractAsyncContextManager[Database]:
     settings = Settings.of_environment()
     options = DatabaseOptions(pool_size=1, connect_timeout=30.0)
-    async with open_database(settings.direct_url or settings.database_url, options) as database:
+    return open_database(settings.direct_url or settings.database_url, options)
+
+
+async def set_up() -> None:
+    """Install the schema, and the table for what transactions do."""
+    async with _opened() as database:
+        await Client(database, TaskRegistry()).migrate()
+        await database.execute(_EFFECTS)
+
+
+async def add() -> None:
+    """Add the jobs of each line of standard input."""
+    async with _opened() as database:
         client = Client(database, TaskRegistry())
-        if what == "setup":
-            await client.migrate()
-            await database.execute(_EFFECTS)
-            return
         async for line in trio.wrap_file(sys.stdin):
             try:
                 await client.add_raw_jobs(jobs_of(json.loads(line)))
@@ -52,7 +69,3 @@ async def main(what: str) -> None:
                 print("failed", flush=True)
             else:
                 print("added", flush=True)
-
-
-if __name__ == "__main__":
-    trio.run(main, sys.argv[1])

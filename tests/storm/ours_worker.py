@@ -122,7 +122,7 @@ async def run(worker: Worker, *, task_status: trio.TaskStatus[None]) -> None:
     print(await worker.run(task_status=task_status), file=sys.stderr)
 
 
-async def main(*, heeds_signals: bool = True) -> None:
+async def main(*, heeds_signals: bool) -> None:
     settings = Settings.of_environment()
     patient = DatabaseOptions(pool_size=2, connect_timeout=30.0)
     async with (

@@ -9,7 +9,8 @@ import pytest
 
 from tests.storm.adapters import Contender
 from tests.storm.conditions import CONDITIONS
-from tests.storm.ours import KINDS
+from tests.storm.ours_client import jobs_of
+from tests.storm.ours_worker import tasks
 from tests.storm.plot import svg
 from tests.storm.referee import Evidence, judge
 from tests.storm.report import BEGIN, END, Result, markdown, to_json, with_tables
@@ -23,7 +24,7 @@ def result(project: str, outcome: str | None = None) -> Result:
     verdict = attrs.evolve(
         judge(nothing), stops=50, interrupted=4, left_locked=7, elsewhere=[0.25, 0.5, 8.0], deaf_overlaps=2
     )
-    contender = Contender(project=project, settings="grace=1", setup=[], worker=[], add=[], states="")
+    contender = Contender(project=project, settings="grace=1", command=[], states="")
     happened = outcome or Outcome(verdict=verdict, evidence=nothing, complaints=[], seconds=1.0)
     return Result.of(contender, CONDITIONS[1], Size(stops=50), happened)
 
@@ -64,5 +65,7 @@ def test_the_picture_shows_whoever_was_measured() -> None:
 
 
 def test_ours_can_have_every_kind_of_handler() -> None:
-    assert {kind for condition in CONDITIONS for kind in condition.kinds} == KINDS
+    kinds = {kind for condition in CONDITIONS for kind in condition.kinds}
+    added = jobs_of({"token": 1, "kind": kind, "seconds": 1.0} for kind in sorted(kinds))
+    assert {identifier for identifier, _, _ in added} == set(tasks.identifiers)
     assert len({condition.name for condition in CONDITIONS}) == len(CONDITIONS)

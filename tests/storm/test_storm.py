@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import attrs
 import pytest
 
@@ -48,8 +46,7 @@ async def test_no_job_is_lost_stuck_or_run_twice_however_workers_end(
 async def test_the_referee_sees_what_careless_workers_leave_behind() -> None:
     """They die at SIGTERM with their jobs locked, and others take these once they are sure of it."""
     [condition] = [condition for condition in CONDITIONS if condition.name == "interrupted"]
-    command = [sys.executable, "-m", "tests.storm.careless"]
-    careless = attrs.evolve(ours.contender(), worker=command)
+    careless = attrs.evolve(ours.contender(), command=[*ours.COMMAND, "--careless"])
     async with open_servers() as servers, servers.place(condition) as place:
         outcome = await run_storm(careless, condition, place, Size(stops=2, workers=2))
     verdict = outcome.verdict

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 
 import pytest
 
 from tests.benchmarks.install import Unavailable, default_cache
-from tests.storm.adapters import Contender, peer_names
+from tests.storm.adapters import Contender, install, peer_names
 from tests.storm.conditions import CONDITIONS
 from tests.storm.places import open_servers
 from tests.storm.storm import Size, run_storm
@@ -21,12 +20,10 @@ def installed(request: pytest.FixtureRequest) -> Contender:
     """A peer; those whose toolchain is not here are skipped."""
     if "STORM_PEERS" not in os.environ:
         pytest.skip("set STORM_PEERS to install them, which takes minutes")
-    adapter = importlib.import_module(f"tests.storm.peers.{request.param}.adapter")
     try:
-        contender: Contender = adapter.contender(default_cache())
+        return install(request.param, default_cache())
     except Unavailable as reason:
         pytest.skip(str(reason))
-    return contender
 
 
 @pytest.mark.timeout(240)

@@ -8,20 +8,15 @@ from tests.benchmarks.install import cargo_program, version_of
 from tests.storm.adapters import Contender
 from tests.storm.peers.graphile_schema import LOCKS, STATES
 
-_PEERS = Path(__file__).parents[1]
+_HERE = Path(__file__).parent
 
 
 def contender(cache: Path) -> Contender:
-    version = version_of(
-        "graphile_worker_rs", "Cargo.toml", r'graphile_worker = \{ version = "=(.+?)"', peers=_PEERS
-    )
-    command = cargo_program("graphile_worker_rs", cache / "storm", peers=_PEERS)
+    version = version_of(_HERE / "Cargo.toml", r'graphile_worker = \{ version = "=(.+?)"')
     return Contender(
         project=f"Graphile Worker RS {version} (Rust)",
         settings="shutdown_grace_period; shutdown_interrupted_job_retry_delay: 0; worker_recovery",
-        setup=[*command, "setup"],
-        worker=[*command, "worker"],
-        add=[*command, "add"],
+        command=cargo_program(_HERE, cache),
         states=STATES,
         locks=LOCKS,
         recovers_after=390.0,

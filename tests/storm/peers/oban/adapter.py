@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.benchmarks.install import Unavailable, python_program, version_of
 from tests.storm.adapters import Contender
 
-_PEERS = Path(__file__).parents[1]
+_HERE = Path(__file__).parent
 _VERSIONS = ("python3.15", "python3.14", "python3.13", "python3.12")
 _STATES = """
     select (args->>'token')::bigint as token,
@@ -28,16 +28,12 @@ _STATES = """
 
 
 def contender(cache: Path) -> Contender:
-    version = version_of("oban", "requirements.txt", r"oban==(.+)", peers=_PEERS)
-    command = python_program("oban", cache / "storm", peers=_PEERS, interpreter=_interpreter())
+    version = version_of(_HERE / "requirements.txt", r"oban==(.+)")
     return Contender(
         project=f"Oban {version} (Python)",
         settings="shutdown_grace_period, and Snooze by handlers of ours; lifeline every 30 s, after 60 s",
-        setup=[*command, "setup"],
-        worker=[*command, "worker"],
-        add=[*command, "add"],
+        command=python_program(_HERE, cache, interpreter=_interpreter()),
         states=_STATES,
-        exits_within=1.0,
         recovers_after=90.0,
         remarks=(
             "What is left at the end of its grace period stays locked until its lifeline finds it.",

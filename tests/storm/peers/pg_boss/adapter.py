@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.benchmarks.install import npm_program, version_of
 from tests.storm.adapters import Contender
 
-_PEERS = Path(__file__).parents[1]
+_HERE = Path(__file__).parent
 _STATES = """
     select (data->>'token')::bigint as token,
       case state::text
@@ -25,14 +25,11 @@ _STATES = """
 
 
 def contender(cache: Path) -> Contender:
-    version = version_of("pg_boss", "package.json", r'"pg-boss": "(.+)"', peers=_PEERS)
-    command = npm_program("pg_boss", cache / "storm", peers=_PEERS)
+    version = version_of(_HERE / "package.json", r'"pg-boss": "(.+)"')
     return Contender(
         project=f"pg-boss {version} (Node)",
         settings="stop({graceful, timeout}); retryLimit: 24; heartbeatSeconds: 10; useListenNotify",
-        setup=[*command, "setup"],
-        worker=[*command, "worker"],
-        add=[*command, "add"],
+        command=npm_program(_HERE, cache),
         states=_STATES,
         recovers_after=70.0,
         remarks=(

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.benchmarks.install import python_program, version_of
 from tests.storm.adapters import Contender
 
-_PEERS = Path(__file__).parents[1]
+_HERE = Path(__file__).parent
 _STATES = """
     select (convert_from(payload, 'utf8')::json->>'token')::bigint as token,
       case status::text when 'queued' then 'waiting' when 'picked' then 'running' else 'dead' end as state,
@@ -18,14 +18,11 @@ _STATES = """
 
 
 def contender(cache: Path) -> Contender:
-    version = version_of("pgqueuer", "requirements.txt", r"pgqueuer\[asyncpg\]==(.+)", peers=_PEERS)
-    command = python_program("pgqueuer", cache / "storm", peers=_PEERS)
+    version = version_of(_HERE / "requirements.txt", r"pgqueuer\[asyncpg\]==(.+)")
     return Contender(
         project=f"PgQueuer {version} (Python)",
         settings="shutdown, then RetryRequested by handlers of ours; heartbeat_timeout: 30 s (default)",
-        setup=[*command, "setup"],
-        worker=[*command, "worker"],
-        add=[*command, "add"],
+        command=python_program(_HERE, cache),
         states=_STATES,
         recovers_after=30.0,
         remarks=(

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.benchmarks.install import python_program, version_of
 from tests.storm.adapters import Contender
 
-_PEERS = Path(__file__).parents[1]
+_HERE = Path(__file__).parent
 _STATES = """
     select (args->>'token')::bigint as token,
       case status::text
@@ -24,14 +24,11 @@ _STATES = """
 
 
 def contender(cache: Path) -> Contender:
-    version = version_of("procrastinate", "requirements.txt", r"procrastinate==(.+)", peers=_PEERS)
-    command = python_program("procrastinate", cache / "storm", peers=_PEERS)
+    version = version_of(_HERE / "requirements.txt", r"procrastinate==(.+)")
     return Contender(
         project=f"Procrastinate {version} (Python)",
         settings="shutdown_graceful_timeout; RetryStrategy(max_attempts=25); a task retry_stalled_jobs",
-        setup=[*command, "setup"],
-        worker=[*command, "worker"],
-        add=[*command, "add"],
+        command=python_program(_HERE, cache),
         states=_STATES,
         recovers_after=630.0,
         remarks=(

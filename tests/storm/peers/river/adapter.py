@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.benchmarks.install import go_program, version_of
 from tests.storm.adapters import Contender
 
-_PEERS = Path(__file__).parents[1]
+_HERE = Path(__file__).parent
 _STATES = """
     select (args->>'token')::bigint as token,
       case state::text
@@ -24,16 +24,12 @@ _STATES = """
 
 
 def contender(cache: Path) -> Contender:
-    version = version_of("river", "go.mod", r"github.com/riverqueue/river v(.+)", peers=_PEERS)
-    command = go_program("river", cache / "storm", peers=_PEERS)
+    version = version_of(_HERE / "go.mod", r"github.com/riverqueue/river v(.+)")
     return Contender(
         project=f"River {version} (Go)",
         settings="SoftStopTimeout, left 2 s after it; JobTimeout: 30 s; RescueStuckJobsAfter: 60 s",
-        setup=[*command, "setup"],
-        worker=[*command, "worker"],
-        add=[*command, "add"],
+        command=go_program(_HERE, cache),
         states=_STATES,
-        exits_within=2.0,
         recovers_after=90.0,
         remarks=("Jobs of a killed worker, and those that heed nothing, are rescued by time alone.",),
     )
