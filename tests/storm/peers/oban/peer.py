@@ -13,20 +13,19 @@ from __future__ import annotations
 import asyncio  # noqa: TID251  # it knows nothing else
 import logging
 import signal
-import sys
 from typing import Any
 
 import psycopg
-import uvloop  # type: ignore[import-not-found]
 from oban import Oban, Snooze, worker  # type: ignore[import-not-found]
 from oban.schema import install  # type: ignore[import-not-found]
 
-from tests.storm.peers.handling import (
+from tests.storm.peers.program import (
     Interruptible,
+    adding,
     leave,
     lines,
     open_handler,
-    say_added,
+    run_program,
     say_ready,
     told,
 )
@@ -59,16 +58,11 @@ async def add() -> None:
     pool = await Oban.create_pool(told().database_url, min_size=1, max_size=1)
     oban = Oban(pool=pool)
     async for payloads in lines():
-        try:
+        with adding(psycopg.Error):
             await oban.enqueue_many(
                 Work.new(payload)  # type: ignore[attr-defined]
                 for payload in payloads
             )
-        except psycopg.Error as error:
-            print(error, file=sys.stderr)
-            say_added(certainly=False)
-        else:
-            say_added(certainly=True)
     await pool.close()
 
 
@@ -96,6 +90,4 @@ async def work() -> None:
 
 
 if __name__ == "__main__":
-    programs = {"setup": setup, "add": add, "worker": work}
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(programs[sys.argv[1]]())
+    run_program(setup=setup, add=add, worker=work)

@@ -14,22 +14,21 @@ import asyncio  # noqa: TID251  # it knows nothing else
 import json
 import logging
 import signal
-import sys
 from datetime import timedelta
 from typing import Any
 
 import asyncpg  # type: ignore[import-untyped]
-import uvloop  # type: ignore[import-not-found]
 from pgqueuer import PgQueuer, Queries  # type: ignore[import-not-found]
 from pgqueuer.errors import RetryRequested  # type: ignore[import-not-found]
 
-from tests.storm.peers.handling import (
+from tests.storm.peers.program import (
     Handler,
     Interruptible,
+    adding,
     leave,
     lines,
     open_handler,
-    say_added,
+    run_program,
     say_ready,
     told,
 )
@@ -45,13 +44,8 @@ async def add() -> None:
         queries = Queries.from_asyncpg_pool(pool)
         async for jobs in lines():
             payloads = [json.dumps(job).encode() for job in jobs]
-            try:
+            with adding(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
                 await queries.enqueue(["work"] * len(jobs), payloads, [0] * len(jobs))
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                print(error, file=sys.stderr)
-                say_added(certainly=False)
-            else:
-                say_added(certainly=True)
 
 
 async def run_worker(pool: Any, handler: Handler) -> None:
@@ -87,6 +81,4 @@ async def worker() -> None:
 
 
 if __name__ == "__main__":
-    programs = {"setup": setup, "add": add, "worker": worker}
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(programs[sys.argv[1]]())
+    run_program(setup=setup, add=add, worker=worker)

@@ -11,17 +11,23 @@ durations as they are there.
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251  # it knows nothing else
 import logging
-import sys
 from typing import Any
 
 import psycopg
-import uvloop  # type: ignore[import-not-found]
 from procrastinate import App, JobContext, PsycopgConnector, RetryStrategy  # type: ignore[import-not-found]
 from procrastinate.exceptions import ConnectorException  # type: ignore[import-not-found]
 
-from tests.storm.peers.handling import Handler, leave, lines, open_handler, say_added, say_ready, told
+from tests.storm.peers.program import (
+    Handler,
+    adding,
+    leave,
+    lines,
+    open_handler,
+    run_program,
+    say_ready,
+    told,
+)
 
 _ATTEMPTS = 25
 
@@ -65,13 +71,8 @@ async def add() -> None:
     app, task = app_of(1)
     async with app.open_async():
         async for payloads in lines():
-            try:
+            with adding(ConnectorException, psycopg.Error):
                 await task.batch_defer_async(*payloads)
-            except (ConnectorException, psycopg.Error) as error:
-                print(error, file=sys.stderr)
-                say_added(certainly=False)
-            else:
-                say_added(certainly=True)
 
 
 async def worker() -> None:
@@ -88,6 +89,4 @@ async def worker() -> None:
 
 
 if __name__ == "__main__":
-    programs = {"setup": setup, "add": add, "worker": worker}
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(programs[sys.argv[1]]())
+    run_program(setup=setup, add=add, worker=worker)

@@ -1,4 +1,7 @@
-"""The handler of peers that are written for asyncio. It is imported where only a peer's own packages are."""
+"""What the programs of peers share that are written for asyncio: the contract, and the handler.
+
+It is imported where only a peer's own packages are.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,15 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import asyncpg  # type: ignore[import-untyped]
+import uvloop  # type: ignore[import-not-found]
+
+Part: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 _ADD_MARK = """
     insert into marks (token, what, attempt, worker, pid)
@@ -112,6 +118,13 @@ async def _persist(seconds: float) -> None:
             continue  # noqa: ASYNC104
 
 
+def run_program(*, setup: Part, add: Part, worker: Part) -> None:
+    """Run the part of the contract that the command line names."""
+    parts = {"setup": setup, "add": add, "worker": worker}
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(parts[sys.argv[1]]())
+
+
 def leave() -> NoReturn:
     """End a worker that has stopped: how long an interpreter takes to tidy up is nobody's fault."""
     sys.stderr.flush()
@@ -129,9 +142,16 @@ async def lines() -> AsyncIterator[list[dict[str, Any]]]:
         yield json.loads(line)
 
 
-def say_added(*, certainly: bool) -> None:
-    """Tell the storm whether the jobs of a line are there, or may be."""
-    print("added" if certainly else "failed", flush=True)
+@contextmanager
+def adding(*failures: type[Exception]) -> Iterator[None]:
+    """Tell the storm at the end of the block whether its jobs are there, or only may be."""
+    try:
+        yield
+    except failures as error:
+        print(error, file=sys.stderr)
+        print("failed", flush=True)
+    else:
+        print("added", flush=True)
 
 
 class Interruptible:
