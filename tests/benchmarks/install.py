@@ -37,7 +37,7 @@ def version_of(file: Path, pattern: str) -> str:
 
 
 def npm_program(peer: Path, cache: Path) -> list[str]:
-    """Return the command of `peer.mjs`, with the packages of `package.json` beside it."""
+    """Return the command of `peer.mjs`, with the packages of `package.json`, and modules of all peers."""
     _need("node", "npm")
 
     def install(folder: Path) -> None:
@@ -47,7 +47,8 @@ def npm_program(peer: Path, cache: Path) -> list[str]:
         )
 
     folder = _kept(peer, cache, install, made_from=["package.json"])
-    shutil.copy(peer / "peer.mjs", folder)  # it looks for packages beside itself
+    for module in (peer / "peer.mjs", *peer.parent.glob("*.mjs")):
+        shutil.copy(module, folder)  # it looks for packages beside itself
     return ["node", str(folder / "peer.mjs")]
 
 

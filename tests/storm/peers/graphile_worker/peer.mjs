@@ -11,15 +11,11 @@
 // (`pgPool`), and the process ends when nothing is left to do, rather than when `stop()` resolves.
 
 import { EventEmitter, once } from "node:events";
-import { createInterface } from "node:readline";
 import { setTimeout as pause } from "node:timers/promises";
 import { Logger, makeWorkerUtils, run, runMigrations } from "graphile-worker";
-import pg from "pg";
+import { addLines, concurrency, connectionString, grace, openHandler, openPool, runProgram } from "./program.mjs";
 
-const { STORM_DATABASE_URL, STORM_MARKS_URL, STORM_WORKER } = process.env;
-const concurrency = Number(process.env.STORM_CONCURRENCY);
-const grace = Number(process.env.STORM_GRACE) * 1000;
-const overdueAfter = 1_000; // which aborted handlers have to end, and outcomes to be written
+const overdueAfter = 1_000; // milliseconds which aborted handlers have to end, and outcomes to be written
 const logger = new Logger(() => (level, message) => {
   if (level === "error" || level === "warning") console.error(message);
 });
@@ -27,69 +23,25 @@ const logger = new Logger(() => (level, message) => {
 // A statement whose session is cut may reject after the worker has ceased to wait for it.
 process.on("unhandledRejection", (error) => console.error("unhandled:", error));
 
-function pool(connectionString, max) {
-  const made = new pg.Pool({ connectionString, max, allowExitOnIdle: true });
-  made.on("error", (error) => console.error(error));
-  made.on("connect", (client) => client.on("error", (error) => console.error(error)));
-  return made;
-}
-
 async function setup() {
-  await runMigrations({ connectionString: STORM_DATABASE_URL, logger });
+  await runMigrations({ connectionString, logger });
 }
 
 async function add() {
-  const pgPool = pool(STORM_DATABASE_URL, 1);
+  const pgPool = openPool(connectionString, 1);
   const utils = await makeWorkerUtils({ pgPool, logger });
-  for await (const line of createInterface({ input: process.stdin })) {
-    try {
-      await utils.addJobs(JSON.parse(line).map((payload) => ({ identifier: "work", payload })));
-      console.log("added");
-    } catch (error) {
-      console.error(error);
-      console.log("failed");
-    }
-  }
+  await addLines((payloads) => utils.addJobs(payloads.map((payload) => ({ identifier: "work", payload }))));
   await utils.release();
   await pgPool.end();
 }
 
-const sleepUnlessAborted = (milliseconds, signal) => pause(milliseconds, undefined, { signal });
-
-function block(milliseconds) {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
-}
-
 async function worker() {
-  const marks = pool(STORM_MARKS_URL, 2);
-  await marks.query("select 1");
-
-  const mark = (token, what, attempt) =>
-    marks.query("insert into marks (token, what, attempt, worker, pid) values ($1, $2, $3, $4, $5)", [
-      token,
-      what,
-      attempt,
-      STORM_WORKER,
-      process.pid,
-    ]);
-
-  async function work({ token, kind, seconds }, { job, abortSignal }) {
-    try {
-      await mark(token, "started", job.attempts);
-      if (kind === "cpu") block(seconds * 1000);
-      else if (kind === "stubborn") await pause(seconds * 1000);
-      else await sleepUnlessAborted(seconds * 1000, abortSignal);
-    } catch (error) {
-      await mark(token, error.name === "AbortError" ? "interrupted" : "failed", job.attempts);
-      throw error;
-    }
-    await mark(token, "finished", job.attempts);
-  }
-
+  const handle = await openHandler();
+  const work = (payload, { job, abortSignal }) => handle(payload, job.attempts, abortSignal);
   const events = new EventEmitter();
   const created = once(events, "pool:create");
   const listening = once(events, "pool:listen:success");
-  const pgPool = pool(STORM_DATABASE_URL, concurrency + 2);
+  const pgPool = openPool(connectionString, concurrency + 2);
   const running = await run({
     pgPool,
     logger,
@@ -112,4 +64,4 @@ async function worker() {
   });
 }
 
-await { setup, add, worker }[process.argv[2]]();
+await runProgram({ setup, add, worker });
