@@ -18,7 +18,7 @@ from trio_graphile._tasks.task import Task
 
 PayloadT = TypeVar("PayloadT")
 
-_PAGE_SIZE = 1000  # jobs
+PAGE_SIZE = 1000  # jobs
 _MOST_SHOWN = 5
 """How many jobs a difference shows, those that differ least."""
 _NOTHING = object()
@@ -49,7 +49,7 @@ async def added_jobs(
     """
     client = Client(where) if isinstance(where, Database) else where
     identifier = task.identifier if isinstance(task, Task) else task
-    which: JobFilter | None = JobFilter(task_identifier=identifier, limit=_PAGE_SIZE)
+    which: JobFilter | None = JobFilter(task_identifier=identifier, limit=PAGE_SIZE)
     found: list[WaitingJob[Any]] = []
     while which is not None:
         page = await client.jobs(which)

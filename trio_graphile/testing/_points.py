@@ -40,7 +40,7 @@ class PointsTried:
 
     tried: int = 0
     points: int = 0
-    """The number of points of the longest run; 0 if the test said which points to try."""
+    """The number of points of the longest run, summed over the endings; 0 if the test said which to try."""
 
     def __add__(self, other: PointsTried) -> PointsTried:
         return PointsTried(tried=self.tried + other.tried, points=self.points + other.points)

@@ -28,7 +28,7 @@ from trio_graphile._tasks.task import Task
 from trio_graphile._worker.lanes import End, Ended, Lanes
 from trio_graphile._worker.running_job import Interruption, RunningJob
 from trio_graphile._worker.surroundings import Surroundings
-from trio_graphile.testing._runs import SingleRun, facts_of
+from trio_graphile.testing._runs import SingleRun, finished_run
 
 PayloadT = TypeVar("PayloadT")
 
@@ -109,7 +109,7 @@ async def _run(
     outcome, error = await _outcome(running, interrupt)
     again = getattr(outcome, "payload_json", None)
     return SingleRun(
-        **facts_of(outcome, error),
+        **attrs.asdict(finished_run(outcome, error), recurse=False),
         checkpoint=None if again is None else task.from_json(again),
         progress=running.progress,
     )

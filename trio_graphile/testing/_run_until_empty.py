@@ -31,10 +31,11 @@ from trio_graphile.hooks._job_events import (
 from trio_graphile.hooks._questions import JobRun
 from trio_graphile.hooks._registry import Hooks, Plugin
 from trio_graphile.testing._due_times import move_due_times, time_now, time_until_due
-from trio_graphile.testing._runs import FinishedRun, facts_of
+from trio_graphile.testing._runs import FinishedRun, finished_run
 
 _ONE_BY_ONE = WorkerOptions(concurrency=1)
 _MOST_EVENTS = 10_000_000
+"""So many events may wait for us: a run whose event is dropped would be missing."""
 _RESTORE_TIMEOUT = 10.0
 
 
@@ -138,7 +139,7 @@ class _Runs:
         outcome = _outcome_of(event)
         if outcome is not None:
             raised = self._raised.get(id(event.job))
-            self._ended[id(event.job)] = FinishedRun(**facts_of(outcome, raised))
+            self._ended[id(event.job)] = finished_run(outcome, raised)
 
 
 def _outcome_of(event: JobEvent) -> Outcome | None:

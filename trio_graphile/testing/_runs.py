@@ -75,29 +75,29 @@ class SingleRun(FinishedRun, Generic[PayloadT]):
     """The last value that the handler reported."""
 
 
-def facts_of(outcome: Outcome, error: BaseException | None) -> dict[str, Any]:
-    """Return the fields of a finished run that follow from its outcome."""
+def finished_run(outcome: Outcome, error: BaseException | None) -> FinishedRun:
+    """Return the run that ended so. `error` is what the handler raised, if it did."""
     job = outcome.job
     match outcome:
         case Completed() | Settled():
-            return {"job": job, "outcome": "completed"}
+            return FinishedRun(job=job, outcome="completed")
         case Failed(error=text, delay=delay, permanent=permanent):
             is_last = permanent or job.attempts >= job.max_attempts
-            return {
-                "job": job,
-                "outcome": "failed",
-                "last_error": text,
-                "error": RunFailed(text) if error is None else error,
-                "delay": None if is_last else delay,
-                "is_permanent": is_last,
-            }
+            return FinishedRun(
+                job=job,
+                outcome="failed",
+                last_error=text,
+                error=RunFailed(text) if error is None else error,
+                delay=None if is_last else delay,
+                is_permanent=is_last,
+            )
         case Snoozed(delay=delay):
-            return {"job": job, "outcome": "snoozed", "delay": delay}
+            return FinishedRun(job=job, outcome="snoozed", delay=delay)
         case Returned():
-            return {"job": job, "outcome": "returned"}
+            return FinishedRun(job=job, outcome="returned")
         case Removed():
-            return {"job": job, "outcome": "removed"}
+            return FinishedRun(job=job, outcome="removed")
         case Lost():
-            return {"job": job, "outcome": "lost"}
+            return FinishedRun(job=job, outcome="lost")
         case _:
             assert_never(outcome)

@@ -24,11 +24,14 @@ def template_databases(
     `prepare` is called with the URL of the template and returns what several functions have returned; those
     that are async have returned awaitables.
     """
-    if url is not None:
-        yield TemplateDatabases(url, options=options, prepare=partial(_prepare, prepare))
+    prepare_all = partial(_prepare, prepare)
+    if url:
+        databases = TemplateDatabases(url, options=options, prepare=prepare_all)
+        yield databases
+        _run_in_thread(databases.aclose)
         return
     with embedded_postgres_in_thread(temporary_in=folder_in_memory()) as server:
-        yield TemplateDatabases(server.url, options=options, prepare=partial(_prepare, prepare))
+        yield TemplateDatabases(server.url, options=options, prepare=prepare_all)
 
 
 async def _prepare(prepare: Callable[..., Iterable[object]], url: str) -> None:
@@ -37,7 +40,7 @@ async def _prepare(prepare: Callable[..., Iterable[object]], url: str) -> None:
             await answer
 
 
-def run_in_thread(function: Callable[[], Awaitable[None]]) -> None:
+def _run_in_thread(function: Callable[[], Awaitable[None]]) -> None:
     """Run an async function to its end, in a thread: this one may have an event loop already."""
     with ThreadPoolExecutor(1) as executor:
         executor.submit(trio.run, function).result()

@@ -6,7 +6,6 @@ pytest-trio, and with anyio's plugin where the backend is Trio.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING
@@ -63,18 +62,12 @@ def trio_graphile_server(
     With pytest-xdist each process has an embedded server of its own, or its own template on a server that
     all of them use.
     """
-    from trio_graphile.testing._session import run_in_thread, template_databases
+    from trio_graphile.testing._session import template_databases
 
-    with contextlib.ExitStack() as stack:
-        url = pytestconfig.getoption("--trio-graphile-url") or os.environ.get("DATABASE_URL")
-        databases = stack.enter_context(
-            template_databases(
-                url, trio_graphile_database_options, pytestconfig.hook.pytest_trio_graphile_prepare
-            )
-        )
+    url = pytestconfig.getoption("--trio-graphile-url") or os.environ.get("DATABASE_URL")
+    prepare = pytestconfig.hook.pytest_trio_graphile_prepare
+    with template_databases(url, trio_graphile_database_options, prepare) as databases:
         yield databases
-        if url:
-            run_in_thread(databases.aclose)
 
 
 @pytest.fixture
