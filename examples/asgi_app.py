@@ -81,7 +81,8 @@ async def order_tea(address: str) -> None:
         head = f"POST /orders/tea HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n"
         await stream.send_all(head.encode())
         answer = b"".join([chunk async for chunk in stream]).decode()
-    print(f"  {answer.splitlines()[0]}: {answer.partition(chr(13) + chr(10) + chr(13) + chr(10))[2]}")
+    head, _, body = answer.partition("\r\n\r\n")
+    print(f"  {head.splitlines()[0]}: {body}")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ async def main() -> None:
             await wait_for(done, 10)
             worker.stop()
         left = await client.backlog()
-        print(f"in the table, for other workers: {left.ready} jobs, of which {left.locked} are locked")
+        print(f"in the table: {left.ready} jobs for other workers, and {left.locked} that are still locked")
         await Worker(database, tasks, WorkerOptions(), state=done).run_once()
 
 

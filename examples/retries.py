@@ -29,9 +29,8 @@ from trio_graphile.hooks import Hooks, JobCompleted, JobEvent, JobFailed, JobFai
 tasks = TaskRegistry()
 
 
-@tasks.task(
-    "call_bank", retry=[0.1, 0.3], max_attempts=5
-)  # seconds; the last also holds for all further ones
+# Delays are seconds; the last one also holds for all further attempts.
+@tasks.task("call_bank", retry=[0.1, 0.3], max_attempts=5)
 async def call_bank(context: JobContext) -> None:
     await trio.sleep(0.01)
     if context.attempt < 3:
