@@ -136,3 +136,30 @@ async def test_of_two_restricted_days_either_is_enough_but_to_rust(stage: Stage,
     await stage.wait_until(f"select count(finished_at) >= {MISSED * (1 + both)} from runs")
     await stage.wait_settled()
     assert {run.payload["a"] for run in await stage.runs()} == ({1, 2} if both else {1})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_weekdays_are_counted_from_sunday_but_by_rust(stage: Stage, kind: str) -> None:
+    """See "Which lines are accepted" in docs/compatibility.md."""
+    await stage.database.execute("""
+        insert into graphile_worker._private_known_crontabs (identifier, known_since, last_execution)
+        select entry.id, now() - interval '1 year', date_trunc('minute', now()) - interval '15 days'
+        from unnest(array['sundays', 'second', 'days']) as entry(id)
+    """)
+    crontab = """
+0 12 * * 0 act ?id=sundays&fill=2w {a:1}
+0 12 * * */2 act ?id=second&fill=2w {a:2}
+0 12 * * * act ?id=days&fill=2w {a:3}
+""".strip()
+    await (await stage.peer(kind)).ask("work", crontab=crontab)
+    await stage.wait_until("select count(finished_at) >= 13 from runs where payload->>'a' = '3'")
+    await stage.wait_settled()
+    weekdays: dict[int, set[int]] = {1: set(), 2: set(), 3: set()}
+    for run in await stage.runs():
+        weekdays[run.payload["a"]].add(datetime.fromisoformat(run.payload["_cron"]["ts"]).isoweekday())
+    counted_from_monday = kind == "rust"
+    assert weekdays == {
+        1: set() if counted_from_monday else {7},
+        2: {1, 3, 5, 7} if counted_from_monday else {7, 2, 4, 6},
+        3: {1, 2, 3, 4, 5, 6, 7},
+    }
