@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import attrs
 import trio
 
 from tests.faults.load import PATIENCE
+from tests.faults.program import SLOTS
 from trio_graphile._database.sweeps import MOST_INTERRUPTIONS
 from trio_graphile._model.bell import Bell
 
@@ -39,7 +41,8 @@ class Run:
     @property
     def is_lost(self) -> bool:
         """Whether its worker was killed or frozen since it began: what came of it may be unrecorded."""
-        return self.member.lost_at is not None and self.started_at <= self.member.lost_at
+        lost_at = self.member.lost_at
+        return lost_at is not None and (self.started_at <= lost_at or self in self.member.roused_runs)
 
     @property
     def over_at(self) -> float | None:
@@ -70,6 +73,12 @@ class Member:
     lost_at: float | None = None
     """When it was killed, or frozen."""
     runs: list[Run] = attrs.field(factory=list)
+
+    @property
+    def roused_runs(self) -> list[Run]:
+        """The first runs of a worker that was frozen: each slot may have been about to call its handler."""
+        since = math.inf if self.lost_at is None else self.lost_at
+        return [run for run in self.runs if run.started_at > since][:SLOTS]
 
     def hear(self, words: list[str]) -> None:
         """Take one line of its output."""

@@ -20,11 +20,12 @@ from trio_graphile import (
     stop_on_signals,
 )
 
+SLOTS = 4
 THRESHOLD = 2.0
 """After how many seconds without a sign of life a worker is taken for dead: a hundredth of the usual."""
 
 OPTIONS = WorkerOptions(
-    concurrency=4,
+    concurrency=SLOTS,
     poll_interval=0.2,
     local_queue=LocalQueueOptions(size=6),
     lease=LeaseOptions(length=THRESHOLD),
