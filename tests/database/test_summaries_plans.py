@@ -15,6 +15,8 @@ from trio_graphile._database.summaries import counts, facts, failures, levels, q
 pytestmark = pytest.mark.dealt  # the statements know nothing of Python
 
 N = 200_000  # beyond which their indexes are as deep as those of twice as many
+SLACK = 100
+"""Statistics are a sample, and another plan may look at some pages more. To read all takes thousands."""
 CAP = 50
 JOB = N // 2
 TASKS, QUEUES = [*range(1, 7)], [*range(1, 9)]
@@ -55,7 +57,7 @@ async def look(connection: Connection, seed: float) -> dict[str, Mapping[str, An
 async def test_twice_as_many_jobs_cost_no_more(connection: Connection) -> None:
     """Half of them are due at the same time. The table itself is never read."""
     before, after = [await look(connection, seed) for seed in (0.1, 0.2)]
-    allowed = {name: 1.2 * buffers_of(plan) for name, plan in before.items()}
+    allowed = {name: 1.2 * buffers_of(plan) + SLACK for name, plan in before.items()}
     assert {name: buffers_of(plan) for name, plan in after.items() if buffers_of(plan) > allowed[name]} == {}
     assert {name for name, plan in after.items() if "_private_jobs" in scanned_tables(plan)} == set()
 
