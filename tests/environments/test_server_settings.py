@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from urllib.parse import urlsplit
 
 import pytest
 import trio
 
+from tests.environments.far_server import relay
 from tests.faults.load import Load, check_nothing_locked, drain
 from tests.support.waiting import PATIENCE
 from tests.support.workers import running
@@ -70,6 +73,12 @@ def databases_there(server: PostgresServer) -> TemplateDatabases:
     return TemplateDatabases(server.url)
 
 
+@pytest.fixture
+async def database_there(databases_there: TemplateDatabases) -> AsyncIterator[str]:
+    async with databases_there.clone() as url:
+        yield url
+
+
 async def live(url: str, options: DatabaseOptions) -> None:
     """Run jobs of all kinds, be idle, and run some more; afterwards nothing is left."""
     load = Load()
@@ -113,6 +122,22 @@ async def test_a_queue_lives_whatever_habits_are_set(
     databases_there: TemplateDatabases, name: str, value: str, *, pooled: bool
 ) -> None:
     await live_with(databases_there, name, value, pooled=pooled)
+
+
+# --- addresses ----------------------------------------------------------------------------------
+
+
+async def test_a_server_may_have_an_address_of_ipv6(server: PostgresServer, database_there: str) -> None:
+    try:
+        listeners = await trio.open_tcp_listeners(0, host="::1")
+    except OSError as error:
+        pytest.skip(f"there is no IPv6 here: {error}")
+    port = listeners[0].socket.getsockname()[1]
+    path = urlsplit(database_there).path
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, partial(relay, server), listeners)
+        await live(f"postgresql://postgres@[::1]:{port}{path}", DatabaseOptions())
+        nursery.cancel_scope.cancel()
 
 
 # --- encodings ----------------------------------------------------------------------------------
