@@ -39,10 +39,15 @@ class Run:
     """What the handler said last; None if it could say nothing any more."""
 
     @property
+    def began_at(self) -> float:
+        """When it began at the latest: before its worker was frozen, if its handler may have been next."""
+        roused = self in self.member.roused_runs
+        return self.member.lost_at if roused and self.member.lost_at is not None else self.started_at
+
+    @property
     def is_lost(self) -> bool:
         """Whether its worker was killed or frozen since it began: what came of it may be unrecorded."""
-        lost_at = self.member.lost_at
-        return lost_at is not None and (self.started_at <= lost_at or self in self.member.roused_runs)
+        return self.member.lost_at is not None and self.began_at <= self.member.lost_at
 
     @property
     def over_at(self) -> float | None:
@@ -177,9 +182,7 @@ class Fleet:
     def histories(self) -> dict[int, list[Run]]:
         """Return the runs of each job, as they followed each other."""
         histories: dict[int, list[Run]] = defaultdict(list)
-        for run in sorted(
-            (run for member in self.members for run in member.runs), key=lambda r: r.started_at
-        ):
+        for run in sorted((run for member in self.members for run in member.runs), key=lambda r: r.began_at):
             histories[run.job_id].append(run)
         return histories
 
@@ -196,7 +199,7 @@ class Fleet:
                 deaths = self._deaths(runs[0].started_at, later.started_at)
                 assert later.attempt in earlier.next_attempts(deaths), f"job {job_id}: {told}"
                 assert earlier.over_at is not None, f"job {job_id} has not ended"
-                assert earlier.over_at <= later.started_at, f"job {job_id} ran twice at once"
+                assert earlier.over_at <= later.began_at, f"job {job_id} ran twice at once"
 
     def _deaths(self, since: float, until: float) -> int:
         return sum(member.lost_at is not None and since <= member.lost_at <= until for member in self.members)
