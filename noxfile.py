@@ -237,8 +237,6 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def benchmarks(session: nox.Session) -> None:
     """How fast is it beside its peers, on the same server in the same run?"""
-    if not (ROOT / "tests" / "benchmarks" / "__main__.py").exists():
-        session.skip("there are no benchmarks yet")
     session.install(".[all]")
     session.run("python", "tests/benchmarks", *session.posargs, env=npm_cache(session))
 

@@ -501,18 +501,29 @@ async def test_as_a_program_it_prints_its_url_and_ends_at_a_signal(place: Path) 
         await ask(url, "select 1")
 
 
+async def run_as_a_program(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "trio_graphile.embedded", *arguments]
+    with trio.fail_after(60):
+        return await trio.run_process(command, check=False, capture_stdout=True, capture_stderr=True)
+
+
 async def test_as_a_program_it_says_in_one_line_what_is_wrong(place: Path) -> None:
     (place / "data").mkdir()
     (place / "data" / "PG_VERSION").write_text("9.6\n")
-    for arguments, said in (
-        ([str(place)], "trio_graphile.embedded: "),
-        (["a", "b"], "usage: "),
-        (["--help"], "usage: "),
-    ):
-        with trio.fail_after(60):
-            run = await trio.run_process(
-                [sys.executable, "-m", "trio_graphile.embedded", *arguments], check=False, capture_stderr=True
-            )
-        assert run.returncode == 1
-        assert run.stderr.decode().startswith(said)
-        assert run.stderr.decode().count("\n") == 1, run.stderr.decode()
+    run = await run_as_a_program(str(place))
+    assert run.returncode == 1
+    assert run.stderr.decode().startswith("trio_graphile.embedded: ")
+    assert run.stderr.decode().count("\n") == 1, run.stderr.decode()
+
+
+@pytest.mark.parametrize("arguments", [("a", "b"), ("--data",)])
+async def test_as_a_program_it_refuses_arguments_that_it_does_not_know(arguments: tuple[str, ...]) -> None:
+    run = await run_as_a_program(*arguments)
+    assert run.returncode == 2
+    assert "error: unrecognized arguments" in run.stderr.decode()
+
+
+async def test_as_a_program_it_explains_itself() -> None:
+    run = await run_as_a_program("--help")
+    assert run.returncode == 0
+    assert "FOLDER" in run.stdout.decode()

@@ -5,6 +5,7 @@ The data is kept in the folder; without one it is gone afterwards.
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 
@@ -23,12 +24,19 @@ async def serve(directory: str | None) -> None:
 
 
 def main() -> None:
-    """Serve the folder in the first argument, or a temporary one."""
-    arguments = sys.argv[1:]
-    if len(arguments) > 1 or arguments[:1] == ["--help"]:
-        sys.exit("usage: python -m trio_graphile.embedded [FOLDER]")
+    """Serve the folder that is named, or a temporary one."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trio_graphile.embedded",
+        description="Run a PostgreSQL until Ctrl-C or SIGTERM, and print its URL.",
+    )
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        metavar="FOLDER",
+        help="where the data is kept; without one it is gone afterwards",
+    )
     try:
-        trio.run(serve, arguments[0] if arguments else None)
+        trio.run(serve, parser.parse_args().folder)
     except (EmbeddedPostgresError, PostgresNotFound) as error:
         sys.exit(f"trio_graphile.embedded: {error}")
 
