@@ -41,15 +41,8 @@ SAMPLED = (
 )
 """The tests that try a share of what they sample, or are dealt: scheduling points, examples, pages, workers
 of other languages."""
-TIMED = (
-    "tests/admin/browser/",
-    "tests/cli/",
-    "tests/environments/",
-    "tests/faults/",
-    "tests/interop/",
-    "tests/storm/",
-)
-"""The tests with servers, browsers and fleets of processes: a busy machine may miss a bound in time."""
+HARNESS = "tests/scenarios/"
+"""Whatever fails there has failed: those tests end a worker at each point, and nothing is left to chance."""
 MOST_UNSTEADY = 3
 BETWEEN = ("tests/worker", "tests/database", *SAMPLED)
 """What runs on the Pythons between the oldest and the newest."""
@@ -306,7 +299,7 @@ def run_pytest(session: nox.Session, *arguments: str) -> None:
 
 
 def run_again_alone(session: nox.Session, *arguments: str) -> None:
-    """Run pytest; run the few timed tests that fail once more, with nothing beside them.
+    """Run pytest; run the few tests that fail once more, with nothing beside them, but for the harness's.
 
     What passes then is called unsteady. That is a fault of the test or of ours, too, and is to be mended.
     """
@@ -317,7 +310,7 @@ def run_again_alone(session: nox.Session, *arguments: str) -> None:
     except CommandFailed:
         record = cache / "v" / "cache" / "lastfailed"
         failed = list(json.loads(record.read_text())) if record.exists() else []
-        if not failed or len(failed) > MOST_UNSTEADY or not all(test.startswith(TIMED) for test in failed):
+        if not failed or len(failed) > MOST_UNSTEADY or any(test.startswith(HARNESS) for test in failed):
             raise
         session.warn(f"Once more, with nothing beside them: {', '.join(failed)}")
         run_pytest(session, *keeping, *failed)
