@@ -81,3 +81,14 @@ async def set_default_isolation(database: Database, level: str) -> None:
     """Have sessions that are opened from now on begin their transactions at a level."""
     name = await database.fetch_value("select quote_ident(current_database())")
     await database.execute(f"alter database {name} set default_transaction_isolation = '{level}'")
+
+
+async def purposes(database: Database) -> list[str]:
+    """Return what the sessions of workers are for."""
+    rows = await database.fetch("""
+        select split_part(application_name, ' ', 2) as purpose
+        from pg_stat_activity
+        where datname = current_database() and application_name like 'trio_graphile %'
+        order by 1
+    """)
+    return [row["purpose"] for row in rows]

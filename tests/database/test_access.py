@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.database.sessions import purposes
 from tests.faults.network import Proxy, open_proxy
 from tests.support.waiting import PATIENCE
 from trio_graphile import (
@@ -218,23 +219,18 @@ async def test_sessions_that_must_be_direct_have_a_url_of_their_own(proxy: Proxy
         worker = Worker(database, TaskRegistry())
         async with trio.open_nursery() as nursery:
             await nursery.start(worker.run)
-            purposes = await direct_purposes(database_url)
+            found = await direct_purposes(database_url)
             worker.stop()
-    assert {"listen"} < {*purposes} <= {"lease", "listen", "presence"}  # the lease uses that of presence
+    assert {"listen"} < {*found} <= {"lease", "listen", "presence"}  # the lease uses that of presence
 
 
 async def direct_purposes(url: str) -> list[str]:
     async with open_database(url) as database:
         with trio.fail_after(10):
             while True:
-                rows = await database.fetch("""
-                    select split_part(application_name, ' ', 2) as purpose
-                    from pg_stat_activity
-                    where datname = current_database() and application_name like 'trio_graphile %'
-                    order by 1
-                """)
-                if len(rows) >= 2:
-                    return [row["purpose"] for row in rows]
+                found = await purposes(database)
+                if len(found) >= 2:
+                    return found
 
 
 async def test_a_pooler_that_refuses_settings_is_told_from_an_outage() -> None:

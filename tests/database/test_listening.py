@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import attrs
 import pytest
@@ -12,6 +12,7 @@ from trio_graphile import ConnectionLost, Database, DatabaseError, ListenState, 
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.listening import Listening
 from trio_graphile._database.notifications import announced_jobs
+from trio_graphile._database.session import Session
 
 
 @pytest.mark.parametrize(
@@ -81,6 +82,69 @@ async def test_a_session_that_has_gone_deaf_is_replaced_and_one_that_hears_is_ke
         assert second is not first
         assert first.is_closed
         nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def shared(database: Database) -> AsyncIterator[Session]:
+    """Lend a session that is used for something else, too."""
+    session = Session(database, "shared", 1.0)
+    yield session
+    await session.aclose()
+
+
+async def test_a_shared_session_is_replaced_when_it_is_deaf_and_stays_open_at_the_end(
+    database: Database, shared: Session
+) -> None:
+    announced, heard = trio.open_memory_channel[Connection](100)
+    listening = Heard(
+        database=database,
+        echo_channel="an:echo",
+        cancel_timeout=1.0,
+        echo_interval=0.02,
+        announced=announced,
+        session=shared,
+    )
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listening.run)
+        first = await heard.receive()
+        assert first is await shared.open()
+        await unlisten(first)
+        with trio.fail_after(20):
+            second = await heard.receive()
+        assert first.is_closed
+        nursery.cancel_scope.cancel()
+    assert second is await shared.open()
+
+
+async def test_a_shared_session_is_not_asked_for_an_echo_while_a_statement_runs_there(
+    database: Database, shared: Session
+) -> None:
+    """However long that takes: an echo could not come back before."""
+    announced, heard = trio.open_memory_channel[Connection](100)
+    turn = trio.Lock()
+    listening = Heard(
+        database=database,
+        echo_channel="an:echo",
+        cancel_timeout=1.0,
+        echo_interval=0.02,
+        echo_timeout=0.02,
+        announced=announced,
+        session=shared,
+        turn=turn,
+    )
+    echo, echoed = trio.open_memory_channel[str](1000)
+    async with database.connection() as bystander, trio.open_nursery() as nursery:
+        await bystander.listen("an:echo", echo.send_nowait)
+        await nursery.start(listening.run)
+        first = await heard.receive()
+        async with turn:
+            while not turn.statistics().tasks_waiting:  # noqa: ASYNC110  # a lock tells nobody who waits
+                await trio.lowlevel.checkpoint()
+            await first.execute("select pg_sleep(0.1)")
+        for _ in range(2):
+            await echoed.receive()
+        nursery.cancel_scope.cancel()
+    assert first is await shared.open()
 
 
 @attrs.define(eq=False, kw_only=True)

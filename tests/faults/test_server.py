@@ -95,7 +95,7 @@ async def test_ended_sessions_cost_time_and_nothing_else(
         running(database, database_url, figures, prefetched) as run,
     ):
         purposes = {row["application_name"] for row in await database.fetch(SESSIONS)}
-        assert {"trio_graphile claim", "trio_graphile outcomes", "trio_graphile listen"} <= purposes
+        assert {"trio_graphile claim", "trio_graphile outcomes"} <= purposes
         for purpose in [*sorted(purposes) * ROUNDS, None]:
             count = await database.fetch_value(END_SESSIONS, purpose)
             ended[purpose or "all"] = ended.get(purpose or "all", 0) + count

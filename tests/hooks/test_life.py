@@ -51,7 +51,7 @@ LIFE = (WorkerStarting, WorkerStarted, ShutdownStarted, GracePeriodOver, Shutdow
 KILL_LISTENERS = """
     select pg_terminate_backend(pid)
     from pg_stat_activity
-    where application_name = 'trio_graphile listen' and datname = current_database()
+    where application_name = 'trio_graphile claim' and datname = current_database()
 """
 
 

@@ -11,6 +11,7 @@ import trio
 
 from tests.support.handlers import Handlers
 from tests.support.tables import Table
+from tests.support.waiting import wait_until
 from tests.support.workers import heard, make_worker, running
 from tests.worker import process_tasks
 from tests.worker.telephone import open_telephone
@@ -23,7 +24,9 @@ from trio_graphile import (
     JobSpec,
     LocalQueueOptions,
     OptionInvalid,
+    ShutdownOptions,
     ShutdownReport,
+    WorkerPhase,
     open_database,
 )
 
@@ -94,6 +97,22 @@ async def test_a_running_job_is_cancelled_and_has_failed_for_good_with_the_reaso
     assert [ended.id for ended in handlers.ended] == [other.id]
     assert (report.failed, report.completed) == (1, 1)
     assert await requests(database) == []
+
+
+async def test_a_job_that_still_runs_after_a_stop_has_begun_is_cancelled_at_once(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    """Not only when the worker would look without being told, which is as seldom as it renews its lease."""
+    job = await client.add_raw_job("held")
+    worker = make_worker(database, handlers.tasks, shutdown=ShutdownOptions(grace_period=3600))
+    async with running(worker) as run:
+        await handlers.wait_started(1)
+        worker.stop()
+        await wait_until(lambda: worker.statistics().phase is WorkerPhase.STOPPING)
+        await client.cancel_jobs([job.id])
+        await handlers.wait_cancelled(1)
+        assert (await run.wait()).failed == 1
+    assert fate(await wait_unlocked(table, job)) == failed()
 
 
 async def test_a_running_job_can_be_given_back_with_its_attempt_and_runs_again_uncancelled(

@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 
+from tests.database.sessions import purposes
 from tests.support.handlers import Handlers
 from tests.support.tables import Table
 from tests.support.tempers import FailingRegistry
@@ -24,6 +25,7 @@ from trio_graphile import (
     JobContext,
     JobSpec,
     LeaseOptions,
+    ListenState,
     RecoveryOptions,
     SchemaTooNew,
     ShutdownIncomplete,
@@ -78,7 +80,16 @@ async def test_without_notifications_nothing_listens_and_polling_finds_the_jobs(
     async with running(worker):
         await client.add_raw_job("quick")
         await handlers.wait_ended(1)
-        assert await sessions(database, "trio_graphile listen") == []
+        assert worker.statistics().listen_state is ListenState.OFF
+
+
+async def test_a_worker_has_three_sessions_that_last(database: Database, handlers: Handlers) -> None:
+    expected = ["claim", "outcomes", "presence"]
+    async with running(make_worker(database, handlers.tasks)):
+        with trio.fail_after(PATIENCE):
+            # That of the start is still being closed, maybe.
+            while await purposes(database) != expected:  # noqa: ASYNC110  # the database tells nobody when
+                await trio.lowlevel.checkpoint()
 
 
 async def sessions(database: Database, name: str = "trio_graphile %") -> list[int]:
@@ -94,10 +105,10 @@ async def sessions(database: Database, name: str = "trio_graphile %") -> list[in
 
 
 async def wait_for_listener(database: Database, *, but: int = 0) -> int:
-    """Wait until one session listens that is not this one; return its process."""
+    """Wait until there is a session that claims and listens, and is not this one; return its process."""
     with trio.fail_after(PATIENCE):
         while True:
-            found = [pid for pid in await sessions(database, "trio_graphile listen") if pid != but]
+            found = [pid for pid in await sessions(database, "trio_graphile claim") if pid != but]
             if len(found) == 1:
                 return found[0]
 

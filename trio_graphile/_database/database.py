@@ -136,6 +136,11 @@ class Database(Statements):
         """Whether a session can hear notifications: a pooler forgets who listens."""
         return not self.options.pooled or self.options.direct_url is not None
 
+    @property
+    def hears_everywhere(self) -> bool:
+        """Whether every session can hear notifications, not only those that bypass a pooler."""
+        return not self.options.pooled and self.options.direct_url is None
+
     async def wait_reachable(self) -> None:
         """Wait until a session can be opened, as long as the options say. Raises `DatabaseUnavailable`."""
         await self._pool.wait_reachable(self.options.wait_for_server or 0.0)

@@ -1,16 +1,18 @@
-"""A session that listens: it comes back after it was lost, and after it has gone deaf."""
+"""Listening to notifications: the session comes back after it was lost, and after it has gone deaf."""
 
 from __future__ import annotations
 
 import abc
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import attrs
 import trio
 
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
+from trio_graphile._database.session import Session
 from trio_graphile._exceptions import ConnectionLost, DatabaseError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.bell import Bell
@@ -30,7 +32,7 @@ ECHO = "select pg_notify($1::text, '')"  # $1 a channel that nobody else listens
 
 @attrs.define(eq=False, kw_only=True)
 class Listening(abc.ABC):
-    """Holds a LISTEN session; opens it again, for ever. A subclass says what it is for.
+    """Listens on a session; opens it again, for ever. A subclass says what it is for.
 
     Nothing is heard while it is lost. So whoever listens looks, too, each time when it is restored.
     """
@@ -40,6 +42,10 @@ class Listening(abc.ABC):
     """One that nobody else listens to."""
     _cancel_timeout: float
     """How long a statement may take to end after a cancellation, in seconds."""
+    _session: Session | None = None
+    """Where to listen; without it, a session is opened for nothing else. It is left open at the end."""
+    _turn: trio.Lock = attrs.field(factory=trio.Lock)
+    """Whoever runs a statement on that session holds it."""
     _echo_interval: float = _ECHO_INTERVAL
     _echo_timeout: float = _ECHO_TIMEOUT
     state: ListenState = attrs.field(init=False, default=ListenState.CONNECTING)
@@ -71,19 +77,15 @@ class Listening(abc.ABC):
             attempt += 1
             self.connecting(attempt)
             try:
-                connection = await self._database.open_session(
-                    "listen", cancel_timeout=self._cancel_timeout, direct=True
-                )
-                try:
-                    await self._subscribe(connection)
-                    await self.restored(connection)
+                async with self._opened() as connection:
+                    async with self._turn:
+                        await self._subscribe(connection)
+                        await self.restored(connection)
                     self.state = ListenState.LISTENING
                     task_status.started()
                     task_status = trio.TASK_STATUS_IGNORED
                     delays, attempt = backoff_delays(cap=_LONGEST_PAUSE), 0
                     await self._wait_deaf(connection)
-                finally:
-                    await connection.aclose()
             except DatabaseError as error:
                 if not error.transient:
                     raise
@@ -94,6 +96,26 @@ class Listening(abc.ABC):
                 logger.warning("not listening, polling meanwhile; next try in %.1f s: %s", delay, error)
                 self.lost(error, delay)
                 await trio.sleep(delay)
+
+    @contextlib.asynccontextmanager
+    async def _opened(self) -> AsyncIterator[Connection]:
+        """Open the session. It is closed at the end if it is our own, and after an error."""
+        if self._session is None:
+            connection = await self._database.open_session(
+                "listen", cancel_timeout=self._cancel_timeout, direct=True
+            )
+            try:
+                yield connection
+            finally:
+                await connection.aclose()
+            return
+        async with self._turn:
+            connection = await self._session.open()
+        try:
+            yield connection
+        except DatabaseError:
+            connection.terminate()
+            raise
 
     async def _subscribe(self, connection: Connection) -> None:
         for channel, hear in self.channels().items():
@@ -110,10 +132,11 @@ class Listening(abc.ABC):
                 await connection.wait_closed()
                 raise ConnectionLost("the session was closed")
             self._has_heard_echo = False
-            with trio.move_on_after(self._echo_timeout):
-                await connection.execute(ECHO, self._echo_channel)
-                while not self._has_heard_echo:
-                    await self._heard_echo.wait()
+            async with self._turn:
+                with trio.move_on_after(self._echo_timeout):
+                    await connection.execute(ECHO, self._echo_channel)
+                    while not self._has_heard_echo:
+                        await self._heard_echo.wait()
             if not self._has_heard_echo:
                 connection.terminate()
                 raise ConnectionLost("the session has gone deaf")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cached_property
 
 import attrs
+import trio
 
 from trio_graphile._model.options import RecoveryOptions
 from trio_graphile._worker.absences import Takeovers
@@ -34,12 +35,15 @@ class Services(Handling):
 
     @cached_property
     def listener(self) -> Listener | None:
-        """Hears that jobs were added; None if the worker only polls."""
+        """Hears that jobs were added, on the session of the claims if it can; None if it only polls."""
         settings = self._settings
         if not settings.listens:
             return None
+        shares = settings.database.hears_everywhere
         return Listener(
             database=settings.database,
+            session=self.claiming if shares else None,
+            turn=self.ledger.claiming if shares else trio.Lock(),
             echo_channel=f"trio_graphile:echo:{settings.worker_id}",
             worker_id=settings.worker_id,
             cancel_timeout=settings.cancel_timeout,
