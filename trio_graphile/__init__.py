@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     # Otherwise each name would get an import statement of its own.
     # isort: off
-    from trio_graphile._client import Client as Client, JobClient as JobClient
+    from trio_graphile._client import Client as Client
+    from trio_graphile._job_client import JobClient as JobClient
     from trio_graphile._cron.crontab import format_crontab as format_crontab, parse_crontab as parse_crontab
     from trio_graphile._cron.item import CronItem as CronItem
     from trio_graphile._cron.mistakes import (
@@ -143,7 +144,7 @@ else:
         "GraphileError": "_exceptions",
         "HooksFrozen": "_exceptions",
         "Job": "_model.jobs",
-        "JobClient": "_client",
+        "JobClient": "_job_client",
         "JobContext": "_tasks.context",
         "JobCounts": "_model.inspection",
         "JobFilter": "_model.inspection",

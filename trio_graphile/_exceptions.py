@@ -100,8 +100,8 @@ class ConnectionLost(DatabaseError):
 class DatabaseClosed(DatabaseError):
     """The block of `open_database` has ended. Code that runs longer needs a database that is open longer."""
 
-    def __init__(self) -> None:
-        super().__init__("the database is closed: the block of its open_database has ended")
+    def __init__(self, block: str = "open_database") -> None:
+        super().__init__(f"the database is closed: the block of its {block} has ended")
 
 
 class StatementFailed(DatabaseError):

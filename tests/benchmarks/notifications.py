@@ -10,6 +10,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import trio
@@ -17,7 +18,7 @@ import trio
 sys.path[0] = str(Path(__file__).parents[2])  # this folder is there, the repository is wanted
 
 from tests.benchmarks.tables import TASK  # noqa: E402
-from trio_graphile import Client, Database, DatabaseOptions, open_database  # noqa: E402
+from trio_graphile import Client, Database, DatabaseOptions, JobClient, open_database  # noqa: E402
 from trio_graphile.embedded import embedded_postgres  # noqa: E402
 
 ADD_ONE = """
@@ -63,6 +64,23 @@ async def rate(database: Database, sql: str, sessions: int, seconds: float) -> f
     return calls / seconds
 
 
+async def combined_rate(client: Client, tasks: int, seconds: float) -> float:
+    """Return how many jobs a second so many Trio tasks add one by one, if the client combines them."""
+    added = 0
+    ends_at = time.perf_counter() + seconds
+
+    async def add(combining: JobClient) -> None:
+        nonlocal added
+        while time.perf_counter() < ends_at:
+            await combining.add_raw_job(TASK, {"n": 1})
+            added += 1
+
+    async with client.combining_adds() as combining, trio.open_nursery() as nursery:
+        for _ in range(tasks):
+            nursery.start_soon(add, combining)
+    return added / seconds
+
+
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--sessions", type=int, nargs="+", default=[1, 4, 16, 64])
@@ -85,7 +103,14 @@ async def main() -> None:
                     jobs * await rate(database, sql, sessions, options.seconds)
                     for sessions in options.sessions
                 ]
-                print(f"| {way} | " + " | ".join(f"{rate:,.0f}" for rate in rates) + " |", flush=True)
+                print_row(way, rates)
+            rates = [await combined_rate(client, sessions, options.seconds) for sessions in options.sessions]
+            print_row("one job a call, combined, by as many Trio tasks", rates)
+
+
+def print_row(way: str, rates: Sequence[float]) -> None:
+    """Print a row of the table."""
+    print(f"| {way} | " + " | ".join(f"{rate:,.0f}" for rate in rates) + " |", flush=True)
 
 
 trio.run(main)

@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 import attrs
 from cyclopts import Parameter
 
-from trio_graphile._client import JobClient
 from trio_graphile._database import inspection
 from trio_graphile._database.connection import Connection
 from trio_graphile._exceptions import GraphileError
+from trio_graphile._job_client import JobClient
 from trio_graphile._model.cancellation import DEFAULT_REASON
 from trio_graphile._model.inspection import ListedJob
 from trio_graphile._model.job_json import shown_change

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from trio_graphile._client import Client, JobClient
+from trio_graphile._client import Client
 from trio_graphile._cron.due import due_from
 from trio_graphile._cron.item import CronItem, job_of_item
 from trio_graphile._database.database import Database
 from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._job_client import JobClient
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.json import decode
 

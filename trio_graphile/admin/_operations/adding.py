@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from trio_graphile._client import JobClient
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.search.find import find_jobs
 from trio_graphile._exceptions import PayloadInvalid
+from trio_graphile._job_client import JobClient
 from trio_graphile._model.jobs import Job, JobKeyMode, JobSpec
 from trio_graphile._model.json import encode
 from trio_graphile._model.listing import FoundJob, JobSearch

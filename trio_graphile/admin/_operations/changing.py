@@ -7,10 +7,10 @@ from typing import Any, assert_never
 
 import attrs
 
-from trio_graphile._client import JobClient
 from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.inspection import now
 from trio_graphile._database.search.find import find_jobs
+from trio_graphile._job_client import JobClient
 from trio_graphile._model.cancellation import DEFAULT_REASON, CancelledJobs
 from trio_graphile._model.jobs import ChangedJobs
 from trio_graphile._model.listing import FoundJob, JobSearch

@@ -1,0 +1,231 @@
+"""`Client.combining_adds`: jobs that Trio tasks add at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from tests.client.tasks import ADA, KEYED, Welcome, index, send_welcome
+from tests.database.sessions import wait_until_somebody_waits
+from trio_graphile import (
+    Client,
+    ConnectionLost,
+    Database,
+    DatabaseClosed,
+    Job,
+    JobClient,
+    JobSpec,
+    StatementFailed,
+)
+from trio_graphile.testing._points import ActAt, try_points
+
+STATEMENTS_SEEN = """
+    create table statements (at_once integer);
+    create function count_statement() returns trigger language plpgsql as $$
+      begin
+        insert into statements select count(*) from added;
+        return null;
+      end
+    $$;
+    create trigger count_statement
+      after insert on graphile_worker._private_jobs
+      referencing new table as added
+      for each statement execute function count_statement();
+"""
+HOLD_UP_SEVERAL = """
+    create function hold_up_several() returns trigger language plpgsql as $$
+      begin
+        if (select count(*) from added) > 1 then perform pg_advisory_xact_lock(1); end if;
+        return null;
+      end
+    $$;
+    create trigger hold_up_several
+      after insert on graphile_worker._private_jobs
+      referencing new table as added
+      for each statement execute function hold_up_several();
+"""
+END_SESSION_OF_ADDS = """
+    select pg_terminate_backend(pid)
+    from pg_stat_activity
+    where application_name = 'trio_graphile adds' and datname = current_database()
+"""
+REFUSE_BOB = """
+    create function refuse_bob() returns trigger language plpgsql as $$
+      begin
+        if new.payload->>'to' = 'bob' then raise 'not bob'; end if;
+        return new;
+      end
+    $$;
+    create trigger refuse_bob
+      before insert on graphile_worker._private_jobs
+      for each row execute function refuse_bob();
+"""
+
+
+@attrs.define(eq=False)
+class Adders:
+    """Trio tasks that add at the same time, and what comes back to each."""
+
+    client: JobClient
+    jobs: dict[str, Job] = attrs.field(factory=dict)
+    errors: dict[str, BaseException] = attrs.field(factory=dict)
+
+    async def add(self, to: str, spec: JobSpec | None = None) -> None:
+        try:
+            self.jobs[to] = await self.client.add_job(send_welcome, Welcome(to=to), spec)
+        except Exception as error:  # noqa: BLE001  # the test looks at them
+            self.errors[to] = error
+
+    async def add_all(self, names: Sequence[str]) -> None:
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(self.add, name)
+
+
+async def stored_payloads(database: Database) -> dict[int, str]:
+    rows = await database.fetch("""
+        select id, payload->>'to' as to
+        from graphile_worker._private_jobs
+    """)
+    return {row["id"]: row["to"] for row in rows}
+
+
+async def test_what_is_added_meanwhile_is_added_together_and_each_gets_its_own_job(
+    client: Client, database: Database
+) -> None:
+    await client.add_job(send_welcome, ADA)  # so that the task is known
+    await database.execute(STATEMENTS_SEEN)
+    names = [str(number) for number in range(50)]
+    async with client.combining_adds() as combining:
+        adders = Adders(combining)
+        await adders.add_all(names)
+    assert not adders.errors
+    stored = await stored_payloads(database)
+    assert {name: stored[job.id] for name, job in adders.jobs.items()} == {name: name for name in names}
+    assert [row["at_once"] for row in await database.fetch("select at_once from statements")] == [1, 49]
+    assert adders.jobs["7"].payload == {"to": "7", "locale": "en"}
+
+
+async def test_what_is_not_alike_is_added_by_itself(client: Client, database: Database) -> None:
+    await client.add_job(send_welcome, ADA)
+    await client.add_job(index, [1])
+    async with client.combining_adds() as combining, trio.open_nursery() as nursery:
+        adders = Adders(combining)
+        for name in "abc":
+            nursery.start_soon(adders.add, name)
+            nursery.start_soon(combining.add_job, index, [1, 2])
+        nursery.start_soon(adders.add, "later", JobSpec(priority=3))
+        nursery.start_soon(adders.add, "keyed", KEYED)
+        nursery.start_soon(adders.add, "queued", JobSpec(queue_name="q"))
+    assert not adders.errors
+    assert adders.jobs["later"].priority == 3
+    assert adders.jobs["keyed"].key == "k"
+    assert adders.jobs["queued"].queue_name == "q"
+    assert len(await stored_payloads(database)) == 2 + 3 + 3 + 3
+
+
+async def test_a_task_that_nobody_knew_becomes_known(client: Client, database: Database) -> None:
+    async with client.combining_adds() as combining:
+        adders = Adders(combining)
+        await adders.add_all("abcde")
+    assert sorted(adders.jobs) == list("abcde")
+    assert len(await stored_payloads(database)) == 5
+
+
+async def test_one_that_the_server_refuses_does_not_keep_the_others_from_being_added(
+    client: Client, database: Database
+) -> None:
+    await client.add_job(send_welcome, ADA)
+    await database.execute(REFUSE_BOB)
+    async with client.combining_adds() as combining:
+        adders = Adders(combining)
+        await adders.add_all(["ada", "bob", "eve", "joe"])
+    assert sorted(adders.jobs) == ["ada", "eve", "joe"]
+    assert isinstance(adders.errors["bob"], StatementFailed)
+    assert "not bob" in str(adders.errors["bob"])
+    assert sorted((await stored_payloads(database)).values()) == ["ada", "ada@example.org", "eve", "joe"]
+
+
+async def test_whoever_is_cancelled_while_waiting_has_added_nothing(
+    client: Client, database: Database
+) -> None:
+    await client.add_job(send_welcome, ADA)
+    async with client.combining_adds() as combining, trio.open_nursery() as nursery:
+        adders = Adders(combining)
+        async with database.transaction() as connection:
+            await connection.execute("lock table graphile_worker._private_jobs in exclusive mode")
+            nursery.start_soon(adders.add, "first")
+            await wait_until_somebody_waits(database)
+            async with trio.open_nursery() as waiting:
+                waiting.start_soon(adders.add, "waiting")
+                await trio.testing.wait_all_tasks_blocked()
+                waiting.cancel_scope.cancel()
+    assert sorted((await stored_payloads(database)).values()) == ["ada@example.org", "first"]
+
+
+async def test_all_that_are_sent_together_hear_that_the_session_was_lost(
+    database: Database, client: Client
+) -> None:
+    """Each by an error of its own; the next job is added through a new session."""
+    await client.add_job(send_welcome, ADA)
+    await database.execute(HOLD_UP_SEVERAL)
+    async with client.combining_adds() as combining:
+        adders = Adders(combining)
+        async with database.transaction() as connection, trio.open_nursery() as nursery:
+            await connection.execute("select pg_advisory_xact_lock(1)")
+            nursery.start_soon(adders.add_all, "abc")  # one is sent by itself, then the other two
+            await wait_until_somebody_waits(database)
+            await database.execute(END_SESSION_OF_ADDS)
+        await adders.add("later")
+    assert len(adders.jobs) == 2
+    assert "later" in adders.jobs
+    one, other = adders.errors.values()
+    assert isinstance(one, ConnectionLost)
+    assert isinstance(other, ConnectionLost)
+    assert one is not other
+
+
+async def test_after_the_block_nothing_is_added(client: Client) -> None:
+    async with client.combining_adds() as combining:
+        pass
+    with pytest.raises(DatabaseClosed, match="combining_adds"):
+        await combining.add_job(send_welcome, ADA)
+
+
+async def test_wherever_one_is_cancelled_the_others_are_added_and_nothing_is_added_twice(
+    client: Client, database: Database
+) -> None:
+    await client.add_job(send_welcome, ADA)
+    names = list("abcdef")
+
+    async def run(point: int | None) -> int:
+        await database.execute("delete from graphile_worker._private_jobs")
+        with trio.fail_after(20):
+            async with client.combining_adds() as combining:
+                adders = Adders(combining)
+                cancelled = trio.CancelScope()  # noqa: TID251  # cancelled, not shielded
+
+                async def add_first() -> None:
+                    with cancelled:
+                        await adders.add("a")
+                        await adders.add("again")
+
+                instrument = ActAt(point, cancelled.cancel)
+                with instrument.installed():
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(add_first)
+                        for name in names[1:]:
+                            nursery.start_soon(adders.add, name)
+        assert not adders.errors
+        assert {*names[1:]} <= adders.jobs.keys()
+        stored = await stored_payloads(database)
+        assert len(set(stored.values())) == len(stored), "a job was added twice"
+        assert adders.jobs.keys() <= set(stored.values()) <= {*names, "again"}
+        return instrument.count
+
+    found = await try_points(run, what="one of them was cancelled", sample=None)
+    assert found.tried > 5
