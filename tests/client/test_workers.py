@@ -8,6 +8,7 @@ from tests.client.tasks import tick
 from tests.client.workers import lock, silence
 from trio_graphile import Client, Database, JobSpec, OptionInvalid, SweepReport
 from trio_graphile._database import worker_registry
+from trio_graphile._database.notifications import announced_jobs
 
 
 async def test_registered_workers_are_listed_and_the_stale_marked(client: Client, database: Database) -> None:
@@ -39,6 +40,21 @@ async def test_the_jobs_of_the_dead_are_given_back(client: Client, database: Dat
     assert await client.sweep_stale_workers(60, 0) == SweepReport(worker_ids=(DEAD,), recovered_jobs=1)
     assert await client.list_active_workers() == []
     assert [again.id for again in await lock(database, "another")] == [job.id]
+
+
+@pytest.mark.parametrize(("delay", "announced"), [(0.0, [2]), (30.0, [])])
+async def test_what_is_given_back_is_announced_if_it_is_due(
+    client: Client, database: Database, delay: float, announced: list[int]
+) -> None:
+    """Else only workers that poll would find it."""
+    await client.add_jobs([(tick, None), (tick, None)])
+    await lock(database, DEAD, age="1 hour")
+    heard: list[int] = []
+    async with database.connection() as connection:
+        await connection.listen("jobs:insert", lambda payload: heard.append(announced_jobs(payload)))
+        assert (await client.sweep_stale_workers(60, delay, orphan_threshold=60)).recovered_jobs == 2
+        await connection.execute("select")  # what was sent before arrives with the answer
+    assert heard == announced
 
 
 async def test_a_sweep_can_be_told_more(client: Client, database: Database) -> None:

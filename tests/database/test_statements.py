@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from trio_graphile import Connection, Job, _database, testing
-from trio_graphile._database import changes, inspection, sweeps
+from trio_graphile._database import changes, dead_jobs, inspection
 from trio_graphile._database.adding import one
 from trio_graphile._database.claiming import claims
 from trio_graphile._database.claiming.conditions import conditions_of
@@ -59,7 +59,7 @@ async def test_rows_of_jobs_begin_with_the_same_columns(connection: Connection) 
         (inspection.GET_LISTED, [[job_id]]),
         (read.READ_JOBS, [[job_id]]),
         (read.READ_ESCAPED, [[job_id]]),
-        (sweeps.JOBS_OF_DEAD, [[job_id]]),
+        (dead_jobs.JOBS_OF_DEAD, [[job_id]]),
         (claims.GET_JOBS, ["worker", ["a"], 1, *conditions_of(ANY_JOB, None), 1]),
     ):
         [row] = await connection.fetch(statement, *arguments)

@@ -19,7 +19,7 @@ import trio
 
 from tests.faults.load import PATIENCE
 from tests.faults.program import SLOTS
-from trio_graphile._database.sweeps import MOST_INTERRUPTIONS
+from trio_graphile._database.dead_jobs import MOST_INTERRUPTIONS
 from trio_graphile._model.bell import Bell
 
 PROGRAM = Path(__file__).with_name("program.py")

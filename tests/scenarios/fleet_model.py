@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias, assert_never
 import attrs
 
 from trio_graphile import Job, JobKeyMode, JobSpec
-from trio_graphile._database.sweeps import MOST_INTERRUPTIONS
+from trio_graphile._database.dead_jobs import MOST_INTERRUPTIONS
 
 TASKS = ("a", "b")
 """What our workers can do. Jobs of other tasks are left alone."""

@@ -193,14 +193,15 @@ async def fail_jobs(executor: Executor, worker_id: str, failures: Sequence[Faile
     return {row["id"] for row in rows}
 
 
-_ANNOUNCED = """(
+ANNOUNCED = """(
       select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
       from returned as due
       where due.run_at <= now()
         and due.attempts < due.max_attempts
       having count(*) > 0
     ) as announced"""
-# What is given back is announced as if it were added, or others would find it only when they poll.
+# What is given back is announced as if it were added, or others would find it only when they poll. `returned`
+# are the rows.
 
 RETURN_JOBS = Statement(
     """
@@ -235,7 +236,7 @@ RETURN_JOBS = Statement(
     )
     select returned.id, {announced}
     from returned
-""".replace("{ours}", OURS).replace("{announced}", _ANNOUNCED)
+""".replace("{ours}", OURS).replace("{announced}", ANNOUNCED)
 )
 # $5 seconds until they may run again or null for at once, $6 new payloads or null.
 # A detached or retired job keeps its attempts, or it would run again, and its error says so.
@@ -280,7 +281,7 @@ RETURN_UNKNOWN_JOBS = Statement(
     )
     select returned.id, {announced}
     from returned
-""".replace("{retired}", RETIRED).replace("{announced}", _ANNOUNCED)
+""".replace("{retired}", RETIRED).replace("{announced}", ANNOUNCED)
 )  # $1 worker id, $2 job ids
 
 FIND_UNKNOWN_QUEUES = Statement("""

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from trio_graphile._database.brief_transaction import brief_transaction
 from trio_graphile._database.connection import Connection, Row, Transactor
+from trio_graphile._database.dead_jobs import FREE_QUEUES
 from trio_graphile._database.halves import in_savepoints
 from trio_graphile._database.statement import Statement
-from trio_graphile._database.sweeps import FREE_QUEUES, LONGEST_SILENCE
+from trio_graphile._database.sweeps import LONGEST_SILENCE
 from trio_graphile._model.recovery import ResetReport
 
 LOCK_STALE_JOBS = Statement("""

@@ -1,23 +1,20 @@
-"""Sweeps: take jobs back from workers that died.
+"""Sweeps: find workers that died, and take their jobs back.
 
 Only the clock of the database counts for the age of locks.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from functools import partial
 
-import attrs
-
+from trio_graphile._database import dead_jobs
 from trio_graphile._database.brief_transaction import brief_transaction
-from trio_graphile._database.connection import Connection, Row, Transactor
+from trio_graphile._database.connection import Connection, Transactor
+from trio_graphile._database.dead_jobs import RecoveryDecision
 from trio_graphile._database.halves import in_savepoints
-from trio_graphile._database.held_rows import RETIRED
 from trio_graphile._database.presence_locks import LOCK_GONE_WORKERS, Gone, lock_gone
-from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import SweepOptions
@@ -25,9 +22,6 @@ from trio_graphile._model.recovery import SilentWorker, SweepReport, dead_worker
 
 LONGEST_SILENCE = 5.0
 """How long the server waits for the next statement of such a transaction, in seconds."""
-MOST_INTERRUPTIONS = 3
-"""From how many deaths of its workers in a row on a job counts as the cause, and its attempt as failed."""
-
 TRY_LOCK_SWEEP = Statement("""
     select pg_try_advisory_xact_lock(
         hashtextextended($trio_graphile$trio_graphile sweep {schema}$trio_graphile$, 0)
@@ -80,91 +74,6 @@ FIND_ORPHANS = Statement("""
     order by locks.worker_id
 """)  # $1 seconds. The newest lock decides: whoever still takes or renews locks lives.
 
-LOCK_JOBS_OF_DEAD = Statement("""
-    select jobs.id, jobs.attempts, jobs.locked_by
-    from {schema}._private_jobs as jobs
-    where jobs.locked_by = any($1::text[])
-    order by jobs.id
-    for no key update skip locked
-""")  # $1 worker ids. What somebody has locked at this moment is left for the next sweep.
-
-_INTERRUPTIONS = r"""coalesce(
-          substring(
-            jobs.last_error from '^Job recovered after worker interruption \((\d\d?\d?) in a row\)$'
-          )::integer,
-          (jobs.last_error = 'Job recovered after worker interruption')::integer,
-          0
-        )"""
-# How often in a row the job was taken from a dead worker before. No column of Graphile's has room for it.
-
-_KILLS = f"(decided.id is null and {_INTERRUPTIONS} >= {MOST_INTERRUPTIONS - 1})"
-
-RECOVER_JOBS = Statement(
-    """
-    update {schema}._private_jobs as jobs
-    set attempts = case
-        when {retired}
-        then jobs.attempts
-        when decided.fails or {kills}
-        then jobs.attempts
-        else coalesce(decided.attempts, greatest(jobs.attempts - 1, 0))
-      end,
-      run_at = case
-        when decided.fails or {kills}
-        then greatest(
-          jobs.run_at,
-          least(greatest(now(), jobs.run_at), timestamptz '9999-01-01')
-            + exp(greatest(least(jobs.attempts, 10), 0)) * interval '1 second'
-              * case when {kills} then 1 + random() else 1 end
-        )
-        else coalesce(decided.run_at, greatest(jobs.run_at, now() + make_interval(secs => $2::float8)))
-      end,
-      last_error = case
-        when decided.fails
-        then 'WorkerCrashed'
-        else 'Job recovered after worker interruption' || case
-          when {interruptions} > 0
-          then format(' (%s in a row)', least({interruptions} + 1, 999))
-          else ''
-        end
-      end,
-      locked_by = null,
-      locked_at = null,
-      updated_at = now()
-    from unnest($1::bigint[]) as dead(id)
-    left join unnest($3::bigint[], $4::boolean[], $5::timestamptz[], $6::smallint[])
-      as decided(id, fails, run_at, attempts) on decided.id = dead.id
-    where jobs.id = dead.id
-    returning jobs.id
-""".replace("{retired}", RETIRED)
-    .replace("{kills}", _KILLS)
-    .replace("{interruptions}", _INTERRUPTIONS)
-)
-# Of jobs that died together, one may have ended their worker. So each is delayed by a time of its own.
-# $1 job ids, $2 seconds, then the jobs about which an interceptor has decided: $3 their ids, $4 whether they
-# have failed, $5 when they run and $6 how many attempts count as used; null changes nothing.
-
-LOCK_QUEUES_OF_DEAD = Statement("""
-    select queues.id
-    from {schema}._private_job_queues as queues
-    where queues.locked_by = any($1::text[])
-      and not exists (
-        select from {schema}._private_jobs as jobs
-        where jobs.job_queue_id = queues.id
-          and jobs.id = any($2::bigint[])
-          and jobs.locked_by = queues.locked_by
-      )
-    order by queues.id
-    for no key update skip locked
-""")  # $1 worker ids, $2 jobs that stay locked. Queues that are locked without a job, too.
-
-FREE_QUEUES = Statement("""
-    update {schema}._private_job_queues as queues
-    set locked_by = null, locked_at = null
-    where queues.id = any($1::integer[])
-    returning queues.id
-""")  # $1 ids of queues whose rows are locked by this transaction
-
 FORGET_DEAD = Statement("""
     delete from {schema}._private_workers as workers
     where workers.id = any($1::text[])
@@ -193,20 +102,6 @@ async def sweep_transaction(database: Transactor) -> AsyncIterator[Connection]:
         yield connection
 
 
-@attrs.frozen(kw_only=True)
-class RecoveryDecision:
-    """The decision about one job of a dead worker."""
-
-    job: Job
-    """The job as the dead worker claimed it; a job that was claimed anew meanwhile is left alone."""
-    skip: bool = False
-    """Whether the job stays locked."""
-    fails: bool = False
-    """Whether its attempt counts as failed."""
-    run_at: datetime | None = None
-    attempts: int | None = None
-
-
 async def sweep(
     database: Transactor,
     options: SweepOptions,
@@ -228,7 +123,9 @@ async def sweep(
         dead = await _find_dead(connection, options, sweeper_id, gone)
         if dry_run or not dead:
             return SweepReport(worker_ids=dead, dry_run=dry_run)
-        recovered = await _recover(connection, dead, 0.0 if gone else options.recovery_delay, decisions)
+        recovered = await dead_jobs.give_back(
+            connection, dead, 0.0 if gone else options.recovery_delay, decisions
+        )
         await in_savepoints(
             connection, partial(connection.fetch, FORGET_DEAD), dead, what="forgetting workers"
         )
@@ -238,62 +135,9 @@ async def sweep(
 async def recover_dead_worker(database: Transactor, worker_id: str) -> int:
     """Give back all jobs of a worker whose process is known to have ended; return how many."""
     async with sweep_transaction(database) as connection:
-        recovered = await _recover(connection, [worker_id], 0.0, ())
+        recovered = await dead_jobs.give_back(connection, [worker_id], 0.0, ())
         await connection.execute(FORGET_DEAD, [worker_id])
     return len(recovered)
-
-
-async def _recover(
-    connection: Connection, dead: Sequence[str], delay: float, decisions: Sequence[RecoveryDecision]
-) -> tuple[int, ...]:
-    """Give back the jobs and queues of dead workers; return the ids of the jobs."""
-    rows = await connection.fetch(LOCK_JOBS_OF_DEAD, dead)
-    found = {(row["id"], row["attempts"], row["locked_by"]) for row in rows}
-    valid = {d.job.id: d for d in decisions if (d.job.id, d.job.attempts, d.job.locked_by) in found}
-    skipped = {id_ for id_, decision in valid.items() if decision.skip}
-
-    async def recover(ids: Sequence[int]) -> Iterator[int]:
-        decided = [valid[id_] for id_ in ids if id_ in valid]
-        recovered = await connection.fetch(
-            RECOVER_JOBS,
-            ids,
-            delay,
-            [decision.job.id for decision in decided],
-            [decision.fails for decision in decided],
-            [decision.run_at for decision in decided],
-            [decision.attempts for decision in decided],
-        )
-        return (row["id"] for row in recovered)
-
-    wanted = [row["id"] for row in rows if row["id"] not in skipped]
-    recovered = await in_savepoints(connection, recover, wanted, what="giving back jobs of dead workers")
-    await _free_queues(connection, dead, [*skipped, *set(wanted).difference(recovered)])
-    return tuple(recovered)
-
-
-async def _free_queues(connection: Connection, dead: Sequence[str], locked_jobs: Sequence[int]) -> None:
-    """Free the queues of dead workers, except those of jobs that stay locked."""
-
-    async def free(ids: Sequence[int]) -> list[Row]:
-        return await connection.fetch(FREE_QUEUES, ids)
-
-    queues = [row["id"] for row in await connection.fetch(LOCK_QUEUES_OF_DEAD, dead, locked_jobs)]
-    await in_savepoints(connection, free, queues, what="freeing queues of dead workers")
-
-
-JOBS_OF_DEAD = Statement(f"""
-    select {job_columns()}
-    from {jobs_with_names()}
-    where jobs.id = any($1::bigint[])
-    order by jobs.id
-""")  # $1 job ids
-
-FIND_JOBS_OF_DEAD = Statement("""
-    select jobs.id
-    from {schema}._private_jobs as jobs
-    where jobs.locked_by = any($1::text[])
-    order by jobs.id
-""")  # $1 worker ids
 
 
 async def jobs_of_dead(
@@ -306,15 +150,7 @@ async def jobs_of_dead(
     """Return the jobs that a sweep would give back now, as far as they can be read. Keeps no locks."""
     async with sweep_transaction(database) as connection:
         dead = await _find_dead(connection, options, sweeper_id, gone)
-        if not dead:
-            return []
-
-        async def read(ids: Sequence[int]) -> list[Row]:
-            return await connection.fetch(JOBS_OF_DEAD, ids)
-
-        ids = [row["id"] for row in await connection.fetch(FIND_JOBS_OF_DEAD, dead)]
-        rows = await in_savepoints(connection, read, ids, what="reading jobs of dead workers")
-        return [job_from_row(row) for row in rows]
+        return await dead_jobs.read(connection, dead) if dead else []
 
 
 async def _find_dead(
@@ -337,11 +173,6 @@ _STATEMENTS = (
     LOCK_GONE_WORKERS,
     LOCK_SILENT_WORKERS,
     FIND_ORPHANS,
-    FIND_JOBS_OF_DEAD,
-    JOBS_OF_DEAD,
-    LOCK_JOBS_OF_DEAD,
-    RECOVER_JOBS,
-    LOCK_QUEUES_OF_DEAD,
-    FREE_QUEUES,
+    *dead_jobs.STATEMENTS,
     FORGET_DEAD,
 )

@@ -10,8 +10,8 @@ from outcome import Error
 
 from trio_graphile._database import sweeps
 from trio_graphile._database.connection import Transactor
+from trio_graphile._database.dead_jobs import RecoveryDecision
 from trio_graphile._database.presence_locks import Gone
-from trio_graphile._database.sweeps import RecoveryDecision
 from trio_graphile._interceptors.calls import ask, wrong_answer
 from trio_graphile._interceptors.chains import Chains
 from trio_graphile._model.jobs import Job
