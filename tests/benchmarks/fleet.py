@@ -181,8 +181,8 @@ async def measure(workers: int, options: argparse.Namespace) -> None:
     print(f"  idle, each second: {shown(idle)}; {idle['transactions a second'] / workers:.2f} of a worker")
     print(f"  {options.rate:g} jobs a second, each second: {shown(busy)}")
     print(
-        f"  {count} jobs were added, {len(latencies)} ran; they started after p50 {centiles[49] * 1e3:.1f} ms, "
-        f"p99 {centiles[98] * 1e3:.1f}, at most {latencies[-1] * 1e3:.1f}",
+        f"  {count} jobs were added, {len(latencies)} ran; they started after "
+        f"p50 {centiles[49] * 1e3:.1f} ms, p99 {centiles[98] * 1e3:.1f}, at most {latencies[-1] * 1e3:.1f}",
         flush=True,
     )
 
