@@ -17,7 +17,7 @@ import attrs
 import trio
 
 from trio_graphile._database.connection import Connection, Executor
-from trio_graphile._database.session import END
+from trio_graphile._database.session import ACTIVITY_OF, END
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.backoff import backoff_delays
 
@@ -79,9 +79,10 @@ TAKE_LOCK = Statement(
       activity.backend_start as began_at,
       {incarnation} as incarnation,
       $2::bigint::text = any({held_keys}) as is_older_held
-    from pg_stat_activity as activity
-    where activity.pid = pg_backend_pid()
-""".replace("{incarnation}", _INCARNATION).replace("{held_keys}", _HELD_KEYS)
+    from {activity}
+""".replace("{incarnation}", _INCARNATION)
+    .replace("{held_keys}", _HELD_KEYS)
+    .replace("{activity}", ACTIVITY_OF.replace("{process}", "pg_backend_pid()"))
 )  # $1 key, $2 that of an older session
 
 

@@ -24,17 +24,21 @@ logger = logging.getLogger("trio_graphile.database")
 _LONGEST_PAUSE = 2.0  # after an outage, that is how late we may notice that it is over
 _READ_ONLY = "25006"
 
-IDENTIFY = """
+# As the role that has logged in, for this statement alone. Whoever acts as another, as `?role=` in the URL
+# says, does not see when a session began, not even its own, and may not end one.
+ACTIVITY_OF = """pg_catalog.pg_stat_get_activity(
+      case when pg_catalog.set_config('role', 'none', true) = 'none' then {process} end
+    ) as activity"""
+
+IDENTIFY = f"""
     select activity.pid, activity.backend_start
-    from pg_catalog.pg_stat_activity as activity
-    where activity.pid = pg_backend_pid()
+    from {ACTIVITY_OF.replace("{process}", "pg_backend_pid()")}
 """
 
-END = """
+END = f"""
     select pg_terminate_backend(activity.pid)
-    from pg_catalog.pg_stat_activity as activity
-    where activity.pid = $1::integer
-      and activity.backend_start = $2::timestamptz
+    from {ACTIVITY_OF.replace("{process}", "$1::integer")}
+    where activity.backend_start = $2::timestamptz
 """  # $1 process, $2 its start, since the number may be another's by now
 
 
