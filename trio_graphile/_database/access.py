@@ -102,6 +102,8 @@ class Access:
             if not self._was_let_in:
                 return DatabaseUrlInvalid(f"{describe(error)}; {EXAMPLE}")
             is_misfit = False
+        if not self._was_let_in and not is_distrusted and (mistake := self._find_tls_mistake(error)):
+            return DatabaseUrlInvalid(mistake)
         if is_distrusted or _NO_TLS in why:
             is_misfit = True  # the driver asks for TLS that the server does not have, now or soon
         if is_misfit or not (sqlstate is None or is_transient(sqlstate) or ends_session(sqlstate)):
@@ -111,6 +113,12 @@ class Access:
         # Without an SQLSTATE there is no server, or none of several in the wanted role. That is also so for a
         # moment in each switchover, when all servers are standbys.
         return DatabaseUnavailable(f"cannot reach PostgreSQL at {where}: {why}", sqlstate=sqlstate)
+
+    def _find_tls_mistake(self, error: BaseException) -> str | None:
+        """Say which file for TLS the driver could not use; None if that is not the reason."""
+        if not any(isinstance(each, ssl.SSLError) for each in (error, error.__cause__)):
+            return None
+        return self.address.tls_files.find_mistake()
 
     def _since(self) -> str:
         now = time.monotonic()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import configparser
 import getpass
-import os
 import re
 import ssl
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 import attrs
 
 from trio_graphile._database.passfile import PasswordFile
+from trio_graphile._database.tls_files import SYSTEM, TlsFiles
 from trio_graphile._exceptions import DatabaseUrlInvalid
 
 EXAMPLE = (
@@ -29,7 +29,6 @@ _SCHEMES = ("postgres://", "postgresql://")
 _CONFIGURED_BY = ("PGHOST", "PGDATABASE", "PGUSER")
 _HOST = re.compile(r"(?P<name> \[ [0-9A-Fa-f:.%]+ \] | [^\s\[\]:@]* ) (?: : (?P<port> \d* ) )?", re.VERBOSE)
 
-_FILES = {"sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY", "sslcrl": "PGSSLCRL"}
 _SOCKET_OPTIONS = ("keepalives_idle", "keepalives_interval", "keepalives_count", "tcp_user_timeout")
 
 _VARIABLES = {
@@ -97,6 +96,7 @@ class Address:
     application_name: str = "trio_graphile"
     arguments: Mapping[str, Any] = attrs.field(factory=dict)
     """Further arguments for the driver."""
+    tls_files: TlsFiles = attrs.field(factory=TlsFiles)
     socket_options: Mapping[str, int] = attrs.field(factory=dict)
     notes: tuple[str, ...] = ()
     """Parameters that we do not follow."""
@@ -135,7 +135,7 @@ def _check_configured(environment: Mapping[str, str]) -> None:
 
 
 def _of_variables(environment: Mapping[str, str]) -> Address:
-    _check_files({}, environment)
+    tls_files = TlsFiles.of({}, environment)
     places = _places("", {}, environment)
     return Address(
         url=None,
@@ -144,6 +144,8 @@ def _of_variables(environment: Mapping[str, str]) -> Address:
         first=places[0],
         passwords=_passwords("", "", "", environment),
         role=_role({}, environment),
+        arguments=_ssl({}, environment, tls_files),
+        tls_files=tls_files,
     )
 
 
@@ -233,9 +235,9 @@ def _address(
         del parameters["load_balance_hosts"]
     timeout = _whole(parameters, "connect_timeout")
     options = {option: _whole(parameters, option) for option in _SOCKET_OPTIONS}
-    arguments = _ssl(parameters, environment)
+    tls_files = TlsFiles.of(parameters, environment)
+    arguments = _ssl(parameters, environment, tls_files)
     notes = tuple(_leave_out(parameters))
-    _check_files(parameters, environment)
     # The driver treats a URL without a host in a way of its own, so we name the host if there is one.
     hosts = ",".join(f"{_quoted(host)}:{port}" for host, port in places if host)
     named = parameters.pop("dbname", ""), parameters.pop("database", "")
@@ -259,6 +261,7 @@ def _address(
         arguments=arguments,
         socket_options={option: value for option, value in options.items() if value},
         notes=notes,
+        tls_files=tls_files,
     )
 
 
@@ -297,7 +300,7 @@ def _whole(parameters: dict[str, str], name: str) -> int | None:
     return int(text)
 
 
-def _ssl(parameters: dict[str, str], environment: Mapping[str, str]) -> dict[str, Any]:
+def _ssl(parameters: dict[str, str], environment: Mapping[str, str], files: TlsFiles) -> dict[str, Any]:
     """Return the arguments about TLS for the driver, besides the URL. Takes them out of the parameters."""
     if (asked := parameters.pop("ssl", None)) is not None:  # a parameter of Node's driver
         modes = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
@@ -306,19 +309,15 @@ def _ssl(parameters: dict[str, str], environment: Mapping[str, str]) -> dict[str
         parameters.setdefault("sslmode", modes[asked])
     if parameters.get("sslmode") == "no-verify":  # a value of Node's driver
         parameters["sslmode"] = "require"
-    if (parameters.get("sslrootcert") or environment.get("PGSSLROOTCERT")) != "system":
+    if (parameters.get("sslrootcert") or environment.get("PGSSLROOTCERT")) != SYSTEM:
         return {}
     mode = parameters.get("sslmode") or environment.get("PGSSLMODE") or "verify-full"
     if mode != "verify-full":
         raise DatabaseUrlInvalid(f"sslrootcert=system needs sslmode=verify-full, not {mode}")
-    for name in ("sslmode", "sslrootcert"):
+    for name in ("sslmode", "sslrootcert", "sslcert", "sslkey", "sslpassword"):
         parameters.pop(name, None)
     context = ssl.create_default_context()
-    certificate = parameters.pop("sslcert", None) or environment.get("PGSSLCERT")
-    key = parameters.pop("sslkey", None) or environment.get("PGSSLKEY")
-    if certificate:
-        _check_file("sslcert", certificate)
-        context.load_cert_chain(certificate, key or None)
+    files.show_certificate(context)
     return {"ssl": context}
 
 
@@ -334,17 +333,3 @@ def _leave_out(parameters: dict[str, str]) -> list[str]:
         elif name in _HARMLESS:
             notes.append(f"{name}={parameters.pop(name)}")
     return notes
-
-
-def _check_files(parameters: Mapping[str, str], environment: Mapping[str, str]) -> None:
-    for name, variable in _FILES.items():
-        if file := parameters.get(name) or environment.get(variable):
-            _check_file(name, file)
-
-
-def _check_file(name: str, file: str) -> None:
-    path = Path(file)
-    if not path.is_file():
-        raise DatabaseUrlInvalid(f"{name}: there is no file {file}")
-    if not os.access(path, os.R_OK):
-        raise DatabaseUrlInvalid(f"{name}: the file {file} cannot be read")

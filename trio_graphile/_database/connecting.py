@@ -140,6 +140,7 @@ class _Opening:
     async def run(self) -> Any:
         """Return the session of asyncpg's. Raises what it raises; of several hosts, what each says."""
         said: list[str] = []
+        last: Exception | None = None
         hosts = [(host, role) for role in self._roles for host in self._access.hosts()]
         for host, role in hosts:
             try:
@@ -147,11 +148,12 @@ class _Opening:
             except _NEXT_HOST as error:
                 if len(hosts) == 1:
                     raise
+                last = error
                 said.append(f"{host[0]}:{host[1]}: {describe(error)}" if host else describe(error))
             else:
                 self._access.granted(host)
                 return raw
-        raise ConnectionError("; ".join(dict.fromkeys(said)))
+        raise ConnectionError("; ".join(dict.fromkeys(said))) from last
 
     async def _connect(self, host: Host, role: str | None) -> Any:
         arguments = {**self._access.address.arguments, **self._access.connect_arguments}

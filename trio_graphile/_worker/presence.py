@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
 import attrs
@@ -12,6 +13,7 @@ from trio_graphile._database.database import Database
 from trio_graphile._database.inspection import list_hidden
 from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session, persist
+from trio_graphile._exceptions import DatabaseUnavailable
 from trio_graphile._model.diagnosis import POLICIES, hiding
 from trio_graphile._model.jobs import Job
 from trio_graphile._tasks.registry import TaskRegistry
@@ -62,6 +64,7 @@ class Presence:
         """
         await self._claiming.open()
         await self._recording.open()
+        await self._try_direct_session()
         # In a session of its own: it may wait for locks of others, and can be given up then.
         async with brief_session(self._database, "start", self._cancel_timeout) as connection:
             await migrate(connection, self._database.schema)
@@ -76,6 +79,17 @@ class Presence:
                 await self._write_heartbeat(connection)
             if releases_old_locks:
                 await stale_locks.reset_stale_locks(connection)
+
+    async def _try_direct_session(self) -> None:
+        """Meet here what is wrong with the direct URL: those who need it would wait for what cannot come.
+
+        If its server is not there yet, they wait for that.
+        """
+        if self._database.options.direct_url is None:
+            return
+        with contextlib.suppress(DatabaseUnavailable):
+            async with brief_session(self._database, "start", self._cancel_timeout, direct=True):
+                pass
 
     async def renew(self, session: Executor) -> Renewed:
         """Renew the locks of all jobs that we hold, and our heartbeat. Called in the lease's thread."""
