@@ -78,6 +78,21 @@ async def test_a_session_is_kept_though_it_is_silent(server: PostgresServer) -> 
         session.terminate()
 
 
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="as Linux has it")
+@pytest.mark.parametrize(("lease", "idle"), [(300.0, 375), (86_400.0, 32_767)])
+async def test_our_system_keeps_a_silent_session_as_long(
+    server: PostgresServer, lease: float, idle: int
+) -> None:
+    async with open_database(server.tcp_url_for()) as database:
+        session = await open_session(database)
+        await ends.keep_open(session, lease)
+        ours = session.socket
+        assert ours is not None
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == idle
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == lease * 1250
+        session.terminate()
+
+
 async def test_a_session_that_has_ended_is_not_vouched_for(server: PostgresServer) -> None:
     async with open_database(server.tcp_url_for()) as database:
         session = await open_session(database)

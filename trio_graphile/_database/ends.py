@@ -23,8 +23,8 @@ _LONGEST_ANSWER = 4096
 """How much of an answer is read, in bytes."""
 _LETS_NOBODY_IN = b"C57P03\0"
 """The code in the answer of a server that starts, recovers or stops."""
-
-
+_LONGEST_IDLE = 32_767
+"""The longest silence after which Linux can be told to ask for a sign of life, in seconds."""
 _INTERNET = {socket.AF_INET, socket.AF_INET6}
 
 
@@ -60,7 +60,9 @@ async def keep_open(connection: Connection, seconds: float) -> None:
 
 
 def _keep_silent(ours: socket.socket, seconds: int) -> None:
-    for name, value in (("TCP_KEEPIDLE", seconds), ("TCP_USER_TIMEOUT", seconds * 1000)):
+    # However soon it asks for a sign of life: with the second option, it waits for one as long as we say.
+    idle = min(seconds, _LONGEST_IDLE)
+    for name, value in (("TCP_KEEPIDLE", idle), ("TCP_USER_TIMEOUT", seconds * 1000)):
         if (number := getattr(socket, name, None)) is not None:
             with contextlib.suppress(OSError):  # the session is lost, as its next statement says
                 ours.setsockopt(socket.IPPROTO_TCP, number, value)
