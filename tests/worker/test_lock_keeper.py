@@ -26,8 +26,11 @@ from trio_graphile import (
     PresenceOptions,
     RecoveryOptions,
     ShutdownOptions,
+    WorkerOptions,
     open_database,
 )
+from trio_graphile._database import worker_registry
+from trio_graphile._worker.lock_keeper import LockKeeper
 from trio_graphile.embedded import PostgresServer, embedded_postgres
 
 BRIEF = PresenceOptions(probe_interval=0.3, probe_timeout=0.3, fence_after=2.4, grace=3.0)
@@ -253,6 +256,54 @@ async def test_a_worker_for_whose_lock_there_is_no_room_lives_by_its_lease() -> 
             await Client(database, handlers.tasks).add_raw_jobs([("held", None, JobSpec())])
             await handlers.wait_started(1)
             handlers.release.set()
+
+
+# --- what is logged ------------------------------------------------------------------------------
+
+LOST = "the lock that stands for the worker is lost"
+HAS_LOOKED = """
+    select exists (
+      select
+      from pg_stat_activity
+      where datname = current_database()
+        and application_name like '% presence'
+        and state = 'idle'
+        and query_start > $1::timestamptz
+    )
+"""
+
+
+async def wait_until_it_has_looked(table: Table) -> None:
+    """Wait for the answer to a question that was asked from now on."""
+    await table.wait_until(HAS_LOOKED, await table.database.fetch_value("select clock_timestamp()"))
+
+
+async def test_a_loss_after_a_look_that_was_refused_is_logged(
+    database: Database, database_url: str, table: Table, door: Door, caplog: pytest.LogCaptureFixture
+) -> None:
+    await worker_registry.heartbeat(database, "worker", {"tasks": []})
+    options = WorkerOptions(recovery=RecoveryOptions(presence=BRIEF))
+
+    async def wait_warned(times: int) -> None:
+        await wait_until(lambda: caplog.text.count(LOST) == times)
+
+    async with (
+        open_database(database_url, password=door.password) as through,
+        trio.open_nursery() as nursery,
+    ):
+        keeper = LockKeeper.of(through, "worker", options)
+        assert keeper is not None
+        nursery.start_soon(keeper.run, through, lambda: None, lambda _gone: None)
+        _, process = await wait_locked(database, "worker")
+        await database.execute("alter table graphile_worker._private_workers rename to away")
+        await wait_warned(1)
+        await database.execute("alter table graphile_worker.away rename to _private_workers")
+        for _ in range(2):  # the second time it asks, it has read the first answer
+            await wait_until_it_has_looked(table)
+        door.is_open = False
+        await database.execute("select pg_terminate_backend($1::integer)", process)
+        await wait_warned(2)
+        nursery.cancel_scope.cancel()
 
 
 # --- behind a proxy -----------------------------------------------------------------------------

@@ -90,6 +90,7 @@ class LockKeeper:
     _confirmed_at: float = attrs.field(init=False, default=-math.inf)
     """When the server certainly had our lock."""
     _has_failed: bool = attrs.field(init=False, default=False)
+    """Whether that was logged, and nothing has worked since."""
     _begun: trio.Event = attrs.field(init=False, factory=trio.Event)
     """Set once it was tried to have a session."""
 
@@ -326,6 +327,7 @@ class LockKeeper:
                     incarnation = await presence_locks.find_incarnation(session.connection)
                     session.lock = attrs.evolve(session.lock, incarnation=incarnation)
                     await self._register(session)
+                self._has_failed = False
         except StatementFailed as error:  # an answer, too
             self._confirmed_at = max(self._confirmed_at, asked_at)
             self._note_failure(error)
