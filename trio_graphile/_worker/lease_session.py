@@ -14,7 +14,6 @@ import trio
 from trio_graphile._database.session import Session
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.statements import Statements, Verb
-from trio_graphile._exceptions import DatabaseError
 from trio_graphile._worker.lock_keeper import LockKeeper, LockSession
 
 
@@ -67,7 +66,7 @@ async def _speak(
 ) -> None:
     try:
         answers.append(outcome.Value(await statement()))
-    except DatabaseError as error:
+    except Exception as error:  # noqa: BLE001  # whoever waits for the answer raises it
         answers.append(outcome.Error(error))
     finally:
         lent.answered.set()
