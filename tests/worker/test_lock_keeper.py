@@ -185,7 +185,7 @@ async def test_the_lease_shares_the_session_of_the_lock(rivals: Rivals, table: T
     await table.wait_until(
         """
         select string_agg(split_part(application_name, ' ', 2), ' ' order by application_name)
-          = 'claim listen outcomes presence'
+          = 'claim outcomes presence'
         from pg_stat_activity
         where datname = current_database()
           and application_name like 'trio_graphile %'
