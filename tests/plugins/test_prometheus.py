@@ -132,6 +132,26 @@ async def test_a_live_scrape_of_a_worker_at_work(
     assert seen.of("jobs_ended_total", task="held", outcome="completed") == 5
 
 
+async def test_outcomes_that_cannot_be_written_are_seen(
+    database: Database, client: Client, handlers: Handlers, plugin: Prometheus
+) -> None:
+    def scraped() -> Scrape:
+        return parse(prometheus_client.generate_latest(plugin.registry).decode())
+
+    await client.add_raw_jobs([("held", None)] * 2)
+    worker = Worker(database, handlers.tasks, plugins=[plugin])
+    async with running(worker):
+        await handlers.wait_started(2)
+        assert (scraped()["outcomes_waiting"], scraped()["record_pending_seconds"]) == (0, 0)
+        async with database.transaction() as connection:
+            await connection.execute("lock table graphile_worker._private_jobs in exclusive mode")
+            handlers.release.set()
+            await wait_until(lambda: scraped()["record_pending_seconds"] > 0)
+            assert scraped()["outcomes_waiting"] == 2
+        await wait_until(lambda: scraped()["outcomes_waiting"] == 0)
+        assert scraped()["record_pending_seconds"] == 0
+
+
 async def test_each_outcome_is_counted_and_measured(database: Database, plugin: Prometheus) -> None:
     await Client(database).add_raw_jobs(
         [("good", None)] * 3 + [("bad", None), ("bad", None, JobSpec(max_attempts=1)), ("sleepy", None)]

@@ -230,6 +230,8 @@ def _of_workers(workers: Iterable[WorkerStatistics]) -> Iterator[GaugeMetricFami
     yield _gauge("loop_lag_seconds", "How late the event loop was.", lag)
     pending = max((each.claim_pending for each in workers), default=0.0)
     yield _gauge("claim_pending_seconds", "For how long the claim under way has been tried.", pending)
+    pending = max((each.record_pending for each in workers), default=0.0)
+    yield _gauge("record_pending_seconds", "For how long outcomes have been tried to be written.", pending)
 
 
 def _of_backlog(backlog: Backlog) -> Iterator[GaugeMetricFamily]:
