@@ -169,9 +169,9 @@ class Monitor:
         console = Console(file=sys.stdout)
         with Live(console=console, auto_refresh=False, transient=True) as live:
             while True:
+                await trio.sleep(_REDRAW_INTERVAL)  # a run that is over sooner leaves nothing on the terminal
                 table = table_of(self._measured())
                 live.update(Group(table, Text(describe_backlog(self._backlog))), refresh=True)
-                await trio.sleep(_REDRAW_INTERVAL)
 
     def _measured(self) -> list[Status]:
         now = trio.current_time()
