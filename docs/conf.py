@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
+from typing import Any
 
+import attrs
 from docutils.nodes import Element, TextElement
 from pygments.lexers.sql import PostgresLexer
 from sphinx.addnodes import pending_xref
@@ -35,6 +38,36 @@ default_role = "code"
 def setup(app: Sphinx) -> None:
     app.add_lexer("sql", PostgresLexer)  # standard SQL has no $$
     app.connect("missing-reference", find_public_name)
+    app.connect("autodoc-before-process-signature", show_defaults)
+    app.connect("autodoc-process-docstring", leave_out_builtin)
+
+
+class Elsewhere:
+    """Stands for a default that is made anew each time, or is too long to print."""
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+def show_defaults(_app: Sphinx, obj: Any, _bound_method: bool) -> None:  # noqa: FBT001  # as Sphinx calls it
+    """Show the values of defaults for a class of attrs: the code that it generates has no names for them."""
+    if not getattr(getattr(obj, "__code__", None), "co_filename", "").startswith("<attrs generated"):
+        return
+    vars(obj).pop("__signature__", None)
+    signature = inspect.signature(obj)
+    parameters = [
+        one.replace(default=Elsewhere())
+        if one.default is attrs.NOTHING or len(repr(one.default)) > 40
+        else one
+        for one in signature.parameters.values()
+    ]
+    obj.__signature__ = signature.replace(parameters=parameters)
+
+
+def leave_out_builtin(_app: Sphinx, what: str, _name: str, obj: Any, _options: Any, lines: list[str]) -> None:
+    """Leave out what Python says of a value by its class, frozenset say: the page says what the value is."""
+    if what == "data" and type(obj).__module__ == "builtins":
+        lines.clear()
 
 
 def find_public_name(
