@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -16,6 +18,7 @@ from tests.faults.load import check_nothing_locked, drain
 from tests.support.handlers import Handlers
 from tests.support.waiting import PATIENCE
 from tests.support.workers import running
+from tests.test_docs import DOCS, blocks
 from trio_graphile import (
     Client,
     Database,
@@ -134,6 +137,28 @@ async def test_a_queue_that_is_dumped_and_restored_is_the_same(
         await run_rest(database, handlers)
 
 
+@needs_dump
+async def test_a_copy_without_jobs_can_be_used(
+    server: PostgresServer, handlers: Handlers, tmp_path: Path
+) -> None:
+    """By the command of the page, which leaves jobs out, and no rows of the migrations."""
+    [command] = re.findall(
+        r"^pg_dump (.+) \.\.\.$", (DOCS / "operations" / "backups.md").read_text(), re.MULTILINE
+    )
+    async with open_database(server.url) as database:
+        await fill(database, handlers)
+        await database.execute("create database copied template template0")
+    dump, copied = tmp_path / "dump", server.url_for("copied")
+    await run_program(PROGRAMS / "pg_dump", *shlex.split(command), f"--file={dump}", server.url)
+    await run_program(PROGRAMS / "psql", "-q", "-v", "ON_ERROR_STOP=1", "-f", dump, copied)
+    async with open_database(copied) as database:
+        client = Client(database, handlers.tasks)
+        assert not (await client.migrate()).applied
+        assert await database.fetch(ALL_ROWS) == []
+        await client.add_raw_job("quick", spec=JobSpec(queue_name="held"))
+        assert (await Worker(database, handlers.tasks).run_once()).completed == 1
+
+
 async def test_a_queue_moves_by_logical_replication(server: PostgresServer, handlers: Handlers) -> None:
     """Sequences stay behind, so they are set before the new database takes jobs."""
     async with open_database(server.url) as old:
@@ -155,8 +180,8 @@ async def test_a_queue_moves_by_logical_replication(server: PostgresServer, hand
             for step in ("disable", "set (slot_name = none)"):
                 await new.execute(f"alter subscription queue {step}")
             await new.execute("drop subscription queue")
-            for table in ("_private_jobs", "_private_job_queues", "_private_tasks"):
-                await new.execute(SET_SEQUENCE.format(table=table))
+            [set_sequences] = blocks(DOCS / "operations" / "upgrades.md", "sql")
+            await new.execute(set_sequences)
             await run_rest(new, handlers)
 
 
@@ -168,12 +193,6 @@ SUBSCRIBE = """
     with (create_slot = false, slot_name = 'queue')
 """
 COPIED = "select bool_and(srsubstate = 'r') from pg_subscription_rel"
-SET_SEQUENCE = """
-    select setval(
-      pg_get_serial_sequence('graphile_worker.{table}', 'id'),
-      (select max(id) from graphile_worker.{table})
-    )
-"""
 
 
 UPGRADING = ("initdb", "pg_controldata", "pg_ctl", "pg_dump", "pg_resetwal", "pg_upgrade", "postgres")
