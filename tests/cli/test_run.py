@@ -217,6 +217,17 @@ async def test_a_database_that_does_not_exist_is_a_failure(program: Program, dat
     assert ended.exit_code == 1
 
 
+async def test_a_schema_that_is_too_new_is_no_reason_to_start_again(
+    shop: Program, database: Database
+) -> None:
+    """Supervisors are told to leave this exit code alone."""
+    await database.execute("insert into graphile_worker.migrations (id, breaking) values (999, true)")
+    ended = await shop.run("run", "shop:tasks")
+    assert ended.exit_code == 57
+    assert "999" in ended.error
+    assert "Traceback" not in ended.error
+
+
 async def test_a_breaking_migration_ends_it_gracefully_with_a_code_of_its_own(
     shop: Program, database: Database
 ) -> None:

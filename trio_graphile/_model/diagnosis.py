@@ -160,7 +160,7 @@ def _sessions(facts: ServerFacts) -> Finding:
         "sessions",
         Level.WARNING,
         text,
-        "raise max_connections, or lower --pool-size: a worker opens up to that many and four more",
+        "raise max_connections, or lower --pool-size: a worker opens up to that many and three more",
     )
 
 

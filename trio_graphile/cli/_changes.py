@@ -124,8 +124,10 @@ async def cancel(
         jobs = [shown_change(job, seen.get(job.id)) for job in cancelled.jobs]
         print_json(attrs.asdict(cancelled, recurse=False) | {"jobs": jobs})
     else:
-        print(_count("told the workers of", cancelled.requested_ids))
-        print(_count("failed", [job.id for job in cancelled.jobs]))
+        if cancelled.requested_ids or not cancelled.jobs:
+            print(_count("told the workers of", cancelled.requested_ids))
+        if cancelled.jobs:
+            print(_count("failed", [job.id for job in cancelled.jobs]))
     _explain_skipped(cancelled.skipped_ids, seen)
 
 

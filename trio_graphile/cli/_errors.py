@@ -6,7 +6,7 @@ import attrs
 from cyclopts import CycloptsError
 
 from trio_graphile._cron.mistakes import CrontabInvalid
-from trio_graphile._exceptions import DatabaseUrlInvalid, GraphileError, OptionInvalid
+from trio_graphile._exceptions import DatabaseUrlInvalid, GraphileError, OptionInvalid, SchemaTooNew
 from trio_graphile._model.groups import leaves
 
 FAILED = 1  # an exit code, as all of these are
@@ -67,7 +67,7 @@ def _exit_for_one(error: BaseException) -> Exit | None:
             return Exit(f"{place}: {error.reason}", WRONG_USAGE)
         case CrontabInvalid():  # one mistake after the other, each below its line
             return Exit(f"the crontab has mistakes ({len(error.mistakes)}):\n{error}", FAILED)
-        case Superseded():
+        case Superseded() | SchemaTooNew():
             return Exit(_in_one_line(error), SUPERSEDED)
         case WorkersFailed():
             return Exit(str(error), error.exit_code)
