@@ -28,7 +28,6 @@ listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
-max_client_conn = 200
 logfile = {folder}/log
 pidfile =
 """
@@ -80,6 +79,7 @@ class Bouncer:
 @asynccontextmanager
 async def open_bouncer(server: PostgresServer, **settings: object) -> AsyncIterator[Bouncer]:
     """Run PgBouncer in front of a server that listens on TCP, with further settings of its own."""
+    settings = {"max_client_conn": 200, **settings}
     with tempfile.TemporaryDirectory(prefix="bouncer-") as folder:
         Path(folder).chmod(0o777)  # noqa: ASYNC240  # it takes no time
         port = _free_port()

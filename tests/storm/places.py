@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import socket
-import subprocess
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import attrs
-import trio
 
 from tests.benchmarks.install import Unavailable
+from tests.environments.bouncer import PROGRAM, open_bouncer
 from tests.environments.replicas import FAST, Pair, make_cluster, open_pair
 from tests.storm.conditions import Condition
 from tests.storm.marks import TABLE
@@ -24,6 +21,12 @@ from trio_graphile.embedded import PostgresServer, embedded_postgres
 _MEMORY = memory if (memory := Path("/dev/shm")).is_dir() else None
 _SESSIONS = {"max_connections": "600", "shared_buffers": "64MB"}
 _PATIENCE = 20.0
+_POOLING = {
+    "pool_mode": "transaction",
+    "max_client_conn": 1000,
+    "default_pool_size": 60,
+    "ignore_startup_parameters": "extra_float_digits",
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -96,69 +99,10 @@ async def _execute(url: str, statement: str) -> None:
         await database.execute(statement)
 
 
-# --- the pooler -----------------------------------------------------------------------------------
-
-_POOLER = """
-[databases]
-* = host=127.0.0.1 port={server_port} user=postgres
-
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = any
-pool_mode = transaction
-max_client_conn = 1000
-default_pool_size = 60
-ignore_startup_parameters = extra_float_digits
-logfile = {folder}/log
-pidfile =
-"""
-
-
 @contextlib.asynccontextmanager
 async def _open_pooler(server: PostgresServer, name: str) -> AsyncIterator[str]:
     """Run PgBouncer in front of a server; yield the database's URL by way of it. Raises `Unavailable`."""
-    program = shutil.which("pgbouncer")
-    if program is None:
+    if PROGRAM is None:
         raise Unavailable("there is no pgbouncer")
-    with tempfile.TemporaryDirectory(prefix="pooler-") as folder:
-        port = _free_port()
-        configuration = _configure(Path(folder), port, server)
-        user = ["-u", "nobody"] if os.geteuid() == 0 else []  # it refuses to be root
-        process = await trio.lowlevel.open_process(
-            [program, "-q", *user, str(configuration)], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        try:
-            with trio.fail_after(_PATIENCE):
-                while not await _accepts(port):  # noqa: ASYNC110  # it does not say when it does
-                    await trio.sleep(0.05)
-            yield f"postgresql://postgres@127.0.0.1:{port}/{name}"
-        finally:
-            process.kill()
-            with trio.move_on_after(_PATIENCE, shield=True):
-                await process.wait()
-
-
-def _configure(folder: Path, port: int, server: PostgresServer) -> Path:
-    folder.chmod(0o777)
-    configuration = folder / "pgbouncer.ini"
-    configuration.write_text(_POOLER.format(port=port, server_port=server.tcp_port, folder=folder))
-    configuration.chmod(0o644)
-    return configuration
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-async def _accepts(port: int) -> bool:
-    try:
-        stream = await trio.open_tcp_stream("127.0.0.1", port)
-    except OSError:
-        return False
-    await stream.aclose()
-    return True
+    async with open_bouncer(server, **_POOLING) as bouncer:
+        yield bouncer.url(name)
