@@ -11,19 +11,11 @@ import pytest
 
 from tests.cli.program import Program, Running
 from tests.support.processes import children_of
+from tests.support.tables import locks
 from trio_graphile import Client, Database, open_database
 from trio_graphile.cli._supervisor import Ended, exit_code_of, may_restart
 from trio_graphile.embedded import embedded_postgres
 
-LOCKED = """
-    select jobs.locked_by
-    from graphile_worker._private_jobs as jobs
-    where jobs.locked_by is not null
-    union all
-    select queues.locked_by
-    from graphile_worker._private_job_queues as queues
-    where queues.locked_by is not null
-"""
 LEFT = "select id, attempts, last_error from graphile_worker.jobs order by id"
 TWO = ("run", "shop:tasks", "--processes", "2", "--concurrency", "2")
 
@@ -50,7 +42,7 @@ async def test_workers_run_side_by_side_and_stop_together(shop: Program, databas
         shop.write("go", "")
         assert await running.wait_ended() == 0
     assert running.output.count("2 completed, 0 failed, 0 given back") == 2
-    assert await database.fetch(LOCKED) == []
+    assert not await locks(database)
 
 
 async def test_the_second_signal_cancels(shop: Program, database: Database) -> None:
@@ -63,7 +55,7 @@ async def test_the_second_signal_cancels(shop: Program, database: Database) -> N
         assert await running.wait_ended() == 0
     assert running.output.count("2 given back") == 2
     assert [row["attempts"] for row in await database.fetch(LEFT)] == [0] * 4
-    assert await database.fetch(LOCKED) == []
+    assert not await locks(database)
 
 
 async def test_what_a_killed_worker_held_runs_again_at_once(shop: Program, database: Database) -> None:
@@ -81,7 +73,7 @@ async def test_what_a_killed_worker_held_runs_again_at_once(shop: Program, datab
         assert await running.wait_ended() == 0
     assert set(re.findall(r"attempt (\d+)", running.output)) == {"1"}
     assert await database.fetch(LEFT) == []
-    assert await database.fetch(LOCKED) == []
+    assert not await locks(database)
 
 
 async def test_under_load_nothing_is_lost_when_workers_are_killed_again_and_again(
@@ -100,11 +92,11 @@ async def test_under_load_nothing_is_lost_when_workers_are_killed_again_and_agai
         await running.wait_until(lambda output: len(set(re.findall(r"\d+-\d+\.", output))) == rounds * count)
         running.send(signal.SIGTERM)
         assert await running.wait_ended() == 0
-    assert await database.fetch(LOCKED) == []
+    assert not await locks(database)
     # What had ended and could not be recorded runs twice: the last of it now.
     assert (await shop.run("run", "shop:tasks", "--once")).exit_code == 0
     assert await database.fetch(LEFT) == []
-    assert await database.fetch(LOCKED) == []
+    assert not await locks(database)
 
 
 async def test_without_their_supervisor_workers_stop_by_themselves(shop: Program, database: Database) -> None:
@@ -116,7 +108,7 @@ async def test_without_their_supervisor_workers_stop_by_themselves(shop: Program
     assert running.output.count("obey ends") == 4
     assert running.output.count("2 completed, 0 failed, 0 given back") == 2
     assert await database.fetch(LEFT) == []
-    assert await database.fetch(LOCKED) == []
+    assert not await locks(database)
 
 
 async def test_when_their_supervisor_is_killed_under_load_nothing_is_lost(
@@ -131,7 +123,7 @@ async def test_when_their_supervisor_is_killed_under_load_nothing_is_lost(
     left = await database.fetch(LEFT)
     assert len(set(re.findall(r"greeted (\d+)\.", running.output))) + len(left) == count
     assert {(row["attempts"], row["last_error"]) for row in left} <= {(0, None)}
-    assert await database.fetch(LOCKED) == []
+    assert not await locks(database)
 
 
 async def test_what_cannot_be_recorded_is_said_and_no_success(shop: Program) -> None:
@@ -162,7 +154,7 @@ async def test_a_worker_that_does_not_end_in_time_is_killed(shop: Program, datab
     assert "trio-graphile: not all workers ended well (exit code 1): see above" in running.output
     [left] = await database.fetch(LEFT)
     assert (left["id"], left["attempts"]) == (job.id, 0)
-    assert await database.fetch(LOCKED) == []
+    assert not await locks(database)
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,10 @@ import signal
 import pytest
 
 from tests.cli.program import Program
+from tests.support.tables import locks
 from trio_graphile import Client, Database, DatabaseOptions, ShutdownReport, open_database
 from trio_graphile.cli._working import describe_end
 
-LOCKED = """
-    select id
-    from graphile_worker._private_jobs
-    where locked_by is not null
-    union all
-    select id
-    from graphile_worker._private_job_queues
-    where locked_by is not null
-"""
 LEFT = """
     select tasks.identifier, jobs.attempts, jobs.last_error, jobs.locked_by
     from graphile_worker._private_jobs as jobs
@@ -65,7 +57,7 @@ async def test_sigterm_lets_jobs_finish(shop: Program, database: Database) -> No
     assert "obey ends" in running.output
     assert "1 completed, 0 failed, 0 given back" in running.output
     assert await database.fetch(LEFT) == []
-    assert await database.fetch(LOCKED) == []
+    assert not await locks(database)
 
 
 async def test_the_second_sigint_interrupts_jobs_and_gives_them_back(
@@ -82,7 +74,7 @@ async def test_the_second_sigint_interrupts_jobs_and_gives_them_back(
     assert "Traceback" not in running.output
     (left,) = await database.fetch(LEFT)
     assert dict(left) == {"identifier": "resist", "attempts": 0, "last_error": None, "locked_by": None}
-    assert await database.fetch(LOCKED) == []
+    assert not await locks(database)
 
 
 async def test_the_grace_period_is_an_option(shop: Program, database: Database) -> None:

@@ -16,6 +16,7 @@ from tests.environments.networks import (
     open_server,
     running_worker,
 )
+from tests.support.tables import locks
 from tests.support.waiting import wait_until
 from trio_graphile import Client, Database, open_database
 
@@ -29,7 +30,6 @@ RENEWALS = """
     from graphile_worker._private_workers
     where last_heartbeat_at > $1::timestamptz
 """
-UNLOCKED = "select not exists (select from graphile_worker._private_jobs where locked_by is not null)"
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ async def test_the_clock_of_a_worker_is_of_no_consequence(
             await other.wait_for(lambda other: other.said("began").keys() == held)
             check_no_job_ran_beside_itself(odd, other)
             await other.stop()
-    assert await database.fetch_value(UNLOCKED)
+    assert not await locks(database)
 
 
 async def test_no_live_worker_is_dead_because_the_servers_clock_was_set(clock: Clock, odd_url: str) -> None:
@@ -100,4 +100,4 @@ async def test_no_live_worker_is_dead_because_the_servers_clock_was_set(clock: C
         assert first.said("ended") == second.said("ended") == {}
         await first.stop()
         await second.stop()
-        assert await database.fetch_value(UNLOCKED)
+        assert not await locks(database)

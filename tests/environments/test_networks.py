@@ -14,6 +14,7 @@ import trio
 
 from tests.environments.far_worker import GRACE, SLOTS
 from tests.environments.networks import Lab, check_no_job_ran_beside_itself, open_lab
+from tests.support.tables import locks
 from trio_graphile import Client, Database, open_database
 from trio_graphile.testing import TemplateDatabases
 
@@ -25,7 +26,6 @@ FLUSH = 2.0
 PATIENT_FLUSH = 10.0
 """For a wire on which a statement takes a second."""
 HELD, QUICK = 2, 20
-UNLOCKED = "select not exists (select from graphile_worker._private_jobs where locked_by is not null)"
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ async def test_a_bad_wire_costs_time_and_nothing_else(lab: Lab, url: str, near: 
         assert await far.stop() < GRACE + PATIENT_FLUSH + MARGIN
         assert [line for line in far.lines if line[0] == "incomplete"] == []
     assert Counter(line[1] for line in far.lines if line[0] == "ran").most_common(1)[0][1] == 1
-    assert await near.fetch_value(UNLOCKED)
+    assert not await locks(near)
     attempts = await near.fetch("select attempts from graphile_worker._private_jobs")
     assert [row["attempts"] for row in attempts] == [0] * HELD
 
@@ -101,7 +101,7 @@ async def test_a_worker_beyond_a_cut_is_fenced_before_another_begins_its_jobs(
             check_no_job_ran_beside_itself(far, other)
             assert await far.stop() < GRACE + FLUSH + MARGIN
             await other.stop()
-    assert await near.fetch_value(UNLOCKED)
+    assert not await locks(near)
 
 
 async def test_a_stop_beyond_a_cut_is_bounded_and_names_the_jobs(lab: Lab, url: str, near: Database) -> None:
@@ -116,4 +116,4 @@ async def test_a_stop_beyond_a_cut_is_bounded_and_names_the_jobs(lab: Lab, url: 
         await other.wait_for(lambda other: len(other.said("began")) == HELD)
         check_no_job_ran_beside_itself(far, other)
         await other.stop()
-    assert await near.fetch_value(UNLOCKED)
+    assert not await locks(near)

@@ -18,6 +18,7 @@ import trio
 from tests.cli.program import PATIENCE, Program
 from tests.cli.terminal import terminal
 from tests.support.processes import children_of
+from tests.support.tables import locks
 from tests.support.waiting import wait_until
 from trio_graphile import Client, Database
 
@@ -27,10 +28,6 @@ DOCKER_STOP = 10.0
 """How many seconds `docker stop` leaves a container after SIGTERM."""
 SERVING = ("run", "chores:tasks", "--concurrency", "4")
 LEFT = "select attempts, locked_by, last_error from graphile_worker._private_jobs order by id"
-UNLOCKED = """
-    select not exists (select from graphile_worker._private_jobs where locked_by is not null)
-      and not exists (select from graphile_worker._private_job_queues where locked_by is not null)
-"""
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 READ_ONLY = ("unshare", "--mount", "sh", "-c", 'mount -o remount,bind,ro / && exec "$@"', "sh")
 
@@ -75,7 +72,7 @@ async def test_too_few_files_are_named_and_lock_nothing(program: Program, databa
         )
         if ended.exit_code != 0:
             assert "Too many open files" in ended.errors or "open file" in ended.errors, ended.errors
-        assert await database.fetch_value(UNLOCKED)
+        assert not await locks(database)
 
 
 @pytest.mark.skipif(not can_run(*READ_ONLY), reason="this user may not mount")
@@ -101,7 +98,7 @@ async def test_a_terminal_that_is_closed_is_a_stop(
         term.close()
         with trio.fail_after(PATIENCE):
             await term.process.wait()
-            while not await database.fetch_value(UNLOCKED):
+            while await locks(database):
                 pass
     assert [row["attempts"] for row in await database.fetch(LEFT)] == [0, 0]
 
@@ -132,7 +129,7 @@ async def test_whoever_read_the_output_may_be_gone(
             await process.wait()
     finally:
         process.kill()
-    assert await database.fetch_value(UNLOCKED)
+    assert not await locks(database)
     assert len(await database.fetch(LEFT)) == 1, "the one that has failed"
 
 
@@ -148,7 +145,7 @@ async def test_docker_stop_is_long_enough_for_nine_seconds(program: Program, dat
         os.kill(one, signal.SIGTERM)
         assert await running.wait_ended() == 0
         assert time.monotonic() - began < DOCKER_STOP
-    assert await database.fetch_value(UNLOCKED)
+    assert not await locks(database)
     assert {row["attempts"] for row in await database.fetch(LEFT)} == {0}
 
 

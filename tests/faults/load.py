@@ -12,6 +12,7 @@ import attrs
 import trio
 
 from tests.scenarios.journal import failure_in
+from tests.support.tables import locks
 from tests.support.waiting import wait_for_ring
 from trio_graphile import (
     Client,
@@ -248,9 +249,4 @@ async def drain(database: Database, patience: float = PATIENCE) -> None:
 
 async def check_nothing_locked(database: Database) -> None:
     """No job and no queue is locked by anybody."""
-    assert not await database.fetch(
-        "select id from graphile_worker._private_jobs where locked_at is not null"
-    )
-    assert not await database.fetch(
-        "select queue_name from graphile_worker._private_job_queues where locked_at is not null"
-    )
+    assert not await locks(database)

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from tests.support.intake import Intake, unobserved
+from tests.support.tables import locks
 from trio_graphile import Client, ConnectionLost, Database, Job, JobSpec
 from trio_graphile._database import held_rows
 from trio_graphile._database.claiming import claims
@@ -34,19 +35,6 @@ async def claim(database: Database) -> list[Job]:
 
 async def make_due(database: Database) -> None:
     await database.execute("update graphile_worker._private_jobs set run_at = now()")
-
-
-async def locks(database: Database) -> list[tuple[str, str]]:
-    rows = await database.fetch("""
-        select 'job ' || id as what, locked_by
-        from graphile_worker._private_jobs
-        where locked_at is not null
-        union all
-        select 'queue ' || queue_name, locked_by
-        from graphile_worker._private_job_queues
-        where locked_at is not null
-    """)
-    return [(row["what"], row["locked_by"]) for row in rows]
 
 
 async def test_a_queue_is_freed_though_an_earlier_job_of_it_is_still_known(

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from tests.scenarios.portal import Portal
 from tests.support.shares import Share
+from tests.support.tables import locks
 from tests.support.tempers import add_tempers, add_threaded
 from trio_graphile import (
     Client,
@@ -60,15 +61,6 @@ TERMINATE = """
       and application_name = 'trio_graphile ' || $1::text
     order by backend_start
     limit 1
-"""
-LOCKS = """
-    select 'job' as kind, locked_by
-    from graphile_worker._private_jobs
-    where locked_at is not null or locked_by is not null
-    union all
-    select 'queue', locked_by
-    from graphile_worker._private_job_queues
-    where locked_at is not null or locked_by is not null
 """
 
 
@@ -365,15 +357,14 @@ class Play:
         self.members.append(member)
         with member.scope:
             member.report = await member.worker.run(task_status=task_status)
-        locks = await self.database.fetch(LOCKS)
-        assert member.worker.worker_id not in {row["locked_by"] for row in locks}
+        assert member.worker.worker_id not in {holder for _, holder in await locks(self.database)}
         if member.report is not None:
             assert member.report.lost == 0
 
     async def _finish(self) -> None:
         """Run what is left, until nobody wants to run any more."""
         assert not self.journal.running, "a handler outlived its worker"
-        assert not await self.database.fetch(LOCKS)
+        assert not await locks(self.database)
         self.journal.release.set()
         while True:
             await self.database.execute(MAKE_DUE)
@@ -388,7 +379,7 @@ class Play:
             select (payload ->> 'number')::integer as number, attempts, max_attempts, last_error
             from graphile_worker._private_jobs
         """)
-        assert not await self.database.fetch(LOCKS)
+        assert not await locks(self.database)
         assert not self.journal.violations, self.journal.violations
         left = {row["number"]: row for row in rows}
         assert len(left) == len(rows)

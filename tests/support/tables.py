@@ -27,6 +27,20 @@ async def locked_queues(database: Database) -> dict[str, str]:
     return {row["queue_name"]: row["locked_by"] for row in rows}
 
 
+async def locks(database: Database) -> list[tuple[str, str | None]]:
+    """What is locked, jobs and queues, and by whom."""
+    rows = await database.fetch("""
+        select 'job ' || id as what, locked_by
+        from graphile_worker._private_jobs
+        where locked_at is not null or locked_by is not null
+        union all
+        select 'queue ' || queue_name, locked_by
+        from graphile_worker._private_job_queues
+        where locked_at is not null or locked_by is not null
+    """)
+    return [(row["what"], row["locked_by"]) for row in rows]
+
+
 async def payloads(database: Database) -> list[str]:
     rows = await database.fetch("""
         select payload::text
