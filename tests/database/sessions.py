@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, wait_until_true
 from trio_graphile._database.database import Database
 
 
@@ -46,9 +46,7 @@ SOMEBODY_WAITS = """
 
 async def wait_until_somebody_waits(database: Database) -> None:
     """Return when a session of the database waits for a lock of another one."""
-    with trio.fail_after(PATIENCE):
-        while not await database.fetch_value(SOMEBODY_WAITS):
-            pass
+    await wait_until_true(database, SOMEBODY_WAITS)
 
 
 async def wait_until_nobody_waits(database: Database) -> None:
@@ -58,23 +56,21 @@ async def wait_until_nobody_waits(database: Database) -> None:
             pass
 
 
+SOMEBODY_ELSE_RUNS = """
+    select exists (
+      select
+      from pg_stat_activity
+      where datname = current_database()
+        and state = 'active'
+        and query like $1::text
+        and pid <> pg_backend_pid()
+    )
+"""
+
+
 async def wait_until_active(database: Database, sql: str) -> None:
     """Return when somebody else runs a statement that is like this."""
-    with trio.fail_after(PATIENCE):
-        while not await database.fetch_value(
-            """
-            select exists (
-              select
-              from pg_stat_activity
-              where datname = current_database()
-                and state = 'active'
-                and query like $1::text
-                and pid <> pg_backend_pid()
-            )
-            """,
-            sql,
-        ):
-            pass
+    await wait_until_true(database, SOMEBODY_ELSE_RUNS, sql)
 
 
 async def set_default_isolation(database: Database, level: str) -> None:

@@ -8,9 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import attrs
-import trio
 
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, wait_until_true
 from trio_graphile import Client, Database, DatabaseOptions, TaskRegistry, open_database
 from trio_graphile.embedded import PostgresServer, embedded_postgres
 
@@ -27,8 +26,6 @@ FAST = {
     "wal_retrieve_retry_interval": "100ms",
     "wal_receiver_status_interval": "1s",
 }
-
-_POLL_INTERVAL = 0.02
 
 
 @attrs.frozen
@@ -48,7 +45,7 @@ class Pair:
         """Wait until the standby follows, and commits wait for it if they are to."""
         state = "sync" if synchronous else "async"
         async with alone(self.primary) as database:
-            await wait_for(
+            await wait_until_true(
                 database,
                 "select exists (select from pg_stat_replication where sync_state = $1::text)",
                 state,
@@ -58,13 +55,13 @@ class Pair:
         """Wait until the standby has replayed all that the primary has written."""
         async with alone(self.primary) as primary, alone(self.standby) as standby:
             position = await primary.fetch_value("select pg_current_wal_lsn()::text")
-            await wait_for(standby, "select pg_last_wal_replay_lsn() >= $1::text::pg_lsn", position)
+            await wait_until_true(standby, "select pg_last_wal_replay_lsn() >= $1::text::pg_lsn", position)
 
     async def cut_replication(self) -> None:
         """Have the standby receive nothing more: what is committed from now on, only the primary has."""
         await configure(self.standby, "primary_conninfo", "")
         async with alone(self.standby) as database:
-            await wait_for(database, "select not exists (select from pg_stat_wal_receiver)")
+            await wait_until_true(database, "select not exists (select from pg_stat_wal_receiver)")
 
     async def promote(self) -> None:
         """Make a primary of the standby, one that waits for nobody."""
@@ -125,12 +122,3 @@ async def alone(server: PostgresServer) -> AsyncIterator[Database]:
     """Open one session on one of the servers, over its socket."""
     async with open_database(server.url, DatabaseOptions(pool_size=1, wait_for_server=PATIENCE)) as database:
         yield database
-
-
-async def wait_for(database: Database, sql: str, *arguments: object) -> None:
-    """Wait until a query says true: nobody tells when a server's state changes."""
-    with trio.fail_after(PATIENCE):
-        while True:
-            if await database.fetch_value(sql, *arguments):
-                return
-            await trio.sleep(_POLL_INTERVAL)

@@ -18,10 +18,9 @@ from tests.environments.replicas import (
     configure,
     make_cluster,
     open_pair,
-    wait_for,
 )
 from tests.faults.load import EXPECTED, PATIENCE, Load, check_nothing_locked
-from tests.support.waiting import wait_for_ring
+from tests.support.waiting import wait_for_ring, wait_until_true
 from tests.support.workers import running
 from trio_graphile import (
     Client,
@@ -315,7 +314,7 @@ async def test_a_stop_is_bounded_while_commits_wait_for_a_standby_that_is_gone(s
                 await timelines.wait_started("new")
                 await synchronous.standby.stop()
                 timelines.release["old"].set()
-                await wait_for(observer, HANGS, "%outcomes")
+                await wait_until_true(observer, HANGS, "%outcomes")
                 began = trio.current_time()
                 worker.stop()
         assert trio.current_time() - began < limits.grace_period + limits.flush_timeout + SLACK
@@ -323,14 +322,15 @@ async def test_a_stop_is_bounded_while_commits_wait_for_a_standby_that_is_gone(s
         assert isinstance(incomplete, ShutdownIncomplete)
         assert jobs[1] in incomplete.job_ids
         await synchronous.standby.start()
-        await wait_for(observer, "select count(*) < 2 from graphile_worker._private_jobs")
+        await wait_until_true(observer, "select count(*) < 2 from graphile_worker._private_jobs")
         assert await database.fetch_row(ROW, jobs[0]) is None
 
 
 async def test_a_worker_goes_on_when_the_standby_is_there_again(synchronous: Pair) -> None:
     async with fleet(synchronous) as run, alone(synchronous.primary) as observer:
         await synchronous.standby.stop()
-        await wait_for(observer, HANGS, "%")  # claims may hang first, and then there is no outcome to write
+        # Claims may hang first, and then there is no outcome to write.
+        await wait_until_true(observer, HANGS, "%")
         await synchronous.standby.start()
         await run.wait_resumed()
     await check_nothing_lost(synchronous, run)

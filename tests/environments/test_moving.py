@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.environments.replicas import wait_for
 from tests.environments.test_server_versions import OLDEST, SERVERS, major_of
 from tests.faults.load import check_nothing_locked, drain
 from tests.support.handlers import Handlers
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, wait_until_true
 from tests.support.workers import running
 from tests.test_docs import DOCS, blocks
 from trio_graphile import (
@@ -170,7 +169,7 @@ async def test_a_queue_moves_by_logical_replication(server: PostgresServer, hand
             await Client(new, handlers.tasks).migrate()
             await new.execute(EMPTY)
             await new.execute(SUBSCRIBE.format(port=server.tcp_port))
-            await wait_for(new, COPIED)
+            await wait_until_true(new, COPIED)
             # Whatever is run and added meanwhile comes along.
             await Worker(old, handlers.tasks).run_once()
             await Client(old, handlers.tasks).add_raw_jobs([("quick", None, spec) for spec in SPECS])

@@ -12,6 +12,7 @@ from tests.faults.conftest import Stage
 from tests.faults.load import KINDS, PATIENCE, Ending, Load, check_nothing_locked, drain
 from tests.faults.network import Proxy, open_proxy
 from tests.support.notices import Notices
+from tests.support.waiting import wait_until_true
 from trio_graphile import (
     Client,
     ConnectionLost,
@@ -173,11 +174,12 @@ async def wait_for_heartbeats(database: Database, count: int) -> None:
         last = await database.fetch_value(
             "select max(last_heartbeat_at) from graphile_worker._private_workers"
         )
-        with trio.fail_after(PATIENCE):
-            while not await database.fetch_value(
-                "select max(last_heartbeat_at) > $1::timestamptz from graphile_worker._private_workers", last
-            ):
-                pass
+        await wait_until_true(
+            database,
+            "select max(last_heartbeat_at) > $1::timestamptz from graphile_worker._private_workers",
+            last,
+            patience=PATIENCE,
+        )
 
 
 async def wait_until_none_sweeps(database: Database) -> None:

@@ -7,11 +7,14 @@ import pytest
 import trio
 
 from tests.interop.graphile_worker import GraphileWorker
+from tests.support.waiting import wait_until_true
 from trio_graphile import Client, Database, TaskRegistry, Worker, open_database
 
 pytestmark = [pytest.mark.interop, pytest.mark.dealt]
 
 BREAKING = {1, 3, 11, 13, 14, 16, 19}
+PATIENCE = 60.0
+"""How many seconds a test waits for what a program of Node may still have to begin."""
 COMPLETE = {number: number in BREAKING for number in range(1, 21)}
 
 
@@ -56,7 +59,7 @@ async def uncommitted(database: Database, sql: str) -> AsyncIterator[None]:
 
 async def wait_for_blocked_sessions(database: Database, count: int) -> None:
     """Wait until so many sessions wait for a lock."""
-    await wait_until(
+    await wait_until_true(
         database,
         """
         select count(*) >= $1::integer
@@ -65,12 +68,13 @@ async def wait_for_blocked_sessions(database: Database, count: int) -> None:
           and wait_event_type = 'Lock'
         """,
         count,
+        patience=PATIENCE,
     )
 
 
 async def wait_for_ledger_reader(database: Database) -> None:
     """Wait until another session of ours has looked at the ledger."""
-    await wait_until(
+    await wait_until_true(
         database,
         """
         select count(*) > 0
@@ -81,13 +85,8 @@ async def wait_for_ledger_reader(database: Database) -> None:
           and query ilike '%migrations%'
           and query not ilike '%insert into%'
         """,
+        patience=PATIENCE,
     )
-
-
-async def wait_until(database: Database, question: str, *arguments: object) -> None:
-    """Ask until the answer is yes: what sessions do is announced to nobody."""
-    while not await database.fetch_value(question, *arguments):  # noqa: ASYNC110
-        await trio.lowlevel.checkpoint()
 
 
 async def test_node_accepts_our_schema_and_changes_nothing(

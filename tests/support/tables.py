@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import attrs
-import trio
 
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import wait_until_true
 from trio_graphile import Database
 
 
@@ -69,12 +68,7 @@ class Table:
         return await locked_queues(self.database)
 
     async def wait_until(self, sql: str, *arguments: object) -> None:
-        """Wait until a query says true: a table tells nobody when it changes."""
-        with trio.fail_after(PATIENCE):
-            while True:
-                if await self.database.fetch_value(sql, *arguments):
-                    return
-                await trio.lowlevel.checkpoint()
+        await wait_until_true(self.database, sql, *arguments)
 
     async def make_due(self) -> None:
         await self.database.execute("update graphile_worker._private_jobs set run_at = now()")

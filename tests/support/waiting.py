@@ -1,4 +1,4 @@
-"""Waiting with an end: for a ring of a bell, and for what tells nobody when it changes."""
+"""Waiting with an end: for a ring of a bell, and for what tells nobody when it changes, such as a table."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import trio
 
+from trio_graphile import Database
 from trio_graphile._model.bell import Bell
 
 PATIENCE = 20.0
@@ -26,3 +27,12 @@ async def wait_until(condition: Callable[[], bool]) -> None:
             if condition():
                 return
             await trio.lowlevel.checkpoint()
+
+
+async def wait_until_true(
+    database: Database, sql: str, *arguments: object, patience: float = PATIENCE
+) -> None:
+    """Wait until a query says true: a server tells nobody when what it is asked about changes."""
+    with trio.fail_after(patience):
+        while not await database.fetch_value(sql, *arguments):
+            pass
