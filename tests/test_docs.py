@@ -15,18 +15,11 @@ import trio_graphile.admin
 import trio_graphile.embedded
 import trio_graphile.hooks
 import trio_graphile.testing
+from tests.support.documents import DOCS, PAGES, ROOT, blocks
 from tests.support.plugin_path import plugin_path
 from trio_graphile import Connection, ShutdownOptions
 from trio_graphile._database.driver import shortcuts
 from trio_graphile.plugins import logging, opentelemetry, pages, prometheus
-
-ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)]
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def pages_with(language: str) -> list[object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.test_docs import blocks
+from tests.support.documents import blocks
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.environments.test_server_versions import OLDEST, SERVERS, major_of
+from tests.environments.versions import OLDEST, SERVERS, major_of
 from tests.faults.load import check_nothing_locked, drain
+from tests.support.documents import DOCS, blocks
 from tests.support.handlers import Handlers
 from tests.support.waiting import PATIENCE, wait_until_true
 from tests.support.workers import running
-from tests.test_docs import DOCS, blocks
 from trio_graphile import (
     Client,
     Database,

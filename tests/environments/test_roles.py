@@ -11,7 +11,7 @@ import trio
 from tests.admin.guarded import BASIC, browser, options_of
 from tests.database.random_jobs import nodes_of, plan_of
 from tests.environments.roles import Party, url_with_login
-from tests.test_docs import ROOT, blocks
+from tests.support.documents import DOCS, blocks
 from trio_graphile import (
     Cleanup,
     Client,
@@ -281,7 +281,7 @@ async def test_an_application_adds_by_what_has_the_rights_of_its_owner(party: Pa
     await party.admin.execute(f"create role {application} login password 'sesame'")
     await party.admin.execute(f"grant create on schema public to {party.login('enqueuer')}")
     async with party.database("enqueuer") as enqueuer, enqueuer.connection() as connection:
-        for statement in blocks(ROOT / "docs" / "roles.md", "sql"):
+        for statement in blocks(DOCS / "roles.md", "sql"):
             await connection.execute(statement)
         await connection.execute(f"""
             grant insert on customers to {application};

@@ -1,41 +1,22 @@
 """Each version of PostgreSQL that is found here: one life of a queue, and an end to those that are too old.
 
-`POSTGRES_BINARIES` names the folders of their programs, with colons between them; those of Debian's packages
-are found. The rest of the tests run on one of them with `TRIO_GRAPHILE_PG_BIN`.
+The rest of the tests run on one of them with `TRIO_GRAPHILE_PG_BIN`.
 """
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.cli.program import Program
+from tests.environments.versions import OLDEST, SERVERS
 from tests.faults.load import Load, check_nothing_locked, drain
 from tests.support.workers import running
 from trio_graphile import Client, PostgresTooOld, TaskRegistry, Worker, WorkerOptions, open_database
-from trio_graphile._database.schema_plan import OLDEST_SERVER_VERSION
-from trio_graphile.embedded import embedded_postgres, find_binaries
+from trio_graphile.embedded import embedded_postgres
 
 pytestmark = pytest.mark.dealt  # what is tried knows little of Python
-
-OLDEST = OLDEST_SERVER_VERSION // 10_000
-
-
-def find_servers() -> dict[int, Path]:
-    """Return the folders with PostgreSQL's programs, by its major version."""
-    named = [Path(folder) for folder in os.environ.get("POSTGRES_BINARIES", "").split(":") if folder]
-    usual = [find_binaries(), *Path("/usr/lib/postgresql").glob("*/bin")]
-    return {major_of(folder): folder for folder in [*usual, *named] if (folder / "postgres").exists()}
-
-
-def major_of(folder: Path) -> int:
-    said = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True)
-    words = said.stdout.removeprefix("postgres (PostgreSQL) ")
-    return int("".join(character if character.isdigit() else " " for character in words).split()[0])
-
 
 JOBS = """
 from trio_graphile import TaskRegistry
@@ -44,7 +25,6 @@ tasks = TaskRegistry()
 @tasks.task("nothing")
 async def nothing(payload: object) -> None: ...
 """
-SERVERS = find_servers()
 SUPPORTED = [major for major in sorted(SERVERS) if major >= OLDEST]
 TOO_OLD = [major for major in sorted(SERVERS) if major < OLDEST]
 

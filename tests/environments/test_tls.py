@@ -12,7 +12,7 @@ import attrs
 import pytest
 import trio
 
-from tests.environments.test_server_versions import SERVERS
+from tests.environments.versions import SERVERS
 from tests.faults.load import Load, check_nothing_locked, drain
 from tests.support.workers import running
 from trio_graphile import (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 import attrs
@@ -19,15 +18,14 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.scenarios.tempers import PROCESS_TASKS
 from tests.support.handlers import Handlers
+from tests.support.jobs import make_job
 from tests.support.signals import SIGNALS
 from tests.support.tables import payloads
 from tests.support.tempers import add_endings
 from tests.support.workers import SOON, running
-from tests.worker.test_recorder import job
 from trio_graphile import (
     Client,
     Database,
-    Job,
     JobContext,
     JobSpec,
     PermanentFailure,
@@ -296,21 +294,12 @@ async def test_or_is_part_of_that_trace(database: Database, watched: Watched, te
     ],
 )
 def test_what_other_programs_write_is_read_and_what_is_malformed_ignored(payload: Any, linked: bool) -> None:  # noqa: FBT001  # a column of the table
-    found = [trace.get_current_span(each).get_span_context() for each in remote_contexts(job_with(payload))]
+    found = [
+        trace.get_current_span(each).get_span_context()
+        for each in remote_contexts(make_job(1, payload_json=json.dumps(payload)))
+    ]
     assert [(f"{each.trace_id:032x}", f"{each.span_id:016x}", each.is_remote) for each in found] == (
         [(TRACE_ID, SPAN_ID, True)] if linked else []
-    )
-
-
-def job_with(payload: Any) -> Job:
-    now = datetime.now(UTC)
-    return Job(
-        id=1,
-        task_identifier="a",
-        payload_json=json.dumps(payload),
-        run_at=now,
-        created_at=now,
-        updated_at=now,
     )
 
 
@@ -354,7 +343,7 @@ async def test_state_and_baggage_travel_too(
     await Worker(database, watched.tasks, plugins=[plugin]).run_once()
     assert watched.carried == ["ada"]
     with_state = {"_trace": {**RUST_SHAPED, "tracestate": "vendor=1"}}
-    [found] = remote_contexts(job_with(with_state))
+    [found] = remote_contexts(make_job(1, payload_json=json.dumps(with_state)))
     assert trace.get_current_span(found).get_span_context().trace_state.get("vendor") == "1"
 
 
@@ -403,7 +392,7 @@ def test_of_what_says_what_becomes_of_a_job_only_a_snooze_is_no_error(
     hooks = Hooks()
     telescope.plugin().register(hooks)
     [around] = [hook.function for hook in hooks.entries if hook.kind == "around_job_run"]
-    with pytest.raises(signal), around(JobRun(job=job(1), worker_id="w")):
+    with pytest.raises(signal), around(JobRun(job=make_job(1), worker_id="w")):
         raise error
     [span] = telescope.spans()
     assert span.status.status_code is (StatusCode.UNSET if signal is Snooze else StatusCode.ERROR)

@@ -16,11 +16,11 @@ import pytest
 import trio
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.plugins.test_pages import PATIENCE, send, serving
+from tests.support.asking import send, serving
 from tests.support.handlers import Handlers
-from tests.support.waiting import wait_until
+from tests.support.jobs import make_job
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.workers import NEVER, running
-from tests.worker.test_recorder import job
 from trio_graphile import (
     Client,
     Database,
@@ -317,7 +317,14 @@ async def test_each_way_in_which_a_run_ends_is_counted(
     hooks = Hooks(worker=Worker(database, TaskRegistry()))
     plugin.register(hooks)
     [count] = [hook.function for hook in hooks.entries if hook.event is ending]
-    facts = {"worker_id": "w", "job": job(1), "error": "no", "reason": None, "delay": 1.0, "duration": 1.0}
+    facts = {
+        "worker_id": "w",
+        "job": make_job(1),
+        "error": "no",
+        "reason": None,
+        "delay": 1.0,
+        "duration": 1.0,
+    }
     count(ending(**{name: facts.get(name) for name in attrs.fields_dict(ending)}))
     text = prometheus_client.generate_latest(plugin.registry).decode()
     counted = [

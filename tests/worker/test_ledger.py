@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import Enum, auto
 
 import attrs
@@ -12,16 +11,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from tests.support.jobs import make_job
 from trio_graphile import Job
 from trio_graphile._worker.ledger import Ledger, Unfound
 
-NOW = datetime.now(UTC)
 IDS = range(1, 5)  # few, so that a job is often claimed again while its first run goes on
-
-
-def make_job(id_: int) -> Job:
-    """Return a job that equals all others of its id, as one does that was given back with its attempt."""
-    return Job(id=id_, task_identifier="a", payload_json="{}", run_at=NOW, created_at=NOW, updated_at=NOW)
 
 
 def claim(ledger: Ledger, *jobs: Job) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
 from functools import partial
 
 import attrs
@@ -13,6 +12,7 @@ import trio.testing
 
 from tests.support.handlers import Handlers
 from tests.support.intake import Intake
+from tests.support.jobs import make_job
 from tests.support.tables import Table
 from tests.support.workers import NEVER, make_worker
 from trio_graphile import (
@@ -357,11 +357,6 @@ async def test_an_urgent_job_that_is_announced_is_next_although_much_is_held(nur
     assert limits == [11, 1]
     assert (third := await intake.queue.take()) is not None
     assert third.id == 99
-
-
-def make_job(id_: int) -> Job:
-    now = datetime.now(UTC)
-    return Job(id=id_, task_identifier="a", payload_json="{}", run_at=now, created_at=now, updated_at=now)
 
 
 def test_a_refetch_delay_longer_than_polling_is_refused() -> None:

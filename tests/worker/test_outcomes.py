@@ -9,7 +9,8 @@ import attrs
 import pytest
 import trio
 
-from tests.worker.test_recorder import Rows, job
+from tests.support.jobs import make_job
+from tests.worker.rows import Rows
 from trio_graphile import ObserverOptions, ShutdownReport
 from trio_graphile._interceptors.chains import Chains
 from trio_graphile._model.outcomes import (
@@ -30,13 +31,13 @@ from trio_graphile._worker.recorder import Recorder
 from trio_graphile.hooks import Event, Hooks
 
 OUTCOMES: tuple[Outcome, ...] = (
-    Completed(job(1)),
-    Settled(job(1)),
-    Failed(job(1), "no"),
-    Returned(job(1)),
-    Snoozed(job(1), delay=60),
-    Removed(job(1)),
-    Lost(job(1)),
+    Completed(make_job(1)),
+    Settled(make_job(1)),
+    Failed(make_job(1), "no"),
+    Returned(make_job(1)),
+    Snoozed(make_job(1), delay=60),
+    Removed(make_job(1)),
+    Lost(make_job(1)),
 )
 
 

@@ -2,118 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Any
-
-import attrs
 import pytest
 import trio
 import trio.testing
 
-from tests.support.intake import Intake, unobserved
-from trio_graphile import ConnectionLost, Job, StatementFailed
-from trio_graphile._database.held_rows import COMPLETE_ALIKE_JOBS, COMPLETE_JOBS, FAIL_JOBS, RETURN_JOBS
-from trio_graphile._database.statement import Statement
+from tests.support.jobs import make_job
+from tests.worker.rows import Rows
+from trio_graphile import ConnectionLost, StatementFailed
 from trio_graphile._model.outcomes import Completed, Failed, Outcome, Returned
-from trio_graphile._worker.announcements import Announcements
-from trio_graphile._worker.job_events import JobEvents
-from trio_graphile._worker.ledger import Ledger
-from trio_graphile._worker.recorder import Recorder
-
-NOW = datetime.now(UTC)
-WRITES: dict[str | Statement, str] = {
-    COMPLETE_JOBS: "completed",
-    COMPLETE_ALIKE_JOBS: "completed",
-    FAIL_JOBS: "failed",
-    RETURN_JOBS: "returned",
-}
-
-
-def job(id_: int, queue_name: str | None = None) -> Job:
-    return Job(
-        id=id_,
-        task_identifier="a",
-        payload_json="{}",
-        run_at=NOW,
-        created_at=NOW,
-        updated_at=NOW,
-        queue_name=queue_name,
-    )
-
-
-async def nothing(_limit: int) -> list[Job]:
-    """Claim nothing."""
-    await trio.lowlevel.checkpoint()
-    return []
-
-
-def announcements() -> Announcements:
-    return Intake(nothing).announcements
-
-
-@attrs.define(eq=False)
-class Rows:
-    """Stands for the database: notes each write, and goes wrong on demand."""
-
-    written: list[tuple[str, list[int]]] = attrs.field(factory=list)
-    before_write: Callable[[], None] = lambda: None
-    errors: list[Exception] = attrs.field(factory=list)
-    stolen: set[int] = attrs.field(factory=set)
-    poison: int = 0
-    """The job whose completion is refused."""
-    refused: set[int] = attrs.field(factory=set)
-    """The jobs about which nothing may be written."""
-    most_at_once: int = 4096
-    """How many the database can write in time."""
-    announcements: Announcements = attrs.field(factory=announcements)
-    ledger: Ledger = attrs.field(factory=Ledger)
-
-    def recorder(self, *, complete_delay: float = 0.0, fail_delay: float = 0.0) -> Recorder:
-        return Recorder(
-            complete_delay=complete_delay,
-            fail_delay=fail_delay,
-            session=self,
-            worker_id="me",
-            ledger=self.ledger,
-            announcements=self.announcements,
-            job_events=JobEvents(unobserved()),
-        )
-
-    def claim(self, *jobs: Job) -> None:
-        """Have jobs be held."""
-        self.ledger.claim_sent()
-        self.ledger.claimed(jobs)
-
-    async def fetch(self, sql: str | Statement, *arguments: Any) -> list[Any]:
-        """Write failures, or what is given back."""
-        return [{"id": id_} for id_ in await self._write(WRITES[sql], arguments[1])]
-
-    async def fetch_value(self, sql: str | Statement, *arguments: Any) -> Any:
-        """Write completions."""
-        return list(await self._write(WRITES[sql], arguments[1]))
-
-    async def fetch_row(self, sql: str | Statement, *arguments: object) -> None:
-        """Refuse what the recorder does not use."""
-        raise NotImplementedError
-
-    async def execute(self, sql: str | Statement, *arguments: object) -> str:
-        """Refuse what the recorder does not use."""
-        raise NotImplementedError
-
-    async def _write(self, what: str, ids: Sequence[int]) -> set[int]:
-        self.before_write()
-        if self.errors:
-            raise self.errors.pop(0)
-        await trio.lowlevel.checkpoint()
-        if what == "completed" and self.poison in ids:
-            raise StatementFailed("not this one", sqlstate="P0001")
-        if not self.refused.isdisjoint(ids):
-            raise StatementFailed("nothing about this one", sqlstate="P0001")
-        if len(ids) > self.most_at_once:
-            raise StatementFailed("canceling statement due to statement timeout", sqlstate="57014")
-        self.written.append((what, list(ids)))
-        return set(ids) - self.stolen
 
 
 async def test_what_arrives_during_a_write_leaves_together_in_the_next(nursery: trio.Nursery) -> None:
@@ -123,11 +19,11 @@ async def test_what_arrives_during_a_write_leaves_together_in_the_next(nursery: 
 
     def arrive() -> None:
         while arriving:
-            outcomes.put(Completed(job(arriving.pop(0))))
+            outcomes.put(Completed(make_job(arriving.pop(0))))
 
     rows.before_write = arrive
     await nursery.start(outcomes.run)
-    outcomes.put(Completed(job(1)))
+    outcomes.put(Completed(make_job(1)))
     await trio.testing.wait_all_tasks_blocked()
     assert rows.written == [("completed", [1]), ("completed", [2, 3, 4])]
 
@@ -137,7 +33,7 @@ async def test_the_recorder_rests_when_all_is_written(nursery: trio.Nursery) -> 
     rows = Rows()
     outcomes = rows.recorder()
     await nursery.start(outcomes.run)
-    for late in (Failed(job(2), "no"), Returned(job(3)), Completed(job(4))):
+    for late in (Failed(make_job(2), "no"), Returned(make_job(3)), Completed(make_job(4))):
         pending: list[Outcome] = [late]
 
         def arrive(pending: list[Outcome] = pending) -> None:
@@ -145,7 +41,7 @@ async def test_the_recorder_rests_when_all_is_written(nursery: trio.Nursery) -> 
                 outcomes.put(pending.pop())
 
         rows.before_write = arrive
-        outcomes.put(Completed(job(1)))
+        outcomes.put(Completed(make_job(1)))
         with trio.fail_after(5):
             await trio.testing.wait_all_tasks_blocked()
 
@@ -153,7 +49,7 @@ async def test_the_recorder_rests_when_all_is_written(nursery: trio.Nursery) -> 
 async def test_a_write_that_fails_in_passing_is_repeated(nursery: trio.Nursery) -> None:
     rows = Rows(errors=[StatementFailed("deadlock", sqlstate="40P01"), ConnectionLost("gone")])
     outcomes = rows.recorder()
-    outcomes.put(Completed(job(1)))
+    outcomes.put(Completed(make_job(1)))
     with trio.fail_after(10):
         await outcomes.flush()
     assert rows.written == [("completed", [1])]
@@ -163,7 +59,7 @@ async def test_a_write_that_fails_in_passing_is_repeated(nursery: trio.Nursery) 
 async def test_a_write_whose_fate_was_unknown_is_not_called_lost_when_repeated() -> None:
     rows = Rows(errors=[ConnectionLost("after the commit")], stolen={1})
     outcomes = rows.recorder()
-    outcomes.put(Completed(job(1)))
+    outcomes.put(Completed(make_job(1)))
     await outcomes.flush()
     assert (outcomes.counts.completed, outcomes.counts.lost) == (1, 0)
 
@@ -171,7 +67,7 @@ async def test_a_write_whose_fate_was_unknown_is_not_called_lost_when_repeated()
 async def test_an_outcome_in_doubt_stays_so_though_the_next_try_was_cancelled() -> None:
     rows = Rows(errors=[ConnectionLost("after the commit")], stolen={1})
     outcomes = rows.recorder()
-    outcomes.put(Completed(job(1)))
+    outcomes.put(Completed(make_job(1)))
     with trio.move_on_after(0) as scope:
         await outcomes.flush()
     assert scope.cancelled_caught
@@ -183,7 +79,7 @@ async def test_a_batch_that_is_refused_is_written_apart_and_the_culprit_as_faile
     rows = Rows(poison=3)
     outcomes = rows.recorder()
     for id_ in range(1, 6):
-        outcomes.put(Completed(job(id_)))
+        outcomes.put(Completed(make_job(id_)))
     await outcomes.flush()
     assert {id_ for what, ids in rows.written for id_ in ids if what == "completed"} == {1, 2, 4, 5}
     assert [ids for what, ids in rows.written if what == "failed"] == [[3]]
@@ -195,7 +91,7 @@ async def test_a_batch_that_takes_too_long_is_written_in_smaller_ones(nursery: t
     rows = Rows(most_at_once=10)
     outcomes = rows.recorder()
     for id_ in range(1, 1001):
-        outcomes.put(Completed(job(id_)))
+        outcomes.put(Completed(make_job(id_)))
     await outcomes.flush()
     assert sorted(id_ for _, ids in rows.written for id_ in ids) == list(range(1, 1001))
     assert outcomes.counts.completed == 1000
@@ -209,7 +105,7 @@ async def test_an_outcome_that_nobody_takes_keeps_no_other_from_being_written(
     rows = Rows(refused={3})
     outcomes = rows.recorder()
     for id_ in range(1, 6):
-        outcomes.put(Completed(job(id_)))
+        outcomes.put(Completed(make_job(id_)))
     await outcomes.flush()
     await outcomes.flush()
     assert {id_ for _, ids in rows.written for id_ in ids} == {1, 2, 4, 5}
@@ -229,7 +125,7 @@ async def test_a_look_whose_fault_a_refusal_is_may_take_too_long_itself() -> Non
         StatementFailed("canceling statement due to statement timeout", sqlstate="57014"),
     ]
     outcomes = rows.recorder()
-    outcomes.put(Completed(job(1)))
+    outcomes.put(Completed(make_job(1)))
     await outcomes.flush()
     assert (outcomes.counts.completed, outcomes.counts.failed, dict(outcomes.refused)) == (1, 0, {})
 
@@ -238,7 +134,7 @@ async def test_a_refused_outcome_of_a_job_that_was_taken_and_came_back_is_droppe
     """It is not written over the new run."""
     rows = Rows(refused={1}, stolen={1})
     outcomes = rows.recorder()
-    old, new = job(1), job(1)
+    old, new = make_job(1), make_job(1)
     rows.claim(old)
     outcomes.put(Completed(old))
     await outcomes.flush()
@@ -256,11 +152,11 @@ async def test_completions_and_failures_may_wait_for_company_what_is_given_back_
     rows = Rows()
     outcomes = rows.recorder(complete_delay=2.0, fail_delay=1.0)
     await nursery.start(outcomes.run)
-    outcomes.put(Completed(job(1)))
-    outcomes.put(Failed(job(2), "no"))
-    outcomes.put(Returned(job(3)))
+    outcomes.put(Completed(make_job(1)))
+    outcomes.put(Failed(make_job(2), "no"))
+    outcomes.put(Returned(make_job(3)))
     await trio.sleep(0.5)
-    outcomes.put(Completed(job(4)))
+    outcomes.put(Completed(make_job(4)))
     assert rows.written == [("returned", [3])]
     await trio.sleep(1.0)
     assert rows.written[1:] == [("failed", [2])]
@@ -272,7 +168,7 @@ async def test_a_job_that_is_not_ours_any_more_is_counted_as_lost() -> None:
     rows = Rows(stolen={2})
     outcomes = rows.recorder()
     for id_ in (1, 2):
-        outcomes.put(Completed(job(id_)))
+        outcomes.put(Completed(make_job(id_)))
     await outcomes.flush()
     assert (outcomes.counts.completed, outcomes.counts.lost) == (1, 1)
 
@@ -282,7 +178,7 @@ async def test_an_error_that_does_not_pass_is_raised_and_the_outcomes_stay() -> 
     missing = StatementFailed("no such table", sqlstate="42P01")
     rows = Rows(errors=[missing, missing])
     outcomes = rows.recorder()
-    outcomes.put(Completed(job(1)))
+    outcomes.put(Completed(make_job(1)))
     with pytest.raises(StatementFailed):
         await outcomes.flush()
     await outcomes.flush()
@@ -292,8 +188,8 @@ async def test_an_error_that_does_not_pass_is_raised_and_the_outcomes_stay() -> 
 async def test_a_cancelled_flush_leaves_what_it_did_not_write() -> None:
     rows = Rows()
     outcomes = rows.recorder()
-    outcomes.put(Completed(job(1)))
-    outcomes.put(Failed(job(2), "no"))
+    outcomes.put(Completed(make_job(1)))
+    outcomes.put(Failed(make_job(2), "no"))
     with trio.move_on_after(0):
         await outcomes.flush()
     assert rows.written == []
@@ -304,7 +200,7 @@ async def test_a_cancelled_flush_leaves_what_it_did_not_write() -> None:
 async def test_a_recorded_job_is_forgotten_unless_it_was_claimed_again() -> None:
     rows = Rows()
     outcomes = rows.recorder()
-    old, again, other = job(1), job(1), job(2)
+    old, again, other = make_job(1), make_job(1), make_job(2)
     rows.claim(again, other)
     outcomes.put(Completed(old))
     outcomes.put(Completed(other))
@@ -318,7 +214,7 @@ async def test_the_freeing_of_a_queue_is_announced() -> None:
     outcomes = rows.recorder()
     announced: list[int] = []
     for queue_name in (None, "q"):
-        outcomes.put(Completed(job(1, queue_name)))
+        outcomes.put(Completed(make_job(1, queue_name=queue_name)))
         await outcomes.flush()
         announced.append(rows.announcements.jobs)
     assert announced == [0, 1]
@@ -327,7 +223,7 @@ async def test_the_freeing_of_a_queue_is_announced() -> None:
 async def test_slots_pause_while_too_many_outcomes_wait_and_all_go_on(nursery: trio.Nursery) -> None:
     outcomes, gone_on = Rows().recorder(), list[int]()
     for id_ in range(5000):
-        outcomes.put(Completed(job(id_)))
+        outcomes.put(Completed(make_job(id_)))
 
     async def slot(number: int) -> None:
         await outcomes.wait_for_room()
@@ -348,7 +244,7 @@ async def test_slots_that_wait_for_room_look_again_whether_there_is_some(nursery
 
     def fill() -> None:
         for id_ in range(5000):
-            outcomes.put(Returned(job(id_)))
+            outcomes.put(Returned(make_job(id_)))
 
     async def slot() -> None:
         await outcomes.wait_for_room()

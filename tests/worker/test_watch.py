@@ -7,7 +7,7 @@ import logging
 import pytest
 import trio
 
-from tests.plugins.test_pages import get, serving
+from tests.support.asking import get, serving
 from tests.support.handlers import Handlers
 from tests.support.notices import noticing
 from tests.support.waiting import wait_until
