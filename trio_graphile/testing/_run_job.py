@@ -28,7 +28,7 @@ from trio_graphile._tasks.task import Task
 from trio_graphile._worker.lanes import End, Ended, Lanes
 from trio_graphile._worker.running_job import Interruption, RunningJob
 from trio_graphile._worker.surroundings import Surroundings
-from trio_graphile.testing._runs import SingleRun, finished_run
+from trio_graphile.testing._runs import SingleRun, finished_run, next_payload
 
 PayloadT = TypeVar("PayloadT")
 
@@ -107,7 +107,7 @@ async def _run(
     if task.wants_context:
         running.context = surroundings.context(job, running, task.to_json)
     outcome, error = await _outcome(running, interrupt)
-    again = getattr(outcome, "payload_json", None)
+    again = next_payload(outcome)
     return SingleRun(
         **attrs.asdict(finished_run(outcome, error), recurse=False),
         checkpoint=None if again is None else task.from_json(again),

@@ -101,3 +101,14 @@ def finished_run(outcome: Outcome, error: BaseException | None) -> FinishedRun:
             return FinishedRun(job=job, outcome="lost")
         case _:
             assert_never(outcome)
+
+
+def next_payload(outcome: Outcome) -> str | None:
+    """Return the JSON with which the job would run again; None if it is the same, or the run was the last."""
+    match outcome:
+        case Failed() | Snoozed() | Returned():
+            return outcome.payload_json
+        case Completed() | Settled() | Removed() | Lost():
+            return None
+        case _:
+            assert_never(outcome)
