@@ -174,18 +174,18 @@ async def _call(running: RunningJob) -> Ended:
 
 @contextlib.asynccontextmanager
 async def _lend(database: Database | None) -> AsyncIterator[Database]:
-    """Lend the database, or what stands in its place."""
+    """Lend the database; if there is none, one to which there is no way."""
     if database is not None:
         yield database
         return
-    access = Access(address=read_address("postgresql://nowhere/nothing", {}))
-    async with open_bridge() as bridge, open_loop_for_users() as users_loop:
-        yield _NoDatabase(DatabaseOptions(), access, access, bridge, users_loop)
+    access = _NoAccess(address=read_address("postgresql://nowhere/nothing", {}))
+    async with open_bridge() as bridge, open_loop_for_users() as users_loop:  # a handler may run asyncio code
+        yield Database(DatabaseOptions(), access, access, bridge, users_loop)
 
 
 @attrs.define(eq=False)
-class _NoDatabase(Database):
-    """A database that has no sessions. It can run asyncio code, for handlers that do."""
+class _NoAccess(Access):
+    """No way into a database: whoever wants a session is told what to do."""
 
-    def _begin_shared_session(self) -> NoReturn:
+    def hosts(self) -> NoReturn:
         raise DatabaseError("there is no database here: lend one with `run_job(..., database=...)`")
