@@ -103,7 +103,11 @@ _COMMANDS = {
         ),
         "workers": (
             "_workers:workers",
-            "List the registered workers, and the others that have jobs or queues locked.",
+            """List the registered workers, and the others that have jobs or queues locked.
+
+            The column presence says how the death of a worker is noticed: by its lock, within seconds, or by
+            its lease only, when that has ended.
+            """,
         ),
         "bench": (
             "_bench:bench",

@@ -22,9 +22,6 @@ async def workers(
 ) -> None:
     """List the registered workers, and the others that have jobs or queues locked.
 
-    The death of a worker with a lock as its presence is noticed within seconds, that of others when their
-    lease has ended.
-
     Args:
         stale_threshold: A worker that has sent no heartbeat for this long is stale.
     """
