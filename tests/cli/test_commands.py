@@ -12,6 +12,7 @@ import pytest
 from tests.cli.program import Program
 from trio_graphile import Client, Database, JobSpec
 from trio_graphile._database import worker_registry
+from trio_graphile._model.verbatim import format_time
 
 JOB_KEYS = {
     "id", "task_id", "task_identifier", "job_queue_id", "payload", "priority", "run_at", "attempts",
@@ -90,6 +91,20 @@ async def test_a_job_is_added_listed_shown_rescheduled_failed_and_completed(shop
 
     assert await text(shop, "complete", id_) == f"completed 1 job: {id_}\n"
     assert await said(shop, "list") == []
+
+
+async def test_what_goes_through_a_pipe_is_never_cut(shop: Program, database: Database) -> None:
+    """However narrow the terminal is said to be."""
+    name, queue = "send-welcome-to-whoever-is-new", "one after the other, and no two at once"
+    job = await Client(database).add_raw_job(name, None, JobSpec(queue_name=queue))
+    narrow = shop.with_environment(COLUMNS="20")
+    run_at = format_time(job.run_at)
+    assert await text(narrow, "list") == (
+        f"{HEADER}\n{job.id}\t{name}\t{queue}\tready\t{run_at}\t0/25\t0\t-\t-\n"
+    )
+    for command, whole in (("tasks", name), ("queues", queue), ("workers", "locked_queues")):
+        cells = {cell for line in (await text(narrow, command)).splitlines() for cell in line.split("\t")}
+        assert whole in cells
 
 
 async def test_a_payload_comes_from_a_file_and_is_shown_as_it_is_stored(

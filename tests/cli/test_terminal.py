@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 
 from tests.cli.program import Program
 from tests.cli.terminal import terminal
-from trio_graphile import Client, Database
+from trio_graphile import Client, Database, JobSpec
 
+FAR = datetime(2099, 1, 31, 6, tzinfo=UTC)
+COLOUR_OR_STYLE = re.compile(r"\x1b\[[0-9;]*m")
 COLOUR = re.compile(r"\x1b\[[0-9;]*3\d[;m]")
 
 
@@ -20,6 +23,25 @@ async def test_lists_are_tables_in_colour(shop: Program, database: Database) -> 
     assert "┃" in screen.written
     assert "[red]resize" in screen.written, "what users wrote is no markup"
     assert COLOUR.search(screen.written)
+
+
+@pytest.mark.parametrize(("columns", "is_table"), [(150, True), (80, False), (30, False)])
+async def test_no_terminal_is_too_narrow_for_a_list(
+    shop: Program,
+    database: Database,
+    columns: int,
+    is_table: bool,  # noqa: FBT001  # a column of the table
+) -> None:
+    """Nothing is cut: where a table does not fit, each row is a list of names and values."""
+    name, key = "send-welcome-to-whoever-is-new", "whoever-is-new"
+    await Client(database).add_raw_job(name, None, JobSpec(run_at=FAR, job_key=key))
+    async with terminal(shop.folder, shop.whole_environment(), "list", columns=columns) as screen:
+        assert await screen.wait_ended() == 0
+    assert ("┃" in screen.written) == is_table
+    assert max(map(len, COLOUR_OR_STYLE.sub("", screen.written).splitlines())) <= columns
+    shown = re.sub(r"[\s│]", "", COLOUR_OR_STYLE.sub("", screen.written))  # a cell may take several lines
+    for text in (name, key, "scheduled", "2099-01-31T06:00:00Z"):
+        assert text in shown
 
 
 async def test_what_users_wrote_does_nothing_to_the_terminal(shop: Program, database: Database) -> None:
