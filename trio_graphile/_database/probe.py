@@ -6,17 +6,17 @@ It needs no named statements: a pooler may stand between us and the server.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 
 import trio
 
-from trio_graphile._database.connection import Connection, Executor
+from trio_graphile._database.connection import Connection, Executor, Row
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._database.inspection import list_hidden
 from trio_graphile._database.schema import check_schema, own_migrations
-from trio_graphile._database.schema_plan import plan_migration
+from trio_graphile._database.schema_plan import SchemaState, plan_migration
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import DatabaseError, DatabaseRefused, SchemaError, StatementFailed
 from trio_graphile._model.diagnosis import (
@@ -31,8 +31,6 @@ from trio_graphile._model.diagnosis import (
 from trio_graphile._model.instants import time_of
 from trio_graphile._model.options import DatabaseOptions
 from trio_graphile._model.pooling import PoolingFacts
-
-_ECHO_TIMEOUT = 5.0
 
 PROBE_SERVER = Statement("""
     select current_setting('server_version_num')::integer as version,
@@ -57,11 +55,13 @@ PROBE_SERVER = Statement("""
 async def probe_server(database: Database, *, refuses_settings: bool = False) -> ServerFacts:
     """Return facts about the server. Takes up to five seconds if it sends no notifications.
 
-    `refuses_settings` says whether a session with our settings was refused, which this cannot find out.
+    `refuses_settings` is the answer of `pooler_refuses_settings`: the sessions of this database may have been
+    opened without settings, and then cannot tell.
     """
     skew, error = await _compare_clocks(database)
     [row] = await database.fetch(PROBE_SERVER)
     return ServerFacts(
+        # Not what we have asked for ourselves.
         **{**row, "is_read_only": row["is_read_only"] and not database.is_read_only},
         clock_skew=skew,
         clock_error=error,
@@ -72,20 +72,6 @@ async def probe_server(database: Database, *, refuses_settings: bool = False) ->
             hears=database.may_listen and not row["is_standby"] and await _hears(database),
         ),
     )
-
-
-_UNKNOWN_PARAMETER = "08P01"
-
-
-async def refuses_settings(url: str | None, options: DatabaseOptions) -> bool:
-    """Whether a pooler refuses sessions with the settings that ours have if the options are these."""
-    try:
-        async with open_database(url, options):
-            return False
-    except DatabaseRefused as error:
-        return error.sqlstate == _UNKNOWN_PARAMETER
-    except DatabaseError:
-        return False  # whoever asks finds out why
 
 
 READ_CLOCK = Statement("select clock_timestamp()")
@@ -104,6 +90,25 @@ async def _compare_clocks(database: Database) -> tuple[float, float]:
     return skew, error
 
 
+async def _is_pooled(database: Database) -> bool:
+    """Whether a pooler lends the server process of an idle session of ours to others."""
+    async with database.connection() as ours:
+        before = await _process_behind(ours)
+        async with database.transaction() as other:
+            taken = await _process_behind(other)
+            return taken == before or await _process_behind(ours) != before
+
+
+READ_PROCESS = Statement("select pg_backend_pid()")
+
+
+async def _process_behind(session: Connection) -> int:
+    """Return the number of the server process that answers a session now."""
+    return int(await session.fetch_value(READ_PROCESS))
+
+
+_ECHO_TIMEOUT = 5.0
+"""How long to wait for a notification of our own, in seconds."""
 NOTIFY = Statement("select pg_notify($1::text, '')")  # $1 channel
 
 
@@ -121,20 +126,19 @@ async def _hears(database: Database) -> bool:
     return heard.is_set()
 
 
-READ_PROCESS = Statement("select pg_backend_pid()")
+_UNKNOWN_PARAMETER = "08P01"
+"""The SQLSTATE with which PgBouncer refuses a session with settings that it does not know."""
 
 
-async def _is_pooled(database: Database) -> bool:
-    """Whether a pooler lends the server process of an idle session of ours to others."""
-
-    async def process(connection: Connection) -> int:
-        return int(await connection.fetch_value(READ_PROCESS))
-
-    async with database.connection() as ours:
-        before = await process(ours)
-        async with database.transaction() as other:
-            taken = await process(other)
-            return taken == before or await process(ours) != before
+async def pooler_refuses_settings(url: str | None, options: DatabaseOptions) -> bool:
+    """Whether a pooler refuses sessions with the settings that ours have if the options are these."""
+    try:
+        async with open_database(url, options):
+            return False
+    except DatabaseRefused as error:
+        return error.sqlstate == _UNKNOWN_PARAMETER
+    except DatabaseError:
+        return False  # whoever asks finds out why
 
 
 LIST_HOLDBACKS = Statement("""
@@ -165,6 +169,68 @@ async def list_holdbacks(executor: Executor) -> list[Holdback]:
     return [Holdback(**row) for row in await executor.fetch(LIST_HOLDBACKS)]
 
 
+_GRANT_ADVICE = "grant our role what it needs: docs/roles.md"
+
+
+async def probe_schema(database: Database) -> tuple[Finding, bool]:
+    """Return a finding about the schema, and whether it holds a queue that can be read."""
+    name = f"schema {database.schema}"
+    try:
+        async with database.connection() as connection:
+            state = await check_schema(connection, database.schema)
+    except StatementFailed as error:
+        return Finding("schema", Level.PROBLEM, f"{name} cannot be read: {error}", _GRANT_ADVICE), False
+    return _judge_schema(name, state)
+
+
+_MIGRATE_ADVICE = "trio-graphile migrate (with --dry-run it only says what it would do)"
+
+
+def _judge_schema(name: str, state: SchemaState) -> tuple[Finding, bool]:
+    """Return a finding about the state of a schema, and whether its queue can be read."""
+    try:
+        plan = plan_migration(state, own_migrations())
+    except SchemaError as error:
+        return Finding("schema", Level.PROBLEM, f"{name}: {error}", "see docs/schema.md"), False
+    if state.revision is None:
+        return Finding("schema", Level.PROBLEM, f"{name} is not installed", _MIGRATE_ADVICE), False
+    if not plan.is_empty:
+        text = f"{name} is at revision {state.revision}, and lacks {len(plan.scripts)} of our migrations"
+        return Finding("schema", Level.PROBLEM, text, _MIGRATE_ADVICE), True
+    if plan.warning is not None:
+        return Finding("schema", Level.WARNING, plan.warning, "upgrade trio-graphile"), True
+    return Finding("schema", Level.OK, f"{name} is up to date, at revision {state.revision}"), True
+
+
+async def probe_queue(
+    executor: Executor,
+    *,
+    alive: Mapping[str, bool],
+    tasks: Sequence[str],
+    lockless: Mapping[str, str] = MappingProxyType({}),
+    neglected_after: float = 60.0,
+) -> QueueFacts:
+    """Return facts about the jobs and their locks. Reads the whole table.
+
+    `alive` says of each registered worker whether it sends heartbeats, `tasks` are those of the live ones,
+    and `lockless` says why no lock stands for some of them. A task is neglected if its jobs have been due for
+    `neglected_after` seconds.
+    """
+    return QueueFacts(
+        **(await _probe_table(executor)),
+        hidden=await list_hidden(executor),
+        locks=await _list_locks(executor, alive),
+        neglected=await _list_neglected(executor, tasks, neglected_after),
+        live_workers=sum(alive.values()),
+        lockless=lockless,
+    )
+
+
+def unreadable_queue(error: StatementFailed) -> Finding:
+    """Return the finding about a queue that could not be read."""
+    return Finding("queue", Level.PROBLEM, f"it cannot be read: {error}", _GRANT_ADVICE)
+
+
 PROBE_TABLE = Statement("""
     select coalesce(stats.n_live_tup, 0) as live_rows,
       coalesce(stats.n_dead_tup, 0) as dead_rows,
@@ -179,6 +245,13 @@ PROBE_TABLE = Statement("""
     ) as jobs_table
     left join pg_catalog.pg_stat_user_tables as stats on stats.relid = jobs_table.id
 """)
+
+
+async def _probe_table(executor: Executor) -> Row:
+    """Return how many rows the jobs table has: live ones, dead ones, and those of failed jobs."""
+    [row] = await executor.fetch(PROBE_TABLE)
+    return row
+
 
 LIST_LOCKS = Statement("""
     with locks as (
@@ -207,6 +280,13 @@ LIST_LOCKS = Statement("""
     limit 100
 """)
 
+
+async def _list_locks(executor: Executor, alive: Mapping[str, bool]) -> list[Lock]:
+    """Return the locks of each worker; first comes the worker whose last lock is the oldest."""
+    rows = await executor.fetch(LIST_LOCKS)
+    return [Lock(**row, is_alive=alive.get(row["worker_id"])) for row in rows]
+
+
 LIST_NEGLECTED = Statement("""
     select tasks.identifier, count(*) as jobs, date_part('epoch', min(jobs.run_at)) as since
     from {schema}._private_jobs as jobs
@@ -220,54 +300,7 @@ LIST_NEGLECTED = Statement("""
 """)  # $1 tasks that somebody has, $2 seconds
 
 
-async def probe_queue(
-    executor: Executor,
-    *,
-    alive: dict[str, bool],
-    tasks: list[str],
-    lockless: Mapping[str, str] = MappingProxyType({}),
-    neglected_after: float = 60.0,
-) -> QueueFacts:
-    """Return facts about the jobs and their locks. Reads the whole table.
-
-    `alive` says of each registered worker whether it sends heartbeats, `tasks` are those of the live ones,
-    and `lockless` says why no lock stands for some of them. A task is neglected if its jobs have been due for
-    `neglected_after` seconds.
-    """
-    [table] = await executor.fetch(PROBE_TABLE)
-    locks = await executor.fetch(LIST_LOCKS)
-    neglected = await executor.fetch(LIST_NEGLECTED, tasks, neglected_after)
-    return QueueFacts(
-        **table,
-        hidden=await list_hidden(executor),
-        locks=[Lock(**row, is_alive=alive.get(row["worker_id"])) for row in locks],
-        neglected=[Neglected(**{**row, "since": time_of(row["since"])}) for row in neglected],
-        live_workers=sum(alive.values()),
-        lockless=lockless,
-    )
-
-
-READING = "grant our role what it needs: docs/roles.md"
-_MIGRATE = "trio-graphile migrate (with --dry-run it only says what it would do)"
-
-
-async def probe_schema(database: Database) -> tuple[Finding, bool]:
-    """Return a finding about the schema, and whether it holds a queue that can be read."""
-    name = f"schema {database.schema}"
-    try:
-        async with database.connection() as connection:
-            state = await check_schema(connection, database.schema)
-    except StatementFailed as error:
-        return Finding("schema", Level.PROBLEM, f"{name} cannot be read: {error}", READING), False
-    try:
-        plan = plan_migration(state, own_migrations())
-    except SchemaError as error:
-        return Finding("schema", Level.PROBLEM, f"{name}: {error}", "see docs/schema.md"), False
-    if state.revision is None:
-        return Finding("schema", Level.PROBLEM, f"{name} is not installed", _MIGRATE), False
-    if not plan.is_empty:
-        text = f"{name} is at revision {state.revision}, and lacks {len(plan.scripts)} of our migrations"
-        return Finding("schema", Level.PROBLEM, text, _MIGRATE), True
-    if plan.warning is not None:
-        return Finding("schema", Level.WARNING, plan.warning, "upgrade trio-graphile"), True
-    return Finding("schema", Level.OK, f"{name} is up to date, at revision {state.revision}"), True
+async def _list_neglected(executor: Executor, tasks: Sequence[str], after: float) -> list[Neglected]:
+    """Return the tasks that are not among these and have jobs that have been due for `after` seconds."""
+    rows = await executor.fetch(LIST_NEGLECTED, tasks, after)
+    return [Neglected(**{**row, "since": time_of(row["since"])}) for row in rows]

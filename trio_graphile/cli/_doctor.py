@@ -23,7 +23,7 @@ async def doctor(*, common: CommonFlags = NOTHING_GIVEN) -> None:
     # As behind a pooler: whether there is one is the first thing to find out.
     options = attrs.evolve(settings.database, prepared_statements=False)
     async with open_database(settings.database.url, options) as database:
-        refuses = await probe.refuses_settings(settings.database.url, settings.database)
+        refuses = await probe.pooler_refuses_settings(settings.database.url, settings.database)
         findings = [
             Finding("connection", Level.OK, f"{database.address} answers"),
             *[finding async for finding in _look(database, refuses_settings=refuses)],
@@ -49,7 +49,7 @@ async def _look(database: Database, *, refuses_settings: bool) -> AsyncIterator[
         for finding in await _findings_of_queue(database):
             yield finding
     except StatementFailed as error:
-        yield Finding("queue", Level.PROBLEM, f"it cannot be read: {error}", probe.READING)
+        yield probe.unreadable_queue(error)
 
 
 async def _findings_of_queue(database: Database) -> Sequence[Finding]:

@@ -9,7 +9,7 @@ from trio_graphile._database import probe
 from trio_graphile._database.inspection import now
 from trio_graphile._database.summaries.health import look_at_health
 from trio_graphile._exceptions import StatementFailed
-from trio_graphile._model.diagnosis import Finding, Level, Lock, diagnose_queue, diagnose_server
+from trio_graphile._model.diagnosis import Finding, Lock, diagnose_queue, diagnose_server
 from trio_graphile._model.listing import FoundJob
 from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import FindingsAnswer
@@ -29,8 +29,7 @@ async def look_for_findings(context: Context) -> FindingsAnswer:
         try:
             findings += await _findings_of_queue(context)
         except StatementFailed as error:
-            text = f"it cannot be read: {error}"
-            findings.append(Finding("queue", Level.PROBLEM, text, probe.READING))
+            findings.append(probe.unreadable_queue(error))
     return FindingsAnswer(findings=findings)
 
 
