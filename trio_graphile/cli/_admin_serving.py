@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import attrs
 import trio
@@ -20,8 +21,9 @@ from trio_graphile.cli._crontab import load_items
 from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._output import note
 from trio_graphile.cli._plugins import load_plugins
+from trio_graphile.cli._references import load_named
 from trio_graphile.cli._settings import AdminSettings, Settings
-from trio_graphile.cli._tasks import import_module, load_tasks
+from trio_graphile.cli._tasks import load_tasks
 
 _SECRETS = {"basic": "password", "bearer": "bearer_token", "header": "header_token"}
 
@@ -122,13 +124,8 @@ def _tls(chosen: AdminSettings) -> ssl.SSLContext | None:
 
 
 def _load_redact(reference: str) -> Redact:
-    module_name, _, name = reference.partition(":")
-    if not module_name or not name:
-        raise UsageError(f"--redact: {reference!r} is not MODULE:FUNCTION, such as app.jobs:redact")
-    module = import_module(module_name)
-    if not hasattr(module, name):
-        raise UsageError(f"--redact: {reference} does not exist")
-    function = getattr(module, name)
+    malformed = f"--redact: {reference!r} is not MODULE:FUNCTION, such as app.jobs:redact"
+    function: Any = load_named("redact", reference, malformed)
     if not callable(function):
         raise UsageError(f"--redact: {reference} is no function")
     return function  # type: ignore[no-any-return]  # as far as we can check

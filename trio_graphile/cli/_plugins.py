@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from trio_graphile.cli._errors import UsageError
-from trio_graphile.cli._tasks import import_module
+from trio_graphile.cli._references import load_named
 from trio_graphile.hooks import Plugin
 
 
@@ -15,13 +16,8 @@ def load_plugins(references: Sequence[str]) -> list[Plugin]:
 
 
 def _load_plugin(reference: str) -> Plugin:
-    module_name, _, name = reference.partition(":")
-    if not module_name or not name:
-        raise UsageError(f"{reference!r} names no plugin: write MODULE:NAME, such as app.plugins:metrics")
-    module = import_module(module_name)
-    if not hasattr(module, name):
-        raise UsageError(f"--plugin: {reference} does not exist")
-    plugin = getattr(module, name)
+    malformed = f"{reference!r} names no plugin: write MODULE:NAME, such as app.plugins:metrics"
+    plugin: Any = load_named("plugin", reference, malformed)
     if callable(plugin) and (isinstance(plugin, type) or not hasattr(plugin, "register")):
         plugin = plugin()
     if not callable(getattr(plugin, "register", None)):

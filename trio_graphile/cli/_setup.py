@@ -14,7 +14,7 @@ from trio_graphile._exceptions import GraphileError
 from trio_graphile._model.groups import leaves
 from trio_graphile._worker.setup import WorkerSetup
 from trio_graphile.cli._errors import UsageError
-from trio_graphile.cli._tasks import import_module
+from trio_graphile.cli._references import load_named
 
 SetupFunction: TypeAlias = Callable[[Database], object]
 
@@ -69,12 +69,8 @@ def load_setup(reference: str | None) -> Setup:
     """Import a setup function; without one, nothing is lent. Raises `UsageError`, and as `load_tasks`."""
     if reference is None:
         return Setup("nothing", lend_nothing)
-    module_name, _, name = reference.partition(":")
-    if not module_name or not name:
-        raise UsageError(f"{reference!r} names no setup: write MODULE:FUNCTION, such as app.jobs:setup")
-    function = getattr(import_module(module_name), name, None)
-    if function is None:
-        raise UsageError(f"--setup: {reference} does not exist")
+    malformed = f"{reference!r} names no setup: write MODULE:FUNCTION, such as app.jobs:setup"
+    function = load_named("setup", reference, malformed)
     if not callable(function):
         raise UsageError(f"--setup: {reference} is a {type(function).__name__}, not a function")
     return Setup(reference, function)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from types import ModuleType
 
 from trio_graphile._tasks.registry import TaskRegistry
-from trio_graphile.cli._errors import TasksBroken, UsageError
+from trio_graphile.cli._errors import UsageError
+from trio_graphile.cli._references import split_reference
 
 
 def load_tasks(reference: str) -> TaskRegistry:
@@ -16,10 +14,8 @@ def load_tasks(reference: str) -> TaskRegistry:
 
     Raises `UsageError`, or `TasksBroken` if the module exists and its import fails.
     """
-    module_name, _, name = reference.partition(":")
-    if not module_name or not name:
-        raise UsageError(f"{reference!r} names no tasks: write MODULE:TASKS, such as app.jobs:tasks")
-    module = import_module(module_name)
+    malformed = f"{reference!r} names no tasks: write MODULE:TASKS, such as app.jobs:tasks"
+    module, name = split_reference(reference, malformed)
     found = getattr(module, name, None)
     if not isinstance(found, TaskRegistry):
         wrong = (
@@ -28,30 +24,9 @@ def load_tasks(reference: str) -> TaskRegistry:
         raise UsageError(f"{reference} {wrong}{_suggestion(module)}")
     if not found.identifiers:
         raise UsageError(
-            f"{reference} has no tasks: does {module_name} import the modules with the handlers?"
+            f"{reference} has no tasks: does {module.__name__} import the modules with the handlers?"
         )
     return found
-
-
-def import_module(name: str) -> ModuleType:
-    """Import a module that the user names, also from the current directory. Raises as `load_tasks` does."""
-    if name.endswith(".py") or not all(part.isidentifier() for part in name.split(".")):
-        raise UsageError(f"{name!r} is no module's name: write it as in an import, such as app.jobs")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            raise UsageError(f"there is no module {error.name!r}, in {here} or installed") from error
-        raise TasksBroken(f"importing {name!r} failed: {_reason(error)} (--verbose shows where)") from error
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, SystemExit):  # it would end this program, with an exit code of its choice
-        return f"it calls sys.exit({'' if error.code is None else repr(error.code)})"
-    return f"{type(error).__name__}: {error}"
 
 
 def _suggestion(module: ModuleType) -> str:
