@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from trio_graphile._model.options import SweepOptions
-from trio_graphile._model.recovery import SilentWorker, dead_workers, given_back_at
+from trio_graphile._model.recovery import ActiveWorker, SilentWorker, dead_workers, given_back_at
 
 RULES = SweepOptions(
     sweep_threshold=60.0, foreign_threshold=100.0, orphan_threshold=600.0, resilient_multiplier=2.5
@@ -71,3 +71,23 @@ def test_a_sweep_takes_back_once_patience_with_the_last_sign_has_ended(
 ) -> None:
     at = datetime(2026, 11, 29, tzinfo=UTC)
     assert given_back_at(worker, at, RULES) == at + timedelta(seconds=limit)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tasks"),
+    [
+        ({"tasks": ["a", "b"]}, ("a", "b")),
+        ({"tasks": []}, ()),
+        ({"tasks": ["a", 1, {}, None]}, ("a",)),
+        ({"tasks": 5}, None),
+        ({}, None),
+        (["tasks"], None),
+        (None, None),
+    ],
+)
+def test_what_a_worker_says_of_its_tasks_is_any_value(
+    metadata: object, tasks: tuple[str, ...] | None
+) -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    worker = ActiveWorker(worker_id=RUST, last_heartbeat_at=now, started_at=now, metadata=metadata)
+    assert worker.tasks == tasks

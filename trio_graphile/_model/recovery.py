@@ -30,6 +30,12 @@ class ActiveWorker:
     """Whether the last heartbeat is older than the given threshold, by the clock of the database."""
 
     @property
+    def tasks(self) -> tuple[str, ...] | None:
+        """The tasks that the worker says it has; None if it does not say."""
+        tasks = self._said("tasks")
+        return tuple(task for task in tasks if isinstance(task, str)) if isinstance(tasks, list) else None
+
+    @property
     def has_lock(self) -> bool | None:
         """Whether a lock stands for the worker, so that its death is noticed; None if it does not say."""
         presence = self._presence
@@ -43,9 +49,12 @@ class ActiveWorker:
 
     @property
     def _presence(self) -> dict[str, Any] | None:
-        says = self.metadata if isinstance(self.metadata, dict) else {}
-        presence = says.get("presence")
+        presence = self._said("presence")
         return presence if isinstance(presence, dict) else None
+
+    def _said(self, name: str) -> Any:
+        """Return what the metadata has under a name: any JSON value, written by any program."""
+        return self.metadata.get(name) if isinstance(self.metadata, dict) else None
 
 
 @attrs.frozen(kw_only=True)

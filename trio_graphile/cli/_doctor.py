@@ -55,12 +55,7 @@ async def _look(database: Database, *, refuses_settings: bool) -> AsyncIterator[
 async def _findings_of_queue(database: Database) -> Sequence[Finding]:
     has_registry = await worker_registry.has_registry(database)
     workers = await Client(database).list_active_workers() if has_registry else []
-    tasks = [
-        task
-        for worker in workers
-        if not worker.is_stale and isinstance(worker.metadata, dict)
-        for task in worker.metadata.get("tasks") or ()
-    ]
+    tasks = [task for worker in workers if not worker.is_stale for task in worker.tasks or ()]
     alive = {worker.worker_id: not worker.is_stale for worker in workers}
     lockless = {w.worker_id: w.why_no_lock for w in workers if not w.is_stale and w.why_no_lock is not None}
     facts = await probe.probe_queue(database, alive=alive, tasks=tasks, lockless=lockless)

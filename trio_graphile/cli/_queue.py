@@ -67,12 +67,7 @@ async def tasks(*, common: CommonFlags = NOTHING_GIVEN) -> None:
 def _workers_of_tasks(workers: Sequence[WorkerStatus]) -> Counter[str]:
     """Return how many live workers advertise each task; workers of other kinds advertise none."""
     registered = [worker.registration for worker in workers if worker.registration is not None]
-    return Counter(
-        task
-        for worker in registered
-        if not worker.is_stale and isinstance(worker.metadata, dict)
-        for task in worker.metadata.get("tasks") or ()
-    )
+    return Counter(task for worker in registered if not worker.is_stale for task in worker.tasks or ())
 
 
 def _task_as_json(task: TaskStatus, workers: int) -> dict[str, object]:

@@ -52,7 +52,7 @@ async def facts_of_job(
         listed=listed,
         now=fleet_.now,
         workers=tuple(fleet_.with_task(listed.job.task_identifier)),
-        silent_workers=sum(_tasks_of(worker) is None for worker in fleet_.live),
+        silent_workers=sum(worker.tasks is None for worker in fleet_.live),
         queue=queue,
         ahead=ahead,
         owner=fleet_.owner(
@@ -85,7 +85,7 @@ class _Fleet:
 
     def with_task(self, identifier: str) -> Iterator[TaskWorker]:
         for worker in self.live:
-            if identifier in (_tasks_of(worker) or ()):
+            if identifier in (worker.tasks or ()):
                 yield _task_worker(worker)
 
     def owner(
@@ -135,11 +135,6 @@ def _task_worker(worker: ActiveWorker) -> TaskWorker:
         accepted_flags=_texts(worker, "accepted_flags"),
         allowed_flags=_texts(worker, "allowed_flags"),
     )
-
-
-def _tasks_of(worker: ActiveWorker) -> tuple[str, ...] | None:
-    """Return the tasks that a worker advertises; None if it advertises none."""
-    return _texts(worker, "tasks")
 
 
 def _phase_of(worker: ActiveWorker) -> WorkerPhase | None:

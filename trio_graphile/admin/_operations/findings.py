@@ -13,7 +13,7 @@ from trio_graphile._model.diagnosis import Finding, Lock, diagnose_queue, diagno
 from trio_graphile._model.listing import FoundJob
 from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import FindingsAnswer
-from trio_graphile.admin._operations.workers import find_locked, list_registered, tasks_of
+from trio_graphile.admin._operations.workers import find_locked, list_registered
 
 
 async def look_for_findings(context: Context) -> FindingsAnswer:
@@ -40,7 +40,7 @@ async def _findings_of_queue(context: Context) -> list[Finding]:
     facts = await look_at_health(
         context.database,
         alive=alive,
-        tasks=[task for worker in workers if not worker.is_stale for task in tasks_of(worker)],
+        tasks=[task for worker in workers if not worker.is_stale for task in worker.tasks or ()],
         locks=locks_of(locked.jobs, alive, await now(context.database)),
     )
     return [*diagnose_queue(facts)]

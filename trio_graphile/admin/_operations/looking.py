@@ -26,7 +26,7 @@ from trio_graphile.admin._operations.answers import (
     TasksAnswer,
 )
 from trio_graphile.admin._operations.requests import FailuresRequest, PageRequest, SearchRequest
-from trio_graphile.admin._operations.workers import list_registered, list_workers, tasks_of
+from trio_graphile.admin._operations.workers import list_registered, list_workers
 
 _STATES: tuple[CountName, ...] = ("total", "ready", "scheduled", "locked", "failed")
 _FIRST_QUEUES = 200  # on the overview
@@ -72,7 +72,10 @@ async def list_tasks(context: Context, request: PageRequest) -> TasksAnswer:
     """Return a page of the tasks that the database knows."""
     found = await summarize_tasks(context.database, request.after, request.limit)
     workers = Counter(
-        task for worker in await list_registered(context) if not worker.is_stale for task in tasks_of(worker)
+        task
+        for worker in await list_registered(context)
+        if not worker.is_stale
+        for task in worker.tasks or ()
     )
     known = None if context.client.tasks is None else frozenset(context.client.tasks.identifiers)
     return TasksAnswer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import attrs
 
@@ -19,12 +19,6 @@ from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import ActiveWorkerAnswer, HolderAnswer, WorkersAnswer
 
 _MOST_LOCKED_JOBS = 500
-
-
-def tasks_of(worker: ActiveWorker) -> Sequence[str]:
-    """Return the tasks that a worker advertises."""
-    tasks = worker.metadata.get("tasks") if isinstance(worker.metadata, dict) else None
-    return [task for task in tasks if isinstance(task, str)] if isinstance(tasks, list) else []
 
 
 async def list_workers(context: Context) -> WorkersAnswer:
