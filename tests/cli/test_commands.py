@@ -248,7 +248,7 @@ async def test_what_is_left_alone_is_named_with_the_reason(shop: Program, crowd:
 async def test_force_unlock_frees_jobs_and_queues_of_one_worker(
     shop: Program, database: Database, crowd: dict[str, int]
 ) -> None:
-    assert "1 jobs and 1 queues are free" in await text(shop, "force-unlock", "worker-1")
+    assert "1 job and 1 queue are free" in await text(shop, "force-unlock", "worker-1")
     assert (await text(shop, "force-unlock", "nobody")).startswith("unlocked 1 worker: ")
     assert await text(shop, "complete", str(crowd["locked"])) == f"completed 1 job: {crowd['locked']}\n"
     await worker_registry.heartbeat(database, "worker-3")

@@ -65,10 +65,8 @@ async def test_what_is_wrong_comes_with_what_to_do_about_it(shop: Program, datab
     """)
     ended = await shop.run("doctor")
     assert ended.exit_code == 1
-    assert (
-        "problem\tlocks\tworker-1 (dead) has 1 jobs and 1 queues locked, the latest for 3 h" in ended.output
-    )
-    assert "with 1 jobs waiting behind the queues" in ended.output
+    assert "problem\tlocks\tworker-1 (dead) has 1 job and 1 queue locked, the latest for 3 h" in ended.output
+    assert "with 1 job waiting behind the queues" in ended.output
     assert "warning\ttasks\t1 jobs of task orphan are due since " in ended.output
     assert "note\tfailures\t1 jobs have no attempt left" in ended.output
     assert "trio-graphile force-unlock worker-1" in ended.errors

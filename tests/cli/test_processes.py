@@ -65,7 +65,7 @@ async def test_what_a_killed_worker_held_runs_again_at_once(shop: Program, datab
         await running.wait_until(lambda output: len(pids(output, "[abcd]")) == 4)
         os.kill(pids(running.output, "[abcd]")[0], signal.SIGKILL)
         await running.wait_for("was killed by SIGKILL; it is started again in ")
-        assert "left 2 jobs: they are given back" in running.output
+        assert "left 2 jobs locked: now given back" in running.output
         shop.write("go", "")
         await running.wait_until(lambda output: all(f"{name} ends" in output for name in "abcd"))
         await started(running, 3)
@@ -150,7 +150,7 @@ async def test_a_worker_that_does_not_end_in_time_is_killed(shop: Program, datab
         running.send(signal.SIGTERM)
         assert await running.wait_ended() == 1
     assert "has not ended in time, and is killed" in running.output
-    assert "left 1 jobs: they are given back" in running.output
+    assert "left 1 job locked: now given back" in running.output
     assert "trio-graphile: not all workers ended well (exit code 1): see above" in running.output
     [left] = await database.fetch(LEFT)
     assert (left["id"], left["attempts"]) == (job.id, 0)

@@ -111,8 +111,8 @@ def test_locks_of_the_dead_are_a_problem_and_old_ones_a_warning() -> None:
     locks = [lock(), lock(is_alive=True), lock(is_alive=False), lock(seconds=4000.0)]
     dead, old = not_ok(diagnose_queue(QueueFacts(live_workers=1, locks=locks)))
     assert (dead.level, old.level) == (Level.PROBLEM, Level.WARNING)
-    assert "w (dead) has 1 jobs" in dead.text
-    assert "w (not registered) has 1 jobs and 0 queues locked, the latest for 67 min" in old.text
+    assert "w (dead) has 1 job" in dead.text
+    assert "w (not registered) has 1 job and 0 queues locked, the latest for 67 min" in old.text
 
 
 def test_rows_that_are_hidden_and_tasks_that_nobody_has_are_found() -> None:

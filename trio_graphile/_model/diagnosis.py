@@ -7,6 +7,7 @@ from datetime import datetime
 
 import attrs
 
+from trio_graphile._model.counted import counted
 from trio_graphile._model.finding import Finding as Finding  # noqa: PLC0414  # so that it is found here, too
 from trio_graphile._model.finding import Level as Level  # noqa: PLC0414  # as above
 from trio_graphile._model.pooling import PoolingFacts, diagnose_listening, diagnose_pooling
@@ -282,13 +283,13 @@ def _locks(locks: Sequence[Lock]) -> Iterator[Finding]:
     if not stuck:
         yield Finding("locks", Level.OK, "none is old, or of a dead worker")
     for lock in stuck:
-        behind = f", with {lock.waiting} jobs waiting behind the queues" if lock.waiting else ""
+        behind = f", with {counted(lock.waiting, 'job')} waiting behind the queues" if lock.waiting else ""
+        held = f"{counted(lock.jobs, 'job')} and {counted(lock.queues, 'queue')}"
         who = {True: "alive", False: "dead", None: "not registered"}[lock.is_alive]
         yield Finding(
             "locks",
             Level.PROBLEM if lock.is_alive is False else Level.WARNING,
-            f"{lock.worker_id} ({who}) has {lock.jobs} jobs and {lock.queues} queues locked, the latest "
-            f"for {duration(lock.seconds)}{behind}",
+            f"{lock.worker_id} ({who}) has {held} locked, the latest for {duration(lock.seconds)}{behind}",
             "trio-graphile sweep-stale-workers gives back what is of dead workers; "
             f"if you know that it is gone: trio-graphile force-unlock {lock.worker_id}",
         )

@@ -14,6 +14,7 @@ from trio_graphile._database.connection import Connection
 from trio_graphile._exceptions import GraphileError
 from trio_graphile._job_client import JobClient
 from trio_graphile._model.cancellation import DEFAULT_REASON
+from trio_graphile._model.counted import counted
 from trio_graphile._model.inspection import ListedJob
 from trio_graphile._model.job_json import shown_change
 from trio_graphile._model.jobs import ChangedJobs, Job
@@ -160,7 +161,7 @@ async def _change(
 
 def _count(verb: str, ids: Sequence[int]) -> str:
     numbers = f": {', '.join(map(str, ids))}" if ids else ""
-    return f"{verb} {len(ids)} {'job' if len(ids) == 1 else 'jobs'}{numbers}"
+    return f"{verb} {counted(len(ids), 'job')}{numbers}"
 
 
 def _explain_skipped(ids: Sequence[int], seen: dict[int, ListedJob]) -> None:

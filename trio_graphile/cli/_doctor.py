@@ -11,6 +11,7 @@ from trio_graphile._client import Client
 from trio_graphile._database import probe, worker_registry
 from trio_graphile._database.database import Database, open_database
 from trio_graphile._exceptions import GraphileError, StatementFailed
+from trio_graphile._model.counted import counted
 from trio_graphile._model.diagnosis import Finding, Level, diagnose_queue, diagnose_server
 from trio_graphile.cli._flags import NOTHING_GIVEN, CommonFlags
 from trio_graphile.cli._output import print_json, print_table
@@ -34,7 +35,7 @@ async def doctor(*, common: CommonFlags = NOTHING_GIVEN) -> None:
         _print(findings)
     problems = sum(finding.level is Level.PROBLEM for finding in findings)
     if problems:
-        raise GraphileError(f"{problems} {'problem' if problems == 1 else 'problems'} found: see above")
+        raise GraphileError(f"{counted(problems, 'problem')} found: see above")
 
 
 async def _look(database: Database, *, refuses_settings: bool) -> AsyncIterator[Finding]:

@@ -24,6 +24,7 @@ from trio_graphile._database.database import open_database
 from trio_graphile._database.sweeps import recover_dead_worker
 from trio_graphile._exceptions import GraphileError
 from trio_graphile._model.backoff import backoff_delays
+from trio_graphile._model.counted import counted
 from trio_graphile._model.options import ShutdownOptions
 from trio_graphile._worker.stop_signals import stop_signals
 from trio_graphile.cli._errors import FAILED, SUPERSEDED, WRONG_USAGE
@@ -297,7 +298,7 @@ class Processes:
             self._note_unrecovered(number, error)
         else:
             if recovered:
-                self._say(f"worker {number} left {recovered} jobs: they are given back")
+                self._say(f"worker {number} left {counted(recovered, 'job')} locked: now given back")
 
     async def _recover(self, worker_id: str) -> int:
         async with open_database(self.url, self.database) as database:

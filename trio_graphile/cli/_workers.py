@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import attrs
 from cyclopts import Parameter
 
+from trio_graphile._model.counted import counted
 from trio_graphile._model.inspection import WorkerStatus
 from trio_graphile._model.options import SweepOptions
 from trio_graphile.cli._connect import open_client
@@ -84,8 +85,8 @@ async def force_unlock(
     if common.as_json:
         print_json({"unlocked_workers": worker_ids, "unlocked_jobs": jobs, "unlocked_queues": queues})
     else:
-        kind = "worker" if len(worker_ids) == 1 else "workers"
-        print(f"unlocked {len(worker_ids)} {kind}: {jobs} jobs and {queues} queues are free again")
+        freed_rows = f"{counted(jobs, 'job')} and {counted(queues, 'queue')}"
+        print(f"unlocked {counted(len(worker_ids), 'worker')}: {freed_rows} are free again")
 
 
 async def sweep_stale_workers(
@@ -115,12 +116,12 @@ async def sweep_stale_workers(
             dry_run=dry_run,
         )
     ids = ", ".join(report.worker_ids)
-    count = f"{len(report.worker_ids)} {'worker' if len(report.worker_ids) == 1 else 'workers'}"
+    dead = counted(len(report.worker_ids), "worker")
     if common.as_json:
         print_json({"worker_ids": report.worker_ids, "recovered_count": report.recovered_jobs})
     elif not report.worker_ids:
         print("no dead workers")
     elif dry_run:
-        print(f"would recover {count}: {ids}")
+        print(f"would recover {dead}: {ids}")
     else:
-        print(f"recovered {report.recovered_jobs} jobs from {count}: {ids}")
+        print(f"recovered {counted(report.recovered_jobs, 'job')} from {dead}: {ids}")

@@ -12,6 +12,7 @@ from trio_graphile._database.inspection import now
 from trio_graphile._database.search.find import find_jobs
 from trio_graphile._job_client import JobClient
 from trio_graphile._model.cancellation import DEFAULT_REASON, CancelledJobs
+from trio_graphile._model.counted import counted
 from trio_graphile._model.jobs import ChangedJobs
 from trio_graphile._model.listing import FoundJob, JobSearch
 from trio_graphile.admin._context import Context
@@ -143,14 +144,10 @@ def why_unchanged(found: FoundJob | None) -> str:
 
 
 def _message(request: ActionRequest, change: CancelledJobs) -> str:
-    done = f"{_DONE[request.action]} {_jobs(len(change.jobs))}"
+    done = f"{_DONE[request.action]} {counted(len(change.jobs), 'job')}"
     if change.requested_ids:
         done += f", asked workers to interrupt {len(change.requested_ids)}"
     return done + (f", left {len(change.skipped_ids)} alone" if change.skipped_ids else "")
-
-
-def _jobs(count: int) -> str:
-    return f"{count} {'job' if count == 1 else 'jobs'}"
 
 
 async def remove_by_key(context: Context, access: Access, request: RemoveRequest) -> RemovedAnswer:

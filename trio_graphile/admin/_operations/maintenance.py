@@ -7,6 +7,7 @@ from typing import assert_never
 
 from trio_graphile._database.schema import check_schema, own_migrations
 from trio_graphile._database.schema_plan import plan_migration
+from trio_graphile._model.counted import counted
 from trio_graphile._model.jobs import Cleanup
 from trio_graphile.admin._context import Context
 from trio_graphile.admin._operations.answers import DeletedAnswer, MaintenanceAnswer
@@ -57,7 +58,7 @@ async def _foresee(context: Context) -> MaintenanceAnswer:
         found = await check_schema(connection, database.schema)
     plan = plan_migration(found, own_migrations())
     names = [migration.name for migration in plan.scripts]
-    would = f"{_count(len(names), 'migration')} would be applied in one transaction"
+    would = f"{counted(len(names), 'migration')} would be applied in one transaction"
     return MaintenanceAnswer(
         message=_NOTHING_TO_MIGRATE if plan.is_empty else would,
         revisions=[*plan.revisions],
@@ -85,24 +86,20 @@ def _hyphenated(kind: Cleanup) -> str:
 async def _unlock(context: Context, request: MaintenanceRequest) -> MaintenanceAnswer:
     ids = [*dict.fromkeys(request.worker_ids)]
     await context.client.force_unlock_workers(ids)
-    return MaintenanceAnswer(message=f"unlocked {_count(len(ids), 'worker')}", worker_ids=ids)
+    return MaintenanceAnswer(message=f"unlocked {counted(len(ids), 'worker')}", worker_ids=ids)
 
 
 async def _sweep(context: Context, request: MaintenanceRequest) -> MaintenanceAnswer:
     report = await context.client.sweep_stale_workers(
         request.sweep_threshold_secs, request.recovery_delay_secs, dry_run=request.dry_run
     )
-    found = _count(len(report.worker_ids), "worker")
+    found = counted(len(report.worker_ids), "worker")
     if not report.worker_ids:
         message = "no stale workers found"
     elif request.dry_run:
         message = f"would recover {found}"
     else:
-        message = f"recovered {_count(report.recovered_jobs, 'job')} from {found}"
+        message = f"recovered {counted(report.recovered_jobs, 'job')} from {found}"
     return MaintenanceAnswer(
         message=message, worker_ids=[*report.worker_ids], recovered_jobs=report.recovered_jobs
     )
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
