@@ -41,7 +41,7 @@ async def serve(settings: Settings) -> None:
         ending = _Ending()
         async with trio.open_nursery() as nursery:
             await nursery.start(stop_on_signals, ending, name="signals")
-            await nursery.start(partial(_run, admin), name="admin")
+            await nursery.start(admin.run, name="admin")
             with ending.scope:
                 async with trio.open_nursery() as serving:
                     listening = partial(serve_admin, admin, chosen.listen, tls=tls, stopping=ending.stopping)
@@ -49,10 +49,6 @@ async def serve(settings: Settings) -> None:
                     _announce(admin, urls)
             ending.ended.set()
             nursery.cancel_scope.cancel()
-
-
-async def _run(admin: Admin, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-    await admin.run(task_status=task_status)
 
 
 @attrs.define(eq=False)

@@ -76,7 +76,7 @@ async def run(
         async with _server(settings.database.url, embedded=embedded) as url:
             await _supervise(settings, url, printer, reload=reload)
         return
-    this = Work(
+    wanted = Work(
         settings=settings,
         tasks=with_executables(_registry(settings), settings.executables),
         crontab=_load_items(settings.crontab, once=once),
@@ -87,7 +87,7 @@ async def run(
         supervisor=None if supervised is None else Supervisor(*supervised),
     )
     async with _server(settings.database.url, embedded=embedded and supervised is None) as url:
-        await work(this, url)
+        await work(wanted, url)
 
 
 async def _supervise(settings: Settings, url: str | None, printer: LinePrinter, *, reload: bool) -> None:

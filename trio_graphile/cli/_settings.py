@@ -29,8 +29,9 @@ _FLATTENED = ("admin", "database", "worker", "shutdown")
 """The parts whose fields become flags without a prefix."""
 
 KeyPath: TypeAlias = tuple[str, ...]
-_FLAGS: tuple[Any, ...] = (Flags, Flags | None)
 """The place of a setting, such as `("worker", "poll_interval")`."""
+_FLAGS_OF_JOBS: tuple[Any, ...] = (Flags, Flags | None)
+"""The types of options that are flags of jobs, or a function that returns some."""
 _FLAG_NAMES: Mapping[KeyPath, str] = {
     ("admin", "allowed_hosts"): "allowed-host",
     ("admin", "trusted_proxies"): "trusted-proxy",
@@ -179,7 +180,7 @@ def _leaves_of(options: type, path: KeyPath) -> Iterator[Setting]:
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    if kind in _FLAGS:
+    if kind in _FLAGS_OF_JOBS:
         return tuple[str, ...], False  # text cannot give a function
     members = typing.get_args(kind)
     rest = [member for member in members if member is not type(None)]
@@ -266,7 +267,7 @@ def _converter() -> Any:
     converter = strict_converter()
     flags_hook = converter.get_structure_hook(tuple[str, ...])
     converter.register_structure_hook_func(
-        lambda wanted: wanted in _FLAGS, lambda value, _: flags_hook(value, tuple[str, ...])
+        lambda wanted: wanted in _FLAGS_OF_JOBS, lambda value, _: flags_hook(value, tuple[str, ...])
     )
     converter.register_structure_hook_func(_is_literal, _structure_choice)
     return converter

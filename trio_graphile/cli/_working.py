@@ -34,7 +34,7 @@ _LEAST_TIME = 0.5
 
 @attrs.frozen(kw_only=True)
 class Work:
-    """The task of a worker in this process."""
+    """What the worker of this process runs, and with what."""
 
     settings: Settings
     tasks: TaskRegistry
@@ -106,74 +106,74 @@ class Host:
         self.scope.deadline = max(began + self.grace_period + self.flush_timeout, now + _LEAST_TIME)
 
 
-async def work(task: Work, url: str | None) -> None:
+async def work(wanted: Work, url: str | None) -> None:
     """Run the worker and print how it starts and ends. Raises `Superseded` and what `Worker.run` raises."""
-    settings, metrics = task.settings, make_metrics(task.settings)
+    settings, metrics = wanted.settings, make_metrics(wanted.settings)
     shutdown = settings.worker.shutdown
     host = Host(flush_timeout=shutdown.flush_timeout, grace_period=shutdown.grace_period)
     ended: _Ended | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(stop_on_signals, host)
-        if task.supervisor is not None:
-            nursery.start_soon(task.supervisor.stop_when_alone, host)
-        await _serve(nursery, task, metrics, host)
+        if wanted.supervisor is not None:
+            nursery.start_soon(wanted.supervisor.stop_when_alone, host)
+        await _serve(nursery, wanted, metrics, host)
         with host.scope:
-            async with open_database(url, settings.database) as database, task.setup.lend(database) as lent:
+            async with open_database(url, settings.database) as database, wanted.setup.lend(database) as lent:
                 host.worker = Worker(
                     database,
-                    task.tasks,
+                    wanted.tasks,
                     settings.worker,
                     state=lent.state,
-                    crontab=[*task.crontab, *lent.crontab],
-                    plugins=[*task.plugins, *lent.plugins, *metrics.plugins],
+                    crontab=[*wanted.crontab, *lent.crontab],
+                    plugins=[*wanted.plugins, *lent.plugins, *metrics.plugins],
                 )
-                ended = await _run(host.worker, task, where=database.address)
+                ended = await _run(host.worker, wanted, where=database.address)
                 host.begin_to_leave()
         nursery.cancel_scope.cancel()
-    _conclude(task, host, ended)
+    _conclude(wanted, host, ended)
 
 
 _Ended: TypeAlias = ShutdownReport | GraphileError
 
 
-def _conclude(task: Work, host: Host, ended: _Ended | None) -> None:
+def _conclude(wanted: Work, host: Host, ended: _Ended | None) -> None:
     """Print how the worker has ended, or raise it."""
     if ended is None:
-        task.printer.print_line("ended", "ended before the worker had started")
+        wanted.printer.print_line("ended", "ended before the worker had started")
         return
     if host.scope.cancelled_caught:
         logger.error("what was open beside the worker (--setup) did not close in time, and was cancelled")
     if isinstance(ended, GraphileError):
         raise ended
-    task.printer.print_line("ended", describe_end(ended), **_counts(ended))
+    wanted.printer.print_line("ended", describe_end(ended), **_counts(ended))
     if ended.cause is StopCause.SUPERSEDED:
         raise Superseded("the schema was migrated past what this version can work with: install a newer one")
 
 
-async def _serve(nursery: trio.Nursery, task: Work, metrics: Metrics, host: Host) -> None:
-    number = 1 if task.supervisor is None else task.supervisor.number
-    served = await serve(nursery, task.settings, host, metrics, number=number)
+async def _serve(nursery: trio.Nursery, wanted: Work, metrics: Metrics, host: Host) -> None:
+    number = 1 if wanted.supervisor is None else wanted.supervisor.number
+    served = await serve(nursery, wanted.settings, host, metrics, number=number)
     for address, pages in served.items():
-        task.printer.print_line("serving", f"serving {', '.join(pages)} on {address}", address=address)
+        wanted.printer.print_line("serving", f"serving {', '.join(pages)} on {address}", address=address)
 
 
-async def _run(worker: Worker, task: Work, where: str) -> _Ended:
+async def _run(worker: Worker, wanted: Work, where: str) -> _Ended:
     """Run the worker and return how it ended, whatever the setup function does after that."""
-    supervisor = task.supervisor
+    supervisor = wanted.supervisor
     async with trio.open_nursery() as nursery:
         if supervisor is not None:
             supervisor.send(Report(worker_id=worker.worker_id))
 
         def announce() -> None:
-            task.printer.print_line("started", _describe_start(worker, where), **_facts(worker))
+            wanted.printer.print_line("started", _describe_start(worker, where), **_facts(worker))
             if supervisor is not None:
                 nursery.start_soon(supervisor.report_status, worker)
             else:
-                nursery.start_soon(_monitor(worker, task).run)
+                nursery.start_soon(_monitor(worker, wanted).run)
 
         ended: _Ended
         try:
-            if task.once:
+            if wanted.once:
                 announce()
                 ended = await worker.run_once()
             else:
@@ -184,12 +184,12 @@ async def _run(worker: Worker, task: Work, where: str) -> _Ended:
     return ended
 
 
-def _monitor(worker: Worker, task: Work) -> Monitor:
+def _monitor(worker: Worker, wanted: Work) -> Monitor:
     return Monitor(
         look=lambda: [status_of("1", worker.statistics())],
         count_backlog=worker.backlog,
-        printer=task.printer,
-        interval=task.settings.status_interval,
+        printer=wanted.printer,
+        interval=wanted.settings.status_interval,
     )
 
 
