@@ -25,6 +25,7 @@ from trio_graphile._model.groups import leaves
 from trio_graphile._model.jobs import Job
 from trio_graphile._tasks.context import JobContext
 from trio_graphile._tasks.registry import TaskRegistry
+from trio_graphile.cli._children import how_ended
 from trio_graphile.cli._errors import UsageError
 
 logger = logging.getLogger("trio_graphile.cli")
@@ -190,6 +191,5 @@ def _signal(process: trio.Process, number: signal.Signals) -> None:
 
 
 def _describe(executable: Executable, code: int, said: deque[str]) -> str:
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
     last = "".join(f"\n{line}" for line in said)
-    return f"{executable.path.name} {how}{last}"
+    return f"{executable.path.name} {how_ended(code)}{last}"

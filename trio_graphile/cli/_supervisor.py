@@ -27,6 +27,7 @@ from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.counted import counted
 from trio_graphile._model.options import ShutdownOptions
 from trio_graphile._worker.stop_signals import stop_signals
+from trio_graphile.cli._children import how_ended
 from trio_graphile.cli._errors import FAILED, SUPERSEDED, WRONG_USAGE
 from trio_graphile.cli._output import LinePrinter
 from trio_graphile.cli._reload import wait_for_change
@@ -60,9 +61,7 @@ class Ended:
     @property
     def how(self) -> str:
         """Return it in words."""
-        if self.exit_code < 0:
-            return f"was killed by {signal.Signals(-self.exit_code).name}"
-        return f"ended with {self.exit_code}"
+        return how_ended(self.exit_code)
 
 
 def may_restart(ended: Ended, *, has_been_ready: bool) -> bool:
