@@ -33,6 +33,7 @@ class Shard:
 
 @tasks.task("bill")
 async def bill(tenant: str, context: JobContext) -> None:
+    await trio.sleep(0.01)
     shard = context.get(Shard)
     print(f"  {tenant} is billed in {shard.name}")
     shard.billed.send_nowait(tenant)
