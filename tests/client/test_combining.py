@@ -10,7 +10,8 @@ import trio
 import trio.testing
 
 from tests.client.tasks import ADA, KEYED, Welcome, index, send_welcome
-from tests.database.sessions import wait_until_somebody_waits
+from tests.database.sessions import purposes, wait_until_somebody_waits
+from tests.support.waiting import PATIENCE, wait_until
 from trio_graphile import (
     Client,
     ConnectionLost,
@@ -20,6 +21,7 @@ from trio_graphile import (
     JobClient,
     JobSpec,
     StatementFailed,
+    open_database,
 )
 from trio_graphile.testing._points import ActAt, try_points
 
@@ -63,6 +65,27 @@ REFUSE_BOB = """
     create trigger refuse_bob
       before insert on graphile_worker._private_jobs
       for each row execute function refuse_bob();
+"""
+REFUSE_SEVERAL_AND_HOLD_UP = """
+    create function refuse_several_and_hold_up() returns trigger language plpgsql as $$
+      begin
+        if (select count(*) from added) > 1 then raise 'one by one'; end if;
+        perform pg_advisory_xact_lock(case added.payload->>'to' when 'first' then 1 when 'leader' then 2 end)
+        from added;
+        return null;
+      end
+    $$;
+    create trigger refuse_several_and_hold_up
+      after insert on graphile_worker._private_jobs
+      referencing new table as added
+      for each statement execute function refuse_several_and_hold_up();
+"""
+LEADER_WAITS = """
+    select exists (
+      select
+      from pg_locks
+      where locktype = 'advisory' and objid = 2 and not granted
+    )
 """
 
 
@@ -167,6 +190,33 @@ async def test_whoever_is_cancelled_while_waiting_has_added_nothing(
     assert sorted((await stored_payloads(database)).values()) == ["ada@example.org", "first"]
 
 
+async def test_two_that_are_cancelled_at_the_same_time_do_not_keep_another_waiting(
+    client: Client, database: Database
+) -> None:
+    """One of them adds one by one, the other waits for that."""
+    await client.add_job(send_welcome, ADA)
+    await database.execute(REFUSE_SEVERAL_AND_HOLD_UP)
+    with trio.fail_after(PATIENCE):
+        async with client.combining_adds() as combining, trio.open_nursery() as nursery:
+            adders = Adders(combining)
+            async with trio.open_nursery() as cancelled, database.connection() as connection:
+                await connection.execute("select pg_advisory_lock(1), pg_advisory_lock(2)")
+                nursery.start_soon(adders.add, "first")
+                await wait_until_somebody_waits(database)
+                for at, name in [(cancelled, "leader"), (cancelled, "waiting"), (nursery, "other")]:
+                    at.start_soon(adders.add, name)
+                    await trio.testing.wait_all_tasks_blocked()
+                await connection.execute("select pg_advisory_unlock(1)")
+                with trio.fail_after(PATIENCE):
+                    while not await database.fetch_value(LEADER_WAITS):
+                        pass
+                cancelled.cancel_scope.cancel()
+                await trio.testing.wait_all_tasks_blocked()
+    assert sorted((await stored_payloads(database)).values()) == [
+        *("ada@example.org", "first", "leader", "other"),
+    ]
+
+
 async def test_all_that_are_sent_together_hear_that_the_session_was_lost(
     database: Database, client: Client
 ) -> None:
@@ -194,6 +244,54 @@ async def test_after_the_block_nothing_is_added(client: Client) -> None:
         pass
     with pytest.raises(DatabaseClosed, match="combining_adds"):
         await combining.add_job(send_welcome, ADA)
+
+
+async def test_the_end_of_the_block_waits_for_what_was_sent_and_refuses_what_waits(
+    client: Client, database: Database
+) -> None:
+    await client.add_job(send_welcome, ADA)
+    async with (
+        database.connection() as connection,
+        trio.open_nursery() as nursery,
+        client.combining_adds() as combining,
+    ):
+        adders = Adders(combining)
+        await connection.execute("begin; lock table graphile_worker._private_jobs in exclusive mode")
+        nursery.start_soon(adders.add, "sent")
+        await wait_until_somebody_waits(database)
+        nursery.start_soon(adders.add, "waiting")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(connection.execute, "commit")
+    assert adders.jobs.keys() == {"sent"}
+    assert isinstance(adders.errors["waiting"], DatabaseClosed)
+    assert await purposes(database) == []
+
+
+async def test_a_session_that_is_being_opened_when_the_block_is_cancelled_does_not_stay_open(
+    client: Client, database: Database, database_url: str
+) -> None:
+    await client.add_job(send_welcome, ADA)
+    is_asked, may_open = trio.Event(), trio.Event()
+    may_open.set()
+
+    async def password() -> str:
+        is_asked.set()
+        await may_open.wait()
+        return ""
+
+    async with open_database(database_url, password=password) as slow, trio.open_nursery() as nursery:
+        with trio.CancelScope() as cancelled:  # noqa: TID251  # cancelled, not shielded
+            async with Client(slow).combining_adds() as combining:
+                adders = Adders(combining)
+                is_asked, may_open = trio.Event(), trio.Event()
+                nursery.start_soon(adders.add, "first")
+                await is_asked.wait()
+                cancelled.cancel()
+        may_open.set()
+        await wait_until(lambda: "first" in adders.jobs)
+        with trio.fail_after(PATIENCE):
+            while await purposes(database):
+                pass
 
 
 async def test_wherever_one_is_cancelled_the_others_are_added_and_nothing_is_added_twice(

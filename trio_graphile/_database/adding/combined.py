@@ -20,6 +20,7 @@ from trio_graphile._database.adding.plain import add_alike_jobs, are_alike
 from trio_graphile._database.database import Database
 from trio_graphile._database.session import Session
 from trio_graphile._exceptions import DatabaseClosed, DatabaseError
+from trio_graphile._model.bell import Bell
 from trio_graphile._model.jobs import Job, NewJob
 
 _MOST_JOBS = 1_000
@@ -36,6 +37,8 @@ class _Addition:
     called: trio.Event = attrs.field(factory=trio.Event)
     """Set when there is an answer, or when it is the task's turn to add what waits."""
     answer: outcome.Maybe[Job] | None = None
+    is_given_up: bool = False
+    """Whether the task waits no more, so that it cannot add for others, either."""
 
 
 @attrs.define(eq=False)
@@ -49,13 +52,18 @@ class CombinedAdds:
     """In the order in which they came."""
     _adding: _Addition | None = None
     """That of the Trio task that adds at this moment."""
+    _passed_on: Bell = attrs.field(factory=Bell)
+    """Rings when somebody else adds, or nobody."""
     _is_closed: bool = False
+    """Whether all further jobs are refused."""
+    _is_over: bool = False
+    """Whether the session was closed for good."""
 
     async def add_job(self, new_job: NewJob) -> Job:
         """Add a job. One with a key or a queue is added by itself: it might keep the others waiting.
 
         A caller that is cancelled before its job is sent has not added it. Raises `DatabaseClosed` after
-        `close`.
+        `aclose`.
         """
         self._check_open()
         if not are_alike([new_job]):
@@ -71,6 +79,7 @@ class CombinedAdds:
                 self._check_open()
                 await self._add_those_like(addition)
         finally:
+            addition.is_given_up = addition.answer is None
             self._waiting.pop(addition, None)
             if self._adding is addition:
                 self._pass_on()
@@ -82,15 +91,22 @@ class CombinedAdds:
         if self._is_closed:
             raise DatabaseClosed("combining_adds")
 
-    def close(self) -> None:
-        """Refuse all further jobs."""
+    async def aclose(self) -> None:
+        """Refuse all further jobs, wait for what was sent, and close the session; at once if cancelled."""
         self._is_closed = True
+        try:
+            while self._adding is not None:
+                await self._passed_on.wait()
+        finally:
+            await self._session.aclose()  # noqa: ASYNC102  # a second at most, none if cancelled
+            self._is_over = True
 
     def _pass_on(self) -> None:
         """Let the first that waits add, if there is one."""
         self._adding = next(iter(self._waiting), None)
         if self._adding is not None:
             self._adding.called.set()
+        self._passed_on.ring()
 
     async def _add_those_like(self, first: _Addition) -> None:
         """Answer an addition, and those like it that wait; if we are cancelled before, they wait on."""
@@ -98,7 +114,9 @@ class CombinedAdds:
         try:
             await self._answer(batch)
         finally:
-            unanswered = [addition for addition in batch if addition.answer is None]
+            if self._is_over:
+                self._session.terminate()  # it was being opened while it was closed
+            unanswered = [one for one in batch if one.answer is None and not one.is_given_up]
             self._waiting = dict.fromkeys([*unanswered, *self._waiting])
             for addition in batch:
                 if addition.answer is not None:
@@ -135,7 +153,10 @@ class CombinedAdds:
                         addition.answer = outcome.Value(job)
                     return
         for addition in batch:
+            if addition.is_given_up:
+                continue
             try:
+                self._check_open()
                 addition.answer = outcome.Value(await add_job(self._session, addition.new_job))
             except DatabaseError as error:
                 addition.answer = outcome.Error(error)
@@ -156,5 +177,4 @@ async def combined_adds(database: Database) -> AsyncIterator[CombinedAdds]:
     try:
         yield adds
     finally:
-        adds.close()
-        await session.aclose()  # noqa: ASYNC102  # a second at most, none if cancelled
+        await adds.aclose()  # noqa: ASYNC102  # at once if cancelled
