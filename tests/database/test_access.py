@@ -225,6 +225,22 @@ async def test_sessions_that_must_be_direct_have_a_url_of_their_own(proxy: Proxy
     assert {"listen"} < {*found} <= {"lease", "listen", "presence", "start"}
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        DatabaseOptions(pooled=True),
+        DatabaseOptions(prepared_statements=False),
+        DatabaseOptions(direct_url="postgresql://direct/queue"),
+    ],
+)
+async def test_where_a_pooler_may_be_a_worker_does_not_listen_on_the_session_of_its_claims(
+    database_url: str, options: DatabaseOptions
+) -> None:
+    """In transaction mode it goes deaf, and what is deaf is closed: no claim is to wait for that."""
+    async with open_database(database_url, options) as database:
+        assert not database.hears_everywhere
+
+
 async def direct_purposes(url: str) -> list[str]:
     async with open_database(url) as database:
         with trio.fail_after(10):

@@ -138,8 +138,8 @@ class Database(Statements):
 
     @property
     def hears_everywhere(self) -> bool:
-        """Whether every session can hear notifications, not only those that bypass a pooler."""
-        return not self.options.pooled and self.options.direct_url is None
+        """Whether every session can hear notifications: none may go through a pooler, as far as we know."""
+        return self.options.prepared_statements and self.options.direct_url is None
 
     async def wait_reachable(self) -> None:
         """Wait until a session can be opened, as long as the options say. Raises `DatabaseUnavailable`."""
