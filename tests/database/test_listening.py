@@ -27,6 +27,8 @@ from trio_graphile._database.session import Session
         ("not JSON", 1),
         ("[]", 1),
         ("null", 1),
+        ('{"count":' + 7_000 * "9" + "}", 1),
+        (7_000 * "[", 1),
     ],
 )
 def test_a_notification_that_does_not_say_how_many_means_one(payload: str, count: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trio_graphile._model.json import decode
+from trio_graphile._model.json import decode_if_readable
 
 JOBS_INSERT = "jobs:insert"
 """The channel on which jobs are announced."""
@@ -25,6 +25,6 @@ def is_breaking(payload: str) -> bool:
 
 def _field(payload: str, name: str) -> Any:
     try:
-        return decode(payload)[name]
-    except (ValueError, TypeError, KeyError):
+        return decode_if_readable(payload)[name]
+    except (TypeError, KeyError):
         return None
