@@ -257,6 +257,23 @@ async def test_only_what_a_claim_brought_and_is_known_leaves_no_doubt() -> None:
     assert not ledger.is_certain(trusts_server=True)
 
 
+async def test_a_claim_that_is_cancelled_while_it_waits_for_its_turn_leaves_no_doubt() -> None:
+    """An echo may be under way on its session. Else a stop at that moment would search the whole table."""
+
+    async def claim(_limit: int) -> list[Job]:
+        raise AssertionError("it was sent")
+
+    ledger = Ledger()
+    intake = Intake(claim, ledger=ledger)
+    async with ledger.claiming, trio.open_nursery() as nursery:
+        await nursery.start(intake.prefetcher.run)
+        nursery.start_soon(intake.queue.take)
+        await trio.testing.wait_all_tasks_blocked()
+        assert ledger.claiming.statistics().tasks_waiting == 1
+        nursery.cancel_scope.cancel()
+    assert ledger.is_certain(trusts_server=True)
+
+
 @pytest.mark.parametrize("is_taken_from_us", [False, True])
 async def test_a_job_that_was_taken_before_it_ran_leaves_a_doubt(
     nursery: trio.Nursery, *, is_taken_from_us: bool

@@ -47,6 +47,8 @@ class Claims:
 
     _queues_in_doubt: int = attrs.field(init=False, default=0)
     """How many the ledger knew of at the last reconciliation."""
+    _is_sent: bool = attrs.field(init=False, default=False)
+    """Whether the ledger knows of the claim that is under way."""
 
     def __attrs_post_init__(self) -> None:
         self._postpone_reconciliation()
@@ -54,11 +56,11 @@ class Claims:
     async def claim(self, limit: int) -> list[Job]:
         """Claim up to `limit` jobs; try again after each transient error.
 
-        Raises `DatabaseError` for every other error. If it raises or is cancelled, the ledger is left
-        uncertain: the database may have locked jobs for us.
+        Raises `DatabaseError` for every other error. If it raises or is cancelled after it was sent, the
+        ledger is left uncertain: the database may have locked jobs for us.
         """
         self.pending_since = began = trio.current_time()
-        self._ledger.claim_sent()
+        self._is_sent = False
         try:
             jobs = await self._claim_with_retries(limit)
         finally:
@@ -97,6 +99,10 @@ class Claims:
         try:
             if self._claimer.identifiers != self._tasks.identifiers:
                 self._claimer.share(self._tasks.identifiers, self._bounds())
+            if not self._is_sent:
+                await trio.lowlevel.checkpoint_if_cancelled()  # unsent, it leaves the ledger certain
+                self._ledger.claim_sent()
+                self._is_sent = True
             unended = (job.task_identifier for job in self._ledger.unended())
             return await self._claimer.claim(limit, rules, unended)
         finally:

@@ -135,7 +135,6 @@ class Prefetcher:
         return 0
 
     async def _fill(self, limit: int) -> int:
-        await trio.lowlevel.checkpoint_if_cancelled()  # a claim that is not sent leaves the ledger certain
         self._delay.end(self._announcements.jobs)
         self._announcements.clear()
         jobs = await self._claims.claim(limit)
