@@ -217,6 +217,26 @@ async def test_two_that_are_cancelled_at_the_same_time_do_not_keep_another_waiti
     ]
 
 
+async def test_whoever_is_cancelled_while_adding_has_no_more_time_than_the_database_gives_at_that_moment(
+    client: Client, database: Database
+) -> None:
+    """A worker that starts within the block shortens it, so that its stop is bounded."""
+    await client.add_job(send_welcome, ADA)
+    database.cancel_timeout = 600
+    async with client.combining_adds() as combining:
+        adders = Adders(combining)
+        await adders.add("before")
+        database.cancel_timeout = 0.01
+        async with database.transaction() as connection:
+            await connection.execute("lock table graphile_worker._private_jobs in exclusive mode")
+            with trio.fail_after(PATIENCE):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(adders.add, "cancelled")
+                    await wait_until_somebody_waits(database)
+                    nursery.cancel_scope.cancel()
+    assert isinstance(adders.errors["cancelled"], ConnectionLost)
+
+
 async def test_all_that_are_sent_together_hear_that_the_session_was_lost(
     database: Database, client: Client
 ) -> None:

@@ -53,7 +53,8 @@ class Session(Statements):
 
     _database: Database
     _purpose: str
-    _cancel_timeout: float
+    _cancel_timeout: float | None
+    """As of `open_session`; None for that of the database, which a worker may shorten at any time."""
     _lock_timeout: float | None = None
     """How long a statement may wait for a lock, in seconds."""
     _direct: bool = False
@@ -78,7 +79,7 @@ class Session(Statements):
             self._reopened = self._connection is not None
             connection = await self._database.open_session(
                 self._purpose,
-                cancel_timeout=self._cancel_timeout,
+                cancel_timeout=self._cancel_timeout or self._database.cancel_timeout,
                 lock_timeout=self._lock_timeout,
                 direct=self._direct,
             )
@@ -103,6 +104,8 @@ class Session(Statements):
 
     async def _run(self, verb: Verb, sql: str | Statement, arguments: tuple[object, ...]) -> Any:
         connection = await self.open()
+        if self._cancel_timeout is None:
+            connection.cancel_timeout = self._database.cancel_timeout
         try:
             return await connection._run(verb, sql, arguments)  # noqa: SLF001  # it is of the same kind
         except StatementFailed as error:

@@ -172,7 +172,7 @@ def _own(error: DatabaseError) -> DatabaseError:
 @contextlib.asynccontextmanager
 async def combined_adds(database: Database) -> AsyncIterator[CombinedAdds]:
     """Combine adds for as long as the body lasts, on a session of their own."""
-    session = Session(database, "adds", database.cancel_timeout)
+    session = Session(database, "adds", None)
     adds = CombinedAdds(database, session)
     try:
         yield adds
