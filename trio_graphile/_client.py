@@ -83,8 +83,10 @@ class Client(JobClient):
         While one call is sent, others come to wait, and are sent together: in one transaction of their own,
         with one notification, through one session. Those must be alike but for their payloads, and have
         neither a key nor a queue; all other jobs are added as ever. Each call still returns its own job, or
-        raises its own error: if the server refuses some, they are sent again one by one. After the block,
-        `add_job` raises `DatabaseClosed`.
+        raises its own error: if the server refuses some, they are sent again one by one. Jobs that are not
+        alike are sent one after the other. If the call that sends for others is cancelled, and that takes
+        over a second more, the others raise `ConnectionLost`, too. The end of the block waits for what was
+        sent; then `add_job` raises `DatabaseClosed`.
         """
         async with combined_adds(self.database) as adds:
             yield _CombiningClient(self.database, self.database, adds, chains=self._chains)
