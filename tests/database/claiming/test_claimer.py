@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import attrs
 import pytest
+import trio
 from trio.testing import MockClock
 
 from trio_graphile import Client, Database, JobSpec
@@ -13,7 +15,7 @@ from trio_graphile._database.claiming import claims, plain_claims
 from trio_graphile._database.claiming.claimer import Claimer
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
-from trio_graphile._model.bounds import ANY_JOB
+from trio_graphile._model.bounds import ANY_JOB, Bound
 
 WHOLE = claims.GET_JOBS
 PLAIN = plain_claims.GET_PLAIN_JOBS
@@ -32,10 +34,14 @@ class Watched:
     takes: float = QUICK
     """How many seconds each takes."""
     seen: list[str | Statement] = attrs.field(factory=list)
+    answered: Callable[[], object] = lambda: None
+    """Called when one has brought rows, or none."""
 
     async def fetch(self, sql: str | Statement, *arguments: object) -> list[Row]:
         self._note(sql)
-        return await self.executor.fetch(sql, *arguments)
+        rows = await self.executor.fetch(sql, *arguments)
+        self.answered()
+        return rows
 
     async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
         self._note(sql)
@@ -104,6 +110,29 @@ async def test_a_claim_that_brings_nothing_is_no_reason_to_give_up_plain_ones(
     assert await claim(claimer, 1) == []
     assert await claim(claimer, 1) == []
     assert session.seen_since() == [PLAIN, WHOLE] * 2
+
+
+async def test_a_claim_that_is_cancelled_before_its_second_statement_says_what_the_first_has_brought(
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
+) -> None:
+    """Even if that is nothing: else the worker would have to search the table for what it may have locked."""
+    await add(client, 2)
+    assert len(await claim(claimer, 1) + await claim(claimer, 1)) == 2
+    session.seen_since()
+    with trio.CancelScope() as cancelled:  # noqa: TID251  # cancelled, not shielded
+        session.answered = cancelled.cancel
+        assert await claim(claimer, 1) == []
+    assert session.seen_since() == [PLAIN]
+
+
+async def test_a_claim_of_several_sources_that_is_cancelled_after_the_first_says_that_it_brought_nothing(
+    claimer: Claimer, session: Watched, mock_clock: MockClock
+) -> None:
+    claimer.share(("a", "b"), [Bound(1, frozenset(["b"]))])
+    with trio.CancelScope() as cancelled:  # noqa: TID251  # cancelled, not shielded
+        session.answered = cancelled.cancel
+        assert await claim(claimer, 1) == []
+    assert session.seen_since() == [WHOLE]
 
 
 async def test_plain_claims_end_with_a_job_that_they_do_not_take(

@@ -55,9 +55,9 @@ class Claimer:
         used = used_of(bounds, unended) if bounds else {}
         claimed: list[Job] = []
         hit_a_bound = False
-        for source in sources:
-            if claimed and is_cancelled():
-                break  # what was claimed is not to be lost over what could be
+        for number, source in enumerate(sources):
+            if number and is_cancelled():
+                break  # what was claimed is not to be lost over what could be, nor that it is nothing
             wanted = limit - len(claimed)
             room = room_of(source.share, used, wanted)
             jobs = await source.claim(room, rules)

@@ -34,7 +34,10 @@ class Source:
     _memory: ClaimMemory = attrs.field(init=False, factory=ClaimMemory)
 
     async def claim(self, limit: int, rules: ClaimRules) -> list[Job]:
-        """Claim up to so many jobs. Those that nobody can read fail for good."""
+        """Claim up to so many jobs. Those that nobody can read fail for good.
+
+        Once one statement was answered, it is not cancelled before another: it is known what is locked.
+        """
         if limit == 0:
             return []
         try:
@@ -49,7 +52,7 @@ class Source:
         if (start := memory.start(trio.current_time())) is None:
             return await self._claim_anywhere(limit, rules)
         jobs = await self._claim_from(start, limit, rules)
-        if len(jobs) == limit or (jobs and is_cancelled()):
+        if len(jobs) == limit or is_cancelled():
             return jobs
         memory.forget_start()
         return jobs + await self._claim_whole(None, limit - len(jobs), rules)
@@ -61,6 +64,8 @@ class Source:
             found = await plain_claims.find_plain_claim(self._session, self.share.identifiers, limit)
             began = trio.current_time()
             memory.probed(found, began)
+            if is_cancelled():
+                return []
         jobs = await self._claim_from(None, limit, rules)
         now = trio.current_time()
         memory.learn(jobs, now - began, now)
@@ -70,7 +75,8 @@ class Source:
         plain_claim = self._memory.plain_claim(trio.current_time())
         if plain_claim is None:
             return await self._claim_whole(start, limit, rules)
-        if jobs := await self._claim_plainly(plain_claim, start, limit, rules):
+        jobs = await self._claim_plainly(plain_claim, start, limit, rules)
+        if jobs or is_cancelled():
             return jobs
         jobs = await self._claim_whole(start, limit, rules)
         if jobs:
