@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import pytest
@@ -23,6 +23,12 @@ from trio_graphile import (
     StatementFailed,
     open_database,
 )
+from trio_graphile._database.adding.combined import CombinedAdds
+from trio_graphile._database.connection import Row
+from trio_graphile._database.session import Session
+from trio_graphile._database.statement import Statement
+from trio_graphile._model.jobs import NewJob
+from trio_graphile._model.json import encode
 from trio_graphile.testing._points import ActAt, try_points
 
 STATEMENTS_SEEN = """
@@ -257,6 +263,48 @@ async def test_all_that_are_sent_together_hear_that_the_session_was_lost(
     assert isinstance(one, ConnectionLost)
     assert isinstance(other, ConnectionLost)
     assert one is not other
+
+
+@attrs.define(eq=False, slots=False)
+class Watched(Session):
+    """Calls something after each answer."""
+
+    answered: Callable[[], object] = attrs.field(kw_only=True)
+
+    async def fetch_row(self, sql: str | Statement, *arguments: object) -> Row | None:
+        row = await super().fetch_row(sql, *arguments)
+        self.answered()
+        return row
+
+
+async def test_what_may_have_been_added_is_not_sent_again_whatever_went_wrong(
+    client: Client, database: Database
+) -> None:
+    await client.add_job(send_welcome, ADA)
+    answers: list[bool] = []
+
+    def answered() -> None:
+        answers.append(trio.lowlevel.currently_ki_protected())
+        if len(answers) == 2:
+            raise RuntimeError("a mistake of ours")
+
+    session = Watched(database, "adds", None, answered=answered)
+    adds = CombinedAdds(database, session)
+    errors: list[Exception] = []
+
+    async def add(to: str) -> None:
+        try:
+            await adds.add_job(NewJob(send_welcome.identifier, encode({"to": to}), JobSpec()))
+        except (ConnectionLost, RuntimeError) as error:
+            errors.append(error)
+
+    async with trio.open_nursery() as nursery:
+        for name in "abcd":
+            nursery.start_soon(add, name)
+    await adds.aclose()
+    assert answers == [True, True], "a KeyboardInterrupt would go wrong, too"
+    assert sorted(type(error).__name__ for error in errors) == ["ConnectionLost"] * 2 + ["RuntimeError"]
+    assert sorted((await stored_payloads(database)).values()) == ["a", "ada@example.org", "b", "c", "d"]
 
 
 async def test_after_the_block_nothing_is_added(client: Client) -> None:

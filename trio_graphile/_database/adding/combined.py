@@ -19,7 +19,7 @@ from trio_graphile._database.adding.one import add_job
 from trio_graphile._database.adding.plain import add_alike_jobs, are_alike
 from trio_graphile._database.database import Database
 from trio_graphile._database.session import Session
-from trio_graphile._exceptions import DatabaseClosed, DatabaseError
+from trio_graphile._exceptions import ConnectionLost, DatabaseClosed, DatabaseError
 from trio_graphile._model.bell import Bell
 from trio_graphile._model.jobs import Job, NewJob
 
@@ -59,6 +59,7 @@ class CombinedAdds:
     _is_over: bool = False
     """Whether the session was closed for good."""
 
+    @trio.lowlevel.enable_ki_protection
     async def add_job(self, new_job: NewJob) -> Job:
         """Add a job. One with a key or a queue is added by itself: it might keep the others waiting.
 
@@ -113,6 +114,11 @@ class CombinedAdds:
         batch = self._take(first)
         try:
             await self._answer(batch)
+        except Exception as error:  # nothing that we expect: what was sent may have been added
+            for addition in batch:
+                if addition.answer is None:
+                    addition.answer = outcome.Error(_unknown(error))
+            raise
         finally:
             if self._is_over:
                 self._session.terminate()  # it was being opened while it was closed
@@ -167,6 +173,13 @@ def _own(error: DatabaseError) -> DatabaseError:
     own = copy.copy(error)
     own.__cause__ = error.__cause__
     return own
+
+
+def _unknown(error: Exception) -> DatabaseError:
+    """Return an error for a Trio task whose job may have been added or not."""
+    unknown = ConnectionLost(f"the answer was lost to {error!r}")
+    unknown.__cause__ = error
+    return unknown
 
 
 @contextlib.asynccontextmanager
