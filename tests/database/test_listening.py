@@ -8,9 +8,17 @@ import attrs
 import pytest
 import trio
 
-from trio_graphile import ConnectionLost, Database, DatabaseError, ListenState, StatementFailed
+from tests.faults.network import open_proxy
+from trio_graphile import (
+    ConnectionLost,
+    Database,
+    DatabaseError,
+    ListenState,
+    StatementFailed,
+    open_database,
+)
 from trio_graphile._database.connection import Connection
-from trio_graphile._database.listening import Listening
+from trio_graphile._database.listening import PROBE, Listening
 from trio_graphile._database.notifications import announced_jobs
 from trio_graphile._database.session import Session
 
@@ -67,7 +75,7 @@ async def test_a_session_that_has_gone_deaf_is_replaced_and_one_that_hears_is_ke
         database=database,
         echo_channel="an:echo",
         cancel_timeout=1.0,
-        echo_interval=0.02,
+        probe_interval=0.02,
         announced=announced,
     )
     echo, echoed = trio.open_memory_channel[str](1000)
@@ -102,7 +110,7 @@ async def test_a_shared_session_is_replaced_when_it_is_deaf_and_stays_open_at_th
         database=database,
         echo_channel="an:echo",
         cancel_timeout=1.0,
-        echo_interval=0.02,
+        probe_interval=0.02,
         announced=announced,
         session=shared,
     )
@@ -118,6 +126,63 @@ async def test_a_shared_session_is_replaced_when_it_is_deaf_and_stays_open_at_th
     assert second is await shared.open()
 
 
+LAST_OF_SHARED = """
+    select query
+    from pg_stat_activity
+    where application_name = 'trio_graphile shared' and datname = current_database()
+"""
+
+
+async def test_a_shared_session_is_asked_for_an_echo_only_now_and_then(
+    database: Database, shared: Session
+) -> None:
+    """An echo wakes all who listen."""
+    announced, _ = trio.open_memory_channel[Connection](100)
+    listening = Heard(
+        database=database,
+        echo_channel="an:echo",
+        cancel_timeout=1.0,
+        probe_interval=0.02,
+        announced=announced,
+        session=shared,
+    )
+    echo, echoed = trio.open_memory_channel[str](1000)
+    async with database.connection() as bystander, trio.open_nursery() as nursery:
+        await bystander.listen("an:echo", echo.send_nowait)
+        await nursery.start(listening.run)
+        await echoed.receive()
+        with trio.fail_after(20):
+            while await bystander.fetch_value(LAST_OF_SHARED) != PROBE:  # noqa: ASYNC110  # nobody is told
+                await trio.lowlevel.checkpoint()
+        await echoed.receive()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_shared_session_that_does_not_answer_is_replaced(database_url: str) -> None:
+    announced, heard = trio.open_memory_channel[Connection](100)
+    async with open_proxy(database_url) as proxy, open_database(proxy.url) as beyond:
+        shared = Session(beyond, "shared", 0.1)
+        listening = Heard(
+            database=beyond,
+            echo_channel="an:echo",
+            cancel_timeout=0.1,
+            probe_interval=0.02,
+            probe_timeout=0.1,
+            announced=announced,
+            session=shared,
+        )
+        async with trio.open_nursery() as nursery:
+            await nursery.start(listening.run)
+            first = await heard.receive()
+            proxy.freeze()
+            with trio.fail_after(20):
+                second = await heard.receive()
+            nursery.cancel_scope.cancel()
+        assert first.is_closed
+        assert second is await shared.open()
+        await shared.aclose()
+
+
 async def test_a_shared_session_is_not_asked_for_an_echo_while_a_statement_runs_there(
     database: Database, shared: Session
 ) -> None:
@@ -128,8 +193,8 @@ async def test_a_shared_session_is_not_asked_for_an_echo_while_a_statement_runs_
         database=database,
         echo_channel="an:echo",
         cancel_timeout=1.0,
-        echo_interval=0.02,
-        echo_timeout=0.02,
+        probe_interval=0.02,
+        probe_timeout=0.02,
         announced=announced,
         session=shared,
         turn=turn,
