@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.folders import let_others_in
+
 _LIBRARIES = ("libfaketimeMT.so.1", "libfaketime.so.1")
 _FOLDERS = ("/usr/lib/x86_64-linux-gnu/faketime", "/usr/lib/aarch64-linux-gnu/faketime", "/usr/lib/faketime")
 
@@ -17,8 +19,7 @@ class Clock:
         found = [path for place in _FOLDERS for name in _LIBRARIES if (path := Path(place, name)).exists()]
         if not found:
             pytest.skip("libfaketime is not installed")
-        for above in (folder, folder.parent, folder.parent.parent):
-            above.chmod(0o755)  # a server of root's runs as somebody else
+        let_others_in(folder)
         self._file = folder / "clock"
         self.set("+0")
         self.environment = {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import attrs
 
+from tests.support.folders import let_others_in
 from tests.support.waiting import PATIENCE, wait_until_true
 from trio_graphile import Client, Database, DatabaseOptions, TaskRegistry, open_database
 from trio_graphile.embedded import PostgresServer, embedded_postgres
@@ -85,6 +86,7 @@ def follow(data: Path, port: int | None) -> None:
 
 async def make_cluster(place: Path) -> None:
     """Make a server with our schema in a folder, at rest: a copy of that is a standby."""
+    let_others_in(place.parent)
     async with (
         embedded_postgres(place, settings=FAST) as server,
         open_database(server.url) as database,
@@ -100,6 +102,7 @@ async def open_pair(
     for name in ("first", "second"):
         (place / name).mkdir(parents=True)
         shutil.copytree(cluster / "data", place / name / "data")
+    let_others_in(place)
     async with embedded_postgres(place / "first", settings=settings, tcp_port=0) as primary:
         follow(place / "second" / "data", primary.tcp_port)
         async with embedded_postgres(place / "second", settings=settings, tcp_port=0) as standby:

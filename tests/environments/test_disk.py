@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from tests.faults.load import Load, check_nothing_locked
+from tests.support.folders import let_others_in
 from tests.support.waiting import PATIENCE
 from trio_graphile import (
     Client,
@@ -60,8 +61,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     )
     if made.returncode != 0:
         pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
-    for folder in (place, *tmp_path.parents[:3]):
-        folder.chmod(0o755)  # root's server runs as somebody else
+    let_others_in(place)
     try:
         yield place
     finally:
