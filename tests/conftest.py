@@ -140,3 +140,11 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 async def connection(database: Database) -> AsyncIterator[Connection]:
     async with database.connection() as connection:
         yield connection
+
+
+@pytest.fixture
+def hangup_counts() -> Iterator[None]:
+    """Have the programs that a test starts heed SIGHUP, though this run may be one of `nohup`."""
+    before = signal.signal(signal.SIGHUP, signal.default_int_handler)  # what is handled is not inherited
+    yield
+    signal.signal(signal.SIGHUP, before)

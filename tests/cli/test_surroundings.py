@@ -109,6 +109,7 @@ END
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can make a process adopt orphans")
+@pytest.mark.usefixtures("hangup_counts")
 @pytest.mark.parametrize(
     ("end", "number", "exit_code"),
     [

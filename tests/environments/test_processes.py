@@ -85,6 +85,7 @@ async def test_no_home_is_needed(program: Program, database: Database) -> None:
     await works_and_stops(homeless, database)
 
 
+@pytest.mark.usefixtures("hangup_counts")
 @pytest.mark.parametrize("processes", ["1", "2"])
 async def test_a_terminal_that_is_closed_is_a_stop(
     program: Program, database: Database, processes: str
