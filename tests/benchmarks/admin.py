@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ import trio
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from tests.support.folders import passable_folder
 from trio_graphile import Client, Database, DatabaseOptions, open_database
 from trio_graphile.admin import Access, Admin, AdminOptions
 from trio_graphile.embedded import embedded_postgres
@@ -160,9 +160,9 @@ async def main() -> None:
     parser.add_argument("--directory", help="where the server keeps its temporary folder")
     options = parser.parse_args()
     settings = {"shared_preload_libraries": "pg_stat_statements", "fsync": "off", "max_wal_size": "8GB"}
-    with tempfile.TemporaryDirectory(dir=options.directory) as folder:
+    with passable_folder(options.directory) as folder:
         async with (
-            embedded_postgres(Path(folder) / "postgres", settings=settings) as server,
+            embedded_postgres(folder / "postgres", settings=settings) as server,
             open_database(server.url, DatabaseOptions(statement_timeout=3_600.0)) as database,
         ):
             await Client(database).migrate()

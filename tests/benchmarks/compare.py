@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from tests.benchmarks.plot import svg
 from tests.benchmarks.report import Measurement, markdown
 from tests.benchmarks.sizes import Sizes, add_size_options, chosen_sizes
 from tests.benchmarks.workloads import WORKLOADS, Workload
+from tests.support.folders import passable_folder
 from trio_graphile.embedded import embedded_postgres
 
 _SESSIONS = "300"  # four processes of Node's open more than PostgreSQL allows by default
@@ -52,11 +52,9 @@ async def main() -> None:
         tell(options, report["machine"], [Measurement(**each) for each in report["measurements"]])
         return
     contenders = [each for each in available(options.peers, options.cache) if _is_wanted(each, options.only)]
-    with tempfile.TemporaryDirectory(prefix="benchmarks-", dir=options.directory) as folder:
+    with passable_folder(options.directory) as folder:
         # A folder that is given is as durable as PostgreSQL's defaults make it.
-        async with embedded_postgres(
-            Path(folder) / "postgres", settings={"max_connections": _SESSIONS}
-        ) as server:
+        async with embedded_postgres(folder / "postgres", settings={"max_connections": _SESSIONS}) as server:
             facts = await machine_facts(server, folder)
             measurements = await compare(Arena(server, options.timeout), contenders, options)
     tell(options, facts, measurements)

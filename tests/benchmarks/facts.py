@@ -22,7 +22,7 @@ _TOOLS = {
 }
 
 
-async def machine_facts(server: PostgresServer, folder: str) -> dict[str, Any]:
+async def machine_facts(server: PostgresServer, folder: str | Path) -> dict[str, Any]:
     """Return what somebody has to know who reads the figures."""
     async with open_database(server.url) as database:
         settings = {name: await database.fetch_value(f"show {name}") for name in _SETTINGS}

@@ -11,7 +11,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ sys.path[0] = str(Path(__file__).parents[2])  # this folder is there, the reposi
 
 from tests.benchmarks.arena import server_cpu_seconds  # noqa: E402
 from tests.benchmarks.ours import resident_bytes  # noqa: E402
+from tests.support.folders import passable_folder  # noqa: E402
 from trio_graphile import (  # noqa: E402
     Client,
     Database,
@@ -167,9 +167,9 @@ async def offer(client: Client, rate: float, seconds: float) -> int:
 async def measure(workers: int, options: argparse.Namespace) -> None:
     """Measure a fleet of so many workers, and print a row."""
     async with AsyncExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(dir=options.directory))
+        folder = stack.enter_context(passable_folder(options.directory))
         server = await stack.enter_async_context(
-            embedded_postgres(Path(folder) / "postgres", settings={"max_connections": str(5 * workers + 50)})
+            embedded_postgres(folder / "postgres", settings={"max_connections": str(5 * workers + 50)})
         )
         database = await stack.enter_async_context(open_database(server.url))
         client = Client(database, tasks)

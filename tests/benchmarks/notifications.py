@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import trio
 sys.path[0] = str(Path(__file__).parents[2])  # this folder is there, the repository is wanted
 
 from tests.benchmarks.tables import TASK  # noqa: E402
+from tests.support.folders import passable_folder  # noqa: E402
 from trio_graphile import Client, Database, DatabaseOptions, JobClient, open_database  # noqa: E402
 from trio_graphile.embedded import embedded_postgres  # noqa: E402
 
@@ -89,10 +89,10 @@ async def main() -> None:
     most = max(options.sessions)
     print("| jobs/s | " + " | ".join(f"{sessions} sessions" for sessions in options.sessions) + " |")
     print("|---|" + "--:|" * len(options.sessions))
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:  # on a disk, with PostgreSQL's own durability
+    with passable_folder(Path.cwd()) as folder:  # on a disk, with PostgreSQL's own durability
         settings = {"max_connections": str(most + 20)}
         async with (
-            embedded_postgres(Path(folder) / "postgres", settings=settings) as server,
+            embedded_postgres(folder / "postgres", settings=settings) as server,
             open_database(server.url, DatabaseOptions(pool_size=most)) as database,
         ):
             client = Client(database)
