@@ -132,7 +132,8 @@ class Aftermath:
         report, journal = self.trial.report, self.journal
         if report is not None:
             cancelled = {id_ for id_, row in self.left.items() if row["last_error"] == REASON}
-            failed = journal.raised.keys() | refused | (cancelled & journal.interrupted)
+            by_worker = (cancelled & journal.interrupted) - journal.cancelled_in_the_queue
+            failed = journal.raised.keys() | refused | by_worker
             counts = (report.completed, report.failed, report.lost)
             expected = (len(journal.finished.difference(refused)), len(failed), 0)
             assert counts == expected, f"reported {counts}, but it was {expected}"

@@ -31,6 +31,8 @@ class Journal:
     snoozed: set[int] = attrs.field(factory=set)
     interrupted: set[int] = attrs.field(factory=set)
     cancel_requested: set[int] = attrs.field(factory=set)
+    cancelled_in_the_queue: set[int] = attrs.field(factory=set)
+    """The jobs that no worker had when they were cancelled, so that none has failed them."""
     added: set[int] = attrs.field(factory=set)
     """Jobs that handlers have added."""
     maybe_added: int = 0
