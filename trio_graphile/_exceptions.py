@@ -102,6 +102,10 @@ class DatabaseClosed(DatabaseError):
 
     def __init__(self, block: str = "open_database") -> None:
         super().__init__(f"the database is closed: the block of its {block} has ended")
+        self.block = block
+
+    def __reduce__(self) -> tuple[type[DatabaseClosed], tuple[str]]:
+        return type(self), (self.block,)
 
 
 class StatementFailed(DatabaseError):

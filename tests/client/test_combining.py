@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 
 import attrs
@@ -310,8 +311,9 @@ async def test_what_may_have_been_added_is_not_sent_again_whatever_went_wrong(
 async def test_after_the_block_nothing_is_added(client: Client) -> None:
     async with client.combining_adds() as combining:
         pass
-    with pytest.raises(DatabaseClosed, match="combining_adds"):
+    with pytest.raises(DatabaseClosed, match="combining_adds") as raised:
         await combining.add_job(send_welcome, ADA)
+    assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)  # our own
 
 
 async def test_the_end_of_the_block_waits_for_what_was_sent_and_refuses_what_waits(

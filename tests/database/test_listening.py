@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 import attrs
 import pytest
@@ -66,18 +67,22 @@ class Heard(Listening):
         self.announced.send_nowait(connection)
 
 
+def make_heard(database: Database, **values: Any) -> tuple[Heard, trio.MemoryReceiveChannel[Connection]]:
+    """Return what asks every 20 ms whether its session lives, and a channel of the sessions it has had."""
+    announced, heard = trio.open_memory_channel[Connection](100)
+    settings: dict[str, Any] = {
+        "echo_channel": "an:echo",
+        "cancel_timeout": 1.0,
+        "probe_interval": 0.02,
+    } | values
+    return Heard(database=database, announced=announced, **settings), heard
+
+
 async def test_a_session_that_has_gone_deaf_is_replaced_and_one_that_hears_is_kept(
     database: Database,
 ) -> None:
     """Deaf: it lives, but what is sent through it does not come back. UNLISTEN makes it so."""
-    announced, heard = trio.open_memory_channel[Connection](100)
-    listening = Heard(
-        database=database,
-        echo_channel="an:echo",
-        cancel_timeout=1.0,
-        probe_interval=0.02,
-        announced=announced,
-    )
+    listening, heard = make_heard(database)
     echo, echoed = trio.open_memory_channel[str](1000)
     async with database.connection() as bystander, trio.open_nursery() as nursery:
         await bystander.listen("an:echo", echo.send_nowait)
@@ -105,15 +110,7 @@ async def shared(database: Database) -> AsyncIterator[Session]:
 async def test_a_shared_session_is_replaced_when_it_is_deaf_and_stays_open_at_the_end(
     database: Database, shared: Session
 ) -> None:
-    announced, heard = trio.open_memory_channel[Connection](100)
-    listening = Heard(
-        database=database,
-        echo_channel="an:echo",
-        cancel_timeout=1.0,
-        probe_interval=0.02,
-        announced=announced,
-        session=shared,
-    )
+    listening, heard = make_heard(database, session=shared)
     async with trio.open_nursery() as nursery:
         await nursery.start(listening.run)
         first = await heard.receive()
@@ -137,15 +134,7 @@ async def test_a_shared_session_is_asked_for_an_echo_only_now_and_then(
     database: Database, shared: Session
 ) -> None:
     """An echo wakes all who listen."""
-    announced, _ = trio.open_memory_channel[Connection](100)
-    listening = Heard(
-        database=database,
-        echo_channel="an:echo",
-        cancel_timeout=1.0,
-        probe_interval=0.02,
-        announced=announced,
-        session=shared,
-    )
+    listening, _ = make_heard(database, session=shared)
     echo, echoed = trio.open_memory_channel[str](1000)
     async with database.connection() as bystander, trio.open_nursery() as nursery:
         await bystander.listen("an:echo", echo.send_nowait)
@@ -159,18 +148,9 @@ async def test_a_shared_session_is_asked_for_an_echo_only_now_and_then(
 
 
 async def test_a_shared_session_that_does_not_answer_is_replaced(database_url: str) -> None:
-    announced, heard = trio.open_memory_channel[Connection](100)
     async with open_proxy(database_url) as proxy, open_database(proxy.url) as beyond:
         shared = Session(beyond, "shared", 0.1)
-        listening = Heard(
-            database=beyond,
-            echo_channel="an:echo",
-            cancel_timeout=0.1,
-            probe_interval=0.02,
-            probe_timeout=0.1,
-            announced=announced,
-            session=shared,
-        )
+        listening, heard = make_heard(beyond, cancel_timeout=0.1, probe_timeout=0.1, session=shared)
         async with trio.open_nursery() as nursery:
             await nursery.start(listening.run)
             first = await heard.receive()
@@ -187,18 +167,8 @@ async def test_a_shared_session_is_not_asked_for_an_echo_while_a_statement_runs_
     database: Database, shared: Session
 ) -> None:
     """However long that takes: an echo could not come back before."""
-    announced, heard = trio.open_memory_channel[Connection](100)
     turn = trio.Lock()
-    listening = Heard(
-        database=database,
-        echo_channel="an:echo",
-        cancel_timeout=1.0,
-        probe_interval=0.02,
-        probe_timeout=0.02,
-        announced=announced,
-        session=shared,
-        turn=turn,
-    )
+    listening, heard = make_heard(database, probe_timeout=0.02, session=shared, turn=turn)
     echo, echoed = trio.open_memory_channel[str](1000)
     async with database.connection() as bystander, trio.open_nursery() as nursery:
         await bystander.listen("an:echo", echo.send_nowait)
