@@ -6,8 +6,11 @@ file (`worker.local_queue.size`). The names of its flag and of its variable are 
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
+import itertools
+import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +18,6 @@ from typing import Any, Literal, TypeAlias
 
 import attrs
 from cattrs import ForbiddenExtraKeysError, transform_error
-from docstring_parser.attrdoc import add_attribute_docstrings
-from docstring_parser.common import Docstring
 
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.options import DatabaseOptions, Flags, WorkerOptions, seconds, whole_number
@@ -194,10 +195,24 @@ def _texts_of(options: type) -> dict[str, str]:
     texts: dict[str, str] = {}
     for base in reversed(options.__mro__):
         if attrs.has(base):
-            docstring = Docstring()
-            add_attribute_docstrings(base, docstring)
-            texts |= {p.arg_name: inspect.cleandoc(p.description or "") for p in docstring.params}
-    return {name: " ".join(text.split()) for name, text in texts.items()}
+            texts |= _texts_by_class(base.__module__)[base.__name__]
+    return texts
+
+
+@functools.cache  # to parse a module takes milliseconds, which every command would wait for
+def _texts_by_class(module: str) -> dict[str, dict[str, str]]:
+    """Return the docstrings of the fields of each class of a module."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {node.name: dict(_documented(node.body)) for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def _documented(body: Sequence[ast.stmt]) -> Iterator[tuple[str, str]]:
+    for statement, following in itertools.pairwise(body):
+        match statement, following:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                yield name, " ".join(text.split())
+            case _:
+                pass
 
 
 # --- putting together ---------------------------------------------------------------------------
