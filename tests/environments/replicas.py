@@ -77,6 +77,16 @@ async def become_standby_of(server: PostgresServer, primary: PostgresServer) -> 
     await server.start()
 
 
+async def switch_over(pair: Pair) -> Pair:
+    """Have the standby take over as planned, and the other one follow it; nothing is lost."""
+    await pair.primary.stop()  # which sends all that it has written
+    await pair.promote()
+    await become_standby_of(pair.primary, pair.standby)
+    changed = Pair(pair.standby, pair.primary)
+    await changed.wait_replicating(synchronous=False)
+    return changed
+
+
 def follow(data: Path, port: int | None) -> None:
     (data / "standby.signal").touch()
     conninfo = f"host=127.0.0.1 port={port} user=postgres application_name={STANDBY}"

@@ -3,7 +3,8 @@
 Some reach the server by its UNIX socket, some by TCP, one through a proxy. Each fault lasts for a while, and
 is undone. What is drawn at random comes from a seed; when it happens is up to the machine. Where the loopback
 interface is one of our own (`unshare --net`, and `OWN_LOOPBACK=1`), it is taken down, too: so whoever uses
-TCP is cut off without a word.
+TCP is cut off without a word. With a standby, all reach whichever server takes writes by TCP, but for the one
+behind the proxy, which reaches the first server only; and the clock of all of them is set forward and back.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from pathlib import Path
 
 import attrs
 import trio
 
+from tests.environments.clocks import Clock
+from tests.environments.replicas import Pair, switch_over
 from tests.faults.fleet import Fleet, Member, Run
 from tests.faults.network import Proxy, open_proxy
 from tests.support.processes import frozen
@@ -33,6 +36,9 @@ LONGEST_FAULT, LONGEST_REST = 45.0, 12.0
 LONGEST_JOB = 60.0
 WAITING = 6
 """How many jobs are to wait, at least."""
+DIRECT = 4
+"""How many workers are not behind the proxy."""
+CLOCK_STEPS = ("+1h", "-1h", "+40s", "-40s", "+0")
 ROUSED_WITHIN = 1.5
 """How long whoever was suspended may take to notice it, on a slow machine, in seconds."""
 END_ALL_SESSIONS = """
@@ -60,20 +66,34 @@ class Fault:
 class Trial:
     """The workers, and what was done to them."""
 
-    server: PostgresServer
+    servers: PostgresServer | Pair
     database: Database
     proxy: Proxy
     fleet: Fleet
     nursery: trio.Nursery
     draw: random.Random
+    clock: Clock | None = None
+    """That of the servers and all workers, if it is to be set."""
     faults: list[Fault] = attrs.field(factory=list)
     behind_proxy: set[str] = attrs.field(factory=set)
     """The ids of workers that go through the proxy."""
 
+    @property
+    def server(self) -> PostgresServer:
+        """The server that takes writes, when all is well."""
+        return self.servers.primary if isinstance(self.servers, Pair) else self.servers
+
+    @property
+    def direct_urls(self) -> Sequence[str]:
+        """The ways to the server but for the one through the proxy."""
+        if isinstance(self.servers, Pair):
+            return [self.servers.url]
+        return [self.servers.url, self.servers.tcp_url_for()]
+
     async def go_on(self, seconds: float) -> None:
         """Let one fault follow the other for so long."""
-        urls = [self.server.url, self.server.url, self.server.tcp_url_for(), self.server.tcp_url_for()]
-        for url in (*urls, self.proxy.url):
+        direct = list(islice(cycle(self.direct_urls), DIRECT))
+        for url in (*direct, self.proxy.url):
             await self.start(url)
         self.nursery.start_soon(self._add_jobs)
         ends_at = trio.current_time() + seconds
@@ -107,6 +127,10 @@ class Trial:
         faults += [self.crash, self.stop_server, self.freeze_server, self.swallow, self.reset, self.refuse]
         if os.environ.get(OWN_LOOPBACK):
             faults += [self.cut_off] * 3
+        if isinstance(self.servers, Pair):
+            faults += [self.fail_over] * 3
+        if self.clock is not None:
+            faults += [self.set_clock] * 3
         fault: Callable[[], AbstractAsyncContextManager[Member | None]] = self.draw.choice(faults)
         began_at = time.monotonic()
         async with fault() as victim:
@@ -130,7 +154,7 @@ class Trial:
         member = self.draw.choice(self._alive())
         self.fleet.kill(member)
         yield member
-        direct = self.draw.choice([self.server.url, self.server.tcp_url_for()])
+        direct = self.draw.choice(self.direct_urls)
         await self.start(self.proxy.url if member.worker_id in self.behind_proxy else direct)
 
     async def _end_sessions(self, which: str) -> None:
@@ -201,6 +225,19 @@ class Trial:
         with frozen(self.server):
             yield
 
+    @asynccontextmanager
+    async def fail_over(self) -> AsyncIterator[None]:
+        assert isinstance(self.servers, Pair)
+        await self.servers.wait_replicating(synchronous=False)
+        self.servers = await switch_over(self.servers)
+        yield
+
+    @asynccontextmanager
+    async def set_clock(self) -> AsyncIterator[None]:
+        assert self.clock is not None
+        self.clock.set(self.draw.choice(CLOCK_STEPS))
+        yield
+
     # --- what came of it --------------------------------------------------------------------------
 
     def takeovers(self) -> list[str]:
@@ -246,10 +283,22 @@ async def open_trial(seed: int) -> AsyncIterator[Trial]:
     """Open one with a server of its own, for as long as the body lasts."""
     async with (
         embedded_postgres(tcp_port=0) as server,
-        open_database(server.url) as database,
-        open_proxy(server.url) as proxy,
+        open_trial_on(server, seed, clock=None) as trial,
+    ):
+        yield trial
+
+
+@asynccontextmanager
+async def open_trial_on(
+    servers: PostgresServer | Pair, seed: int, clock: Clock | None
+) -> AsyncIterator[Trial]:
+    """Open one on servers that are there. They and their workers must have the clock, if there is one."""
+    first = servers.primary if isinstance(servers, Pair) else servers
+    async with (
+        open_database(servers.url) as database,
+        open_proxy(first.tcp_url_for()) as proxy,
         trio.open_nursery() as nursery,
     ):
-        fleet = Fleet(server.url, PROGRAM, arguments=["--indirect"])  # for the one behind the proxy
-        yield Trial(server, database, proxy, fleet, nursery, random.Random(seed))
+        fleet = Fleet(servers.url, PROGRAM, arguments=["--indirect"])  # for the one behind the proxy
+        yield Trial(servers, database, proxy, fleet, nursery, random.Random(seed), clock)
         nursery.cancel_scope.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from tests.environments.replicas import Pair, become_standby_of
+from tests.environments.replicas import Pair, switch_over
 from tests.storm.conditions import Upheaval
 from tests.support.processes import frozen
 from trio_graphile.embedded import PostgresServer
@@ -22,20 +22,10 @@ async def disturb(servers: PostgresServer | Pair, upheaval: Upheaval) -> None:
         await trio.sleep(_BETWEEN)
         if isinstance(servers, Pair):
             with trio.move_on_after(_PATIENCE, shield=True):
-                servers = await _switch_over(servers)
+                servers = await switch_over(servers)
         elif upheaval == "frozen":
             with frozen(servers):
                 await trio.sleep(_FROZEN)
         elif upheaval == "restarted":
             with trio.move_on_after(_PATIENCE, shield=True):
                 await servers.restart()
-
-
-async def _switch_over(pair: Pair) -> Pair:
-    """Have the standby take over, and the other one follow it."""
-    await pair.primary.stop()  # which sends all that it has written
-    await pair.promote()
-    await become_standby_of(pair.primary, pair.standby)
-    changed = Pair(pair.standby, pair.primary)
-    await changed.wait_replicating(synchronous=False)
-    return changed
