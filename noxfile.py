@@ -35,6 +35,7 @@ SAMPLED = (
     "tests/environments",
     "tests/interop",
     "tests/faults/test_soak.py",
+    "tests/faults/test_takeovers.py",
     "tests/storm",
     "tests/test_docs.py",
     "tests/test_walkthrough.py",
