@@ -69,6 +69,8 @@ class Trial:
     servers: PostgresServer | Pair
     database: Database
     proxy: Proxy
+    proxied: PostgresServer
+    """The server behind the proxy."""
     fleet: Fleet
     nursery: trio.Nursery
     draw: random.Random
@@ -155,7 +157,8 @@ class Trial:
         self.fleet.kill(member)
         yield member
         direct = self.draw.choice(self.direct_urls)
-        await self.start(self.proxy.url if member.worker_id in self.behind_proxy else direct)
+        by_proxy = member.worker_id in self.behind_proxy and self.server is self.proxied
+        await self.start(self.proxy.url if by_proxy else direct)  # on a standby, none would start
 
     async def _end_sessions(self, which: str) -> None:
         while True:
@@ -300,5 +303,5 @@ async def open_trial_on(
         trio.open_nursery() as nursery,
     ):
         fleet = Fleet(servers.url, PROGRAM, arguments=["--indirect"])  # for the one behind the proxy
-        yield Trial(servers, database, proxy, fleet, nursery, random.Random(seed), clock)
+        yield Trial(servers, database, proxy, first, fleet, nursery, random.Random(seed), clock)
         nursery.cancel_scope.cancel()
