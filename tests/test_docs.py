@@ -15,7 +15,7 @@ import trio_graphile.admin
 import trio_graphile.embedded
 import trio_graphile.hooks
 import trio_graphile.testing
-from tests.support.documents import DOCS, PAGES, ROOT, blocks
+from tests.support.documents import DOCS, PAGES, ROOT, anchors, blocks
 from tests.support.plugin_path import plugin_path
 from trio_graphile import Connection, ShutdownOptions
 from trio_graphile._database.driver import shortcuts
@@ -79,6 +79,13 @@ def test_the_reference_has_every_public_name() -> None:
 def test_the_files_that_a_page_links_to_exist(page: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_the_headings_that_a_page_links_to_exist(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]*\.md)?#([^)]+)\)", page.read_text())
+    targets = [(page.parent / file if file else page, heading) for file, heading in links]
+    assert [(file.name, heading) for file, heading in targets if heading not in anchors(file)] == []
 
 
 def test_the_page_of_versions_names_every_shortcut() -> None:

@@ -10,6 +10,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tomllib
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -340,3 +341,17 @@ def test_every_changelog_fragment_is_named_for_its_number_and_kind() -> None:
 def test_every_changelog_fragment_says_something() -> None:
     fragments = (ROOT / "changelog.d").glob("*.*.md")
     assert [path.name for path in fragments if not path.read_text().strip()] == []
+
+
+def test_the_changelog_has_a_date_for_each_version_that_is_released() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    number, is_to_come, _ = version.partition(".dev")
+    sections = re.findall(r"^## (\S+) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    undated = [section for section, when in sections if not re.fullmatch(r"\d{4}-\d\d-\d\d", when)]
+    if is_to_come:
+        assert set(undated) <= {number}
+        assert (number, "not released yet") in sections or number not in dict(sections)
+    else:
+        assert undated == []
+        assert sections[0][0] == number
+        assert list((ROOT / "changelog.d").glob("*.*.md")) == []
