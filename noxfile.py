@@ -241,6 +241,7 @@ def release(session: nox.Session) -> None:
     folder = Path(session.create_tmp()).resolve()
     session.install(*group("release"))
     session.run("python", "-m", "build", "--outdir", str(folder / "dist"))
+    session.run("twine", "check", "--strict", *map(str, (folder / "dist").iterdir()))
     [wheel] = (folder / "dist").glob("*.whl")
     extras = ["", *PYPROJECT["project"]["optional-dependencies"]]
     for extra in extras:
