@@ -223,3 +223,17 @@ async def test_a_breaking_migration_ends_it_gracefully_with_a_code_of_its_own(
     assert "1 completed" in running.output
     assert "install a newer one" in running.output
     assert "Traceback" not in running.output
+
+
+async def test_a_lane_for_which_something_is_missing_is_not_taken_for_a_flag(shop: Program) -> None:
+    shop.write("trio_parallel.py", "raise ModuleNotFoundError")
+    shop.write(
+        "computing.py",
+        "from trio_graphile import TaskRegistry\n"
+        "tasks = TaskRegistry()\n"
+        "@tasks.task('compute', lane='process')\n"
+        "def compute() -> None: ...\n",
+    )
+    ended = await shop.run("run", "computing:tasks", "--once")
+    assert ended.exit_code == 2
+    assert ended.error.startswith("trio-graphile: lane: tasks in processes need trio-parallel")

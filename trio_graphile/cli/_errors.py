@@ -17,6 +17,7 @@ INTERRUPTED = 130  # as shells count: 128 and the number of SIGINT
 _PLACES = {"identifier": "TASK", "queue_name": "--queue", "job_key": "--key", "flags": "--flag"} | {
     "allowed_hosts": "--allowed-host",
     "trusted_proxies": "--trusted-proxy",
+    "lane": "lane",  # a task's, which no flag sets
 }
 """The names of fields here, where they differ."""
 
