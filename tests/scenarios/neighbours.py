@@ -35,7 +35,7 @@ LOCKS = {
         for update skip locked
     """,
     "worker": """
-        select worker_id
+        select id
         from graphile_worker._private_workers
         for update skip locked
     """,
@@ -76,7 +76,7 @@ class Neighbour:
 
     async def run(self) -> None:
         await self._called.wait()
-        with contextlib.suppress(DatabaseError):  # it is somebody who waits no longer than this
+        try:
             async with self._database.transaction() as connection:
                 await connection.execute("set local lock_timeout = '2s'")
                 try:
@@ -84,6 +84,9 @@ class Neighbour:
                 finally:
                     self._then()
                 await trio.sleep(HOLD)
+        except DatabaseError as error:
+            if not error.transient:  # it is somebody who waits no longer than this
+                raise
 
     async def obstruct(
         self,
