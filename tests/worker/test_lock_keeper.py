@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from tests.faults.network import Proxy, open_proxy
 from tests.support.handlers import Handlers
@@ -304,6 +305,44 @@ async def test_a_loss_after_a_look_that_was_refused_is_logged(
         await database.execute("select pg_terminate_backend($1::integer)", process)
         await wait_warned(2)
         nursery.cancel_scope.cancel()
+
+
+PATIENT = PresenceOptions(probe_interval=0.05, probe_timeout=10.0, fence_after=20.0, grace=30.0)
+WAITS = """
+    select exists (
+      select
+      from pg_locks
+      join pg_stat_activity using (pid)
+      where not granted
+        and application_name like '% presence'
+    )
+"""
+
+
+async def test_a_session_that_is_lent_as_soon_as_it_answers_does_not_count_as_silent(
+    database: Database, table: Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    await worker_registry.heartbeat(database, "worker", {"tasks": []})
+    keeper = LockKeeper.of(database, "worker", WorkerOptions(recovery=RecoveryOptions(presence=PATIENT)))
+    assert keeper is not None
+
+    async def borrow() -> None:
+        session = await keeper.lend()
+        assert session is not None
+        await trio.testing.wait_all_tasks_blocked()  # whoever else waited for the answer has gone on
+        session.answered.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keeper.run, database, lambda: None, lambda _gone: None)
+        held = await wait_locked(database, "worker")
+        for _ in range(12):  # the two that wait for the answer are roused in any order
+            async with trio.open_nursery() as borrowing, database.transaction() as connection:
+                await connection.execute("lock table graphile_worker._private_workers")
+                await table.wait_until(WAITS)
+                borrowing.start_soon(borrow)
+        assert await wait_locked(database, "worker") == held
+        nursery.cancel_scope.cancel()
+    assert "silent" not in caplog.text
 
 
 # --- behind a proxy -----------------------------------------------------------------------------

@@ -299,9 +299,10 @@ class LockKeeper:
             if session.answered.is_set():  # else it is lent
                 session.answered, longest = trio.Event(), self._options.probe_timeout
                 asking.start_soon(self._ask, session)
+            answered = session.answered  # whoever borrows the session next gives it another
             with trio.move_on_after(longest):
-                await session.answered.wait()
-            if not session.answered.is_set():
+                await answered.wait()
+            if not answered.is_set():
                 logger.warning("the session that stands for the worker is silent: opening another")
                 return
             if due := self._absences.due(self._now()):
