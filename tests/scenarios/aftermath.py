@@ -8,6 +8,7 @@ import attrs
 
 from tests.scenarios.bad_tempers import DOOMED
 from tests.scenarios.journal import REASON, Journal
+from tests.scenarios.rivals import OTHER
 from tests.scenarios.trial import Trial
 from trio_graphile._database.connection import Row
 from trio_graphile._database.session import persist
@@ -27,7 +28,7 @@ LEFT = """
 """
 
 LOCKED_QUEUES = """
-    select id, queue_name
+    select id, locked_by
     from graphile_worker._private_job_queues
     where locked_by is not null or locked_at is not null
 """
@@ -54,6 +55,7 @@ class Aftermath:
         """Nothing is locked, no job is lost, each has one of its fates, and the right number of attempts."""
         self.left = {row["id"]: row for row in await self._fetch(LEFT)}
         journal = self.journal
+        self._find_taken()
         assert not journal.violations, journal.violations
         assert not journal.running, "a handler outlived the run"
         await self._check_locks()
@@ -70,11 +72,28 @@ class Aftermath:
     async def _fetch(self, sql: str) -> list[Row]:
         return await persist(lambda: self.trial.observer.fetch(sql), what="looking")
 
+    def _find_taken(self) -> None:
+        """Whatever came of the runs of jobs that another has taken, it left no trace."""
+        journal, taken = self.journal, {id_ for id_, row in self.left.items() if row["locked_by"] == OTHER}
+        assert taken <= journal.taken, "who has taken it does not know"
+        if self.trial.rival.is_done:
+            assert taken == journal.taken, f"of the jobs {journal.taken} that another has, {taken} are left"
+        journal.taken = taken  # else the taking was given up
+        for fates in (journal.finished, journal.snoozed, journal.interrupted):
+            fates.difference_update(taken)
+        for id_ in taken:
+            journal.raised.pop(id_, None)
+
     async def _check_locks(self) -> None:
-        """Nothing is, but for what nobody can write: that is named."""
-        locked = {id_ for id_, row in self.left.items() if row["locked_by"] is not None}
+        """Nothing is, but for what nobody can write: that is named. And what another has taken."""
+        taken = self.journal.taken
+        locked = {id_ for id_, row in self.left.items() if row["locked_by"] is not None} - taken
         incomplete = self.trial.incomplete
-        locked_queues = {row["id"] for row in await self._fetch(LOCKED_QUEUES)}
+        queues_of_taken = {self.left[id_]["job_queue_id"] for id_ in taken} - {None}
+        queues = {row["id"]: row["locked_by"] for row in await self._fetch(LOCKED_QUEUES)}
+        of_other = {id_ for id_, locked_by in queues.items() if locked_by == OTHER}
+        assert of_other == queues_of_taken, "a queue of a job that another has was freed"
+        locked_queues = queues.keys() - of_other
         if self.trial.scenario.unwritable is not None:
             locked &= self._ids_of_priority(self.trial.scenario.unwritable)
             assert locked == set(() if incomplete is None else incomplete.job_ids), str(incomplete)
@@ -83,7 +102,7 @@ class Aftermath:
             self.journal.finished |= locked  # it has no other fate
         else:
             assert incomplete is None, str(incomplete)
-        still_locked = {id_ for id_, row in self.left.items() if row["locked_by"] is not None}
+        still_locked = {id_ for id_, row in self.left.items() if row["locked_by"] is not None} - taken
         assert not still_locked, f"jobs {still_locked} are locked"
         assert not locked_queues, "a queue is locked"
 
@@ -113,7 +132,9 @@ class Aftermath:
     def _check_fate(self, row: Row, *, refused: bool) -> None:
         journal, id_ = self.journal, row["id"]
         fate = (row["attempts"], row["last_error"], row["later"])
-        if refused:
+        if id_ in journal.taken:
+            assert fate == (1, "Job recovered after worker interruption", False), dict(row)
+        elif refused:
             assert (row["attempts"], row["later"]) == (1, True)
             assert "not this one" in row["last_error"]
         elif id_ in journal.raised:
@@ -134,9 +155,11 @@ class Aftermath:
             cancelled = {id_ for id_, row in self.left.items() if row["last_error"] == REASON}
             by_worker = (cancelled & journal.interrupted) - journal.cancelled_in_the_queue
             failed = journal.raised.keys() | refused | by_worker
-            counts = (report.completed, report.failed, report.lost)
-            expected = (len(journal.finished.difference(refused)), len(failed), 0)
+            counts = (report.completed, report.failed)
+            expected = (len(journal.finished.difference(refused)), len(failed))
             assert counts == expected, f"reported {counts}, but it was {expected}"
+            least, most = len(journal.taken & journal.begun), len(journal.taken)
+            assert least <= report.lost <= most, f"reported {report.lost} as lost, not {least} to {most}"
             assert not report.abandoned
         if self.trial.scenario.hooked:
             self.trial.onlookers.check(report, journal)

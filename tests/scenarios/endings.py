@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from tests.scenarios.neighbours import LOCKS
+from tests.scenarios.rivals import Deed, Rival
 from tests.scenarios.trial import Trial
 
 Ending: TypeAlias = Callable[[Trial], None]
@@ -69,3 +70,33 @@ NEIGHBOURS |= {
     for name, then in (("stop", _stop), ("outer_cancel", _cancel_outside))
     for what in ("jobs", "table_of_jobs")
 }
+
+
+def _meddle(deed: Deed, then: Ending, trial: Trial) -> None:
+    trial.rival.call(deed, partial(then, trial))
+
+
+def _each(**deeds: Deed) -> dict[str, Ending]:
+    """Return what a rival can do, alone and when the run is ended as it takes effect."""
+    ways = (("", _nothing), ("stop_when_", _stop), ("outer_cancel_when_", _cancel_outside))
+    return {
+        f"{way}{name}": partial(_meddle, deed, then) for name, deed in deeds.items() for way, then in ways
+    }
+
+
+RIVALS: dict[str, Ending] = {
+    name: partial(_meddle, deed, _nothing)
+    for name, deed in (
+        ("registration_cut", Rival.cut_registration),
+        ("incarnation_changed", Rival.change_incarnation),
+        ("failed_over", Rival.fail_over),
+        ("unregistered", Rival.unregister),
+    )
+} | _each(lock_lost=Rival.cut_lock)
+"""What happens to that which stands for a worker, whose jobs stay its own."""
+
+TAKERS = _each(taken=Rival.take_jobs)
+"""Another worker that takes its jobs."""
+
+FENCES = _each(taken_after_fence=Rival.take_jobs_after_fence)
+"""The same, where the worker has to interrupt its handlers before."""

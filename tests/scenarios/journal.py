@@ -25,6 +25,7 @@ class Journal:
     is_started: bool = False
     """Whether the worker has said that it is."""
     at_barrier: int = 0
+    begun: set[int] = attrs.field(factory=set)
     running: set[int] = attrs.field(factory=set)
     finished: set[int] = attrs.field(factory=set)
     raised: dict[int, str] = attrs.field(factory=dict)
@@ -33,6 +34,12 @@ class Journal:
     cancel_requested: set[int] = attrs.field(factory=set)
     cancelled_in_the_queue: set[int] = attrs.field(factory=set)
     """The jobs that no worker had when they were cancelled, so that none has failed them."""
+    taken: set[int] = attrs.field(factory=set)
+    """The jobs that another worker has taken from the one that ran them, and keeps."""
+    behind: set[int] = attrs.field(factory=set)
+    """The jobs whose queues it keeps with them."""
+    elsewhere: set[int] = attrs.field(factory=set)
+    """Those that it may run: the first has let go of them."""
     added: set[int] = attrs.field(factory=set)
     """Jobs that handlers have added."""
     maybe_added: int = 0
@@ -56,6 +63,9 @@ class Journal:
             self.violations.append(f"job {job.id} runs twice at once")
         if job.queue_name is not None and self.queues.get(job.queue_name):
             self.violations.append(f"queue {job.queue_name!r} overlaps")
+        if job.id in self.elsewhere:
+            self.violations.append(f"job {job.id} runs twice at once: another worker has it")
+        self.begun.add(job.id)
         self.running.add(job.id)
         if job.queue_name is not None:
             self.queues[job.queue_name] = job.id

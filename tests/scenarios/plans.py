@@ -119,7 +119,11 @@ async def add_nothing(client: Client) -> None:
 
 
 def ended(count: int) -> Callable[[Journal], bool]:
-    return lambda journal: len(journal.finished) + len(journal.raised) >= count
+    def enough(journal: Journal) -> bool:
+        elsewhere = journal.taken | journal.behind
+        return len(journal.finished | journal.raised.keys() | elsewhere) >= count
+
+    return enough
 
 
 SCENARIOS = {
@@ -133,7 +137,9 @@ SCENARIOS = {
     ),
     "batches": Scenario(concurrency=2, add=add_batches, enough=ended(3)),
     "threads": Scenario(
-        concurrency=5, add=add_threads, enough=lambda journal: len(journal.finished | journal.snoozed) == 3
+        concurrency=5,
+        add=add_threads,
+        enough=lambda journal: len(journal.finished | journal.snoozed | journal.taken) >= 3,
     ),
     "processes": Scenario(concurrency=3, add=add_processes, enough=ended(3), once=True),
     "transactions": Scenario(concurrency=3, add=add_transactions, enough=ended(5), once=True),

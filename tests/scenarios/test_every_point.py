@@ -6,12 +6,13 @@ import attrs
 import pytest
 
 from tests.scenarios.bad_plans import HANDLERS, STARTS, TRIGGERS
-from tests.scenarios.endings import ENDINGS, NEIGHBOURS, Ending
+from tests.scenarios.endings import ENDINGS, FENCES, NEIGHBOURS, RIVALS, TAKERS, Ending
 from tests.scenarios.harness import Stage
 from tests.scenarios.plans import SCENARIOS
 from tests.scenarios.trial import Scenario
 from tests.support.shares import Share
 from tests.transports import TRANSPORTS
+from trio_graphile import LeaseOptions, PresenceOptions
 from trio_graphile.testing._points import try_points
 
 ALL = SCENARIOS | HANDLERS | TRIGGERS | STARTS
@@ -22,6 +23,17 @@ DISTURBED = ("all_tempers", "serial_queues", "prefetch", "transactions", "cronta
 """The scenarios that are disturbed by neighbours. In the others they would find the same."""
 OTHER_TRANSPORTS = [pytest.param(way, marks=pytest.mark.dealt) for way in TRANSPORTS if way != "unix"]
 """They have few points each: of runs that share the sample, one tries all of a scenario and an ending."""
+SAMPLE_OF_RIVALS = 4
+"""Of these, each scenario and rival tries one: not all the same."""
+MEDDLED = ("hooks", "serial_queues")
+"""The scenarios in which somebody meddles with what stands for the worker."""
+TAKEN = ("hooks", "serial_queues", "prefetch", "threads", "transactions")
+"""Those in which another worker takes its jobs."""
+WATCHFUL = PresenceOptions(probe_interval=0.05, probe_timeout=4.0, fence_after=20.0, grace=25.0)
+"""It soon sees what happened to its registration, and has time for all it does about that."""
+HASTY = PresenceOptions(probe_interval=0.03, probe_timeout=0.1, fence_after=0.2, grace=0.25)
+"""It soon interrupts its handlers."""
+RENEWING = LeaseOptions(renew_interval=0.1)
 POLL_INTERVAL = 0.1
 """What a neighbour had locked is looked at again."""
 
@@ -45,12 +57,55 @@ async def test_the_guarantee_holds_wherever_a_neighbour_locks_something(
     await visit_points(stage, plan, NEIGHBOURS[neighbour], SAMPLE_OF_NEIGHBOURS, request)
 
 
-async def visit_points(
-    stage: Stage, plan: Scenario, act: Ending, sample: int, request: pytest.FixtureRequest
+@pytest.mark.parametrize("rival", RIVALS)
+@pytest.mark.parametrize("scenario", MEDDLED)
+@pytest.mark.parametrize("transport", ["unix"])
+async def test_the_guarantee_holds_wherever_a_worker_loses_what_stands_for_it(
+    transport: str, scenario: str, rival: str, stage: Stage, request: pytest.FixtureRequest
 ) -> None:
+    plan = attrs.evolve(SCENARIOS[scenario], presence=WATCHFUL, lease=RENEWING)
+    turn = MEDDLED.index(scenario) + [*RIVALS].index(rival)
+    await visit_points(stage, plan, RIVALS[rival], SAMPLE_OF_RIVALS, request, turn=turn)
+
+
+@pytest.mark.parametrize("rival", TAKERS)
+@pytest.mark.parametrize("scenario", TAKEN)
+@pytest.mark.parametrize("transport", ["unix"])
+async def test_the_guarantee_holds_wherever_another_takes_jobs(
+    transport: str, scenario: str, rival: str, stage: Stage, request: pytest.FixtureRequest
+) -> None:
+    plan = attrs.evolve(SCENARIOS[scenario], presence=WATCHFUL, lease=RENEWING)
+    turn = TAKEN.index(scenario) + [*TAKERS].index(rival)
+    await visit_points(stage, plan, TAKERS[rival], SAMPLE_OF_RIVALS, request, turn=turn)
+
+
+@pytest.mark.parametrize("rival", FENCES)
+@pytest.mark.parametrize("scenario", TAKEN)
+@pytest.mark.parametrize("transport", ["unix"])
+async def test_the_guarantee_holds_wherever_a_worker_cannot_show_that_it_lives(
+    transport: str, scenario: str, rival: str, stage: Stage, request: pytest.FixtureRequest
+) -> None:
+    plan = attrs.evolve(SCENARIOS[scenario], presence=HASTY, lease=RENEWING)
+    turn = TAKEN.index(scenario) + [*FENCES].index(rival) + 1
+    await visit_points(stage, plan, FENCES[rival], SAMPLE_OF_RIVALS, request, turn=turn)
+
+
+async def visit_points(
+    stage: Stage,
+    plan: Scenario,
+    act: Ending,
+    sample: int,
+    request: pytest.FixtureRequest,
+    *,
+    turn: int | None = None,
+) -> None:
+    """Have it happen at each point, or at a sample of them; with a turn, at one of the sample."""
     dealt = request.node.get_closest_marker("dealt") is not None
     share = Share(1, 1) if dealt else Share.of_run(request.config)
     name = request.node.name.rpartition("-")[0]  # of the scenario: all but what happens to it
+    is_exhaustive, points = request.config.getoption("--exhaustive"), request.config.getoption("--points")
+    if turn is not None and not (is_exhaustive or points):
+        share = Share(1 + (turn + share.number - 1) % sample, sample)
 
     async def run(point: int | None) -> int:
         if point is None:
@@ -60,9 +115,7 @@ async def visit_points(
     found = await try_points(
         run,
         what="it happened",
-        sample=None
-        if request.config.getoption("--exhaustive")
-        else request.config.getoption("--points") or sample,
+        sample=None if is_exhaustive else points or sample,
         share=(share.number, share.of),
     )
     request.node.user_properties += [("points", found.tried), ("of", found.points)]

@@ -11,6 +11,7 @@ import trio
 from tests.scenarios.journal import Journal
 from tests.scenarios.neighbours import Neighbour
 from tests.scenarios.onlookers import Onlookers
+from tests.scenarios.rivals import Rival
 from tests.scenarios.tempers import make_tasks
 from tests.support.tempers import FailingRegistry
 from tests.worker.clocks import HandClock
@@ -20,9 +21,12 @@ from trio_graphile import (
     Database,
     DatabaseError,
     DatabaseOptions,
+    LeaseOptions,
     LocalQueueOptions,
     ObserverOptions,
+    PresenceOptions,
     ProcessOptions,
+    RecoveryOptions,
     ShutdownIncomplete,
     ShutdownOptions,
     ShutdownReport,
@@ -53,6 +57,8 @@ class Scenario:
     hooked: bool = False
     """Whether there are observers and interceptors of every temper."""
     database: DatabaseOptions = attrs.field(factory=DatabaseOptions)
+    lease: LeaseOptions = attrs.field(factory=LeaseOptions)
+    presence: PresenceOptions = attrs.field(factory=PresenceOptions)
     most_unwritten: int | None = None
     """How many outcomes may wait to be written, if fewer than usual."""
     locked: str | None = None
@@ -79,6 +85,7 @@ class Trial:
     tasks: FailingRegistry = attrs.field(init=False)
     worker: Worker = attrs.field(init=False)
     neighbour: Neighbour = attrs.field(init=False)
+    rival: Rival = attrs.field(init=False)
     report: ShutdownReport | None = None
     incomplete: ShutdownIncomplete | None = None
     ended_at: float | None = None
@@ -95,6 +102,8 @@ class Trial:
             concurrency=scenario.concurrency,
             poll_interval=scenario.poll_interval,
             local_queue=LocalQueueOptions(size=scenario.prefetch),
+            lease=scenario.lease,
+            recovery=RecoveryOptions(presence=scenario.presence),
             processes=ProcessOptions(count=1),
             shutdown=ShutdownOptions(grace_period=GRACE_PERIOD, flush_timeout=FLUSH_TIMEOUT),
             observers=ObserverOptions(timeout=0.01),
@@ -107,6 +116,13 @@ class Trial:
             clock=HandClock(),
             plugins=[self.onlookers] if scenario.hooked else [],
         )
+        self.rival = Rival(
+            self.observer,
+            self.worker.worker_id,
+            self.journal,
+            self.worker.statistics,
+            is_ending=lambda: self.ended_at is not None,
+        )
 
     def note_end(self) -> None:
         self.ended_at = trio.current_time()
@@ -117,6 +133,7 @@ class Trial:
             if self.scenario.locked is not None:
                 await beside.start(self.neighbour.obstruct, self.scenario.locked, lambda: self.ended_at)
             beside.start_soon(self.neighbour.run)
+            beside.start_soon(self.rival.run)
             with counted, self.scope:
                 try:
                     async with trio.open_nursery() as nursery:
@@ -144,4 +161,5 @@ class Trial:
     async def _stop_when_enough(self) -> None:
         if not self.scenario.once:
             await self.journal.wait_until(lambda: self.scenario.enough(self.journal))
+            await self.rival.wait_done()
             self.worker.stop()
