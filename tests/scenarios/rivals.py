@@ -20,7 +20,7 @@ from trio_graphile._database.sweeps import FORGET_DEAD
 
 OTHER = "another worker"
 """Who has the jobs that are taken."""
-LONGEST_FENCE = 0.6
+LONGEST_FENCE = 0.8
 """How long it is waited for that a worker which ends interrupts its handlers: its lease may have ended."""
 
 WAIT_UNTIL = """

@@ -29,9 +29,12 @@ MEDDLED = ("hooks", "serial_queues")
 """The scenarios in which somebody meddles with what stands for the worker."""
 TAKEN = ("hooks", "serial_queues", "prefetch", "threads", "transactions")
 """Those in which another worker takes its jobs."""
+ALSO_TAKEN = ("batches", "processes", "crontab")
+"""In a sample of these, the same would be found."""
+EACH_TAKEN = [*TAKEN, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ALSO_TAKEN)]
 WATCHFUL = PresenceOptions(probe_interval=0.05, probe_timeout=4.0, fence_after=20.0, grace=25.0)
 """It soon sees what happened to its registration, and has time for all it does about that."""
-HASTY = PresenceOptions(probe_interval=0.03, probe_timeout=0.1, fence_after=0.2, grace=0.25)
+HASTY = PresenceOptions(probe_interval=0.03, probe_timeout=0.3, fence_after=0.4, grace=0.5)
 """It soon interrupts its handlers."""
 RENEWING = LeaseOptions(renew_interval=0.1)
 POLL_INTERVAL = 0.1
@@ -69,24 +72,24 @@ async def test_the_guarantee_holds_wherever_a_worker_loses_what_stands_for_it(
 
 
 @pytest.mark.parametrize("rival", TAKERS)
-@pytest.mark.parametrize("scenario", TAKEN)
+@pytest.mark.parametrize("scenario", EACH_TAKEN)
 @pytest.mark.parametrize("transport", ["unix"])
 async def test_the_guarantee_holds_wherever_another_takes_jobs(
     transport: str, scenario: str, rival: str, stage: Stage, request: pytest.FixtureRequest
 ) -> None:
     plan = attrs.evolve(SCENARIOS[scenario], presence=WATCHFUL, lease=RENEWING)
-    turn = TAKEN.index(scenario) + [*TAKERS].index(rival)
+    turn = (*TAKEN, *ALSO_TAKEN).index(scenario) + [*TAKERS].index(rival)
     await visit_points(stage, plan, TAKERS[rival], SAMPLE_OF_RIVALS, request, turn=turn)
 
 
 @pytest.mark.parametrize("rival", FENCES)
-@pytest.mark.parametrize("scenario", TAKEN)
+@pytest.mark.parametrize("scenario", EACH_TAKEN)
 @pytest.mark.parametrize("transport", ["unix"])
 async def test_the_guarantee_holds_wherever_a_worker_cannot_show_that_it_lives(
     transport: str, scenario: str, rival: str, stage: Stage, request: pytest.FixtureRequest
 ) -> None:
     plan = attrs.evolve(SCENARIOS[scenario], presence=HASTY, lease=RENEWING)
-    turn = TAKEN.index(scenario) + [*FENCES].index(rival) + 1
+    turn = (*TAKEN, *ALSO_TAKEN).index(scenario) + [*FENCES].index(rival) + 1
     await visit_points(stage, plan, FENCES[rival], SAMPLE_OF_RIVALS, request, turn=turn)
 
 
