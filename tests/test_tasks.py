@@ -346,6 +346,12 @@ def test_registries_are_joined_whole_or_not_at_all() -> None:
     assert three["b"] is two["b"]
 
 
+@pytest.mark.parametrize(("other", "given"), [([plain], "of the type list"), (None, "None")])
+def test_only_a_registry_is_included(other: Any, given: str) -> None:
+    with pytest.raises(OptionInvalid, match=rf"^tasks: a TaskRegistry is needed, not .*{given}$"):
+        TaskRegistry().include(other)
+
+
 @pytest.mark.parametrize("identifier", ["", "a" * 129, "a\0", None, plain])
 def test_an_identifier_is_text_of_a_length_that_the_database_can_hold(identifier: Any) -> None:
     with pytest.raises(OptionInvalid, match=r"^identifier: "):

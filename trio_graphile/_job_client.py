@@ -27,6 +27,7 @@ from trio_graphile._model.jobs import (
     JobSpec,
     NewJob,
     check_identifier,
+    check_task,
 )
 from trio_graphile._model.json import encode
 from trio_graphile._model.texts import check_text
@@ -56,7 +57,8 @@ class JobClient(ReadingClient):
     async def add_job(self, task: Addable[PayloadT], payload: PayloadT, spec: JobSpec | None = None) -> Job:
         """Add a job, or change the job under `spec.job_key` as `spec.job_key_mode` says; return the row.
 
-        Raises `PayloadInvalid`. If plugins intercept additions, it also raises `JobSkipped` and `JobRefused`.
+        Raises `PayloadInvalid`, and `OptionInvalid` for what is no task. If plugins intercept additions, it
+        also raises `JobSkipped` and `JobRefused`.
         """
         new_job = _typed_job((task, payload, _PLAIN if spec is None else spec))
         return await self._add_one("add_job", new_job, task.from_json)
@@ -203,7 +205,11 @@ class JobClient(ReadingClient):
 def _typed_job(job: TypedJob[Any]) -> NewJob:
     task, payload, *rest = job
     (spec,) = rest or (_PLAIN,)
-    return NewJob(task.identifier, task.to_json(payload), task.complete_spec(spec))
+    try:
+        return NewJob(task.identifier, task.to_json(payload), task.complete_spec(spec))
+    except AttributeError:
+        check_task(task, "add_raw_job and add_raw_jobs take identifiers")
+        raise  # whoever takes the payload apart raised it
 
 
 def _raw_job(job: RawJob) -> NewJob:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.client.tasks import KEYED, index, send_welcome, tasks, tick
+from tests.client.tasks import KEYED, Welcome, index, send_welcome, tasks, tick
 from trio_graphile import (
     Cleanup,
     Client,
@@ -28,6 +28,59 @@ async def test_an_impossible_identifier_is_refused_before_anything_is_sent(
         await client.add_raw_job(identifier)  # type: ignore[arg-type]
     with pytest.raises(OptionInvalid, match=r"^identifier: "):
         await client.add_raw_jobs([(identifier, None)])  # type: ignore[list-item]
+
+
+class Taking:
+    """What has a method that takes a payload apart."""
+
+    identifier = "t"
+
+    def to_json(self, payload: object) -> str:
+        return str(payload.to)  # type: ignore[attr-defined]
+
+    def from_json(self, text: str) -> object: ...
+
+    def complete_spec(self, spec: JobSpec) -> JobSpec:
+        return spec
+
+
+async def handler() -> None: ...
+
+
+NO_TASKS: list[tuple[object, str]] = [
+    ("t", r"^task: a task is needed, not the string 't': add_raw_job and add_raw_jobs take identifiers$"),
+    (None, r"^task: a task is needed, as @tasks\.task makes it, not None$"),
+    (handler, r'^task: a task is needed, not handler itself: @tasks\.task\("\.\.\."\) makes a task of'),
+    (Welcome, r"^task: a task is needed, not Welcome itself: "),
+    (
+        Welcome(to="secret"),
+        r"^task: a task is needed, .*, not a value of the type Welcome$",
+    ),
+]
+
+
+@pytest.mark.parametrize(("task", "message"), NO_TASKS)
+async def test_what_is_no_task_is_refused_with_the_way_out(client: Client, task: Any, message: str) -> None:
+    calls = [
+        client.add_job(task, 1),
+        client.add_job(task, 1, KEYED),
+        client.add_batch_job(task, [1]),
+        client.add_jobs([(task, 1)]),
+        client.add_jobs([(tick, None, KEYED), (task, None, KEYED)]),
+        client.add_jobs([(tick, None)] * 2_500 + [(task, 1)]),
+    ]
+    for call in calls:
+        with pytest.raises(OptionInvalid, match=message):
+            await call
+    async with client.combining_adds() as adds:
+        with pytest.raises(OptionInvalid, match=message):
+            await adds.add_job(task, 1)
+    assert (await client.jobs()).jobs == ()
+
+
+async def test_a_mistake_inside_of_a_task_is_not_blamed_on_its_type(client: Client) -> None:
+    with pytest.raises(AttributeError, match="'int' object has no attribute 'to'"):
+        await client.add_job(Taking(), 1)
 
 
 async def test_the_longest_names_are_accepted(client: Client) -> None:

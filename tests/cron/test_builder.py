@@ -127,6 +127,26 @@ def test_times_and_options_that_cannot_be_right_are_refused_on_the_spot(reason: 
     assert reason in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        (
+            "tick",
+            "a task is needed, not the string 'tick': parse_crontab and CronItem take identifiers",
+        ),
+        (test_constructors_say_the_five_fields, 'itself: @tasks.task("...") makes a task of a function'),
+        (None, "task: a task is needed, as @tasks.task makes it, not None"),
+    ],
+)
+def test_what_is_no_task_is_refused_on_the_spot(task: Any, reason: str) -> None:
+    with pytest.raises(OptionInvalid) as raised:
+        Cron.every_minute(task)
+    assert reason in str(raised.value)
+    with pytest.raises(OptionInvalid) as raised:
+        Cron.from_text(task, "0 * * * *", payload={})
+    assert reason in str(raised.value)
+
+
 def test_a_text_is_refused_with_all_its_mistakes() -> None:
     with pytest.raises(CrontabInvalid) as raised:
         Cron.from_text(tick, "60 * 0 * mon-fri")

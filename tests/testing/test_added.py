@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 import attrs
 import pytest
 
-from trio_graphile import Client, Database, JobSpec, TaskRegistry
+from trio_graphile import Client, Database, JobSpec, OptionInvalid, TaskRegistry
 from trio_graphile.testing import added_jobs, assert_added
 from trio_graphile.testing._added import PAGE_SIZE
 
@@ -135,3 +136,18 @@ async def test_if_the_task_has_no_job_the_others_are_named(client: Client) -> No
     assert await failed(client, tidy, None) == "no job of 'tidy' waits; those that wait: none at all"
     await client.add_jobs([(send_welcome, Welcome(to="ada"))] * 2)
     assert await failed(client, tidy, None) == "no job of 'tidy' waits; those that wait: send_welcome (2)"
+
+
+async def no_task() -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"), [(no_task, "not no_task itself"), (5, "not a value of the type int")]
+)
+async def test_what_is_neither_a_task_nor_an_identifier_is_refused(
+    client: Client, task: Any, reason: str
+) -> None:
+    with pytest.raises(OptionInvalid, match=rf"^task: a task is needed, .*{reason}"):
+        await added_jobs(client, task)
+    with pytest.raises(OptionInvalid, match=reason):
+        await assert_added(client, task, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import attrs
 import pytest
@@ -15,6 +16,7 @@ from trio_graphile import (
     DatabaseError,
     JobContext,
     JobSpec,
+    OptionInvalid,
     PayloadInvalid,
     PermanentFailure,
     RetryAfter,
@@ -52,6 +54,9 @@ async def import_file(payload: Import, context: JobContext) -> None:
             await trio.sleep_forever()
         case _:
             pass
+
+
+async def handle() -> None: ...
 
 
 async def test_a_handler_that_returns_has_completed() -> None:
@@ -181,6 +186,19 @@ async def test_what_a_worker_would_refuse_is_refused() -> None:
     with pytest.raises(StateMissing):
         await run_job(needy, None)
     await run_job(needy, None, state=State(Import(file="a")))
+
+
+@pytest.mark.parametrize(
+    ("task", "reason"),
+    [
+        ("import", r"not the string 'import': a registry returns it, as in tasks\[identifier\]"),
+        (handle, "not handle itself"),
+        (None, "not None"),
+    ],
+)
+async def test_what_is_no_task_is_refused(task: Any, reason: str) -> None:
+    with pytest.raises(OptionInvalid, match=rf"^task: a task is needed, .*{reason}"):
+        await run_job(task, None)
 
 
 @TaskRegistry().task("parent")

@@ -26,6 +26,7 @@ from trio_graphile import (
     JobSpec,
     LeaseOptions,
     ListenState,
+    OptionInvalid,
     RecoveryOptions,
     SchemaTooNew,
     ShutdownIncomplete,
@@ -326,6 +327,11 @@ async def test_a_worker_that_was_stopped_before_it_ran_ends_at_once(
     await draining.run_once()
     assert handlers.started == []
     assert len(await table.jobs()) == 1
+
+
+async def test_a_worker_needs_a_registry_not_a_list_of_tasks(database: Database, handlers: Handlers) -> None:
+    with pytest.raises(OptionInvalid, match=r"^tasks: a TaskRegistry is needed, not .* type list$"):
+        Worker(database, list(handlers.tasks))  # type: ignore[arg-type]
 
 
 async def test_what_keeps_a_worker_from_starting_is_raised_where_it_is_started(

@@ -84,6 +84,24 @@ def check_identifier(identifier: object) -> None:
         raise OptionInvalid("identifier", flaw)
 
 
+def check_task(task: object, by_identifier: str = "") -> None:
+    """Raise `OptionInvalid` for what is no task; `by_identifier` is the way out if an identifier will not do.
+
+    The message shows no value but an identifier: the task may have been mixed up with its payload.
+    """
+    if all(hasattr(task, name) for name in ("identifier", "to_json", "from_json", "complete_spec")):
+        return
+    if isinstance(task, str):
+        raise OptionInvalid("task", f"a task is needed, not the string {task!r}: {by_identifier}")
+    if callable(task):
+        name = getattr(task, "__qualname__", type(task).__qualname__)
+        raise OptionInvalid(
+            "task", f'a task is needed, not {name} itself: @tasks.task("...") makes a task of a function'
+        )
+    given = "None" if task is None else f"a value of the type {type(task).__qualname__}"
+    raise OptionInvalid("task", f"a task is needed, as @tasks.task makes it, not {given}")
+
+
 def flags_given(value: Sequence[str] | None) -> tuple[str, ...] | None:
     """Return flags as a tuple. Raises `OptionInvalid` for a string, of which each letter would be a flag."""
     if isinstance(value, str):

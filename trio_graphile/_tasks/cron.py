@@ -13,7 +13,7 @@ from trio_graphile._cron.fields import FIELDS
 from trio_graphile._cron.item import CronItem, payload_at
 from trio_graphile._cron.mistakes import CrontabInvalid, CrontabMistake
 from trio_graphile._exceptions import OptionInvalid, PayloadInvalid
-from trio_graphile._model.jobs import JobSpec
+from trio_graphile._model.jobs import JobSpec, check_task
 from trio_graphile._model.json import decode
 from trio_graphile._model.similar import did_you_mean
 from trio_graphile._tasks.registry import TaskRegistry
@@ -39,7 +39,8 @@ class Cron:
 
     All methods take the task, its `payload` unless it has none, and fields of `CronItem`: `identifier`, which
     a second entry for the same task needs, `zone`, `backfill_period` and `spec`. They raise `OptionInvalid`
-    for times that never come, and `PayloadInvalid` for a payload that the task could not read.
+    for times that never come and for what is no task, and `PayloadInvalid` for a payload that the task
+    could not read.
     """
 
     @overload
@@ -262,6 +263,7 @@ def _misfit(item: CronItem, tasks: TaskRegistry) -> Iterable[CrontabMistake]:
 
 
 def _item(task: Task[Any], schedule: str, payload: Any, settings: CronSettings) -> CronItem:
+    check_task(task, "parse_crontab and CronItem take identifiers")
     payload_json = task.to_json(payload)
     plain = decode(payload_json)
     if not isinstance(plain, dict):

@@ -96,6 +96,7 @@ class TaskRegistry:
 
     def include(self, other: TaskRegistry) -> None:
         """Add all tasks of another registry, or none and raise `DuplicateTask`."""
+        check_registry(other)
         for identifier in other.identifiers:
             if identifier in self._tasks:
                 raise DuplicateTask(identifier)
@@ -184,6 +185,13 @@ class TaskRegistry:
             raise TaskInvalid(identifier, unknown_name(error)) from error
         except Unstorable as error:
             raise TaskInvalid(identifier, str(error)) from error
+
+
+def check_registry(tasks: object) -> None:
+    """Raise `OptionInvalid` for what is no registry, such as a list of tasks."""
+    if not isinstance(tasks, TaskRegistry):
+        given = "None" if tasks is None else f"a value of the type {type(tasks).__qualname__}"
+        raise OptionInvalid("tasks", f"a TaskRegistry is needed, not {given}")
 
 
 def _check_names(settings: Mapping[str, object]) -> None:

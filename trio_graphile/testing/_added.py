@@ -12,7 +12,7 @@ from trio_graphile._client import Client
 from trio_graphile._client_reading import ReadingClient
 from trio_graphile._database.database import Database
 from trio_graphile._model.inspection import JobFilter
-from trio_graphile._model.jobs import Job, JobSpec
+from trio_graphile._model.jobs import Job, JobSpec, check_task
 from trio_graphile._model.json import decode, encode
 from trio_graphile._tasks.task import Task
 
@@ -47,6 +47,8 @@ async def added_jobs(
     plain JSON values. `Client.using(connection)` also sees what an open transaction has added. Raises
     `JobPayloadInvalid` for a payload that is not of the task's type.
     """
+    if task is not None and not isinstance(task, str):
+        check_task(task)
     client = Client(where) if isinstance(where, Database) else where
     identifier = task.identifier if isinstance(task, Task) else task
     which: JobFilter | None = JobFilter(task_identifier=identifier, limit=PAGE_SIZE)

@@ -20,7 +20,7 @@ from trio_graphile._database.driver.loops import open_loop_for_users
 from trio_graphile._exceptions import DatabaseError
 from trio_graphile._interceptors.raised import split_raised
 from trio_graphile._model.app_state import find_state
-from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, Job, JobSpec
+from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, Job, JobSpec, check_task
 from trio_graphile._model.options import DatabaseOptions, ProcessOptions
 from trio_graphile._model.outcomes import Completed, Failed, Outcome
 from trio_graphile._tasks.context import CURRENT_JOB
@@ -57,9 +57,10 @@ async def run_job(
     `spec` and `attempt` say what the handler finds in `context.job`, `state` is that of the worker. Set
     `stopping` to have the handler see that its worker stops, and `interrupt` to interrupt it, as a worker
     does at the end of the grace period. Raises what the handler raises, but for `Snooze`; with
-    `raise_failures=False` it is `SingleRun.error` instead. Raises `PayloadInvalid`, and `StateMissing` if the
-    state lacks what the task needs.
+    `raise_failures=False` it is `SingleRun.error` instead. Raises `PayloadInvalid`, `OptionInvalid` for what
+    is no task, and `StateMissing` if the state lacks what the task needs.
     """
+    check_task(task, "a registry returns it, as in tasks[identifier]")
     for wanted in task.options.needs:
         find_state(state, wanted)
     job = _make_job(task, payload, JobSpec() if spec is None else spec, attempt)
