@@ -55,6 +55,15 @@ def test_hosts_may_stand_in_variables() -> None:
         ("postgresql://ada:secret@a/queue#fragment", "a # stands"),
         ("postgresql://ada:secret@a/queue?connect_timeout=soon", "connect_timeout: a whole number"),
         ("postgresql://ada:secret@a/queue?ssl=maybe", "ssl: true or false"),
+        (
+            "postgresql://ada:secret@a/queue?requiressl=yes",
+            "requiressl: 0 or 1 is needed, not 'yes'; or write ssl",
+        ),
+        (
+            "postgresql://ada:secret@a/queue?requiressl=1&sslmode=prefer",
+            "sslmode=prefer: write sslmode=require",
+        ),
+        ("postgresql://ada:secret@a/queue?requiressl=1&ssl=false", "sslmode=disable: write sslmode=require"),
         ("postgresql://ada:secret@a/queue?sslrootcert=/nowhere/ca.crt", "sslrootcert: there is no file"),
         ("postgresql://ada:secret@a/queue?sslcert=/nowhere/c.crt", "sslcert: there is no file"),
         ("postgresql://ada:secret@a/queue?sslrootcert=system&sslmode=require", "needs sslmode=verify-full"),
@@ -85,6 +94,7 @@ def test_no_address_at_all_says_where_one_can_come_from() -> None:
         "gssencmode=disable",
         "keepalives=1",
         "load_balance_hosts=disable",
+        "requiressl=0",
         "sslcompression=0",
         "sslsni=1",
     ],
@@ -118,6 +128,31 @@ def test_what_is_heeded_here_does_not_go_to_the_server() -> None:
         "keepalives_count": 3,
         "tcp_user_timeout": 9000,
     }
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "mode"),
+    [
+        ("?requiressl=1", {}, "?sslmode=require"),
+        ("?requiressl=1&sslmode=verify-full", {}, "?sslmode=verify-full"),
+        ("?requiressl=1", {"PGSSLMODE": "allow"}, "?sslmode=require"),
+        ("?requiressl=1", {"PGSSLMODE": "verify-ca"}, ""),  # the driver reads that variable
+        ("?requiressl=0", {"PGREQUIRESSL": "1"}, ""),
+        ("", {"PGREQUIRESSL": "1"}, "?sslmode=require"),
+        ("", {"PGREQUIRESSL": "1", "PGSSLMODE": "allow"}, ""),
+        ("?sslmode=prefer", {"PGREQUIRESSL": "1"}, "?sslmode=prefer"),
+    ],
+)
+def test_the_old_name_of_sslmode_require_is_heeded(
+    asked: str, environment: dict[str, str], mode: str
+) -> None:
+    address = read_address(f"postgresql://a/queue{asked}", environment)
+    assert (address.url, address.notes) == (f"postgresql://a:5432/queue{mode}", ())
+
+
+def test_the_old_variable_is_heeded_without_a_url() -> None:
+    environment = {"PGHOST": "a", "PGREQUIRESSL": "1"}
+    assert read_address(None, environment).url == "postgresql://a:5432?sslmode=require"
 
 
 @pytest.mark.parametrize(

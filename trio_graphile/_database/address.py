@@ -42,11 +42,13 @@ _VARIABLES = {
     "PGOPTIONS": "options",
     "PGREQUIREAUTH": "require_auth",
     "PGREQUIREPEER": "requirepeer",
+    "PGREQUIRESSL": "requiressl",
     "PGSSLCOMPRESSION": "sslcompression",
     "PGSSLCRLDIR": "sslcrldir",
     "PGSSLSNI": "sslsni",
 }
 
+_NOT_ENCRYPTED = ("disable", "allow", "prefer")  # values of sslmode with which a session may be readable
 _HARMLESS = {
     # We do what these ask for anyway, or it makes no difference.
     "channel_binding": ("disable", "prefer"),
@@ -56,7 +58,6 @@ _HARMLESS = {
     "load_balance_hosts": ("disable",),
     "replication": ("0", "false", "no", "off"),
     "require_auth": ("",),
-    "requiressl": ("0",),
     "sslcompression": ("0",),
     "sslsni": ("1",),
 }
@@ -121,6 +122,8 @@ def read_address(url: str | None, environment: Mapping[str, str]) -> Address:
     authority, database, parameters = _split(url or "postgresql://")
     if "service" in parameters:
         parameters = _service(parameters.pop("service"), environment) | parameters
+    if parameters.get("sslmode") or environment.get("PGSSLMODE"):
+        variables.pop("requiressl", None)  # as libpq has it
     parameters = variables | parameters
     user, _, hosts = authority.rpartition("@")
     places = _places(hosts, parameters, environment)
@@ -309,6 +312,12 @@ def _ssl(parameters: dict[str, str], environment: Mapping[str, str], files: TlsF
         parameters.setdefault("sslmode", modes[asked])
     if parameters.get("sslmode") == "no-verify":  # a value of Node's driver
         parameters["sslmode"] = "require"
+    if (old := parameters.pop("requiressl", "0")) not in ("0", "1"):
+        raise DatabaseUrlInvalid(f"requiressl: 0 or 1 is needed, not {old!r}; or write sslmode=require")
+    if old == "1" and (environment.get("PGSSLMODE") or "prefer") in _NOT_ENCRYPTED:
+        parameters.setdefault("sslmode", "require")
+    if old == "1" and parameters.get("sslmode") in _NOT_ENCRYPTED:
+        raise DatabaseUrlInvalid(f"requiressl=1 and sslmode={parameters['sslmode']}: write sslmode=require")
     if (parameters.get("sslrootcert") or environment.get("PGSSLROOTCERT")) != SYSTEM:
         return {}
     mode = parameters.get("sslmode") or environment.get("PGSSLMODE") or "verify-full"
