@@ -11,7 +11,8 @@ import pytest
 import trio
 
 from tests.faults.network import open_proxy
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, wait_until
+from tests.support.workers import running
 from tests.transports import make_certificate
 from trio_graphile import (
     DatabaseOptions,
@@ -97,8 +98,29 @@ def test_a_file_that_breaks_while_a_program_runs_is_waited_for(nonsense: str) ->
     files = TlsFiles(named={"sslrootcert": nonsense})
     access = Access(address=Address(url=None, shown="nowhere", tls_files=files))
     access.granted(None)
-    error = access.denied(ssl.SSLError("no certificate or crl found"), is_misfit=False)
-    assert isinstance(error, DatabaseUnavailable)
+    for reason in (ssl.SSLError("no certificate or crl found"), FileNotFoundError(2, "No such file")):
+        error = access.denied(reason, is_misfit=False)
+        assert isinstance(error, DatabaseUnavailable)
+        assert f"sslrootcert: the file {nonsense} cannot be used" in str(error)
+
+
+async def test_a_worker_does_not_crash_if_a_file_breaks_before_the_server_was_ever_there(
+    database_url: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The driver has used the file by then, so it is no mistake that somebody made in the address."""
+    make_certificate(str(file := tmp_path / "authority.pem"), str(tmp_path / "key.pem"))
+    direct_url = f"postgresql://postgres@127.0.0.1:1/queue?sslmode=verify-ca&sslrootcert={quote(str(file))}"
+    options = DatabaseOptions(pooled=True, direct_url=direct_url)
+    async with (
+        open_database(database_url, options) as database,
+        running(Worker(database, TaskRegistry())),
+    ):
+        await wait_until(lambda: "not listening, polling meanwhile" in caplog.text)
+        file.write_text("nonsense\n")
+        await wait_until(lambda: f"sslrootcert: the file {file} cannot be used" in caplog.text)
+        file.unlink()
+        caplog.clear()
+        await wait_until(lambda: f"sslrootcert: the file {file} cannot be used" in caplog.text)
 
 
 # --- the direct URL -----------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import attrs
@@ -14,6 +14,7 @@ import trio
 
 from tests.environments.versions import SERVERS
 from tests.faults.load import Load, check_nothing_locked, drain
+from tests.support.waiting import PATIENCE, wait_until
 from tests.support.workers import running
 from trio_graphile import (
     Client,
@@ -51,6 +52,7 @@ ssl_ca_file = 'authority.pem'
 password_encryption = 'scram-sha-256'
 """
 KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+END_SESSIONS = "select pg_terminate_backend(pid) from pg_stat_ssl where ssl"
 IS_ENCRYPTED = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
 
 
@@ -153,3 +155,46 @@ async def test_whoever_is_not_trusted_is_refused_at_once(stage: Stage, tmp_path:
         with pytest.raises(DatabaseRefused, match=why):
             async with open_database(url):
                 pass
+
+
+def cut_short(file: Path) -> None:
+    file.write_text(file.read_text()[:99])
+
+
+BREAKS: list[tuple[str, Callable[[Path], None]]] = [
+    ("client.pem", Path.unlink),
+    ("client.pem", cut_short),
+    ("client.key", cut_short),
+    ("authority.pem", Path.unlink),
+    ("authority.pem", cut_short),
+]
+
+
+async def test_a_worker_waits_for_files_that_are_being_replaced(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says which file it waits for, and goes on when that is whole again."""
+    url = stage.url("certified", sslcert=stage.keys / "client.pem", sslkey=stage.keys / "client.key")
+    tasks = TaskRegistry()
+    sender, receiver = trio.open_memory_channel[int](10)
+
+    @tasks.task("number")
+    async def number(payload: int) -> None:
+        sender.send_nowait(payload)
+
+    async with (
+        open_database(stage.server.url) as local,
+        open_database(url) as database,
+        running(Worker(database, tasks, WorkerOptions(poll_interval=0.1))),
+    ):
+        for round_, (name, breaks) in enumerate(BREAKS):
+            file = stage.keys / name
+            whole = file.read_bytes()
+            breaks(file)
+            caplog.clear()
+            await local.execute(END_SESSIONS)
+            await wait_until(lambda file=file: str(file) in caplog.text)  # type: ignore[misc]
+            file.write_bytes(whole)
+            await Client(local, tasks).add_job(number, round_)
+            with trio.fail_after(PATIENCE):
+                assert await receiver.receive() == round_

@@ -29,6 +29,8 @@ Host: TypeAlias = tuple[str, int] | None
 CONNECT_ARGUMENTS = frozenset({"direct_tls", "gsslib", "krbsrvname", "passfile", "server_settings", "ssl"})
 _POOLERS = "unsupported startup parameter"
 _NO_TLS = "rejected SSL upgrade"
+_OF_A_FILE = (ssl.SSLError, FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+"""What the driver raises for a file that it cannot use, but also for a handshake or a socket."""
 
 
 def _known(_instance: object, _attribute: attrs.Attribute[Any], value: Mapping[str, object]) -> None:
@@ -55,6 +57,9 @@ class Access:
     """The host that let us in last. It is tried first for the next session, so that all are on the same
     host."""
     _was_let_in: bool = False
+    _was_usable: bool = False
+    """Whether the driver has once used the address and its files for TLS. A mistake in them is an outage from
+    then on: somebody may be replacing a file."""
     _kept_out_since: float | None = None
 
     def hosts(self) -> list[Host]:
@@ -79,7 +84,7 @@ class Access:
     def granted(self, host: Host) -> None:
         """Note that a session was opened."""
         self._host = host
-        self._was_let_in = True
+        self._was_let_in = self._was_usable = True
         self._kept_out_since = None
 
     def denied(self, error: BaseException, *, is_misfit: bool) -> GraphileError:
@@ -99,11 +104,15 @@ class Access:
         is_distrusted = isinstance(error, ssl.SSLCertVerificationError)  # a ValueError, too
         if isinstance(error, ValueError) and not is_distrusted:
             # The driver does not understand the URL, or a file that it names.
-            if not self._was_let_in:
+            if not self._was_usable:
                 return DatabaseUrlInvalid(f"{describe(error)}; {EXAMPLE}")
             is_misfit = False
-        if not self._was_let_in and not is_distrusted and (mistake := self._find_tls_mistake(error)):
-            return DatabaseUrlInvalid(mistake)
+        elif not is_distrusted and (mistake := self._find_tls_mistake(error)):
+            if not self._was_usable:
+                return DatabaseUrlInvalid(mistake)
+            why = f"{mistake}{self._since()}"
+        else:
+            self._was_usable = True
         if is_distrusted or _NO_TLS in why:
             is_misfit = True  # the driver asks for TLS that the server does not have, now or soon
         if is_misfit or not (sqlstate is None or is_transient(sqlstate) or ends_session(sqlstate)):
@@ -116,7 +125,10 @@ class Access:
 
     def _find_tls_mistake(self, error: BaseException) -> str | None:
         """Say which file for TLS the driver could not use; None if that is not the reason."""
-        if not any(isinstance(each, ssl.SSLError) for each in (error, error.__cause__)):
+        kinds = (
+            _OF_A_FILE if self._was_usable else ssl.SSLError
+        )  # at first, the socket of a server is missing
+        if not any(isinstance(each, kinds) for each in (error, error.__cause__)):
             return None
         return self.address.tls_files.find_mistake()
 
