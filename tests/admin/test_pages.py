@@ -27,7 +27,7 @@ from trio_graphile._model.listing import JobOrder
 from trio_graphile.admin._context import Context
 from trio_graphile.admin._options import Access, AdminOptions
 from trio_graphile.admin._pages import routes
-from trio_graphile.admin._pages.filters import laid_out, rounded
+from trio_graphile.admin._pages.filters import laid_out, rounded, size
 from trio_graphile.admin._pages.jobs import JobsPageRequest, filter_of
 from trio_graphile.admin._pages.links import Place
 from trio_graphile.admin._pages.parts import read_parts
@@ -242,6 +242,7 @@ def test_a_payload_is_laid_out_and_its_numbers_stay(stored: str, shown: str) -> 
 
 
 def test_an_estimate_has_three_digits() -> None:
+    assert [size(value) for value in (0, 1, 2, 2048)] == ["0 bytes", "1 byte", "2 bytes", "2 KiB"]
     assert [rounded(value) for value in (0, 999, 1234, 2_790_013)] == ["0", "999", "1,230", "2,790,000"]
 
 

@@ -37,7 +37,7 @@ async def test_it_says_for_which_workers_no_lock_stands_and_why(shop: Program, d
     await worker_registry.heartbeat(database, "worker-2", {"presence": {"why_not": "a proxy is between"}})
     found = (await findings(shop))["presence"]
     assert (found["level"], found["text"]) == (
-        "note", "no lock stands for 1 live workers (worker-2): a proxy is between",
+        "note", "no lock stands for 1 live worker (worker-2): a proxy is between",
     )  # fmt: skip
 
 
@@ -67,8 +67,8 @@ async def test_what_is_wrong_comes_with_what_to_do_about_it(shop: Program, datab
     assert ended.exit_code == 1
     assert "problem\tlocks\tworker-1 (dead) has 1 job and 1 queue locked, the latest for 3 h" in ended.output
     assert "with 1 job waiting behind the queues" in ended.output
-    assert "warning\ttasks\t1 jobs of task orphan are due since " in ended.output
-    assert "note\tfailures\t1 jobs have no attempt left" in ended.output
+    assert "warning\ttasks\t1 job of task orphan due since " in ended.output
+    assert "note\tfailures\t1 job without an attempt left" in ended.output
     assert "trio-graphile force-unlock worker-1" in ended.errors
     assert ended.errors.endswith("trio-graphile: 1 problem found: see above\n")
     assert second.id

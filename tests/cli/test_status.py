@@ -36,6 +36,7 @@ def test_a_line_says_it_all() -> None:
         "75.5 jobs/s, 3 of 8 slots busy, 5 claimed ahead, 7 ready, 2 scheduled, 150 completed, 3 failed"
     )
     assert "ready" not in describe(ONE, None)
+    assert "1 of 1 slot busy" in describe(Status(name="one", slots=1, busy=1), None)
 
 
 @pytest.mark.parametrize(("statuses", "rows"), [([], 0), ([ONE], 1), ([ONE, TWO], 3)])

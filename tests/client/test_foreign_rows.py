@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from trio_graphile import Client, Database, JobSpec, StatementFailed
+from trio_graphile._database.adding.answer import other_rows
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,10 @@ async def test_keyed_jobs_are_told_apart_by_their_keys_whatever_the_order_of_the
         listed = await client.job(job.id)
         assert listed is not None
         assert listed.job == job
+
+
+def test_one_job_is_one() -> None:
+    assert str(other_rows(1, 0)).startswith("asked for 1 job, but the 0 that came back are others")
 
 
 async def test_an_addition_that_answers_with_other_jobs_is_undone(client: Client, database: Database) -> None:

@@ -46,6 +46,9 @@ def test_numbers_and_keys_of_failed_items_stay_as_they_were() -> None:
     assert failure is not None
     assert failure.payload_json == '[{"b": 1.50, "a": 1, "a": 2},1e400]'
     assert failure.text == "2 of 3 items failed: 0: ValueError: x; 2: ValueError: y"
+    one = batch_failure([ValueError("x")], "[1]")
+    assert one is not None
+    assert one.text == "1 of 1 item failed: 0: ValueError: x"
     assert "1.50" not in repr(failure)
 
 
@@ -74,7 +77,7 @@ def test_signals_of_items_count_if_all_that_failed_gave_the_same(
 @pytest.mark.parametrize(
     ("result", "mistake"),
     [
-        ([None], "returned 1 results for 2 items"),
+        ([None], "returned 1 result for 2 items"),
         ([None] * 3, "returned 3 results for 2 items"),
         ("ab", "returned str"),
         (True, "returned bool"),

@@ -121,7 +121,18 @@ def test_rows_that_are_hidden_and_tasks_that_nobody_has_are_found() -> None:
         diagnose_queue(QueueFacts(live_workers=1, hidden=["_private_jobs"], neglected=[task]))
     )
     assert (rows.level, rows.check) == (Level.PROBLEM, "rows")
-    assert tasks.text.startswith("3 jobs of task t are due since 2020-01-01 00:00:00 UTC")
+    assert tasks.text.startswith("3 jobs of task t due since 2020-01-01 00:00:00 UTC")
+
+
+def test_what_there_is_one_of_is_one() -> None:
+    task = Neglected(identifier="t", jobs=1, since=datetime(2020, 1, 1, tzinfo=UTC))
+    facts = QueueFacts(
+        live_workers=1, live_rows=1, dead_rows=1, lockless={"w": "why"}, neglected=[task], failed_jobs=1
+    )
+    texts = " | ".join(finding.text for finding in diagnose_queue(facts))
+    for each in ("has 1 row and 1 dead one", "1 live worker |", "for 1 live worker (w)", "1 job of task t"):
+        assert each in texts
+    assert "1 job without an attempt left" in texts
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (119, "119 s"), (7300, "2 h"), (200_000, "2 d")])

@@ -75,8 +75,13 @@ def test_what_is_worth_a_remark_is_no_reason() -> None:
     assert health.is_ready
     assert health.remarks == (
         "it does not hear of new jobs, and polls",
-        "3 events were dropped, since observers were too slow",
+        "it dropped 3 events, since observers were too slow",
     )
+
+
+def test_one_event_is_one() -> None:
+    health = health_of(WorkerStatistics(phase=WorkerPhase.RUNNING, events_dropped=1), OPTIONS)
+    assert health.remarks == ("it dropped 1 event, since observers were too slow",)
 
 
 def test_milliseconds_are_refused() -> None:

@@ -60,6 +60,8 @@ def test_a_job_that_failed_says_about_when() -> None:
     added, tried, *_ = timeline(job, NOW)
     assert added.at == NOW - seconds(3600)
     assert tried.text == "3 of 5 attempts used, failed last"
+    once = timeline(listed(SCHEDULED, attempts=1, max_attempts=1, last_error="no", run_at=NOW), NOW)
+    assert once[1].text == "1 of 1 attempt used, failed last"
     assert tried.at == NOW + seconds(5 - math.exp(3))
     assert tried.is_about
 

@@ -130,6 +130,8 @@ async def test_the_job_that_differs_least_comes_first(client: Client) -> None:
     lines = (await failed(client, send_welcome, Welcome(to="6"))).splitlines()
     assert lines[2] == "    payload.locale: expected 'en', found 'de'"
     assert lines[-1] == "  and 2 others"
+    await client.complete_jobs([(await added_jobs(client))[0].job.id])
+    assert (await failed(client, send_welcome, Welcome(to="x"))).endswith("  and 1 other")
 
 
 async def test_if_the_task_has_no_job_the_others_are_named(client: Client) -> None:

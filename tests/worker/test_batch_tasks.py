@@ -127,7 +127,7 @@ async def test_failed_items_without_an_attempt_left_are_kept(
 @pytest.mark.parametrize(
     ("result", "mistake"),
     [
-        ([None], "its handler returned 1 results for 2 items"),
+        ([None], "its handler returned 1 result for 2 items"),
         ([ValueError("even")] * 3, "its handler returned 3 results for 2 items"),
         ("no", "its handler returned str; expected None, or a list"),
         ([None, "bad"], "its handler returned str for item 1"),

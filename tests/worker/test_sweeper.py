@@ -191,9 +191,14 @@ async def test_it_says_what_it_gave_back_once_and_nothing_when_nobody_died(
     await run_for(chores.sweeper(RecoveryOptions()), HOUR)
     [line] = caplog.messages
     assert line == "gave back 3 jobs of workers that are gone: trio_graphile_a, pool-b"
+    caplog.clear()
+    one = SweepReport(worker_ids=("trio_graphile_a",), recovered_jobs=1)
+    chores = Chores(found=itertools.chain([one], itertools.repeat(SweepReport())))
+    await run_for(chores.sweeper(RecoveryOptions()), HOUR)
+    assert caplog.messages == ["gave back 1 job of workers that are gone: trio_graphile_a"]
     chores = Chores(released=ResetReport(queues=1))
     await run_for(chores.sweeper(None), 61)
-    assert caplog.messages[1:] == ["released 0 jobs and 1 queues that were locked for over four hours"]
+    assert caplog.messages[1:] == ["released 0 jobs and 1 queue that were locked for over four hours"]
 
 
 # --- on a real table ------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ import attrs
 from trio_graphile._database.passfile import PasswordFile
 from trio_graphile._database.tls_files import SYSTEM, TlsFiles
 from trio_graphile._exceptions import DatabaseUrlInvalid
+from trio_graphile._model.counted import counted
 
 EXAMPLE = (
     "a database URL looks like postgresql://user:password@host:5432/database, with the characters / ? # @ : "
@@ -203,7 +204,9 @@ def _places(
     if all(port is None for _, port in found):
         listed = (ports or environment.get("PGPORT", "")).split(",")
         if len(listed) not in {1, len(found)}:
-            raise DatabaseUrlInvalid(f"there are {len(found)} hosts and {len(listed)} ports; {EXAMPLE}")
+            raise DatabaseUrlInvalid(
+                f"{counted(len(found), 'host')} and {counted(len(listed), 'port')} do not match; {EXAMPLE}"
+            )
         listed = listed * len(found) if len(listed) == 1 else listed
         found = [(host, _port(port)) for (host, _), port in zip(found, listed, strict=True)]
     return [(host, 5432 if port is None else port) for host, port in found]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from json import JSONDecoder
 from typing import TypeAlias
 
+from trio_graphile._model.counted import counted
 from trio_graphile._model.failures import Failure, describe_error, storable, verdict_of
 
 BatchResult: TypeAlias = Sequence[BaseException | None] | None
@@ -42,7 +43,8 @@ def check_result(result: object, count: int) -> str | None:
     if isinstance(result, (str, bytes)) or not isinstance(result, Sequence):
         return f"its handler returned {type(result).__qualname__}; expected {right}"
     if len(result) != count:
-        return f"its handler returned {len(result)} results for {count} items; expected {right}"
+        results, items = counted(len(result), "result"), counted(count, "item")
+        return f"its handler returned {results} for {items}; expected {right}"
     for index, item in enumerate(result):
         if item is not None and not isinstance(item, BaseException):
             return f"its handler returned {type(item).__qualname__} for item {index}; expected {right}"
@@ -61,7 +63,7 @@ def batch_failure(result: BatchResult, payload_json: str, home: str | None = Non
     verdict, seconds = verdict_of(list(failed.values()))
     items = split_array(payload_json)
     return Failure(
-        storable(f"{len(failed)} of {len(result)} items failed: {texts}"),
+        storable(f"{len(failed)} of {counted(len(result), 'item')} failed: {texts}"),
         verdict,
         seconds,
         payload_json="[" + ",".join(items[index] for index in failed) + "]",

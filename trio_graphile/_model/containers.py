@@ -7,6 +7,7 @@ from itertools import repeat
 from typing import Any
 
 from trio_graphile._model.annotations import expected
+from trio_graphile._model.counted import counted
 from trio_graphile._model.shape import Mistake, Shape, Unfit
 
 _TEXT_KEYS = frozenset({str})
@@ -72,7 +73,7 @@ def row_shape(wanted: Any, kind: type, parts: Sequence[Shape], make: Callable[[l
 
     def all_of(values: Any, converts: Sequence[Callable[[Any], Any]]) -> list[Any]:
         if len(values) != len(parts):
-            raise Unfit.here(f"{len(parts)} items are needed, not {len(values)}")
+            raise Unfit.here(f"an array of {counted(len(parts), 'item')} is needed, not of {len(values)}")
         return _each(converts, values)
 
     def write(value: Any) -> list[Any]:

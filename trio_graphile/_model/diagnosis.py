@@ -229,15 +229,15 @@ def diagnose_queue(facts: QueueFacts) -> Iterator[Finding]:
         yield Finding(
             "tasks",
             Level.WARNING,
-            f"{task.jobs} jobs of task {task.identifier} are due since {task.since:%Y-%m-%d %H:%M:%S} UTC, "
-            "and no live worker of ours has it",
+            f"{counted(task.jobs, 'job')} of task {task.identifier} due since "
+            f"{task.since:%Y-%m-%d %H:%M:%S} UTC, and no live worker of ours has it",
             "start a worker with that task; if it is another program's (Node's, say), all is well",
         )
     if facts.failed_jobs:
         yield Finding(
             "failures",
             Level.NOTE,
-            f"{facts.failed_jobs} jobs have no attempt left",
+            f"{counted(facts.failed_jobs, 'job')} without an attempt left",
             "trio-graphile list --state failed shows them; reschedule IDS --attempts 0 --now tries again; "
             "cleanup delete-permanently-failed-jobs forgets them",
         )
@@ -252,7 +252,7 @@ def hiding(tables: Sequence[str]) -> str:
 
 
 def _bloat(facts: QueueFacts) -> Finding:
-    text = f"the jobs table has {facts.live_rows} rows and {facts.dead_rows} dead ones"
+    text = f"the jobs table has {counted(facts.live_rows, 'row')} and {counted(facts.dead_rows, 'dead one')}"
     if facts.dead_rows < _MANY_DEAD_ROWS or facts.dead_rows < facts.live_rows:
         return Finding("bloat", Level.OK, text)
     return Finding(
@@ -266,14 +266,15 @@ def _bloat(facts: QueueFacts) -> Finding:
 
 def _workers(facts: QueueFacts) -> Finding:
     if facts.live_workers:
-        return Finding("workers", Level.OK, f"{facts.live_workers} are alive")
+        return Finding("workers", Level.OK, counted(facts.live_workers, "live worker"))
     text = "no live worker is registered; those of Node never are, nor ours without recovery"
     return Finding("workers", Level.NOTE, text, "trio-graphile run MODULE:TASKS")
 
 
 def _presence(lockless: Mapping[str, str]) -> Finding:
     reasons = "; ".join(sorted(set(lockless.values())))
-    text = f"no lock stands for {len(lockless)} live workers ({', '.join(sorted(lockless))}): {reasons}"
+    who = f"{counted(len(lockless), 'live worker')} ({', '.join(sorted(lockless))})"
+    text = f"no lock stands for {who}: {reasons}"
     advice = "if one of them dies, its jobs run again when its lease has ended: see docs/shutdown.md"
     return Finding("presence", Level.NOTE, text, advice)
 

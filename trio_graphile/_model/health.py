@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
+from trio_graphile._model.counted import counted
 from trio_graphile._model.options import seconds
 from trio_graphile._model.statistics import ListenState, WorkerPhase, WorkerStatistics
 
@@ -113,4 +114,4 @@ def _remarks(statistics: WorkerStatistics) -> Iterator[str]:
     if statistics.listen_state is ListenState.LOST:
         yield "it does not hear of new jobs, and polls"
     if statistics.events_dropped:
-        yield f"{statistics.events_dropped} events were dropped, since observers were too slow"
+        yield f"it dropped {counted(statistics.events_dropped, 'event')}, since observers were too slow"

@@ -9,6 +9,7 @@ from datetime import datetime
 import attrs
 
 from trio_graphile._model.backoff import CONSTANT_FROM, retry_delay
+from trio_graphile._model.counted import counted
 from trio_graphile._model.inspection import JobState, ListedJob
 from trio_graphile._model.instants import FIRST, LAST, moved
 from trio_graphile._model.jobs import Job
@@ -85,7 +86,7 @@ def _past(listed: ListedJob, now: datetime) -> Iterator[TimelineEntry]:
 
 
 def _tried(job: Job, used: int, now: datetime) -> TimelineEntry:
-    count = f"{used:,} of {job.max_attempts:,} attempts used"
+    count = f"{used} of {counted(job.max_attempts, 'attempt')} used"
     if job.last_error is None:
         text, at = f"{count}, no failure recorded", None
     elif job.last_error.startswith(_GIVEN_BACK):

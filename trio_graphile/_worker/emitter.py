@@ -24,6 +24,7 @@ from trio_graphile._interceptors.calls import begin, finish
 from trio_graphile._interceptors.chains import Chains
 from trio_graphile._interceptors.raised import is_cancellation
 from trio_graphile._model.bell import Bell
+from trio_graphile._model.counted import counted
 from trio_graphile._model.groups import leaves
 from trio_graphile._model.options import ObserverOptions
 from trio_graphile.hooks._event import Event
@@ -200,7 +201,7 @@ class Emitter:
     def _report_dropped(self) -> None:
         if self.dropped > self._reported:
             count, self._reported = self.dropped - self._reported, self.dropped
-            logger.warning("%d events were dropped, since observers were too slow", count)
+            logger.warning("dropped %s, since observers were too slow", counted(count, "event"))
 
 
 def _log(hook: Hook, raised: outcome.Error) -> None:

@@ -15,6 +15,7 @@ import trio
 
 from trio_graphile._exceptions import DatabaseError
 from trio_graphile._interceptors.recoveries import Sweep
+from trio_graphile._model.counted import counted
 from trio_graphile._model.options import RecoveryOptions
 from trio_graphile._worker.absences import Takeovers
 from trio_graphile._worker.announcements import Announcements
@@ -151,7 +152,8 @@ class Sweeper:
         if not report.worker_ids:
             return
         workers = ", ".join(report.worker_ids)
-        logger.warning("gave back %d jobs of workers that are gone: %s", report.recovered_jobs, workers)
+        jobs = counted(report.recovered_jobs, "job")
+        logger.warning("gave back %s of workers that are gone: %s", jobs, workers)
         for job in sweep.jobs:
             self._emitter.emit(
                 JobInterrupted,
@@ -165,9 +167,9 @@ class Sweeper:
         report = await self._maintenance.release_old_locks()
         if report.jobs or report.queues:
             logger.warning(
-                "released %d jobs and %d queues that were locked for over four hours",
-                report.jobs,
-                report.queues,
+                "released %s and %s that were locked for over four hours",
+                counted(report.jobs, "job"),
+                counted(report.queues, "queue"),
             )
         self._emitter.emit(LocksReset, jobs=report.jobs, queues=report.queues)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from trio_graphile._client import Client
 from trio_graphile._database.schema import MigrationReport, check_schema, own_migrations
 from trio_graphile._database.schema_plan import Plan, SchemaState, plan_migration
+from trio_graphile._model.counted import counted
 from trio_graphile.cli._connect import open_client
 from trio_graphile.cli._flags import NOTHING_GIVEN, CommonFlags, Switch
 from trio_graphile.cli._output import print_json
@@ -57,9 +58,9 @@ def _describe_plan(found: SchemaState, plan: Plan) -> str:
     if plan.is_empty:
         return "up to date already"
     if found.revision is None:
-        return f"would be installed, by {len(plan.scripts)} migrations in one transaction:"
+        return f"would be installed, by {counted(len(plan.scripts), 'migration')} in one transaction:"
     revisions = f"revisions {', '.join(map(str, plan.revisions))} recorded, and " if plan.revisions else ""
     return (
         f"is at revision {found.revision}; would be brought up to date in one transaction: "
-        f"{revisions}{len(plan.scripts)} migrations applied:"
+        f"{revisions}{counted(len(plan.scripts), 'migration')} applied:"
     )

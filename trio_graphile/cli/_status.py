@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from trio_graphile._exceptions import GraphileError
+from trio_graphile._model.counted import counted
 from trio_graphile._model.statistics import Backlog, WorkerStatistics
 from trio_graphile.cli._output import LinePrinter
 
@@ -83,7 +84,7 @@ def total_of(statuses: Sequence[Status]) -> Status:
 def describe(total: Status, backlog: Backlog | None) -> str:
     """Return one line about the status."""
     behind = "" if backlog is None else f", {backlog.ready} ready, {backlog.scheduled} scheduled"
-    slots = f"{total.busy} of {total.slots} slots busy, {total.held} claimed ahead"
+    slots = f"{total.busy} of {counted(total.slots, 'slot')} busy, {total.held} claimed ahead"
     return f"{total.rate:.1f} jobs/s, {slots}{behind}, {total.completed} completed, {total.failed} failed"
 
 

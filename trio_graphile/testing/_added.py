@@ -11,6 +11,7 @@ import attrs
 from trio_graphile._client import Client
 from trio_graphile._client_reading import ReadingClient
 from trio_graphile._database.database import Database
+from trio_graphile._model.counted import counted
 from trio_graphile._model.inspection import JobFilter
 from trio_graphile._model.jobs import Job, JobSpec, check_task
 from trio_graphile._model.json import decode, encode
@@ -150,5 +151,5 @@ def _report(identifier: str, waiting: Sequence[WaitingJob[Any]], differences: Se
     for different, each in nearest[:_MOST_SHOWN]:
         lines += [f"  job {each.job.id}:", *(f"    {line}" for line in different)]
     if len(nearest) > _MOST_SHOWN:
-        lines.append(f"  and {len(nearest) - _MOST_SHOWN} others")
+        lines.append(f"  and {counted(len(nearest) - _MOST_SHOWN, 'other')}")
     return "\n".join(lines)

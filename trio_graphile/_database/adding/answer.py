@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from trio_graphile._exceptions import StatementFailed
+from trio_graphile._model.counted import counted
 from trio_graphile._model.jobs import Job
 
 Answer: TypeAlias = Callable[[], list[Job]]
@@ -15,6 +16,6 @@ Answer: TypeAlias = Callable[[], list[Job]]
 def other_rows(given: int, returned: int) -> StatementFailed:
     """Return the error for rows that are not the jobs that were given."""
     return StatementFailed(
-        f"asked for {given} jobs, but the {returned} that came back are others: "
+        f"asked for {counted(given, 'job')}, but the {returned} that came back are others: "
         "does a trigger on _private_jobs change or suppress rows?"
     )

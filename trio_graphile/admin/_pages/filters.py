@@ -45,7 +45,7 @@ def rounded(value: int) -> str:
 def size(value: int) -> str:
     """Return a number of bytes with a unit."""
     if value < 1024:
-        return f"{value} bytes"
+        return counted(value, "byte")
     return f"{value / 1024:,.0f} KiB" if value < 1024 * 1024 else f"{value / 1024 / 1024:,.1f} MiB"
 
 
