@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from tests.client.tasks import tick
 from tests.client.workers import lock, silence
 from trio_graphile import Client, Database, JobSpec, OptionInvalid, SweepReport
-from trio_graphile._database import worker_registry
+from trio_graphile._database import stale_locks, worker_registry
 from trio_graphile._database.notifications import announced_jobs
+from trio_graphile._model.recovery import ResetReport
 
 
 async def test_registered_workers_are_listed_and_the_stale_marked(client: Client, database: Database) -> None:
@@ -26,6 +29,7 @@ async def test_registered_workers_are_listed_and_the_stale_marked(client: Client
 
 
 DEAD = "trio_graphile_dead"
+NOT_DUE = "update graphile_worker._private_jobs set run_at = now() + interval '1 hour' where id = $1::bigint"
 
 
 async def test_the_jobs_of_the_dead_are_given_back(client: Client, database: Database) -> None:
@@ -55,6 +59,47 @@ async def test_what_is_given_back_is_announced_if_it_is_due(
         assert (await client.sweep_stale_workers(60, delay, orphan_threshold=60)).recovered_jobs == 2
         await connection.execute("select")  # what was sent before arrives with the answer
     assert heard == announced
+
+
+@pytest.mark.parametrize(("next_in", "announced"), [(timedelta(), [1]), (timedelta(hours=1), [])])
+@pytest.mark.parametrize("way", ["sweep", "force", "stale"])
+async def test_a_queue_that_is_freed_is_announced_if_its_next_job_is_due(
+    client: Client, database: Database, way: str, next_in: timedelta, announced: list[int]
+) -> None:
+    """Though the job that held it is not, as after a failure."""
+    first = await client.add_job(tick, None, JobSpec(queue_name="q"))
+    await lock(database, DEAD, age="5 hours")
+    await database.execute(NOT_DUE, first.id)
+    await client.add_job(tick, None, JobSpec(queue_name="q", run_at=datetime.now(UTC) + next_in))
+    heard: list[int] = []
+    async with database.connection() as connection:
+        await connection.listen("jobs:insert", lambda payload: heard.append(announced_jobs(payload)))
+        match way:
+            case "sweep":
+                await client.sweep_stale_workers(60, 30, orphan_threshold=60)
+            case "force":
+                await client.force_unlock_workers([DEAD])
+            case _:
+                assert await stale_locks.reset_stale_locks(database) == ResetReport(jobs=1, queues=1)
+        await connection.execute("select")  # what was sent before arrives with the answer
+    assert heard == announced
+
+
+@pytest.mark.parametrize("way", ["force", "stale"])
+async def test_jobs_that_are_unlocked_are_announced(client: Client, database: Database, way: str) -> None:
+    await client.add_jobs([(tick, None), (tick, None)])
+    await lock(database, DEAD, age="5 hours")
+    heard: list[int] = []
+    async with database.connection() as connection:
+        await connection.listen("jobs:insert", lambda payload: heard.append(announced_jobs(payload)))
+        if way == "force":
+            await client.force_unlock_workers(["unknown"])
+            await client.force_unlock_workers([DEAD])
+        else:
+            await stale_locks.reset_stale_locks(database)
+        await connection.execute("select")
+    assert heard == [2]
+    assert len(await lock(database, "another")) == 2
 
 
 async def test_a_sweep_can_be_told_more(client: Client, database: Database) -> None:

@@ -140,6 +140,24 @@ async def test_jobs_that_are_given_back_are_announced_together_if_they_are_due(
     assert heard.statistics().current_buffer_used == 0
 
 
+@pytest.mark.parametrize(("later", "expected"), [(0, [1]), (1, [])])
+async def test_a_queue_that_we_know_nothing_of_is_announced_if_its_next_job_is_due(
+    database: Database, later: int, expected: list[int]
+) -> None:
+    await add(database, queue_name="q")
+    [job] = await claim(database)
+    await add(database, queue_name="q", run_at=datetime.now(UTC) + timedelta(hours=later))
+    await database.execute("delete from graphile_worker._private_jobs where id = $1::bigint", job.id)
+    send, heard = trio.open_memory_channel[str](10)
+    async with database.connection() as session:
+        await session.listen(JOBS_INSERT, send.send_nowait)
+        assert await held_rows.reconcile(database, ME, []) == set()
+        await session.fetch_value("select 1")  # by when all is heard that was said before
+    send.close()
+    assert [announced_jobs(payload) async for payload in heard] == expected
+    assert await locked_queues(database) == {}
+
+
 @pytest.mark.parametrize("way", ["return", "reconcile"])
 async def test_returning_a_job_that_was_replaced_does_not_revive_it(database: Database, way: str) -> None:
     old = await add(database, job_key="k", payload="1")

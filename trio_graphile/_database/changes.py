@@ -74,9 +74,33 @@ def _changed(ids: Sequence[int], rows: Sequence[Row]) -> ChangedJobs:
     return ChangedJobs(jobs, tuple(dict.fromkeys(job_id for job_id in ids if job_id not in changed)))
 
 
-FORCE_UNLOCK_WORKERS = Statement("select {schema}.force_unlock_workers($1::text[])")  # $1 worker ids
+FORCE_UNLOCK_WORKERS = Statement("""
+    select {schema}.force_unlock_workers($1::text[]), (
+      select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
+      from (
+        select
+        from {schema}._private_jobs as jobs
+        where jobs.locked_by = any($1::text[])
+          and jobs.run_at <= now()
+          and jobs.attempts < jobs.max_attempts
+        union all
+        select
+        from {schema}._private_job_queues as queues
+        where queues.locked_by = any($1::text[])
+          and exists (
+            select from {schema}._private_jobs as jobs
+            where jobs.job_queue_id = queues.id
+              and jobs.is_available = true
+              and jobs.run_at <= now()
+          )
+      ) as freed
+      having count(*) > 0
+    ) as announced
+""")
+# $1 worker ids. The function tells nobody. What it frees is counted as it was before, since a statement does
+# not see what a function in it writes.
 
 
 async def force_unlock_workers(executor: Executor, worker_ids: Sequence[str]) -> None:
-    """Release all locks of workers."""
+    """Release all locks of workers, and announce the jobs that are due."""
     await executor.execute(FORCE_UNLOCK_WORKERS, worker_ids)

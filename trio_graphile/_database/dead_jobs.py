@@ -9,7 +9,7 @@ import attrs
 
 from trio_graphile._database.connection import Connection, Row
 from trio_graphile._database.halves import in_savepoints
-from trio_graphile._database.held_rows import ANNOUNCED, RETIRED
+from trio_graphile._database.held_rows import ANNOUNCED, QUEUES_ANNOUNCED, RETIRED
 from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job
@@ -100,12 +100,18 @@ LOCK_QUEUES_OF_DEAD = Statement("""
     for no key update skip locked
 """)  # $1 worker ids, $2 jobs that stay locked. Queues that are locked without a job, too.
 
-FREE_QUEUES = Statement("""
-    update {schema}._private_job_queues as queues
-    set locked_by = null, locked_at = null
-    where queues.id = any($1::integer[])
-    returning queues.id
-""")  # $1 ids of queues whose rows are locked by this transaction
+FREE_QUEUES = Statement(
+    """
+    with freed as (
+      update {schema}._private_job_queues as queues
+      set locked_by = null, locked_at = null
+      where queues.id = any($1::integer[])
+      returning queues.id
+    )
+    select freed.id, {announced}
+    from freed
+""".replace("{announced}", QUEUES_ANNOUNCED)
+)  # $1 ids of queues whose rows are locked by this transaction
 
 
 @attrs.frozen(kw_only=True)

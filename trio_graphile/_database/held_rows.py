@@ -203,6 +203,20 @@ ANNOUNCED = """(
 # What is given back is announced as if it were added, or others would find it only when they poll. `returned`
 # are the rows.
 
+QUEUES_ANNOUNCED = """(
+      select pg_notify('jobs:insert', json_build_object('r', random(), 'count', count(*))::text)
+      from freed
+      where exists (
+        select from {schema}._private_jobs as jobs
+        where jobs.job_queue_id = freed.id
+          and jobs.is_available = true
+          and jobs.run_at <= now()
+      )
+      having count(*) > 0
+    ) as announced"""
+# The same for queues, of which each has a job to run now if one of its jobs is due. `freed` are their rows.
+# Not for those that a worker frees with an outcome: it looks at once for their next jobs itself.
+
 RETURN_JOBS = Statement(
     """
     with returned as (
@@ -296,13 +310,19 @@ FIND_UNKNOWN_QUEUES = Statement("""
     order by queues.id
 """)  # $1 worker id. Those of which no job is locked by us, once what we know nothing of was given back.
 
-FREE_UNKNOWN_QUEUES = Statement("""
-    update {schema}._private_job_queues as queues
-    set locked_by = null, locked_at = null
-    where queues.locked_by = $1::text
-      and queues.id = any($2::integer[])
-    returning queues.id
-""")  # $1 worker id, $2 queue ids
+FREE_UNKNOWN_QUEUES = Statement(
+    """
+    with freed as (
+      update {schema}._private_job_queues as queues
+      set locked_by = null, locked_at = null
+      where queues.locked_by = $1::text
+        and queues.id = any($2::integer[])
+      returning queues.id
+    )
+    select freed.id, {announced}
+    from freed
+""".replace("{announced}", QUEUES_ANNOUNCED)
+)  # $1 worker id, $2 queue ids
 
 
 async def reconcile(executor: Executor, worker_id: str, held: Sequence[Job]) -> set[int]:

@@ -8,6 +8,7 @@ from trio_graphile._database.brief_transaction import brief_transaction
 from trio_graphile._database.connection import Connection, Row, Transactor
 from trio_graphile._database.dead_jobs import FREE_QUEUES
 from trio_graphile._database.halves import in_savepoints
+from trio_graphile._database.held_rows import ANNOUNCED
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.sweeps import LONGEST_SILENCE
 from trio_graphile._model.recovery import ResetReport
@@ -20,12 +21,18 @@ LOCK_STALE_JOBS = Statement("""
     for no key update skip locked
 """)
 
-RELEASE_JOBS = Statement("""
-    update {schema}._private_jobs as jobs
-    set locked_by = null, locked_at = null, run_at = greatest(jobs.run_at, now())
-    where jobs.id = any($1::bigint[])
-    returning jobs.id
-""")  # $1 ids of jobs whose rows are locked by this transaction. As Node does it: attempts and error stay.
+RELEASE_JOBS = Statement(
+    """
+    with returned as (
+      update {schema}._private_jobs as jobs
+      set locked_by = null, locked_at = null, run_at = greatest(jobs.run_at, now())
+      where jobs.id = any($1::bigint[])
+      returning jobs.id, jobs.run_at, jobs.attempts, jobs.max_attempts
+    )
+    select returned.id, {announced}
+    from returned
+""".replace("{announced}", ANNOUNCED)
+)  # $1 ids of jobs whose rows are locked by this transaction. As Node does it: attempts and error stay.
 
 LOCK_STALE_QUEUES = Statement("""
     select queues.id
