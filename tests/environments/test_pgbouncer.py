@@ -296,6 +296,29 @@ async def test_doctor_recognises_the_pooler(stage: Stage, tmp_path: Path, mode: 
     assert pooling["level"] == level
 
 
+async def test_doctor_names_the_settings_that_a_pooler_ignores(stage: Stage, tmp_path: Path) -> None:
+    names = {*stage.database.settings_asked_for} - {"application_name"}
+    settings = {"ignore_startup_parameters": ", ".join(names)}
+    async with stage.pooler("session", **settings) as bouncer:
+        url = stage.url(bouncer)
+        ignored = (await examine(tmp_path, url))["pooling"]
+        pooled = (await examine(tmp_path, url, "--pooled", "--direct-url", stage.direct_url))["pooling"]
+    await stage.database.execute(f'alter database "{stage.name}" set jit = off')
+    async with stage.pooler("session", **settings) as bouncer:
+        set_there = (await examine(tmp_path, stage.url(bouncer)))["pooling"]
+    assert ignored["level"] == "warning"
+    assert "a pooler stands between us and the server, and ignores settings" in ignored["text"]
+    assert {"jit", "plan_cache_mode", "statement_timeout"} <= named(ignored) <= names
+    assert "--pooled" in ignored["advice"]
+    assert pooled["level"] == "ok"
+    assert named(ignored) - named(set_there) == {"jit"}
+
+
+def named(finding: dict[str, str]) -> set[str]:
+    """Return the settings that a finding names."""
+    return set(re.findall(r"\w+", finding["text"].rpartition(":")[2]))
+
+
 async def test_doctor_is_content_with_a_pooler_that_the_options_allow_for(
     stage: Stage, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ FINE = ServerFacts(version=180_006, clock_skew=0.01, clock_error=0.02, pooling=P
 
 TRANSACTIONS = PoolingFacts(mode="transaction")
 SESSIONS = PoolingFacts(mode="session")
+IGNORED = PoolingFacts(ignored=("jit", "statement_timeout"))
 POLLING = PoolingFacts(mode="transaction", is_expected=True, may_listen=False, hears=False)
 
 
@@ -50,6 +51,12 @@ def test_nothing_is_wrong_with_a_server_that_is_fine() -> None:
         ),
         ({"pooling": TRANSACTIONS}, Level.WARNING, "pooling", "a pooler in transaction mode"),
         ({"pooling": SESSIONS}, Level.PROBLEM, "pooling", "a pooler in session mode"),
+        (
+            {"pooling": IGNORED},
+            Level.WARNING,
+            "pooling",
+            "ignores settings of our sessions: jit, st",
+        ),
         ({"pooling": POLLING}, Level.NOTE, "notifications", "they find jobs by polling"),
         ({"clock_skew": 2.0}, Level.WARNING, "clock", "2.0 s ahead of this machine's"),
         ({"clock_skew": -60.0}, Level.PROBLEM, "clock", "60.0 s behind this machine's"),

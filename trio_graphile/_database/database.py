@@ -141,6 +141,13 @@ class Database(Statements):
         """Whether every session can hear notifications: none may go through a pooler, as far as we know."""
         return self.options.prepared_statements and self.options.direct_url is None
 
+    @property
+    def settings_asked_for(self) -> dict[str, str]:
+        """The settings of a session by `open_session`; none where the options say that a pooler may be."""
+        if not self.options.prepared_statements:
+            return {}
+        return {**self._session_settings().settings, **_ISOLATION, **_STEADY_PLANS}
+
     async def wait_reachable(self) -> None:
         """Wait until a session can be opened, as long as the options say. Raises `DatabaseUnavailable`."""
         await self._pool.wait_reachable(self.options.wait_for_server or 0.0)

@@ -30,7 +30,9 @@ from trio_graphile._model.diagnosis import (
 )
 from trio_graphile._model.instants import time_of
 from trio_graphile._model.options import DatabaseOptions
-from trio_graphile._model.pooling import PoolingFacts
+from trio_graphile._model.pooling import PoolingFacts, SettingsFacts
+
+SETTINGS_HOLD = SettingsFacts()
 
 PROBE_SERVER = Statement("""
     select current_setting('server_version_num')::integer as version,
@@ -52,21 +54,23 @@ PROBE_SERVER = Statement("""
 """)
 
 
-async def probe_server(database: Database, *, refuses_settings: bool = False) -> ServerFacts:
+async def probe_server(database: Database, settings: SettingsFacts = SETTINGS_HOLD) -> ServerFacts:
     """Return facts about the server. Takes up to five seconds if it sends no notifications.
 
-    `refuses_settings` is the answer of `pooler_refuses_settings`: the sessions of this database may have been
-    opened without settings, and then cannot tell.
+    `settings` is the answer of `probe_settings`: the sessions of this database may have been opened without
+    settings, and then cannot tell.
     """
     skew, error = await _compare_clocks(database)
     [row] = await database.fetch(PROBE_SERVER)
+    is_pooled = await _is_pooled(database)
     return ServerFacts(
         # Not what we have asked for ourselves.
         **{**row, "is_read_only": row["is_read_only"] and not database.is_read_only},
         clock_skew=skew,
         clock_error=error,
         pooling=PoolingFacts(
-            mode="transaction" if await _is_pooled(database) else "session" if refuses_settings else None,
+            mode="transaction" if is_pooled else "session" if settings.are_refused else None,
+            ignored=settings.ignored,
             is_expected=database.options.pooled,
             may_listen=database.may_listen,
             hears=database.may_listen and not row["is_standby"] and await _hears(database),
@@ -130,15 +134,44 @@ _UNKNOWN_PARAMETER = "08P01"
 """The SQLSTATE with which PgBouncer refuses a session with settings that it does not know."""
 
 
-async def pooler_refuses_settings(url: str | None, options: DatabaseOptions) -> bool:
-    """Whether a pooler refuses sessions with the settings that ours have if the options are these."""
+FIND_IGNORED = (
+    Statement("""
+    with found as materialized (
+      select asked.name, asked.value, current_setting(asked.name) as current
+      from unnest($1::text[], $2::text[]) as asked(name, value)
+    )
+    select found.name
+    from found
+    where set_config(found.name, found.value, true) <> found.current
+""")
+)  # $1 names of settings, $2 the values asked for, which are set here only to be written as the server does.
+
+_MAY_DIFFER = frozenset({"application_name"})
+"""Poolers may add to it where a client is, which harms nobody."""
+
+
+async def probe_settings(url: str | None, options: DatabaseOptions) -> SettingsFacts:
+    """Say what becomes of the settings that a worker's own sessions have if the options are these."""
     try:
-        async with open_database(url, options):
-            return False
+        async with open_database(url, options) as database:
+            return SettingsFacts(ignored=await _find_ignored(database))
     except DatabaseRefused as error:
-        return error.sqlstate == _UNKNOWN_PARAMETER
+        return SettingsFacts(are_refused=error.sqlstate == _UNKNOWN_PARAMETER)
     except DatabaseError:
-        return False  # whoever asks finds out why
+        return SETTINGS_HOLD  # whoever asks finds out why
+
+
+async def _find_ignored(database: Database) -> tuple[str, ...]:
+    """Return the names of the settings that a session of its own has asked for and does not have."""
+    asked = {name: value for name, value in database.settings_asked_for.items() if name not in _MAY_DIFFER}
+    if not asked:
+        return ()
+    session = await database.open_session("doctor", cancel_timeout=_ECHO_TIMEOUT)
+    try:
+        rows = await session.fetch(FIND_IGNORED, [*asked.keys()], [*asked.values()])
+    finally:
+        await session.aclose()  # noqa: ASYNC102  # a second at most
+    return tuple(sorted(row["name"] for row in rows))
 
 
 LIST_HOLDBACKS = Statement("""

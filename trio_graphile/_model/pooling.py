@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import attrs
 
 from trio_graphile._model.finding import Finding, Level
+
+
+@attrs.frozen(kw_only=True)
+class SettingsFacts:
+    """Facts about what became of the settings with which sessions of ours are opened."""
+
+    are_refused: bool = False
+    """Whether a pooler refuses a session because of them."""
+    ignored: Sequence[str] = ()
+    """The names of those that a session does not have although it asked for them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -16,6 +27,8 @@ class PoolingFacts:
     mode: Literal["transaction", "session"] | None = None
     """The mode of the pooler. In transaction mode, the server process behind an open session of ours changes;
     in session mode, the pooler refuses the settings of our sessions. None if we see no pooler."""
+    ignored: Sequence[str] = ()
+    """As in `SettingsFacts`."""
     is_expected: bool = False
     """Whether the options say that there is one."""
     may_listen: bool = True
@@ -27,6 +40,15 @@ class PoolingFacts:
 def diagnose_pooling(facts: PoolingFacts) -> Finding:
     """Say whether there is a pooler for which the options do not allow."""
     text = f"a pooler in {facts.mode} mode stands between us and the server"
+    if facts.mode is None and facts.ignored:
+        names = ", ".join(facts.ignored)
+        return Finding(
+            "pooling",
+            Level.WARNING,
+            f"a pooler stands between us and the server, and ignores settings of our sessions: {names}",
+            "set them for the role (alter role ... set ...); or run all programs with --pooled, which needs "
+            "none, and a --direct-url that bypasses the pooler",
+        )
     if facts.mode is None:
         return Finding("pooling", Level.OK, "sessions are the server's own")
     if facts.is_expected:

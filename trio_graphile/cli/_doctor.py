@@ -13,6 +13,7 @@ from trio_graphile._database.database import Database, open_database
 from trio_graphile._exceptions import GraphileError, StatementFailed
 from trio_graphile._model.counted import counted
 from trio_graphile._model.diagnosis import Finding, Level, diagnose_queue, diagnose_server
+from trio_graphile._model.pooling import SettingsFacts
 from trio_graphile.cli._flags import NOTHING_GIVEN, CommonFlags
 from trio_graphile.cli._output import print_json, print_table
 from trio_graphile.cli._streams import harmless
@@ -24,10 +25,10 @@ async def doctor(*, common: CommonFlags = NOTHING_GIVEN) -> None:
     # As behind a pooler: whether there is one is the first thing to find out.
     options = attrs.evolve(settings.database, prepared_statements=False)
     async with open_database(settings.database.url, options) as database:
-        refuses = await probe.pooler_refuses_settings(settings.database.url, settings.database)
+        of_sessions = await probe.probe_settings(settings.database.url, settings.database)
         findings = [
             Finding("connection", Level.OK, f"{database.address} answers"),
-            *[finding async for finding in _look(database, refuses_settings=refuses)],
+            *[finding async for finding in _look(database, of_sessions)],
         ]
     if common.as_json:
         print_json(findings)
@@ -38,8 +39,8 @@ async def doctor(*, common: CommonFlags = NOTHING_GIVEN) -> None:
         raise GraphileError(f"{counted(problems, 'problem')} found: see above")
 
 
-async def _look(database: Database, *, refuses_settings: bool) -> AsyncIterator[Finding]:
-    server = await probe.probe_server(database, refuses_settings=refuses_settings)
+async def _look(database: Database, settings: SettingsFacts) -> AsyncIterator[Finding]:
+    server = await probe.probe_server(database, settings)
     for finding in diagnose_server(server, await probe.list_holdbacks(database)):
         yield finding
     schema, is_readable = await probe.probe_schema(database)
