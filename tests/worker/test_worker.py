@@ -74,6 +74,20 @@ async def test_the_next_job_of_a_queue_does_not_wait_for_a_poll(
     assert handlers.most_at_once == 1
 
 
+async def test_the_next_job_of_a_queue_that_a_stopping_worker_frees_is_for_others_at_once(
+    database: Database, client: Client, handlers: Handlers
+) -> None:
+    await client.add_raw_jobs([("held", None, JobSpec(queue_name="q"))] * 2)
+    async with running(make_worker(database, handlers.tasks, concurrency=1)) as stopping:
+        await handlers.wait_started(1)
+        async with running(make_worker(database, handlers.tasks)):
+            await client.add_raw_job("quick")
+            await handlers.wait_ended(1)  # by the other worker, which has found nothing else
+            stopping.worker.stop()
+            handlers.release.set()
+            await handlers.wait_ended(3)
+
+
 async def test_without_notifications_nothing_listens_and_polling_finds_the_jobs(
     database: Database, client: Client, handlers: Handlers
 ) -> None:

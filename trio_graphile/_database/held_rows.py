@@ -215,7 +215,8 @@ QUEUES_ANNOUNCED = """(
       having count(*) > 0
     ) as announced"""
 # The same for queues, of which each has a job to run now if one of its jobs is due. `freed` are their rows.
-# Not for those that a worker frees with an outcome: it looks at once for their next jobs itself.
+# Not for those that a worker frees with an outcome: it looks for their next jobs itself, and when it ends it
+# tells others.
 
 RETURN_JOBS = Statement(
     """

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from trio_graphile._database.connection import Executor
+from trio_graphile._database.statement import Statement
 from trio_graphile._model.json import decode_if_readable
 
 JOBS_INSERT = "jobs:insert"
 """The channel on which jobs are announced."""
 WORKER_MIGRATE = "worker:migrate"
 """The channel on which revisions of the schema are announced."""
+
+
+ANNOUNCE = Statement("""
+    select pg_notify('jobs:insert', json_build_object('r', random(), 'count', $1::integer)::text)
+""")  # $1 how many. The random number keeps two notifications of one transaction apart.
+
+
+async def announce(executor: Executor, jobs: int) -> None:
+    """Announce that so many jobs may be there to be claimed."""
+    await executor.fetch_value(ANNOUNCE, jobs)
 
 
 def announced_jobs(payload: str) -> int:

@@ -11,9 +11,10 @@ from trio_graphile._database import held_rows, stale_locks, worker_registry
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.database import Database
 from trio_graphile._database.inspection import list_hidden
+from trio_graphile._database.notifications import announce
 from trio_graphile._database.schema import migrate
 from trio_graphile._database.session import Session, persist
-from trio_graphile._exceptions import DatabaseUnavailable
+from trio_graphile._exceptions import DatabaseError, DatabaseUnavailable
 from trio_graphile._model.diagnosis import POLICIES, hiding
 from trio_graphile._model.jobs import Job
 from trio_graphile._tasks.registry import TaskRegistry
@@ -141,6 +142,12 @@ class Presence:
     async def _deregister(self) -> None:
         if self.is_registered:
             await worker_registry.deregister(self._recording, self._worker_id)
+
+    async def pass_on(self, announced: int) -> None:
+        """Announce to others, if that works, what was announced to us and will not be claimed by us."""
+        if announced > 0:
+            with contextlib.suppress(DatabaseError):  # they poll
+                await announce(self._recording, announced)
 
     def terminate(self) -> None:
         """Cut the sessions off at once, without a farewell to the server."""

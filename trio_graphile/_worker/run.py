@@ -226,6 +226,7 @@ class Run:
                 await services.recorder.insist()
                 refused = services.recorder.refused.values()
                 reason = "; ".join({str(each.error) for each in refused}) or None
+                await services.presence.pass_on(services.announcements.jobs)
         except DatabaseError as error:
             reason = error
         finally:  # a second Ctrl-C may end it, too
