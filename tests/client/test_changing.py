@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
 from tests.client.five import Five
 from tests.client.tasks import SOON, tick
 from tests.client.workers import lock
+from tests.support.announcements import hearing_announcements
 from tests.support.tables import stored
 from trio_graphile import Client, Database, JobSpec, OptionInvalid
 
@@ -69,6 +71,24 @@ async def test_a_change_that_cannot_be_is_refused(
     with pytest.raises(OptionInvalid) as caught:
         await client.reschedule_jobs([1], **changes)  # type: ignore[arg-type]
     assert caught.value.option == option
+
+
+@pytest.mark.parametrize(
+    ("change", "announced"),
+    [
+        ({"run_at": datetime.now(UTC)}, [2]),
+        ({"run_at": SOON}, []),
+        ({"run_at": datetime.now(UTC), "max_attempts": 3, "attempts": 3}, []),
+    ],
+)
+async def test_what_is_due_once_it_is_rescheduled_is_announced(
+    client: Client, database: Database, change: dict[str, Any], announced: list[int]
+) -> None:
+    """Else only workers that poll would find it."""
+    jobs = await client.add_jobs([(tick, None, JobSpec(run_at=SOON)), (tick, None, JobSpec(run_at=SOON))])
+    async with hearing_announcements(database) as heard:
+        assert len((await client.reschedule_jobs([job.id for job in jobs], **change)).jobs) == 2
+    assert heard == announced
 
 
 async def test_a_job_whose_worker_is_long_gone_runs_again_once_it_is_rescheduled(

@@ -8,9 +8,9 @@ import pytest
 
 from tests.client.tasks import tick
 from tests.client.workers import lock, silence
+from tests.support.announcements import hearing_announcements
 from trio_graphile import Client, Database, JobSpec, OptionInvalid, SweepReport
 from trio_graphile._database import stale_locks, worker_registry
-from trio_graphile._database.notifications import announced_jobs
 from trio_graphile._model.recovery import ResetReport
 
 
@@ -53,11 +53,8 @@ async def test_what_is_given_back_is_announced_if_it_is_due(
     """Else only workers that poll would find it."""
     await client.add_jobs([(tick, None), (tick, None)])
     await lock(database, DEAD, age="1 hour")
-    heard: list[int] = []
-    async with database.connection() as connection:
-        await connection.listen("jobs:insert", lambda payload: heard.append(announced_jobs(payload)))
+    async with hearing_announcements(database) as heard:
         assert (await client.sweep_stale_workers(60, delay, orphan_threshold=60)).recovered_jobs == 2
-        await connection.execute("select")  # what was sent before arrives with the answer
     assert heard == announced
 
 
@@ -71,9 +68,7 @@ async def test_a_queue_that_is_freed_is_announced_if_its_next_job_is_due(
     await lock(database, DEAD, age="5 hours")
     await database.execute(NOT_DUE, first.id)
     await client.add_job(tick, None, JobSpec(queue_name="q", run_at=datetime.now(UTC) + next_in))
-    heard: list[int] = []
-    async with database.connection() as connection:
-        await connection.listen("jobs:insert", lambda payload: heard.append(announced_jobs(payload)))
+    async with hearing_announcements(database) as heard:
         match way:
             case "sweep":
                 await client.sweep_stale_workers(60, 30, orphan_threshold=60)
@@ -81,7 +76,6 @@ async def test_a_queue_that_is_freed_is_announced_if_its_next_job_is_due(
                 await client.force_unlock_workers([DEAD])
             case _:
                 assert await stale_locks.reset_stale_locks(database) == ResetReport(jobs=1, queues=1)
-        await connection.execute("select")  # what was sent before arrives with the answer
     assert heard == announced
 
 
@@ -89,15 +83,12 @@ async def test_a_queue_that_is_freed_is_announced_if_its_next_job_is_due(
 async def test_jobs_that_are_unlocked_are_announced(client: Client, database: Database, way: str) -> None:
     await client.add_jobs([(tick, None), (tick, None)])
     await lock(database, DEAD, age="5 hours")
-    heard: list[int] = []
-    async with database.connection() as connection:
-        await connection.listen("jobs:insert", lambda payload: heard.append(announced_jobs(payload)))
+    async with hearing_announcements(database) as heard:
         if way == "force":
             await client.force_unlock_workers(["unknown"])
             await client.force_unlock_workers([DEAD])
         else:
             await stale_locks.reset_stale_locks(database)
-        await connection.execute("select")
     assert heard == [2]
     assert len(await lock(database, "another")) == 2
 

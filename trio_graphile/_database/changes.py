@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trio_graphile._database.connection import Executor, Row
+from trio_graphile._database.held_rows import ANNOUNCED
 from trio_graphile._database.rows import job_columns, job_from_row, jobs_with_names
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import ChangedJobs, Job, JobChange
@@ -49,19 +50,30 @@ async def permanently_fail_jobs(executor: Executor, ids: Sequence[int], reason: 
 
 
 RESCHEDULE_JOBS = Statement(
-    _JOBS_OF
-    % """reschedule_jobs(
-      $1::bigint[],
-      run_at => $2::timestamptz,
-      priority => $3::integer,
-      attempts => $4::integer,
-      max_attempts => $5::integer
-    )"""
+    """
+    with returned as materialized (
+      select *
+      from {schema}.reschedule_jobs(
+        $1::bigint[],
+        run_at => $2::timestamptz,
+        priority => $3::integer,
+        attempts => $4::integer,
+        max_attempts => $5::integer
+      )
+    )
+    select {columns}, {announced}
+    from {jobs}
+    where jobs.id is not null
+    order by jobs.id
+""".replace("{columns}", job_columns())
+    .replace("{announced}", ANNOUNCED)
+    .replace("{jobs}", jobs_with_names("returned"))
 )  # $1 job ids, then what to set, null to keep: $2 time, $3 priority, $4 attempts, $5 maximum of attempts
+# The function tells nobody, and what is due now would wait until somebody polls.
 
 
 async def reschedule_jobs(executor: Executor, ids: Sequence[int], change: JobChange) -> ChangedJobs:
-    """Change the time, priority and attempts of jobs that are not locked."""
+    """Change the time, priority and attempts of jobs that are not locked; announce those that are due."""
     rows = await executor.fetch(
         RESCHEDULE_JOBS, ids, change.run_at, change.priority, change.attempts, change.max_attempts
     )
