@@ -1,47 +1,69 @@
 """A PostgreSQL in another network namespace, or with another clock: serves until its input ends.
 
-The embedded server listens on 127.0.0.1 alone. So if an address is given, a relay takes connections there.
+The embedded server listens on 127.0.0.1 alone. So if an address is given, another serves its cluster in its
+place, which listens there: nothing stands between its TCP and that of its clients.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
 import sys
-from functools import partial
+from collections.abc import AsyncIterator
 
 import trio
 
-from trio_graphile.embedded import PostgresServer, embedded_postgres
+from tests.support.waiting import PATIENCE
+from trio_graphile import DatabaseOptions, open_database
+from trio_graphile.embedded import PostgresServer, embedded_postgres, find_binaries
+from trio_graphile.embedded._installation import choose_installation
 
 PORT = 5432
-LARGEST = 65_536
+TRUST = "host all all samenet trust\n"
 
 
-async def relay(server: PostgresServer, client: trio.SocketStream) -> None:
-    path = f"{server.socket_directory}/.s.PGSQL.{server.tcp_port or 5432}"
-    async with await trio.open_unix_socket(path) as session, trio.open_nursery() as nursery:
-        nursery.start_soon(pump, client, session)
-        await pump(session, client)
-        nursery.cancel_scope.cancel()
-
-
-async def pump(source: trio.SocketStream, target: trio.SocketStream) -> None:
+@contextlib.asynccontextmanager
+async def listening(server: PostgresServer, address: str) -> AsyncIterator[None]:
+    """Serve the cluster of a server in its place, on an address of the network and on its socket."""
+    await server.stop()
+    home = server.directory
+    with (home / "data" / "pg_hba.conf").open("a") as rules:
+        rules.write(TRUST)
+    installation = await choose_installation(find_binaries(), home)
+    settings = {
+        "listen_addresses": address,
+        "port": PORT,
+        "unix_socket_directories": server.socket_directory,
+        "fsync": "off",
+        "dynamic_shared_memory_type": "mmap",
+    }
+    words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+    command = installation.identity.command(
+        installation.bin_dir / "postgres", "-D", home / "data", *words, options=["--parent", str(os.getpid())]
+    )
+    with (home / "log").open("ab") as log:
+        process = subprocess.Popen(  # noqa: ASYNC220  # it forks, and that is all
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
     try:
-        while chunk := await source.receive_some(LARGEST):
-            await target.send_all(chunk)
-        await target.send_eof()
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
-        await target.aclose()
+        async with open_database(server.url, DatabaseOptions(pool_size=1, wait_for_server=PATIENCE)):
+            pass
+        yield
+    finally:
+        process.send_signal(signal.SIGINT)
+        with trio.move_on_after(PATIENCE, shield=True):
+            await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
 
 
 async def main(address: str | None = None) -> None:
-    async with embedded_postgres() as server, trio.open_nursery() as nursery:
+    async with embedded_postgres() as server, contextlib.AsyncExitStack() as stack:
         if address is not None:
-            listeners = await trio.open_tcp_listeners(PORT, host=address)
-            nursery.start_soon(trio.serve_listeners, partial(relay, server), listeners)
+            await stack.enter_async_context(listening(server, address))
         sys.stdout.write(f"{server.url}\n")
         sys.stdout.flush()
         await trio.to_thread.run_sync(sys.stdin.read)
-        nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":

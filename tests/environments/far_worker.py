@@ -1,7 +1,11 @@
-"""A worker for the other end of a bad network. It says what it does, with the time, line by line."""
+"""A worker for the other end of a bad network. It says what it does, with the time, line by line.
+
+`$FAR_SETTINGS`, a JSON object, is set on its sessions in place of what we set.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -51,12 +55,46 @@ async def quick(context: JobContext) -> None:
     say("ran", context.job.id)
 
 
+TOUCH = "update public.account set balance = balance + 1"
+NOTE = "insert into public.done (id) values ($1::bigint)"
+
+
+async def touch(context: JobContext) -> None:
+    """Write what others write, too, outside of any transaction."""
+    say("began", context.job.id)
+    await context.database.execute(TOUCH)
+
+
+async def transfer(context: JobContext) -> None:
+    """Write once, and complete the job with that."""
+    say("began", context.job.id)
+    async with context.complete_in_transaction() as connection:
+        await connection.execute(TOUCH)
+        await connection.execute(NOTE, context.job.id)
+        say("wrote", context.job.id)
+
+
+async def dwell(context: JobContext) -> None:
+    """The same in a snapshot, with the row of the job locked; whoever came by the wire stays in there."""
+    say("began", context.job.id)
+    async with context.complete_in_transaction("repeatable_read") as connection:
+        await connection.execute(TOUCH)
+        await connection.execute(NOTE, context.job.id)
+        say("wrote", context.job.id)
+        if await connection.fetch_value("select inet_client_addr() is not null"):
+            await trio.sleep_forever()
+
+
 async def main(url: str, lease: str, flush: str) -> None:
     tasks = TaskRegistry()
-    tasks.task("held")(held)
-    tasks.task("quick")(quick)
+    for handler in (held, quick, touch, transfer, dwell):
+        tasks.task(handler.__name__)(handler)
+    arguments = {"server_settings": json.loads(os.environ.get("FAR_SETTINGS", "{}"))}
     try:
-        async with open_database(url) as database, trio.open_nursery() as nursery:
+        async with (
+            open_database(url, connect_arguments=arguments) as database,
+            trio.open_nursery() as nursery,
+        ):
             worker = Worker(database, tasks, options(float(lease), float(flush)))
             await nursery.start(stop_on_signals, worker)
             await nursery.start(worker.run)

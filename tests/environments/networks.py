@@ -121,13 +121,24 @@ class Lab:
         self._wire.stdin.flush()
 
     def worker(
-        self, url: str, lease: float, flush: float = 2.0, *, far: bool
+        self,
+        url: str,
+        lease: float,
+        flush: float = 2.0,
+        *,
+        far: bool,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> AbstractAsyncContextManager[Member]:
         """Run a worker beside the server, or at the other end of the wire."""
         if not far:
-            return running_worker(url, lease, flush)
+            return running_worker(url, lease, flush, environment=environment)
         behind = ("nsenter", f"--net=/var/run/netns/{self._client}")
-        return running_worker(self.far_url(url), lease, flush, behind=behind)
+        return running_worker(self.far_url(url), lease, flush, behind=behind, environment=environment)
+
+    def lose(self, member: Member) -> None:
+        """Have the machine of a worker vanish: the server hears nothing of its end."""
+        self.set_wire("down")
+        member.process.kill()
 
 
 def _ip(*arguments: str) -> None:

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import pytest
 import trio
 
-from tests.environments.far_server import relay
 from tests.faults.load import Load, check_nothing_locked, drain
 from tests.support.waiting import PATIENCE
 from tests.support.workers import running
@@ -138,6 +137,24 @@ async def test_a_server_may_have_an_address_of_ipv6(server: PostgresServer, data
         nursery.start_soon(trio.serve_listeners, partial(relay, server), listeners)
         await live(f"postgresql://postgres@[::1]:{port}{path}", DatabaseOptions())
         nursery.cancel_scope.cancel()
+
+
+async def relay(server: PostgresServer, client: trio.SocketStream) -> None:
+    """Stand between a client and the socket of a server, which listens on no address of IPv6 itself."""
+    path = f"{server.socket_directory}/.s.PGSQL.{server.tcp_port or 5432}"
+    async with await trio.open_unix_socket(path) as session, trio.open_nursery() as nursery:
+        nursery.start_soon(pump, client, session)
+        await pump(session, client)
+        nursery.cancel_scope.cancel()
+
+
+async def pump(source: trio.SocketStream, target: trio.SocketStream) -> None:
+    try:
+        while chunk := await source.receive_some():
+            await target.send_all(chunk)
+        await target.send_eof()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        await target.aclose()
 
 
 # --- encodings ----------------------------------------------------------------------------------
