@@ -11,6 +11,7 @@ import attrs
 import pytest
 import trio
 
+from tests.environments.fleets import IMPATIENT, check_nothing_lost, fleet
 from tests.environments.replicas import (
     Pair,
     alone,
@@ -19,16 +20,13 @@ from tests.environments.replicas import (
     make_cluster,
     open_pair,
 )
-from tests.faults.load import EXPECTED, PATIENCE, Load, check_nothing_locked
+from tests.faults.load import EXPECTED
 from tests.support.waiting import wait_for_ring, wait_until_true
 from tests.support.workers import running
 from trio_graphile import (
     Client,
-    DatabaseError,
-    DatabaseOptions,
     JobContext,
     JobSpec,
-    LocalQueueOptions,
     ShutdownIncomplete,
     ShutdownOptions,
     TaskRegistry,
@@ -39,11 +37,6 @@ from trio_graphile import (
 from trio_graphile._model.bell import Bell
 
 pytestmark = pytest.mark.dealt  # what is tried knows little of Python
-
-WORKERS = 2
-IMPATIENT = DatabaseOptions(pool_size=4, connect_timeout=2.0, statement_timeout=5.0)
-PACE = 0.01
-"""How many seconds pass between two jobs whose work is done exactly once."""
 
 
 @pytest.fixture(scope="module")
@@ -65,88 +58,23 @@ async def asynchronous(cluster: Path, tmp_path: Path) -> AsyncIterator[Pair]:
         yield pair
 
 
-@attrs.frozen
-class Fleet:
-    """Workers under a load that does not end by itself."""
-
-    load: Load
-    client: Client
-    promised: list[int] = attrs.field(factory=list)
-    """The jobs of which the database said that they are added, and whose work is done exactly once."""
-
-    async def keep_promising(self, enough: trio.Event) -> None:
-        while not enough.is_set():
-            with contextlib.suppress(DatabaseError):
-                self.promised.append((await self.client.add_raw_job("once")).id)
-            await trio.sleep(PACE)
-
-    async def wait_resumed(self) -> None:
-        with trio.fail_after(PATIENCE):
-            await self.load.wait_resumed()
-
-
-async def do_once(context: JobContext) -> None:
-    async with context.complete_in_transaction() as connection:
-        await connection.execute("insert into public.done (id) values ($1::bigint)", context.job.id)
-
-
-@contextlib.asynccontextmanager
-async def fleet(pair: Pair) -> AsyncIterator[Fleet]:
-    """Run workers under load; afterwards no job is left, and none is locked."""
-    load = Load()
-    load.tasks.task("once")(do_once)
-    options = WorkerOptions(concurrency=4, poll_interval=0.5, local_queue=LocalQueueOptions(size=10))
-    async with (
-        open_database(pair.url, IMPATIENT) as clients,
-        open_database(pair.url, IMPATIENT) as own,
-        trio.open_nursery() as nursery,
-    ):
-        await clients.execute("create table public.done (id bigint)")
-        workers = [Worker(own, load.tasks, options) for _ in range(WORKERS)]
-        for worker in workers:
-            await nursery.start(worker.run)
-        run = Fleet(load, Client(clients, load.tasks))
-        enough = trio.Event()
-        nursery.start_soon(run.keep_promising, enough)
-        nursery.start_soon(load.keep_adding, run.client)
-        await load.wait_returned(30)
-        yield run
-        enough.set()
-        await load.finish(clients)
-        for worker in workers:
-            worker.stop()
-        nursery.cancel_scope.deadline = trio.current_time() + PATIENCE
-    async with open_database(pair.url) as database:
-        await check_nothing_locked(database)
-
-
-async def check_nothing_lost(pair: Pair, run: Fleet) -> None:
-    """Every job that was added was completed, each effect is there once, and no recorded job ran again."""
-    assert run.load.check() <= run.load.uncertain, "a job ran again although its first run was recorded"
-    async with open_database(pair.url) as database:
-        rows = await database.fetch("select id, count(*) as times from public.done group by id")
-    times = {row["id"]: row["times"] for row in rows}
-    assert set(times.values()) == {1}
-    assert not set(run.promised) - times.keys()
-
-
 async def test_a_killed_primary_with_a_synchronous_standby_costs_nothing(synchronous: Pair) -> None:
-    async with fleet(synchronous) as run:
+    async with fleet(synchronous.url) as run:
         await synchronous.primary.kill()
         await synchronous.promote()
         await run.wait_resumed()
-    await check_nothing_lost(synchronous, run)
+    await check_nothing_lost(synchronous.url, run)
 
 
 async def test_a_planned_switchover_costs_nothing(asynchronous: Pair) -> None:
     """The primary says all to its standby before it ends; then both are standbys until one is promoted."""
-    async with fleet(asynchronous) as run:
+    async with fleet(asynchronous.url) as run:
         await asynchronous.primary.stop()
         await become_standby_of(asynchronous.primary, asynchronous.standby)
         await trio.sleep(0.5)  # how long nobody takes writes, not a wait for anything
         await asynchronous.promote()
         await run.wait_resumed()
-    await check_nothing_lost(asynchronous, run)
+    await check_nothing_lost(asynchronous.url, run)
     async with alone(asynchronous.primary) as database:
         assert await database.fetch_value("select pg_is_in_recovery()")
 
@@ -327,13 +255,13 @@ async def test_a_stop_is_bounded_while_commits_wait_for_a_standby_that_is_gone(s
 
 
 async def test_a_worker_goes_on_when_the_standby_is_there_again(synchronous: Pair) -> None:
-    async with fleet(synchronous) as run, alone(synchronous.primary) as observer:
+    async with fleet(synchronous.url) as run, alone(synchronous.primary) as observer:
         await synchronous.standby.stop()
         # Claims may hang first, and then there is no outcome to write.
         await wait_until_true(observer, HANGS, "%")
         await synchronous.standby.start()
         await run.wait_resumed()
-    await check_nothing_lost(synchronous, run)
+    await check_nothing_lost(synchronous.url, run)
 
 
 # --- with two servers that take writes ----------------------------------------------------------
@@ -343,7 +271,7 @@ async def test_a_worker_stays_with_the_new_primary_when_the_old_one_takes_writes
     synchronous: Pair,
 ) -> None:
     """The old one, which is the first in the URL, comes back as if nothing had happened."""
-    async with fleet(synchronous) as run:
+    async with fleet(synchronous.url) as run:
         await synchronous.primary.kill()
         await synchronous.promote()
         await run.wait_resumed()
@@ -357,7 +285,7 @@ async def test_a_worker_stays_with_the_new_primary_when_the_old_one_takes_writes
             await run.wait_resumed()
             assert not await old.fetch_value(SESSIONS)
         await synchronous.primary.stop()  # who comes anew would go there
-    await check_nothing_lost(synchronous, run)
+    await check_nothing_lost(synchronous.url, run)
 
 
 SESSIONS = """
