@@ -7,8 +7,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import attrs
@@ -21,10 +21,10 @@ PROGRAM = os.environ.get("PGBOUNCER") or shutil.which("pgbouncer") or shutil.whi
 
 _CONFIGURATION = """
 [databases]
-* = host=127.0.0.1 port={server} user=postgres
+* = host={address} port={server} user=postgres
 
 [pgbouncer]
-listen_addr = 127.0.0.1
+listen_addr = {address}
 listen_port = {port}
 unix_socket_dir =
 auth_type = any
@@ -47,10 +47,8 @@ class Bouncer:
 
     async def start(self) -> None:
         """Start it, and wait until it accepts connections."""
-        assert PROGRAM is not None
-        user = ["-u", "nobody"] if os.geteuid() == 0 else []  # it refuses to be root
         self._process = subprocess.Popen(  # noqa: ASYNC220  # it forks, and that is all
-            [PROGRAM, "-q", *user, self._configuration],
+            command(self._configuration),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -79,20 +77,34 @@ class Bouncer:
 @asynccontextmanager
 async def open_bouncer(server: PostgresServer, **settings: object) -> AsyncIterator[Bouncer]:
     """Run PgBouncer in front of a server that listens on TCP, with further settings of its own."""
-    settings = {"max_client_conn": 200, **settings}
-    with tempfile.TemporaryDirectory(prefix="bouncer-") as folder:
-        Path(folder).chmod(0o777)  # noqa: ASYNC240  # it takes no time
-        port = _free_port()
-        configuration = Path(folder) / "pgbouncer.ini"
-        text = _CONFIGURATION.format(port=port, server=server.tcp_port, folder=folder)
-        configuration.write_text(text + "".join(f"{name} = {value}\n" for name, value in settings.items()))
-        configuration.chmod(0o644)
+    assert server.tcp_port is not None
+    port = _free_port()
+    with configured("127.0.0.1", port, server.tcp_port, settings) as configuration:
         bouncer = Bouncer(port, configuration)
         try:
             await bouncer.start()
             yield bouncer
         finally:
             bouncer.kill()
+
+
+@contextmanager
+def configured(address: str, port: int, server_port: int, settings: Mapping[str, object]) -> Iterator[Path]:
+    """Write the configuration of a PgBouncer that listens at the address of its server."""
+    settings = {"max_client_conn": 200, **settings}
+    with tempfile.TemporaryDirectory(prefix="bouncer-") as folder:
+        Path(folder).chmod(0o777)
+        configuration = Path(folder) / "pgbouncer.ini"
+        text = _CONFIGURATION.format(address=address, port=port, server=server_port, folder=folder)
+        configuration.write_text(text + "".join(f"{name} = {value}\n" for name, value in settings.items()))
+        configuration.chmod(0o644)
+        yield configuration
+
+
+def command(configuration: Path) -> list[str]:
+    assert PROGRAM is not None
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []  # it refuses to be root
+    return [PROGRAM, "-q", *user, str(configuration)]
 
 
 def _free_port() -> int:

@@ -1,6 +1,7 @@
 """A worker for the other end of a bad network. It says what it does, with the time, line by line.
 
-`$FAR_SETTINGS`, a JSON object, is set on its sessions in place of what we set.
+`$FAR_SETTINGS`, a JSON object, is set on its sessions in place of what we set. With `$FAR_POOLED`, a pooler
+stands in between.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 import trio
 
 from trio_graphile import (
+    DatabaseOptions,
     JobContext,
     LeaseOptions,
     RecoveryOptions,
@@ -29,7 +31,7 @@ from trio_graphile._model.groups import leaves
 GRACE, SLOTS = 0.5, 4
 
 
-def options(lease: float, flush: float) -> WorkerOptions:
+def worker_options(lease: float, flush: float) -> WorkerOptions:
     return WorkerOptions(
         concurrency=SLOTS,
         poll_interval=0.5,
@@ -78,10 +80,11 @@ async def dwell(context: JobContext) -> None:
     """The same in a snapshot, with the row of the job locked; whoever came by the wire stays in there."""
     say("began", context.job.id)
     async with context.complete_in_transaction("repeatable_read") as connection:
+        is_far = await connection.fetch_value("select inet_client_addr() is not null")
         await connection.execute(TOUCH)
         await connection.execute(NOTE, context.job.id)
         say("wrote", context.job.id)
-        if await connection.fetch_value("select inet_client_addr() is not null"):
+        if is_far:
             await trio.sleep_forever()
 
 
@@ -90,12 +93,14 @@ async def main(url: str, lease: str, flush: str) -> None:
     for handler in (held, quick, touch, transfer, dwell):
         tasks.task(handler.__name__)(handler)
     arguments = {"server_settings": json.loads(os.environ.get("FAR_SETTINGS", "{}"))}
+    pooled = DatabaseOptions(pooled=True, wait_for_server=10.0)
+    options = pooled if os.environ.get("FAR_POOLED") else None
     try:
         async with (
-            open_database(url, connect_arguments=arguments) as database,
+            open_database(url, options, connect_arguments=arguments) as database,
             trio.open_nursery() as nursery,
         ):
-            worker = Worker(database, tasks, options(float(lease), float(flush)))
+            worker = Worker(database, tasks, worker_options(float(lease), float(flush)))
             await nursery.start(stop_on_signals, worker)
             await nursery.start(worker.run)
             say("ready", worker.worker_id)

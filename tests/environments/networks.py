@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import attrs
 import trio
 
+from tests.environments.bouncer import command, configured
 from tests.environments.far_server import PORT
 from tests.support.waiting import wait_for_ring
 from trio_graphile._model.bell import Bell
@@ -23,6 +24,7 @@ from trio_graphile._model.bell import Bell
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 SERVER, CLIENT = "10.231.7.1", "10.231.7.2"
+POOLER_PORT = 6432
 PATIENCE = 60.0
 """How many seconds a test waits for what such a network makes slow."""
 Line = tuple[str, ...]
@@ -107,12 +109,13 @@ class Lab:
 
     server_url: str
     """The URL of the server by its UNIX socket, which is in no network."""
+    _server: str
     _client: str
     _wire: subprocess.Popen[str]
 
-    def far_url(self, url: str) -> str:
+    def far_url(self, url: str, port: int = PORT) -> str:
         """Return the URL by the wire of a database that has one by the socket."""
-        return f"postgresql://postgres@{SERVER}:{PORT}{urlsplit(url).path}?sslmode=disable"
+        return f"postgresql://postgres@{SERVER}:{port}{urlsplit(url).path}?sslmode=disable"
 
     def set_wire(self, words: str) -> None:
         """Change the wire, as in `wire.py`."""
@@ -127,18 +130,35 @@ class Lab:
         flush: float = 2.0,
         *,
         far: bool,
+        port: int = PORT,
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> AbstractAsyncContextManager[Member]:
         """Run a worker beside the server, or at the other end of the wire."""
         if not far:
             return running_worker(url, lease, flush, environment=environment)
-        behind = ("nsenter", f"--net=/var/run/netns/{self._client}")
-        return running_worker(self.far_url(url), lease, flush, behind=behind, environment=environment)
+        behind = inside(self._client)
+        return running_worker(self.far_url(url, port), lease, flush, behind=behind, environment=environment)
+
+    @contextlib.contextmanager
+    def pooler(self, **settings: object) -> Iterator[int]:
+        """Run PgBouncer on the machine of the server, and yield its port."""
+        with configured(SERVER, POOLER_PORT, PORT, settings) as configuration:
+            process = subprocess.Popen([*inside(self._server), *command(configuration)])
+            try:
+                yield POOLER_PORT
+            finally:
+                process.kill()
+                process.wait()
 
     def lose(self, member: Member) -> None:
         """Have the machine of a worker vanish: the server hears nothing of its end."""
         self.set_wire("down")
         member.process.kill()
+
+
+def inside(namespace: str) -> list[str]:
+    """Return the words that run a command in a namespace."""
+    return ["nsenter", f"--net=/var/run/netns/{namespace}"]
 
 
 def _ip(*arguments: str) -> None:
@@ -159,8 +179,8 @@ def open_lab() -> Iterator[Lab]:
             _ip("-n", name, "addr", "add", f"{address}/24", "dev", "wire")
             _ip("-n", name, "link", "set", "wire", "up")
         program = [sys.executable, str(HERE / "far_server.py"), SERVER]
-        server = _opened(stack, "nsenter", f"--net=/var/run/netns/{names[0]}", *program)
-        yield Lab(server.url, names[1], wire.process)
+        server = _opened(stack, *inside(names[0]), *program)
+        yield Lab(server.url, names[0], names[1], wire.process)
 
 
 @attrs.frozen

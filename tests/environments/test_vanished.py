@@ -14,6 +14,7 @@ import attrs
 import pytest
 import trio
 
+from tests.environments.bouncer import PROGRAM
 from tests.environments.networks import CLIENT, Lab, Member
 from tests.support.tables import locks
 from tests.support.waiting import PATIENCE, wait_until_true
@@ -143,6 +144,35 @@ async def test_a_transaction_whose_end_a_vanished_machine_never_asked_for_is_und
     assert await effects(near) == (1, [job])
 
 
+@pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"tcp_keepidle": 4, "tcp_keepintvl": 1, "tcp_user_timeout": 5000},
+        {"idle_transaction_timeout": 5},
+    ],
+)
+async def test_a_pooler_in_between_can_be_told_how_soon_to_notice(
+    lab: Lab, url: str, near: Database, settings: Mapping[str, int]
+) -> None:
+    with lab.pooler(pool_mode="transaction", **settings) as port:
+        pooled = {"FAR_POOLED": "yes"}
+        async with lab.worker(url, LEASE, far=True, port=port, environment=pooled) as far:
+            job = (await Client(near).add_raw_job("dwell")).id
+            await far.wait_for(lambda far: bool(far.said("wrote")))
+            lab.lose(far)
+            await wait_until_true(near, NOTHING_OPEN, patience=5.0 + MARGIN)
+            async with lab.worker(url, LEASE, far=False) as other:
+                await other.wait_for(lambda other: bool(other.said("wrote")))
+                await other.stop()
+    assert await effects(near) == (1, [job])
+
+
+NOTHING_OPEN = """
+    select not exists (
+      select from pg_stat_activity where backend_xid is not null and datname = current_database()
+    )
+"""
 LOCK_ROW = "select id from graphile_worker._private_jobs where id = $1::bigint for no key update"
 
 
