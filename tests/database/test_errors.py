@@ -11,7 +11,13 @@ from tests.faults.network import connect_to_server, url_by_way_of
 from trio_graphile import ConnectionLost, Database, StatementFailed, open_database
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.driver.libraries import asyncpg
-from trio_graphile._database.errors import describe_statement_error
+from trio_graphile._database.errors import describe, describe_statement_error
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), trio.TooSlowError()])
+def test_what_took_too_long_is_said_to_have(error: BaseException) -> None:
+    assert describe(error) == "no answer in time"
+
 
 END_SESSION = """
     select count(pg_terminate_backend(activity.pid))

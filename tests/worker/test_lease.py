@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from tests.support.handlers import Handlers
+from tests.support.notices import Notices, noticing
 from tests.support.tables import Table
 from tests.support.waiting import PATIENCE, wait_until
 from tests.support.workers import NEVER, make_worker, running
@@ -224,7 +225,15 @@ async def test_a_lost_lease_session_is_replaced(
         worker.stop()
 
 
-async def test_a_worker_that_cannot_renew_fences_itself_in_time_and_goes_on_afterwards() -> None:
+@pytest.fixture
+async def notices() -> AsyncIterator[Notices]:
+    with noticing(logging.WARNING) as notices:
+        yield notices
+
+
+async def test_a_worker_that_cannot_renew_fences_itself_in_time_and_goes_on_afterwards(
+    notices: Notices,
+) -> None:
     handlers = Handlers()
     lease = LeaseOptions(length=1.5, margin=0.5, renew_interval=0.2)
     async with (
@@ -243,6 +252,8 @@ async def test_a_worker_that_cannot_renew_fences_itself_in_time_and_goes_on_afte
             await server.stop()
             await handlers.wait_cancelled(1)
             fenced_after = trio.current_time() - stopped_at
+            await notices.wait_for("renewing the lease failed; it ends in ")
+            await notices.wait_for("renewing the lease failed; it does not hold: cannot reach PostgreSQL")
             handlers.release.set()
             await server.start()
             await handlers.wait_started(2)

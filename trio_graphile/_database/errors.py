@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import trio
+
 from trio_graphile._database.driver.libraries import asyncpg
 from trio_graphile._database.rights import INSUFFICIENT_PRIVILEGE, name_missing_right
 from trio_graphile._database.statement import Statement
@@ -68,7 +70,7 @@ def ends_session(sqlstate: str | None) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """Return the text of an error of the driver."""
-    if isinstance(error, TimeoutError) and not str(error):
+    """Return the text of an error of the driver, or of a statement that took too long."""
+    if isinstance(error, (TimeoutError, trio.TooSlowError)) and not str(error):
         return "no answer in time"
     return str(error) or type(error).__name__

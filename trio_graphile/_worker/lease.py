@@ -19,6 +19,7 @@ import attrs
 import trio
 
 from trio_graphile._database.database import Database
+from trio_graphile._database.errors import describe
 from trio_graphile._database.presence_locks import Gone
 from trio_graphile._database.schema import is_superseded
 from trio_graphile._database.session import Session
@@ -172,7 +173,9 @@ class Lease:
                 renewed = await self._renew(session)
         except (DatabaseError, trio.TooSlowError) as error:
             if not self._stopping.is_set():  # else it was given up, since nothing is held any more
-                logger.warning("renewing the lease failed; it ends in %.1f s: %r", self._term.left, error)
+                left = self._term.left
+                state = f"ends in {left:.1f} s" if left > 0 else "does not hold"
+                logger.warning("renewing the lease failed; it %s: %s", state, describe(error))
             return False
         if self._lock_keeper is not None and self._lock_keeper.is_overdue:
             return False
@@ -205,7 +208,9 @@ class Lease:
                 await self._presence.register_tasks(session)
         except (DatabaseError, trio.TooSlowError) as error:
             if not self._stopping.is_set():
-                logger.warning("looking at the schema failed, to be tried with the next renewal: %r", error)
+                logger.warning(
+                    "looking at the schema failed, to be tried with the next renewal: %s", describe(error)
+                )
 
     async def _look_at_revision(self, session: LeaseSession) -> None:
         if await is_superseded(session):

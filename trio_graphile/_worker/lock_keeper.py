@@ -22,6 +22,7 @@ from trio_graphile._database import ends, presence_locks
 from trio_graphile._database.connection import Connection, Executor
 from trio_graphile._database.database import Database
 from trio_graphile._database.ends import ServerEnd
+from trio_graphile._database.errors import describe
 from trio_graphile._database.presence_locks import Gone, PresenceLock
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
 from trio_graphile._model.options import PresenceOptions, WorkerOptions
@@ -228,7 +229,9 @@ class LockKeeper:
 
     def _note_failure(self, error: BaseException) -> None:
         if not self._has_failed:
-            logger.warning("the lock that stands for the worker is lost, or says nothing: %r", error)
+            logger.warning(
+                "the lock that stands for the worker is lost, or says nothing: %s", describe(error)
+            )
         self._has_failed = True
 
     async def _replace(self, database: Database) -> None:
