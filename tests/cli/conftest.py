@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cli.fork_server import ForkServer, open_fork_server
 from tests.cli.program import Program
 
 
@@ -16,11 +18,17 @@ def heed_ctrl_c() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    with open_fork_server(Program(tmp_path_factory.mktemp("forks")).whole_environment()) as forks:
+        yield forks
+
+
 @pytest.fixture
-def program(tmp_path: Path) -> Program:
+def program(tmp_path: Path, forks: ForkServer) -> Program:
     """The program in a folder with the module `shop`, without a database."""
     shutil.copy(Path(__file__).with_name("shop.py"), tmp_path)
-    return Program(tmp_path)
+    return Program(tmp_path, forks=forks)
 
 
 @pytest.fixture

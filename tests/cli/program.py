@@ -14,11 +14,15 @@ import attrs
 import trio
 
 import trio_graphile
+from tests.cli.fork_server import ForkServer
 
 PATIENCE = 60.0
 """A belt: nothing here takes long."""
 
 _SOURCES = Path(trio_graphile.__file__).parents[1]
+_COMMAND = (sys.executable, "-m", "trio_graphile")
+_READ_AT_START = ("LANG", "LC_", "LD_", "PYTHON", "TZ")
+"""How the variables begin that an interpreter reads as it starts."""
 
 
 @attrs.frozen
@@ -81,10 +85,16 @@ class Program:
 
     folder: Path
     environment: Mapping[str, str] = attrs.field(factory=dict)
-    command: Sequence[str] = (sys.executable, "-m", "trio_graphile")
+    command: Sequence[str] = _COMMAND
+    forks: ForkServer | None = None
+    """What runs commands to their end, where it makes no difference."""
 
     def with_environment(self, **variables: str) -> Program:
         return attrs.evolve(self, environment={**self.environment, **variables})
+
+    def from_scratch(self) -> Program:
+        """The same, with an interpreter that has not imported anything yet."""
+        return attrs.evolve(self, forks=None)
 
     def behind(self, *command: str) -> Program:
         """The same, started by another program, such as nohup."""
@@ -108,7 +118,13 @@ class Program:
 
     async def run(self, *arguments: str) -> Ended:
         """Run it to its end."""
-        return await self._run([*self.command, *arguments])
+        forks_do = self.command == _COMMAND and not any(map(_is_read_at_start, self.environment))
+        if self.forks is None or not forks_do:
+            return await self._run([*self.command, *arguments])
+        with trio.fail_after(PATIENCE):
+            ended = await self.forks.run(arguments, str(self.folder), self.whole_environment())
+        code, output, errors = ended
+        return Ended(code, output.decode(), errors.decode())
 
     async def run_python(self, *arguments: str) -> Ended:
         return await self._run([sys.executable, *arguments])
@@ -146,3 +162,7 @@ class Program:
         unwanted = ("DATABASE_URL", "GRAPHILE_WORKER_SCHEMA")
         inherited = {k: v for k, v in os.environ.items() if k not in unwanted and not k.startswith("PG")}
         return {**inherited, "PYTHONPATH": str(_SOURCES), "PYTHONDONTWRITEBYTECODE": "1", **self.environment}
+
+
+def _is_read_at_start(variable: str) -> bool:
+    return variable.startswith(_READ_AT_START)

@@ -87,7 +87,7 @@ async def test_an_output_that_takes_no_more_is_named(shop: Program, database: Da
 async def test_ctrl_c_before_the_command_has_begun_is_one_line(program: Program) -> None:
     interrupting = "import signal; signal.raise_signal(signal.SIGINT)"
     program.write("cyclopts.py", interrupting)
-    ended = await program.run("stats")
+    ended = await program.from_scratch().run("stats")
     assert (ended.error, ended.exit_code) == ("trio-graphile: interrupted", 130)
     (program.folder / "cyclopts.py").unlink()
     program.write("broken.py", interrupting)

@@ -19,13 +19,13 @@ def main() -> NoReturn:
         go_on_below_init()
     write_what_cannot_be_encoded()
     try:
-        sys.exit(_run())
+        sys.exit(_exit_code())
     except KeyboardInterrupt:  # before a command was running
         sys.stderr.write("trio-graphile: interrupted\n")
         sys.exit(_INTERRUPTED)
 
 
-def _run() -> int:
+def _exit_code() -> int:  # not `_run`, which is the name of a module here
     try:
         from trio_graphile.cli._program import run_program
     except ModuleNotFoundError as error:
