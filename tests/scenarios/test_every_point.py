@@ -10,10 +10,11 @@ from tests.scenarios.endings import ENDINGS, FENCES, NEIGHBOURS, RIVALS, TAKERS,
 from tests.scenarios.harness import Stage
 from tests.scenarios.plans import SCENARIOS
 from tests.scenarios.trial import Scenario
-from tests.support.shares import Share
 from tests.transports import TRANSPORTS
 from trio_graphile import LeaseOptions, PresenceOptions
 from trio_graphile.testing._points import try_points
+
+pytestmark = pytest.mark.dealt  # to try a few points takes less time than to find how many there are
 
 ALL = SCENARIOS | HANDLERS | TRIGGERS | STARTS
 SAMPLE = {"unix": 8, "tcp": 2, "tls": 2}
@@ -21,8 +22,6 @@ SAMPLE = {"unix": 8, "tcp": 2, "tls": 2}
 SAMPLE_OF_NEIGHBOURS = 4
 DISTURBED = ("all_tempers", "serial_queues", "prefetch", "transactions", "crontab", "run_once")
 """The scenarios that are disturbed by neighbours. In the others they would find the same."""
-OTHER_TRANSPORTS = [pytest.param(way, marks=pytest.mark.dealt) for way in TRANSPORTS if way != "unix"]
-"""They have few points each: of runs that share the sample, one tries all of a scenario and an ending."""
 SAMPLE_OF_RIVALS = 4
 """Of these, each scenario and rival tries one: not all the same."""
 MEDDLED = ("hooks", "serial_queues")
@@ -43,7 +42,7 @@ POLL_INTERVAL = 0.1
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("scenario", ALL)
-@pytest.mark.parametrize("transport", ["unix", *OTHER_TRANSPORTS])
+@pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_the_guarantee_holds_wherever_a_run_ends(
     transport: str, scenario: str, ending: str, stage: Stage, request: pytest.FixtureRequest
 ) -> None:
@@ -103,12 +102,9 @@ async def visit_points(
     turn: int | None = None,
 ) -> None:
     """Have it happen at each point, or at a sample of them; with a turn, at one of the sample."""
-    dealt = request.node.get_closest_marker("dealt") is not None
-    share = Share(1, 1) if dealt else Share.of_run(request.config)
     name = request.node.name.rpartition("-")[0]  # of the scenario: all but what happens to it
     is_exhaustive, points = request.config.getoption("--exhaustive"), request.config.getoption("--points")
-    if turn is not None and not (is_exhaustive or points):
-        share = Share(1 + (turn + share.number - 1) % sample, sample)
+    share = (1, 1) if turn is None or is_exhaustive or points else (1 + turn % sample, sample)
 
     async def run(point: int | None) -> int:
         if point is None:
@@ -119,6 +115,6 @@ async def visit_points(
         run,
         what="it happened",
         sample=None if is_exhaustive else points or sample,
-        share=(share.number, share.of),
+        share=share,
     )
     request.node.user_properties += [("points", found.tried), ("of", found.points)]
