@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nox
@@ -215,9 +216,11 @@ def examples(session: nox.Session) -> None:
     # A wheel, not an editable install: a file that is not shipped is missed here.
     session.install("--force-reinstall", "--no-deps", ".")
     session.install(".[all]", *group("examples"))
-    with session.chdir(session.create_tmp()):
-        for program in sorted((ROOT / "examples").glob("*.py")):
-            session.run("python", str(program))
+    programs = sorted(map(str, (ROOT / "examples").glob("*.py")))
+    # Two at a time, for they wait more than they compute.
+    with session.chdir(session.create_tmp()), ThreadPoolExecutor(2) as two:
+        for said in two.map(lambda program: session.run("python", program, silent=True), programs):
+            session.log(said)
 
 
 @nox.session
