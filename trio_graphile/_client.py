@@ -29,6 +29,7 @@ from trio_graphile._model.jobs import (
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import SweepReport
 from trio_graphile._model.similar import did_you_mean
+from trio_graphile._model.validators import described
 from trio_graphile.hooks._registry import Plugin, hooks_of
 
 T = TypeVar("T")
@@ -47,6 +48,11 @@ class Identifiers(Protocol):
         ...
 
 
+def _has_identifiers(_: object, attribute: attrs.Attribute[Any], tasks: object) -> None:
+    if tasks is not None and not hasattr(tasks, "identifiers"):
+        raise OptionInvalid(attribute.name, f"a TaskRegistry is needed, not {described(tasks)}")
+
+
 @attrs.frozen(eq=False)
 class Client(JobClient):
     """Adds, changes and lists jobs, each call in a transaction of its own.
@@ -56,7 +62,7 @@ class Client(JobClient):
     uses them for jobs that handlers add. Only workers emit events; a client does not.
     """
 
-    tasks: Identifiers | None = attrs.field(default=None, repr=False)
+    tasks: Identifiers | None = attrs.field(default=None, repr=False, validator=_has_identifiers)
     plugins: Sequence[Plugin] = attrs.field(default=(), kw_only=True, repr=False)
     _executor: Database = attrs.field(init=False, repr=False)
     _chains: Chains = attrs.field(init=False, repr=False)

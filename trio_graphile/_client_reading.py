@@ -22,6 +22,7 @@ from trio_graphile._model.jobs import BIGINT
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import ActiveWorker
 from trio_graphile._model.statistics import Backlog
+from trio_graphile._model.validators import check_kind, of_kind
 
 _ANY = JobFilter()
 STALE_THRESHOLD = SweepOptions().sweep_threshold
@@ -31,7 +32,7 @@ STALE_THRESHOLD = SweepOptions().sweep_threshold
 class ReadingClient:
     """Reads the queue on one connection, in whatever transaction is open there; it changes nothing."""
 
-    database: Database
+    database: Database = attrs.field(validator=of_kind(Database))
     _executor: Database | Connection = attrs.field(repr=False)
 
     async def jobs(self, which: JobFilter = _ANY) -> JobPage:
@@ -40,6 +41,7 @@ class ReadingClient:
         `JobPage.next` asks for the next page, which begins after the last job of this one. So no job appears
         twice, and every job that existed from the start appears, whatever is added and completed meanwhile.
         """
+        check_kind("which", which, JobFilter, "JobFilter(limit=10)")
         return await inspection.list_jobs(self._executor, which)
 
     async def job(self, job_id: int) -> ListedJob | None:

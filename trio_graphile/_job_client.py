@@ -19,6 +19,7 @@ from trio_graphile._interceptors.calls import around
 from trio_graphile._interceptors.chains import NO_CHAINS, Chains
 from trio_graphile._model.cancellation import DEFAULT_REASON, CancelledJobs, CancelOutcome
 from trio_graphile._model.jobs import (
+    BIGINT,
     Addable,
     AddedJobs,
     ChangedJobs,
@@ -31,14 +32,15 @@ from trio_graphile._model.jobs import (
 )
 from trio_graphile._model.json import encode
 from trio_graphile._model.texts import check_text
+from trio_graphile._model.validators import check_kind, described
 from trio_graphile.hooks._questions import Addition, Operation, Skip
 
 PayloadT = TypeVar("PayloadT")
 ItemT = TypeVar("ItemT")
 T = TypeVar("T")
-TypedJob: TypeAlias = tuple[Addable[PayloadT], PayloadT] | tuple[Addable[PayloadT], PayloadT, JobSpec]
+TypedJob: TypeAlias = tuple[Addable[PayloadT], PayloadT] | tuple[Addable[PayloadT], PayloadT, JobSpec | None]
 """A task, its payload and, optionally, how to add the job."""
-RawJob: TypeAlias = tuple[str, Any] | tuple[str, Any, JobSpec]
+RawJob: TypeAlias = tuple[str, Any] | tuple[str, Any, JobSpec | None]
 """The identifier of a task, a JSON value and, optionally, how to add the job."""
 
 _PLAIN = JobSpec()
@@ -60,7 +62,7 @@ class JobClient(ReadingClient):
         Raises `PayloadInvalid`, and `OptionInvalid` for what is no task. If plugins intercept additions, it
         also raises `JobSkipped` and `JobRefused`.
         """
-        new_job = _typed_job((task, payload, _PLAIN if spec is None else spec))
+        new_job = _typed_job((task, payload, spec))
         return await self._add_one("add_job", new_job, task.from_json)
 
     async def add_raw_job(self, identifier: str, payload: Any = None, spec: JobSpec | None = None) -> Job:
@@ -68,7 +70,7 @@ class JobClient(ReadingClient):
 
         The payload is any JSON value. None is stored as `{}`, as by other programs.
         """
-        new_job = _raw_job((identifier, payload, _PLAIN if spec is None else spec))
+        new_job = _raw_job((identifier, payload, spec))
         return await self._add_one("add_job", new_job, None)
 
     async def add_batch_job(
@@ -78,10 +80,12 @@ class JobClient(ReadingClient):
 
         Under a job key, the items are appended to those of the waiting job. Otherwise like `add_job`.
         """
+        if isinstance(items, str):
+            raise OptionInvalid("items", "several items are needed, not one string")
         payload = list(items)
         if not payload:
             raise OptionInvalid("items", "at least one item is needed")
-        new_job = _typed_job((task, payload, _PLAIN if spec is None else spec))
+        new_job = _typed_job((task, payload, spec))
         return await self._add_one("add_batch_job", new_job, task.from_json)
 
     async def add_jobs(self, jobs: Iterable[TypedJob[PayloadT]]) -> AddedJobs:
@@ -109,7 +113,7 @@ class JobClient(ReadingClient):
 
     async def complete_jobs(self, ids: Iterable[int]) -> ChangedJobs:
         """Delete jobs as if they had succeeded, except those that a worker has locked."""
-        if not (ids := list(ids)):
+        if not (ids := _job_ids(ids)):
             return ChangedJobs()
         return await changes.complete_jobs(self._executor, ids)
 
@@ -120,7 +124,7 @@ class JobClient(ReadingClient):
         """
         if reason is not None:
             check_text("reason", reason)
-        if not (ids := list(ids)):
+        if not (ids := _job_ids(ids)):
             return ChangedJobs()
         return await changes.permanently_fail_jobs(self._executor, ids, reason)
 
@@ -139,7 +143,7 @@ class JobClient(ReadingClient):
         if not reason:
             raise OptionInvalid("reason", "a text is needed")
         check_text("reason", reason)
-        if not (ids := list(ids)):
+        if not (ids := _job_ids(ids)):
             return CancelledJobs()
         async with brief_transaction(self._executor) as connection:
             return await cancellations.cancel_jobs(connection, ids, outcome, reason)
@@ -158,7 +162,7 @@ class JobClient(ReadingClient):
         A job without attempts left is tried again if `attempts` is lowered. Raises `OptionInvalid`.
         """
         change = JobChange(run_at=run_at, priority=priority, attempts=attempts, max_attempts=max_attempts)
-        if not (ids := list(ids)):
+        if not (ids := _job_ids(ids)):
             return ChangedJobs()
         return await changes.reschedule_jobs(self._executor, ids, change)
 
@@ -202,9 +206,34 @@ class JobClient(ReadingClient):
         return await add_many(self._executor, jobs, make)
 
 
+def _parts_of(job: object) -> tuple[Any, Any, JobSpec]:
+    """Take a job apart. Raises `OptionInvalid`, which shows no value, as any of them may be a payload."""
+    if not isinstance(job, (tuple, list)) or len(job) not in (2, 3):
+        what = f"{len(job)} values" if isinstance(job, (tuple, list)) else described(job)
+        raise OptionInvalid("jobs", f"each is (task, payload) or (task, payload, JobSpec(...)), not {what}")
+    spec = job[2] if len(job) == 3 else None
+    if spec is None:
+        spec = _PLAIN
+    else:
+        check_kind("spec", spec, JobSpec, "JobSpec(priority=1)")
+    return job[0], job[1], spec
+
+
+def _job_ids(ids: Iterable[int]) -> list[int]:
+    """Return the ids of jobs as a list. Raises `OptionInvalid` for what cannot be one."""
+    if not isinstance(ids, Iterable):
+        raise OptionInvalid("ids", f"several ids are needed, such as [1, 2], not {ids!r}")
+    ids = list(ids)
+    for job_id in ids:
+        if type(job_id) is not int:
+            raise OptionInvalid("ids", f"an id is a whole number, not {job_id!r}")
+        if job_id not in BIGINT:
+            raise OptionInvalid("ids", f"no job can have the id {job_id}")
+    return ids
+
+
 def _typed_job(job: TypedJob[Any]) -> NewJob:
-    task, payload, *rest = job
-    (spec,) = rest or (_PLAIN,)
+    task, payload, spec = _parts_of(job)
     try:
         return NewJob(task.identifier, task.to_json(payload), task.complete_spec(spec))
     except AttributeError:
@@ -213,8 +242,7 @@ def _typed_job(job: TypedJob[Any]) -> NewJob:
 
 
 def _raw_job(job: RawJob) -> NewJob:
-    identifier, payload, *rest = job
-    (spec,) = rest or (_PLAIN,)
+    identifier, payload, spec = _parts_of(job)
     check_identifier(identifier)
     try:
         text = "{}" if payload is None else encode(payload)

@@ -16,6 +16,7 @@ from trio_graphile import (
     PayloadInvalid,
     SchemaMissing,
     StatementFailed,
+    Worker,
     open_database,
 )
 
@@ -159,8 +160,111 @@ async def test_any_schema_will_do(empty_database_url: str) -> None:
 
 
 async def test_a_refused_statement_stays_what_it_is(client: Client) -> None:
-    with pytest.raises(StatementFailed):
-        await client.complete_jobs([2**70])
+    async with client.database.connection() as connection:
+        await connection.fetch("begin")
+        with pytest.raises(StatementFailed, match="division by zero"):
+            await connection.fetch("select 1 / 0")
+        with pytest.raises(StatementFailed, match="transaction is aborted"):
+            await client.using(connection).complete_jobs([1])
+        await connection.fetch("rollback")
+
+
+NO_SPECS = [{"priority": 1}, 5, "queue", JobSpec]
+
+
+@pytest.mark.parametrize("spec", NO_SPECS)
+async def test_what_is_no_spec_is_refused(client: Client, spec: Any) -> None:
+    jobs: list[Any] = [(tick, None), (tick, None, spec)]
+    calls = [
+        client.add_job(send_welcome, Welcome(to="a"), spec),
+        client.add_raw_job("t", 1, spec),
+        client.add_batch_job(index, [1], spec),
+        client.add_jobs(jobs),
+        client.add_raw_jobs([("t", 1), ("t", 1, spec)]),
+    ]
+    for call in calls:
+        with pytest.raises(OptionInvalid, match=r"^spec: a JobSpec is needed, such as JobSpec\(priority=1\)"):
+            await call
+    assert not (await client.jobs()).jobs
+
+
+async def test_no_spec_is_as_none(client: Client) -> None:
+    [with_none] = await client.add_jobs([(tick, None, None)])
+    [raw] = await client.add_raw_jobs([("t", 1, None)])
+    assert (with_none.task_identifier, raw.payload) == (tick.identifier, 1)
+
+
+@pytest.mark.parametrize(
+    ("job", "what"),
+    [
+        ("ab", "a value of the type str"),  # not the task a with the payload b
+        ("t", "a value of the type str"),
+        ({"t": 1, "u": 2}, "a value of the type dict"),
+        (None, "None"),
+        (("t",), "1 values"),
+        (("t", "secret", JobSpec(), 1), "4 values"),
+    ],
+)
+async def test_what_is_no_pair_and_no_triple_is_refused(client: Client, job: Any, what: str) -> None:
+    for call in (client.add_jobs([(tick, None), job]), client.add_raw_jobs([("t", 1), job])):
+        with pytest.raises(OptionInvalid, match=r"^jobs: each is \(task, payload\) or .*, not " + what + "$"):
+            await call
+    assert not (await client.jobs()).jobs
+
+
+async def test_the_letters_of_a_string_are_no_items(client: Client) -> None:
+    letters: Any = "secret"
+    with pytest.raises(OptionInvalid, match=r"^items: several items are needed, not one string$"):
+        await client.add_batch_job(index, letters)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([1.5], "an id is a whole number, not 1.5"),  # not the job 1
+        ([True], "an id is a whole number, not True"),
+        (["1"], "an id is a whole number, not '1'"),
+        ("12", "an id is a whole number, not '1'"),
+        ([None], "an id is a whole number, not None"),
+        ([2**63], "no job can have the id 9223372036854775808"),
+        (12, r"several ids are needed, such as \[1, 2\], not 12"),
+    ],
+)
+async def test_what_is_no_id_of_a_job_is_refused(client: Client, ids: Any, message: str) -> None:
+    job = await client.add_job(tick, None)
+    assert job.id == 1
+    calls = [
+        client.complete_jobs(ids),
+        client.permanently_fail_jobs(ids),
+        client.cancel_jobs(ids),
+        client.reschedule_jobs(ids, priority=5),
+    ]
+    for call in calls:
+        with pytest.raises(OptionInvalid, match=f"^ids: {message}$"):
+            await call
+    assert (await client.jobs()).jobs[0].job == job
+
+
+async def test_another_kind_of_value_is_refused_where_it_is_given(client: Client, database_url: str) -> None:
+    def refused(option: str, kind: str, given: str) -> pytest.RaisesExc[OptionInvalid]:
+        return pytest.raises(OptionInvalid, match=rf"^{option}: a {kind} is needed, .*\b{given}$")
+
+    wrong: Any = {"limit": 1}
+    url: Any = database_url
+    with refused("which", "JobFilter", "dict"):
+        await client.jobs(wrong)
+    with refused("url", "str", "dict"):
+        await open_database(wrong).__aenter__()
+    with refused("options", "DatabaseOptions", "dict"):
+        await open_database(url, wrong).__aenter__()
+    with refused("database", "Database", "str"):
+        Client(url)
+    with refused("database", "Database", "str"):
+        Worker(url, tasks)
+    with refused("options", "WorkerOptions", "dict"):
+        Worker(client.database, tasks, wrong)
+    with refused("tasks", "TaskRegistry", "dict"):
+        Client(client.database, wrong)
 
 
 @pytest.mark.parametrize("text", ["nul \0", "half \ud83d", 7])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trio_graphile import DatabaseOptions, LeaseOptions, OptionInvalid, RecoveryOptions
-from trio_graphile._model.options import ShutdownOptions, WorkerOptions
+from trio_graphile._model.options import LocalQueueOptions, ShutdownOptions, WorkerOptions
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,23 @@ from trio_graphile._model.options import ShutdownOptions, WorkerOptions
         (WorkerOptions, "accepted_flags", "a", "a sequence of flags is needed, not the one string 'a'"),
         (WorkerOptions, "accepted_flags", [], "there must be one at least"),
         (WorkerOptions, "allowed_flags", "a", "a sequence of flags is needed, not the one string 'a'"),
+        (WorkerOptions, "local_queue", {}, "a LocalQueueOptions is needed, not a value of the type dict"),
+        (WorkerOptions, "processes", {}, "a ProcessOptions is needed, not a value of the type dict"),
+        (WorkerOptions, "cron", {}, "a CronOptions is needed, not a value of the type dict"),
+        (WorkerOptions, "lease", {}, "a LeaseOptions is needed, not a value of the type dict"),
+        (WorkerOptions, "recovery", {}, "a RecoveryOptions is needed, not a value of the type dict"),
+        (WorkerOptions, "shutdown", {}, "a ShutdownOptions is needed, not a value of the type dict"),
+        (WorkerOptions, "observers", {}, "an ObserverOptions is needed, not a value of the type dict"),
+        (RecoveryOptions, "presence", {}, "a PresenceOptions is needed, not a value of the type dict"),
+        (
+            LocalQueueOptions,
+            "refetch_delay",
+            {},
+            "a RefetchDelayOptions is needed, not a value",
+        ),
+        (WorkerOptions, "notifications", "false", "a bool is needed, not a value of the type str"),
+        (DatabaseOptions, "pooled", "false", "a bool is needed, not a value of the type str"),
+        (DatabaseOptions, "prepared_statements", "false", "a bool is needed, not a value of the type str"),
         (ShutdownOptions, "grace_period", -1, "-1 is not a positive number of seconds"),
         (ShutdownOptions, "flush_timeout", 0, "0 is not a positive number of seconds"),
         (ShutdownOptions, "flush_timeout", 5000, "5000 seconds are over the maximum of 600"),

@@ -14,7 +14,7 @@ from trio_graphile._cron.zones import load_zone
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import JobKeyMode, JobSpec, NewJob, check_identifier
 from trio_graphile._model.json import decode, encode
-from trio_graphile._model.options import seconds
+from trio_graphile._model.validators import seconds
 
 CRON_KEY = "_cron"
 LONGEST_BACKFILL = 315_360_000  # ten years: longer is a mistake

@@ -24,6 +24,7 @@ from trio_graphile._database.search_path import check_server_and_path
 from trio_graphile._database.statement import Statement, quote_identifier
 from trio_graphile._database.statements import Statements, Verb
 from trio_graphile._model.options import DatabaseOptions
+from trio_graphile._model.validators import check_kind
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -295,6 +296,9 @@ async def open_database(
     Users' asyncio code runs in the asyncio loop that is open here, or else in one that is opened for it.
     """
     options = options if options is not None else DatabaseOptions()
+    if url is not None:
+        check_kind("url", url, str)
+    check_kind("options", options, DatabaseOptions)
     if options.pooled:
         options = attrs.evolve(options, prepared_statements=False)
     access = _access_to(url, password, connect_arguments)

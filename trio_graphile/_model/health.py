@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from trio_graphile._model.counted import counted
-from trio_graphile._model.options import seconds
 from trio_graphile._model.statistics import ListenState, WorkerPhase, WorkerStatistics
+from trio_graphile._model.validators import seconds
 
 
 @attrs.frozen(kw_only=True)

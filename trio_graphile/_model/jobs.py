@@ -14,6 +14,7 @@ from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.instants import time_of
 from trio_graphile._model.json import decode
 from trio_graphile._model.texts import flaw_of
+from trio_graphile._model.validators import described
 
 SMALLINT = range(-32768, 32768)
 BIGINT = range(-(2**63), 2**63)
@@ -98,8 +99,7 @@ def check_task(task: object, by_identifier: str = "") -> None:
         raise OptionInvalid(
             "task", f'a task is needed, not {name} itself: @tasks.task("...") makes a task of a function'
         )
-    given = "None" if task is None else f"a value of the type {type(task).__qualname__}"
-    raise OptionInvalid("task", f"a task is needed, as @tasks.task makes it, not {given}")
+    raise OptionInvalid("task", f"a task is needed, as @tasks.task makes it, not {described(task)}")
 
 
 def flags_given(value: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -10,6 +10,7 @@ import attrs
 
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.processors import count_processors
+from trio_graphile._model.validators import of_kind, of_kind_or_none, seconds, whole_number
 
 DEFAULT_SCHEMA = "graphile_worker"
 
@@ -17,36 +18,6 @@ Flags: TypeAlias = (
     Sequence[str] | Callable[[], Sequence[str] | None] | Callable[[], Awaitable[Sequence[str] | None]]
 )
 """Flags, or a function that the worker calls before each claim. If it returns None, there is no rule."""
-
-
-def seconds(maximum: float, *, zero: bool = False) -> Any:
-    """Return a validator for a number of seconds, which also refuses milliseconds."""
-
-    def check(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
-        if value is None:
-            return
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise OptionInvalid(attribute.name, f"a number of seconds is needed, not {value!r}")
-        if not value >= 0 or (value == 0 and not zero):
-            raise OptionInvalid(attribute.name, f"{value} is not a positive number of seconds")
-        if value > maximum:
-            raise OptionInvalid(
-                attribute.name, f"{value:.15g} seconds are over the maximum of {maximum:.15g}"
-            )
-
-    return check
-
-
-def whole_number(least: int, most: int) -> Any:
-    """Return a validator for a whole number within limits."""
-
-    def check(_: object, attribute: attrs.Attribute[int], value: int) -> None:
-        if type(value) is not int:
-            raise OptionInvalid(attribute.name, f"a whole number is needed, not {value!r}")
-        if not least <= value <= most:
-            raise OptionInvalid(attribute.name, f"{value} is not between {least} and {most}")
-
-    return check
 
 
 def _abort_threshold(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -95,7 +66,7 @@ def _multiplier(_: object, attribute: attrs.Attribute[Any], value: object) -> No
 class DatabaseOptions:
     """How to reach the database. Durations are seconds. Raises `OptionInvalid`."""
 
-    schema: str = attrs.field(factory=_default_schema)
+    schema: str = attrs.field(factory=_default_schema, validator=of_kind(str))
     """The schema of the queue. Defaults to `$GRAPHILE_WORKER_SCHEMA`, else `graphile_worker`."""
     pool_size: int = attrs.field(default=10, validator=whole_number(1, 10_000))
     """How many sessions clients and handlers share; the sessions of a worker itself are not counted."""
@@ -107,12 +78,16 @@ class DatabaseOptions:
     statement_timeout: float = attrs.field(default=60.0, validator=seconds(86_400))
     """How long one statement may take before the server gives it up; we give up the session a little
     later."""
-    pooled: bool = False
+    pooled: bool = attrs.field(default=False, validator=of_kind(bool))
     """Whether a pooler such as PgBouncer stands between us and the server. Then there are no named statements
     and no session settings, and workers do not listen without a direct URL."""
-    prepared_statements: bool = True
+    prepared_statements: bool = attrs.field(default=True, validator=of_kind(bool))
     """Whether statements are prepared. False is what `pooled` does to statements and settings."""
-    direct_url: str | None = attrs.field(default=None, repr=False)  # it may hold a password
+    direct_url: str | None = attrs.field(
+        default=None,
+        repr=False,  # it may hold a password
+        validator=of_kind_or_none(str),
+    )
     """A second URL, which bypasses the pooler, for a worker's few sessions that must be direct."""
 
 
@@ -137,7 +112,9 @@ class LocalQueueOptions:
     """How many jobs may be held beyond what idle slots can run at once; 0 claims only for idle slots."""
     ttl: float = attrs.field(default=300.0, validator=seconds(86_400))
     """How long a job may be held before it is given back to other workers."""
-    refetch_delay: RefetchDelayOptions | None = None
+    refetch_delay: RefetchDelayOptions | None = attrs.field(
+        default=None, validator=of_kind_or_none(RefetchDelayOptions)
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -267,7 +244,9 @@ class RecoveryOptions(SweepOptions):
     reset_interval: float = attrs.field(default=540.0, validator=seconds(7200))
     """About how often the worker releases locks older than four hours: up to a ninth more or less, at random.
     Workers without recovery do so, too."""
-    presence: PresenceOptions | None = attrs.field(factory=PresenceOptions)
+    presence: PresenceOptions | None = attrs.field(
+        factory=PresenceOptions, validator=of_kind_or_none(PresenceOptions)
+    )
     """How the death of a worker's process is noticed within seconds. Without it, only the lease decides."""
 
 
@@ -310,7 +289,7 @@ class WorkerOptions:
     may use."""
     poll_interval: float = attrs.field(default=2.0, validator=seconds(600))
     """How often the worker looks for due jobs when no notification wakes it."""
-    notifications: bool = True
+    notifications: bool = attrs.field(default=True, validator=of_kind(bool))
     """Whether the worker opens a session for LISTEN. If not, it finds jobs only by polling."""
     forbidden_flags: Flags = attrs.field(default=(), converter=_forbidden_flags)
     """Flags of jobs that this worker leaves to others. A function, async or not, is called before each claim,
@@ -321,19 +300,23 @@ class WorkerOptions:
     allowed_flags: Flags | None = attrs.field(default=None, converter=_allowed_flags)
     """Flags besides which a job may have no others; if there are none, only jobs without flags are taken.
     Flags, or a function as above; unset, or None, is no rule."""
-    local_queue: LocalQueueOptions = attrs.field(factory=LocalQueueOptions)
+    local_queue: LocalQueueOptions = attrs.field(
+        factory=LocalQueueOptions, validator=of_kind(LocalQueueOptions)
+    )
     complete_delay: float = attrs.field(default=0.0, validator=seconds(60, zero=True))
     """How long a completion waits to be recorded together with others. Under load they gather without it."""
     fail_delay: float = attrs.field(default=0.0, validator=seconds(60, zero=True))
     """How long a failure waits to be recorded together with others."""
-    processes: ProcessOptions = attrs.field(factory=ProcessOptions)
-    cron: CronOptions = attrs.field(factory=CronOptions)
-    lease: LeaseOptions = attrs.field(factory=LeaseOptions)
-    recovery: RecoveryOptions | None = attrs.field(factory=RecoveryOptions)
+    processes: ProcessOptions = attrs.field(factory=ProcessOptions, validator=of_kind(ProcessOptions))
+    cron: CronOptions = attrs.field(factory=CronOptions, validator=of_kind(CronOptions))
+    lease: LeaseOptions = attrs.field(factory=LeaseOptions, validator=of_kind(LeaseOptions))
+    recovery: RecoveryOptions | None = attrs.field(
+        factory=RecoveryOptions, validator=of_kind_or_none(RecoveryOptions)
+    )
     """How the worker registers, and looks for dead workers. Without it the worker does neither; it still
     renews its locks, and releases locks older than four hours."""
-    shutdown: ShutdownOptions = attrs.field(factory=ShutdownOptions)
-    observers: ObserverOptions = attrs.field(factory=ObserverOptions)
+    shutdown: ShutdownOptions = attrs.field(factory=ShutdownOptions, validator=of_kind(ShutdownOptions))
+    observers: ObserverOptions = attrs.field(factory=ObserverOptions, validator=of_kind(ObserverOptions))
 
     def __attrs_post_init__(self) -> None:
         delay = self.local_queue.refetch_delay

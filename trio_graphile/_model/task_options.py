@@ -11,7 +11,7 @@ import attrs
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.delays import check_delay
 from trio_graphile._model.jobs import JobSpec
-from trio_graphile._model.options import seconds, whole_number
+from trio_graphile._model.validators import seconds, whole_number
 
 logger = logging.getLogger("trio_graphile.tasks")
 

@@ -14,6 +14,7 @@ from trio_graphile._model.payloads import PayloadFormat, PayloadFormats, Unknown
 from trio_graphile._model.shape import Unstorable
 from trio_graphile._model.similar import did_you_mean
 from trio_graphile._model.task_options import TaskOptions, TaskSettings
+from trio_graphile._model.validators import check_kind
 from trio_graphile._tasks.context import JobContext
 from trio_graphile._tasks.signature import (
     choose_lane,
@@ -96,7 +97,7 @@ class TaskRegistry:
 
     def include(self, other: TaskRegistry) -> None:
         """Add all tasks of another registry, or none and raise `DuplicateTask`."""
-        check_registry(other)
+        check_kind("tasks", other, TaskRegistry)
         for identifier in other.identifiers:
             if identifier in self._tasks:
                 raise DuplicateTask(identifier)
@@ -185,13 +186,6 @@ class TaskRegistry:
             raise TaskInvalid(identifier, unknown_name(error)) from error
         except Unstorable as error:
             raise TaskInvalid(identifier, str(error)) from error
-
-
-def check_registry(tasks: object) -> None:
-    """Raise `OptionInvalid` for what is no registry, such as a list of tasks."""
-    if not isinstance(tasks, TaskRegistry):
-        given = "None" if tasks is None else f"a value of the type {type(tasks).__qualname__}"
-        raise OptionInvalid("tasks", f"a TaskRegistry is needed, not {given}")
 
 
 def _check_names(settings: Mapping[str, object]) -> None:

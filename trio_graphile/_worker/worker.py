@@ -19,8 +19,9 @@ from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.outcomes import ShutdownReport, StopCause
 from trio_graphile._model.recovery import WORKER_ID_PREFIX
 from trio_graphile._model.statistics import Backlog, WorkerStatistics
+from trio_graphile._model.validators import check_kind
 from trio_graphile._tasks.cron import fit_crontab
-from trio_graphile._tasks.registry import TaskRegistry, check_registry
+from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.cron_ticker import Clock, SystemClock
 from trio_graphile._worker.ending import Ending
 from trio_graphile._worker.run import Run, cancel_timeout_of
@@ -59,7 +60,9 @@ class Worker:
     _hooks: Hooks = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
-        check_registry(self.tasks)
+        check_kind("database", self.database, Database)
+        check_kind("tasks", self.tasks, TaskRegistry)
+        check_kind("options", self.options, WorkerOptions)
         self.crontab = fit_crontab(self.crontab, self.tasks)
         self.tasks.check_state(self.state)
         self._hooks = hooks_of(self.plugins, worker=self)

@@ -14,7 +14,7 @@ from starlette.requests import Request
 
 from trio_graphile._cron.item import CronItem
 from trio_graphile._exceptions import OptionInvalid
-from trio_graphile._model.options import seconds, whole_number
+from trio_graphile._model.validators import seconds, whole_number
 from trio_graphile.admin._safety.redaction import SECRET_NAMES
 
 Mode: TypeAlias = Literal["basic", "bearer", "header", "none"]

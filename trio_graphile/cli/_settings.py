@@ -20,9 +20,10 @@ import attrs
 from cattrs import ForbiddenExtraKeysError, transform_error
 
 from trio_graphile._exceptions import OptionInvalid
-from trio_graphile._model.options import DatabaseOptions, Flags, WorkerOptions, seconds, whole_number
+from trio_graphile._model.options import DatabaseOptions, Flags, WorkerOptions
 from trio_graphile._model.similar import did_you_mean
 from trio_graphile._model.strict_converter import Mismatch, strict_converter
+from trio_graphile._model.validators import seconds, whole_number
 from trio_graphile.cli._errors import UsageError
 
 ENVIRONMENT_PREFIX = "TRIO_GRAPHILE_"

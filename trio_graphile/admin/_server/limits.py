@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from trio_graphile._model.options import seconds, whole_number
+from trio_graphile._model.validators import seconds, whole_number
 
 
 @attrs.frozen(kw_only=True)
