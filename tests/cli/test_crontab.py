@@ -138,3 +138,9 @@ async def test_once_and_a_crontab_exclude_each_other(program: Program) -> None:
     ended = await program.run("run", "shop:tasks", "--once", "--crontab", "jobs.cron")
     assert "--once ends before recurring jobs are due: leave out --crontab" in ended.error
     assert (ended.exit_code, ended.output) == (2, "")
+
+
+async def test_once_leaves_the_crontab_of_the_settings_alone(shop: Program) -> None:
+    shop.write("trio_graphile.toml", 'crontab = "jobs.cron"')
+    ended = await shop.run("run", "shop:tasks", "--once")
+    assert (ended.exit_code, ended.errors) == (0, "")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 import attrs
@@ -14,7 +13,6 @@ import trio
 from cyclopts import Parameter
 
 from trio_graphile._client import Client
-from trio_graphile._cron.item import CronItem
 from trio_graphile._database.database import open_database
 from trio_graphile._model.statistics import Backlog
 from trio_graphile._tasks.registry import TaskRegistry
@@ -68,7 +66,10 @@ async def run(
         supervised: The pipe of the supervisor that started this process, and the number of its worker.
     """
     named: dict[KeyPath, object] = {} if tasks is None else {("tasks",): tasks}
-    settings = common.settings({**given(run_flags, worker_flags), **named})
+    flags = {**given(run_flags, worker_flags), **named}
+    settings = common.settings(flags)
+    if once and ("crontab",) in flags:
+        raise UsageError("--once ends before recurring jobs are due: leave out --crontab")
     printer = LinePrinter(common.as_json)
     if supervised is None and embedded and ("database", "url") in given(common.database):
         raise UsageError("--embedded brings a database of its own: leave out --database-url")
@@ -79,7 +80,7 @@ async def run(
     wanted = Work(
         settings=settings,
         tasks=with_executables(_registry(settings), settings.executables),
-        crontab=_load_items(settings.crontab, once=once),
+        crontab=() if once or settings.crontab is None else load_items(settings.crontab),
         plugins=load_plugins(settings.plugins),
         setup=load_setup(settings.setup),
         printer=printer,
@@ -134,14 +135,6 @@ def _registry(settings: Settings) -> TaskRegistry:
             f'or tasks = "app.jobs:tasks" in {FILE_NAME}'
         )
     return TaskRegistry()
-
-
-def _load_items(crontab: Path | None, *, once: bool) -> Sequence[CronItem]:
-    if crontab is None:
-        return ()
-    if once:
-        raise UsageError("--once ends before recurring jobs are due: leave out --crontab")
-    return load_items(crontab)
 
 
 @contextlib.asynccontextmanager
