@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from tests.cli.program import Program
-from trio_graphile import WorkerOptions
+from trio_graphile import RecoveryOptions, WorkerOptions
 from trio_graphile.cli._config import load_settings
 from trio_graphile.cli._errors import UsageError
 from trio_graphile.cli._flags import RunFlags, WorkerFlags, given
@@ -73,6 +73,8 @@ def test_what_other_programs_read_is_read_too(folder: Path, monkeypatch: pytest.
 def test_a_part_is_turned_off_and_on_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "trio_graphile.toml").write_text("[worker]\nrecovery = false")
     assert load().worker.recovery is None
+    monkeypatch.setenv("TRIO_GRAPHILE_RECOVERY", "true")
+    assert load().worker.recovery == RecoveryOptions()
     monkeypatch.setenv("TRIO_GRAPHILE_RECOVERY_RECOVERY_DELAY", "7")
     recovery = load().worker.recovery
     assert recovery is not None

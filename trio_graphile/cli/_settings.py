@@ -271,6 +271,8 @@ def _put(tree: dict[str, Any], path: KeyPath, value: Any) -> None:
         if not isinstance(tree.get(parent), dict):
             tree[parent] = {}  # a setting inside turns the part on again
         tree = tree[parent]
+    if value is True and _is_part(path):  # a variable turns the part on, with what is set inside of it
+        value = tree[last] if isinstance(tree.get(last), dict) else {}
     tree[last] = None if value is False and _is_part(path) else value
 
 
