@@ -74,7 +74,11 @@ class JobSnoozed(JobEvent):
 
 @attrs.frozen(kw_only=True)
 class JobInterrupted(JobEvent):
-    """A job was interrupted through no fault of its own, and went back to the queue with its attempt."""
+    """A job was interrupted through no fault of its own, and went back to the queue.
+
+    It got its attempt back, unless an interceptor decided `FailWithBackoff` when the job was recovered, or
+    its workers have died three times in a row.
+    """
 
     reason: InterruptReason
     duration: float = 0.0
