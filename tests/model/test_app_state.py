@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from trio_graphile import (
@@ -70,6 +72,16 @@ def test_what_could_be_either_is_neither() -> None:
 
     with pytest.raises(StateMissing, match=r"more than one Mailer, FakeMailer and .*Other"):
         State(FakeMailer(), Other()).get(Mailer)
+
+
+@pytest.mark.parametrize("state", [Mailer(), State(Mailer())])
+def test_what_is_no_type_is_said_to_be_none(state: object) -> None:
+    nothing: Any = "Mailer"
+    with pytest.raises(TypeError, match=r"isinstance\(\)"):
+        find_state(state, nothing)
+    either: Any = int | str
+    with pytest.raises(StateMissing, match=r"the worker has no int \| str: make it"):
+        find_state(state, either)
 
 
 def test_two_values_of_one_type_are_refused() -> None:

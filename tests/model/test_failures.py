@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from json import JSONDecodeError
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -131,6 +132,13 @@ def test_a_delay_that_no_job_can_wait_is_refused_where_it_is_raised(seconds: flo
         raise Snooze(seconds)
     with pytest.raises(OptionInvalid, match="seconds"):
         raise RetryAfter(seconds)
+
+
+def test_the_reason_may_be_the_exception_that_was_caught() -> None:
+    reason: Any = ValueError("busy")
+    error = RetryAfter(5, reason)
+    assert describe_error(error) == "RetryAfter: busy"
+    assert pickle.loads(pickle.dumps(error)).reason == "busy"
 
 
 def test_signals_and_failures_can_be_sent_to_another_process() -> None:

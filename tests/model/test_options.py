@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from trio_graphile import DatabaseOptions, LeaseOptions, OptionInvalid, RecoveryOptions
+from trio_graphile import DatabaseOptions, LeaseOptions, OptionInvalid, PresenceOptions, RecoveryOptions
 from trio_graphile._model.options import LocalQueueOptions, ShutdownOptions, WorkerOptions
 
 
@@ -63,6 +63,14 @@ from trio_graphile._model.options import LocalQueueOptions, ShutdownOptions, Wor
         (DatabaseOptions, "connect_timeout", 5000, "5000 seconds are over the maximum of 600"),
         (DatabaseOptions, "statement_timeout", 0, "0 is not a positive number of seconds"),
         (DatabaseOptions, "wait_for_server", -0.5, "-0.5 is not a positive number of seconds"),
+        (WorkerOptions, "poll_interval", None, "a number of seconds is needed, not None"),
+        (RecoveryOptions, "sweep_threshold", None, "a number of seconds is needed, not None"),
+        (LeaseOptions, "length", "300", "a number of seconds is needed, not '300'"),
+        (PresenceOptions, "indirect", "no", "a bool is needed, not a value of the type str"),
+        (WorkerOptions, "forbidden_flags", [1], "a string is needed, not 1"),
+        (WorkerOptions, "accepted_flags", [None], "a string is needed, not None"),
+        (WorkerOptions, "allowed_flags", b"a", "a string is needed, not 97"),
+        (RecoveryOptions, "resilient_flags", ["nul \0"], "PostgreSQL cannot hold a NUL character"),
     ],
 )
 def test_what_can_never_work_is_refused_with_what_would(
@@ -74,9 +82,17 @@ def test_what_can_never_work_is_refused_with_what_would(
     assert reason in caught.value.reason
 
 
+@pytest.mark.parametrize(("options", "option"), [(WorkerOptions, "poll_interval"), (LeaseOptions, "length")])
+def test_a_number_that_no_float_can_hold_is_refused(options: Any, option: str) -> None:
+    with pytest.raises(OptionInvalid, match=rf"^{option}: inf seconds are over the maximum of "):
+        options(**{option: 10**400})
+
+
 def test_defaults_are_valid_and_durations_may_be_whole_or_not() -> None:
     assert WorkerOptions(poll_interval=0.25, shutdown=ShutdownOptions(grace_period=0)).poll_interval == 0.25
     assert DatabaseOptions(wait_for_server=None).wait_for_server is None
+    lease = LeaseOptions(length=200)
+    assert (lease.renew_interval, lease.margin) == (20, 20)
     scaled_down = RecoveryOptions(sweep_threshold=0.2, orphan_threshold=0.2)
     assert WorkerOptions(recovery=scaled_down, lease=LeaseOptions(length=0.2)).recovery == scaled_down
     assert WorkerOptions(recovery=None).recovery is None

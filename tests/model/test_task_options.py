@@ -10,6 +10,10 @@ from trio_graphile import JobSpec, OptionInvalid, TaskOptions, TaskRegistry
 from trio_graphile._model.task_options import TaskSettings
 
 
+async def delay_of(attempt: int) -> float:
+    return attempt
+
+
 @pytest.mark.parametrize(
     ("option", "value", "reason"),
     [
@@ -21,7 +25,9 @@ from trio_graphile._model.task_options import TaskSettings
         ("retry", [], "a list of seconds"),
         ("retry", 5, "a list of seconds"),
         ("retry", "5", "a list of seconds"),
+        ("retry", b"5", "a list of seconds"),
         ("retry", [1, -1], "seconds from 0"),
+        ("retry", delay_of, "a plain function is needed, not an async one"),
         ("on_replaced", "stop", "'stop' is not one of 'finish', 'cancel'"),
         ("on_invalid_payload", "drop", "'drop' is not one of 'retry', 'fail'"),
         ("max_attempts", 0, "not between 1"),
@@ -38,6 +44,12 @@ def test_an_option_that_can_never_work_is_refused_by_name(option: str, value: ob
             decorator("t", **settings)
         assert caught.value.option == option
         assert reason in caught.value.reason
+
+
+@pytest.mark.parametrize("unknown_keys", ["ignored", None, True])
+def test_what_happens_to_unknown_keys_is_one_of_two(unknown_keys: Any) -> None:
+    with pytest.raises(OptionInvalid, match=r"^unknown_keys: .* is not one of 'refuse', 'ignore'$"):
+        TaskRegistry(unknown_keys=unknown_keys)
 
 
 def test_the_decorators_take_every_option() -> None:

@@ -40,13 +40,13 @@ class State:
 
 def find_state(state: object, wanted: type[T]) -> T:
     """Return the value of a type in a worker's state, or that state itself. Raises `StateMissing`."""
-    name = wanted.__qualname__
     if isinstance(state, State):
         found = state._values_of(wanted)  # noqa: SLF001  # private to this module
     else:
         found = [state] if isinstance(state, wanted) else []
     if len(found) == 1:
         return found[0]
+    name = getattr(wanted, "__qualname__", wanted)  # a union has none
     if not found:
         raise StateMissing(wanted, f"the worker has no {name}: make it with `Worker(..., state=State(...))`")
     kinds = " and ".join(type(value).__qualname__ for value in found)

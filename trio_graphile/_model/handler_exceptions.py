@@ -15,9 +15,9 @@ class RetryAfter(GraphileError):
 
     def __init__(self, seconds: float, reason: str = "") -> None:
         check_delay("seconds", seconds)
-        super().__init__(seconds, reason)
         self.seconds: float = float(seconds)
-        self.reason = reason
+        self.reason = str(reason)  # it may be the exception that the handler has caught
+        super().__init__(seconds, self.reason)
 
     def __str__(self) -> str:
         return self.reason

@@ -9,7 +9,9 @@ from typing import Any, TypeAlias
 import attrs
 
 from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.delays import is_delay
 from trio_graphile._model.processors import count_processors
+from trio_graphile._model.texts import check_text
 from trio_graphile._model.validators import of_kind, of_kind_or_none, seconds, whole_number
 
 DEFAULT_SCHEMA = "graphile_worker"
@@ -34,7 +36,10 @@ def _default_schema() -> str:
 def _flags(option: str, value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str):
         raise OptionInvalid(option, f"a sequence of flags is needed, not the one string {value!r}")
-    return tuple(value)
+    flags = tuple(value)
+    for flag in flags:
+        check_text(option, flag)
+    return flags
 
 
 def _resilient_flags(value: Iterable[str]) -> tuple[str, ...]:
@@ -73,7 +78,9 @@ class DatabaseOptions:
     connect_timeout: float = attrs.field(default=5.0, validator=seconds(600))
     """How long opening one session may take, for each of several hosts. A value in the URL takes
     precedence."""
-    wait_for_server: float | None = attrs.field(default=None, validator=seconds(86_400))
+    wait_for_server: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(seconds(86_400))
+    )
     """How long to wait at the start for a server that is not up yet. Defaults to not waiting."""
     statement_timeout: float = attrs.field(default=60.0, validator=seconds(86_400))
     """How long one statement may take before the server gives it up; we give up the session a little
@@ -141,6 +148,11 @@ class ShutdownOptions:
     """How long writing the last outcomes may take."""
 
 
+def _tenth_of_length(lease: LeaseOptions) -> float:
+    length = lease.length
+    return length / 10 if is_delay(length) else length  # what is no length is refused as the length
+
+
 @attrs.frozen(kw_only=True)
 class LeaseOptions:
     """How a worker keeps its claims alive, and what it does if it cannot. Durations are seconds.
@@ -153,11 +165,11 @@ class LeaseOptions:
     length: float = attrs.field(default=300.0, validator=seconds(86_400))
     """How long after its last renewal other workers may take our jobs."""
     renew_interval: float = attrs.field(
-        default=attrs.Factory(lambda self: self.length / 10, takes_self=True), validator=seconds(3600)
+        default=attrs.Factory(_tenth_of_length, takes_self=True), validator=seconds(3600)
     )
     """How often the worker renews its locks and heartbeat. Defaults to a tenth of the length."""
     margin: float = attrs.field(
-        default=attrs.Factory(lambda self: self.length / 10, takes_self=True), validator=seconds(3600)
+        default=attrs.Factory(_tenth_of_length, takes_self=True), validator=seconds(3600)
     )
     """How long before the end of its lease a worker that cannot renew it interrupts its handlers. Defaults to
     a tenth of the length."""
@@ -214,7 +226,7 @@ class PresenceOptions:
     """How long after its last sign of life a worker whose session is lost interrupts its handlers."""
     grace: float = attrs.field(default=9.0, validator=seconds(3600))
     """How long other workers leave the jobs of this worker alone once its lock is gone."""
-    indirect: bool = False
+    indirect: bool = attrs.field(default=False, validator=of_kind(bool))
     """Whether the lock counts even if a proxy, or a translation of addresses, is between worker and server.
     Then any silence of over `fence_after` interrupts the handlers; without it, the lease decides there."""
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeAlias, TypedDict, get_args
+from typing import Any, Literal, TypeAlias, TypedDict
 
 import attrs
 
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.delays import check_delay
 from trio_graphile._model.jobs import JobSpec
-from trio_graphile._model.validators import seconds, whole_number
+from trio_graphile._model.validators import check_one_of, seconds, whole_number
 
 logger = logging.getLogger("trio_graphile.tasks")
 
@@ -39,19 +40,19 @@ class TaskSettings(TypedDict, total=False):
 
 
 def _one_of(words: Any) -> Any:
-    known = get_args(words)
-
     def check(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-        if value is not None and value not in known:
-            raise OptionInvalid(attribute.name, f"{value!r} is not one of {', '.join(map(repr, known))}")
+        if value is not None:
+            check_one_of(attribute.name, value, words)
 
     return check
 
 
 def _retry(value: Any) -> Retry | None:
+    if inspect.iscoroutinefunction(value):
+        raise OptionInvalid("retry", "a plain function is needed, not an async one")
     if value is None or callable(value):
         return value  # type: ignore[no-any-return]  # its result is a number, or not used
-    if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or not value:
         raise OptionInvalid(
             "retry", f"a list of seconds or a function of the attempt is right, not {value!r}"
         )
@@ -73,7 +74,7 @@ class TaskOptions:
     lane: Lane | None = attrs.field(default=None, validator=_one_of(Lane))
     """Where the handler runs. Defaults to the event loop for async functions, and to a thread for plain
     functions; a plain one that computes is better off in a process."""
-    timeout: float | None = attrs.field(default=None, validator=seconds(604_800))
+    timeout: float | None = attrs.field(default=None, validator=attrs.validators.optional(seconds(604_800)))
     """How long one run may take. After that it is cancelled, and has failed."""
     concurrency: int | None = attrs.field(
         default=None, validator=attrs.validators.optional(whole_number(1, 100_000))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, get_args
 
 import attrs
 
@@ -22,6 +23,13 @@ def check_kind(option: str, value: object, kind: type, example: str = "") -> Non
         raise OptionInvalid(option, f"{article} {kind.__name__} is needed{example}, not {described(value)}")
 
 
+def check_one_of(option: str, value: object, words: Any) -> None:
+    """Raise `OptionInvalid` unless the value is one of the words of this `Literal`."""
+    known = get_args(words)
+    if value not in known:
+        raise OptionInvalid(option, f"{value!r} is not one of {', '.join(map(repr, known))}")
+
+
 def of_kind(kind: type) -> Any:
     """Return a validator for a field that holds values of this kind."""
 
@@ -39,16 +47,15 @@ def of_kind_or_none(kind: type) -> Any:
 def seconds(maximum: float, *, zero: bool = False) -> Any:
     """Return a validator for a number of seconds, which also refuses milliseconds."""
 
-    def check(_: object, attribute: attrs.Attribute[float | None], value: float | None) -> None:
-        if value is None:
-            return
+    def check(_: object, attribute: attrs.Attribute[float], value: float) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise OptionInvalid(attribute.name, f"a number of seconds is needed, not {value!r}")
         if not value >= 0 or (value == 0 and not zero):
             raise OptionInvalid(attribute.name, f"{value} is not a positive number of seconds")
         if value > maximum:
+            given = value if value < 1e300 else math.inf  # a whole number may be too large to be written so
             raise OptionInvalid(
-                attribute.name, f"{value:.15g} seconds are over the maximum of {maximum:.15g}"
+                attribute.name, f"{given:.15g} seconds are over the maximum of {maximum:.15g}"
             )
 
     return check

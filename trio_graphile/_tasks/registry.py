@@ -14,7 +14,7 @@ from trio_graphile._model.payloads import PayloadFormat, PayloadFormats, Unknown
 from trio_graphile._model.shape import Unstorable
 from trio_graphile._model.similar import did_you_mean
 from trio_graphile._model.task_options import TaskOptions, TaskSettings
-from trio_graphile._model.validators import check_kind
+from trio_graphile._model.validators import check_kind, check_one_of
 from trio_graphile._tasks.context import JobContext
 from trio_graphile._tasks.signature import (
     choose_lane,
@@ -71,6 +71,7 @@ class TaskRegistry:
     """
 
     def __init__(self, *, unknown_keys: UnknownKeys = "refuse") -> None:
+        check_one_of("unknown_keys", unknown_keys, UnknownKeys)
         self._tasks: dict[str, Task[Any]] = {}
         self._formats = PayloadFormats(unknown_keys)
 
