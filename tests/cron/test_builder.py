@@ -102,10 +102,18 @@ def test_an_entry_carries_its_payload_and_all_that_is_said_of_it() -> None:
     )
 
 
+NOTHING: Any = None
 WRONG_TIMES: dict[str, Callable[[], CronItem]] = {
     "minute: a whole number from 0 to 59 is needed, not 60": lambda: Cron.hourly_at(tick, minute=60),
     "hour: a whole number from 0 to 23 is needed, not -1": lambda: Cron.daily_at(tick, hour=-1),
     "hour: a whole number from 0 to 23 is needed, not True": lambda: Cron.daily_at(tick, hour=True),
+    "hour: a whole number from 0 to 23 is needed, not None": lambda: Cron.daily_at(tick, hour=NOTHING),
+    "minute: a whole number from 0 to 59 is needed, not None": lambda: Cron.hourly_at(tick, minute=NOTHING),
+    "day: a whole number from 1 to 31 is needed, not None": lambda: Cron.monthly_on(tick, NOTHING, hour=1),
+    "month: a whole number from 1 to 12 is needed, not None": lambda: Cron.yearly_on(
+        tick, NOTHING, 1, hour=1
+    ),
+    "schedule: a str is needed": lambda: Cron.from_text(tick, NOTHING),
     "day: a whole number from 1 to 31 is needed, not 0": lambda: Cron.monthly_on(tick, 0, hour=1),
     "month: a whole number from 1 to 12 is needed, not 13": lambda: Cron.yearly_on(tick, 13, 1, hour=1),
     "count: a whole number from 1 to 59 is needed, not 0": lambda: Cron.every_minutes(tick, 0),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -282,6 +284,18 @@ def test_a_task_that_no_line_can_name_is_not_written() -> None:
         format_crontab([CronItem(schedule="* * * * *", task_identifier="two words")])
 
 
+@pytest.mark.parametrize("text", [None, b"* * * * * t", Path("crontab")])
+def test_a_crontab_is_a_text(text: Any) -> None:
+    with pytest.raises(OptionInvalid, match=r"^text: a str is needed, not "):
+        parse_crontab(text)
+
+
+def test_what_is_no_entry_is_not_written() -> None:
+    text: Any = "* * * * * t"
+    with pytest.raises(OptionInvalid, match=r"^items: a CronItem is needed, not a value of the type str$"):
+        format_crontab(text)
+
+
 # --- entries by hand ----------------------------------------------------------------------------
 
 WRONG_ITEMS: dict[str, tuple[dict[str, object], str]] = {
@@ -296,6 +310,12 @@ WRONG_ITEMS: dict[str, tuple[dict[str, object], str]] = {
         "backfill_period: 1000000000 seconds are over",
     ),
     "identifier": ({"identifier": ""}, "identifier: a text without NUL is needed"),
+    "no text": ({"identifier": 5}, "identifier: a text without NUL is needed, not 5"),
+    "no schedule": ({"schedule": ["*"] * 5}, 'schedule: a str is needed, such as "0 8 * * mon-fri", not'),
+    "no zone": ({"zone": UTC}, 'zone: a str is needed, such as "Europe/Paris", not a value of the type'),
+    "a dict": ({"payload_json": {}}, "payload_json: a str is needed, not a value of the type dict"),
+    "no spec": ({"spec": {}}, "spec: a JobSpec is needed, such as JobSpec(priority=1), not a value of"),
+    "no period": ({"backfill_period": None}, "backfill_period: a number of seconds is needed, not None"),
     "task": ({"task_identifier": ""}, "identifier: 0 characters are not between 1 and 128"),
 }
 

@@ -22,6 +22,7 @@ from trio_graphile._cron.zones import load_zone
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import JobSpec
 from trio_graphile._model.json import encode
+from trio_graphile._model.validators import check_kind
 
 _TASK = re.compile(r"[A-Za-z_][A-Za-z0-9_:/.-]*")
 _SETTING = re.compile(r"[ \t]*([A-Za-z_]+)[ \t]*=[ \t]*(.*?)[ \t]*")
@@ -50,6 +51,7 @@ def parse_crontab(text: str, *, source: str = "crontab") -> tuple[CronItem, ...]
 
     Raises `CrontabInvalid` with all its mistakes.
     """
+    check_kind("text", text, str)
     reading = read_crontab(text, source=source)
     if reading.mistakes:
         raise CrontabInvalid(reading.mistakes)
@@ -239,6 +241,7 @@ def _place_in_payload(text: str) -> tuple[int, str]:
 
 
 def _format(item: CronItem) -> str:
+    check_kind("items", item, CronItem)
     if not _is_task(item.task_identifier):
         raise OptionInvalid("task_identifier", _no_task(item.task_identifier))
     payload = encode(item.payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
@@ -14,7 +15,7 @@ from trio_graphile._cron.zones import load_zone
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import JobKeyMode, JobSpec, NewJob, check_identifier
 from trio_graphile._model.json import decode, encode
-from trio_graphile._model.validators import seconds
+from trio_graphile._model.validators import check_kind, seconds
 
 CRON_KEY = "_cron"
 LONGEST_BACKFILL = 315_360_000  # ten years: longer is a mistake
@@ -36,7 +37,10 @@ class Line:
 
 
 def _schedule(value: Schedule | str) -> Schedule:
-    return value if isinstance(value, Schedule) else read_schedule(value)
+    if isinstance(value, Schedule):
+        return value
+    check_kind("schedule", value, str, '"0 8 * * mon-fri"')
+    return read_schedule(value)
 
 
 def read_schedule(text: str) -> Schedule:
@@ -55,7 +59,7 @@ def read_schedule(text: str) -> Schedule:
 
 
 def _identifier(_: object, attribute: attrs.Attribute[str], value: str) -> None:
-    if not value or "\0" in value:
+    if not isinstance(value, str) or not value or "\0" in value:
         raise OptionInvalid(attribute.name, f"a text without NUL is needed, not {value!r}")
 
 
@@ -63,7 +67,8 @@ def _task_identifier(_: object, __: object, value: str) -> None:
     check_identifier(value)
 
 
-def _zone(_: object, __: object, value: str) -> None:
+def _zone(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    check_kind(attribute.name, value, str, '"Europe/Paris"')
     load_zone(value)
 
 
@@ -73,6 +78,7 @@ def _whole(_: object, attribute: attrs.Attribute[float], value: float) -> None:
 
 
 def _object(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    check_kind(attribute.name, value, str)
     try:
         payload = decode(value)
     except (ValueError, RecursionError):
@@ -82,6 +88,7 @@ def _object(_: object, attribute: attrs.Attribute[str], value: str) -> None:
 
 
 def _recurring(_: object, attribute: attrs.Attribute[JobSpec], value: JobSpec) -> None:
+    check_kind(attribute.name, value, JobSpec, "JobSpec(priority=1)")
     if value.run_at is not None:
         raise OptionInvalid(f"{attribute.name}.run_at", "the schedule says when; leave it out")
     if value.job_key_mode is JobKeyMode.UNSAFE_DEDUPE:
@@ -132,6 +139,17 @@ class CronItem:
     def tzinfo(self) -> tzinfo:
         """The time zone itself."""
         return load_zone(self.zone)
+
+
+def cron_items(items: Iterable[CronItem]) -> tuple[CronItem, ...]:
+    """Return entries as a tuple. Raises `OptionInvalid` for what is none, such as the text of a crontab."""
+    items = tuple(items)
+    for item in items:
+        if not isinstance(item, CronItem):
+            raise OptionInvalid(
+                "crontab", f"entries are needed, by parse_crontab(text) or Cron, not {item!r}"
+            )
+    return items
 
 
 def job_of_item(item: CronItem, at: datetime, *, backfilled: bool) -> NewJob:

@@ -10,7 +10,7 @@ import attrs
 
 from trio_graphile._cron.crontab import mistake_of, repeated_identifiers
 from trio_graphile._cron.fields import FIELDS
-from trio_graphile._cron.item import CronItem, payload_at
+from trio_graphile._cron.item import CronItem, cron_items, payload_at
 from trio_graphile._cron.mistakes import CrontabInvalid, CrontabMistake
 from trio_graphile._exceptions import OptionInvalid, PayloadInvalid
 from trio_graphile._model.jobs import JobSpec, check_task
@@ -233,12 +233,7 @@ def fit_crontab(items: Iterable[CronItem], tasks: TaskRegistry) -> tuple[CronIte
     Raises `CrontabInvalid` for tasks that are not registered, payloads that they could not read, and
     identifiers that two entries share.
     """
-    items = tuple(items)
-    for item in items:
-        if not isinstance(item, CronItem):
-            raise OptionInvalid(
-                "crontab", f"entries are needed, by parse_crontab(text) or Cron, not {item!r}"
-            )
+    items = cron_items(items)
     mistakes = [
         *repeated_identifiers(items),
         *(mistake for item in items for mistake in _misfit(item, tasks)),
@@ -277,19 +272,13 @@ def _check_payload(task: Task[Any], payload: dict[str, Any]) -> None:
     task.from_json(payload_at(payload, _SOME_TIME, backfilled=False))
 
 
-def _fields(
-    minute: int,
-    hour: int | None = None,
-    day: int | None = None,
-    month: int | None = None,
-    *,
-    weekday: str = "*",
-) -> str:
+def _fields(*given: int, weekday: str = "*") -> str:
+    """Return a schedule: minute, hour, day and month, as far as they are given, and a weekday."""
     numbers = [
-        "*" if value is None else str(_within(field.name, value, field.every[0], field.every[-1]))
-        for field, value in zip(FIELDS, (minute, hour, day, month), strict=False)
+        str(_within(field.name, value, field.every[0], field.every[-1]))
+        for field, value in zip(FIELDS, given, strict=False)
     ]
-    return " ".join([*numbers, weekday])
+    return " ".join([*numbers, *["*"] * (4 - len(given)), weekday])
 
 
 def _within(name: str, value: object, least: int, most: int) -> int:
