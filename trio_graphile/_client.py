@@ -29,7 +29,8 @@ from trio_graphile._model.jobs import (
 from trio_graphile._model.options import SweepOptions
 from trio_graphile._model.recovery import SweepReport
 from trio_graphile._model.similar import did_you_mean
-from trio_graphile._model.validators import described
+from trio_graphile._model.texts import check_text
+from trio_graphile._model.validators import check_kind, described
 from trio_graphile.hooks._registry import Plugin, hooks_of
 
 T = TypeVar("T")
@@ -106,7 +107,11 @@ class Client(JobClient):
         are deleted. `cleanup` keeps the identifiers of this client's tasks, of `keep_tasks`, and of the tasks
         that live workers advertise. Raises `OptionInvalid` for a kind that does not exist.
         """
+        if isinstance(keep_tasks, str):
+            raise OptionInvalid("keep_tasks", f"several are needed, not the one string {keep_tasks!r}")
         kinds, kept = list(map(_cleanup, what)), list(keep_tasks)
+        for identifier in kept:
+            check_text("keep_tasks", identifier)
         if self.tasks is not None:
             kept.extend(self.tasks.identifiers)
         async with self.database.connection() as connection:
@@ -130,6 +135,7 @@ class Client(JobClient):
         Each argument defaults to the field of `RecoveryOptions` with its name; `threshold` is
         `sweep_threshold` there. Finds nothing while another sweep is under way. Raises `OptionInvalid`.
         """
+        check_kind("dry_run", dry_run, bool)
         given: dict[str, Any] = {
             "sweep_threshold": threshold,
             "recovery_delay": recovery_delay,

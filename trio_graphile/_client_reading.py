@@ -9,6 +9,7 @@ from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.inspection import count_jobs
 from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.delays import check_delay
 from trio_graphile._model.inspection import (
     JobFilter,
     JobPage,
@@ -68,6 +69,7 @@ class ReadingClient:
 
         A worker that has sent no heartbeat for `stale_threshold` seconds is marked as stale.
         """
+        check_delay("stale_threshold", stale_threshold)
         holders = await inspection.list_lock_holders(self._executor)
         registered: list[ActiveWorker] = []
         if await worker_registry.has_registry(self._executor):
@@ -79,6 +81,7 @@ class ReadingClient:
 
         A worker that has sent no heartbeat for `stale_threshold` seconds is marked as stale.
         """
+        check_delay("stale_threshold", stale_threshold)
         return await worker_registry.list_active_workers(self._executor, stale_threshold)
 
     async def backlog(self) -> Backlog:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -257,6 +258,8 @@ async def test_another_kind_of_value_is_refused_where_it_is_given(client: Client
         await open_database(wrong).__aenter__()
     with refused("options", "DatabaseOptions", "dict"):
         await open_database(url, wrong).__aenter__()
+    with refused("connect_arguments", "Mapping", "str"):
+        await open_database(url, connect_arguments="ssl").__aenter__()  # type: ignore[arg-type]
     with refused("database", "Database", "str"):
         Client(url)
     with refused("database", "Database", "str"):
@@ -265,6 +268,27 @@ async def test_another_kind_of_value_is_refused_where_it_is_given(client: Client
         Worker(client.database, tasks, wrong)
     with refused("tasks", "TaskRegistry", "dict"):
         Client(client.database, wrong)
+
+
+@pytest.mark.parametrize("keep_tasks", ["tick", [None], [tick], b"tick"])
+async def test_the_letters_of_a_string_are_no_tasks_to_keep(client: Client, keep_tasks: Any) -> None:
+    await client.complete_jobs([(await client.add_job(tick, None)).id])
+    with pytest.raises(OptionInvalid, match=r"^keep_tasks: "):
+        await client.cleanup([Cleanup.GC_TASK_IDENTIFIERS], keep_tasks=keep_tasks)
+    assert [task.identifier for task in await client.known_tasks()] == [tick.identifier]
+
+
+@pytest.mark.parametrize("dry_run", [None, 0, "no"])
+async def test_a_sweep_is_dry_or_not(client: Client, dry_run: Any) -> None:
+    with pytest.raises(OptionInvalid, match=r"^dry_run: a bool is needed, not "):
+        await client.sweep_stale_workers(dry_run=dry_run)
+
+
+@pytest.mark.parametrize("threshold", [None, "x", True, -1, float("nan"), float("inf"), timedelta(minutes=5)])
+async def test_workers_are_stale_after_seconds(client: Client, threshold: Any) -> None:
+    for call in (client.workers(threshold), client.list_active_workers(threshold)):
+        with pytest.raises(OptionInvalid, match=r"^stale_threshold: seconds from 0 to \d+ are needed, not "):
+            await call
 
 
 @pytest.mark.parametrize("text", ["nul \0", "half \ud83d", 7])

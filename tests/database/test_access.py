@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -288,6 +289,12 @@ async def test_a_service_is_connected_to(
     async with open_database() as database:
         assert await database.fetch_value("select 1") == 1
     assert proxy.accepted > 0
+
+
+async def test_a_password_itself_is_not_taken_for_an_outage(database_url: str) -> None:
+    password: Any = "secret"
+    with pytest.raises(OptionInvalid, match=r"^password: a function .* needed, not a value of the type str$"):
+        await open_database(database_url, password=password).__aenter__()
 
 
 @pytest.mark.parametrize("_time", range(5))  # what ends first is up to chance

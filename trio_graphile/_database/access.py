@@ -21,6 +21,7 @@ from trio_graphile._exceptions import (
     OptionInvalid,
     is_transient,
 )
+from trio_graphile._model.validators import check_kind, described
 
 PasswordSource: TypeAlias = Callable[[], str | Awaitable[str]]
 Host: TypeAlias = tuple[str, int] | None
@@ -34,9 +35,15 @@ _OF_A_FILE = (ssl.SSLError, FileNotFoundError, PermissionError, IsADirectoryErro
 
 
 def _known(_instance: object, _attribute: attrs.Attribute[Any], value: Mapping[str, object]) -> None:
+    check_kind("connect_arguments", value, Mapping)
     if unknown := value.keys() - CONNECT_ARGUMENTS:
         known = ", ".join(sorted(CONNECT_ARGUMENTS))
         raise OptionInvalid("connect_arguments", f"{min(unknown)} is none; these are: {known}")
+
+
+def _callable(_instance: object, _attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not callable(value):
+        raise OptionInvalid("password", f"a function that returns it is needed, not {described(value)}")
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -48,7 +55,7 @@ class Access:
     """
 
     address: Address
-    password: PasswordSource | None = attrs.field(default=None, repr=False)
+    password: PasswordSource | None = attrs.field(default=None, repr=False, validator=_callable)
     """A function that returns the password, called in Trio each time. Without it the address has the
     password."""
     connect_arguments: Mapping[str, Any] = attrs.field(factory=dict, repr=False, validator=_known)
