@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -89,6 +91,18 @@ def test_only_functions_can_be_hooks(function: Any) -> None:
         Hooks().before_job_run(function)
 
 
+@asynccontextmanager
+async def around(run: JobRun) -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize("wrapper", [around, three])
+def test_what_is_around_a_run_cannot_await(wrapper: Any) -> None:
+    for register in (Hooks().around_job_run, Hooks().around_job_schedule):
+        with pytest.raises(OptionInvalid, match=r"a plain context manager is needed, not an async one$"):
+            register(wrapper)
+
+
 class Late:
     """A plugin that keeps what it was given."""
 
@@ -135,6 +149,18 @@ async def test_what_is_no_plugin_is_refused(database: Database, plugin: Any) -> 
         Worker(database, TaskRegistry(), plugins=[plugin])
     with pytest.raises(OptionInvalid, match=r"^plugins: "):
         Client(database, plugins=[plugin])
+
+
+class Awaited:
+    """A plugin whose hooks nobody would wait for."""
+
+    async def register(self, hooks: Hooks) -> None: ...
+
+
+async def test_a_plugin_registers_at_once(database: Database) -> None:
+    plugin: Any = Awaited()
+    with pytest.raises(OptionInvalid, match=r"^plugins: register of .* is async: a plain method is needed$"):
+        Worker(database, TaskRegistry(), plugins=[plugin])
 
 
 def test_a_hook_says_who_registered_it_for_what() -> None:

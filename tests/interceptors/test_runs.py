@@ -20,6 +20,7 @@ from trio_graphile import (
     Client,
     Database,
     JobSpec,
+    OptionInvalid,
     PermanentFailure,
     RetryAfter,
     Snooze,
@@ -268,6 +269,25 @@ async def test_what_it_raises_fails_the_job(
     await run_once(database, lives.tasks, after(raises(LookupError("lost the receipt"))))
     [row] = await table.jobs()
     assert str(row["last_error"]).startswith("LookupError: lost the receipt")
+
+
+REASONS: list[Any] = [None, LookupError("lost the receipt")]
+
+
+@pytest.mark.parametrize("reason", REASONS)
+async def test_a_reason_that_is_no_text_fails_the_job_and_not_the_worker(
+    database: Database, lives: Lives, table: Table, reason: Any
+) -> None:
+    await Client(database).add_raw_job("good")
+    await run_once(database, lives.tasks, after(lambda _: Fail(reason)))
+    [row] = await table.jobs()
+    assert str(row["last_error"]).startswith("OptionInvalid: reason: a str is needed, not ")
+
+
+def test_a_failure_is_permanent_or_not() -> None:
+    permanent: Any = "no"
+    with pytest.raises(OptionInvalid, match=r"^permanent: a bool is needed, not a value of the type str$"):
+        Fail("closed", permanent=permanent)
 
 
 async def test_one_that_is_interrupted_leaves_what_the_handler_did(

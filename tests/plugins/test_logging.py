@@ -15,6 +15,7 @@ from trio_graphile import (
     Database,
     Job,
     JobSpec,
+    OptionInvalid,
     ShutdownReport,
     StopCause,
     TaskRegistry,
@@ -155,6 +156,22 @@ async def test_the_logger_the_events_and_the_levels_can_be_chosen(
     assert [
         (record.levelname, record.__dict__["event"]) for record in caplog.records if record.name == "mine"
     ] == [("CRITICAL", "worker started")]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("logger", "mine", "a logger is needed, not a value of the type str"),
+        ("levels", [JobFailed], "a Mapping is needed, not a value of the type list"),
+        ("levels", {JobFailed: "ERROR"}, "a level such as logging.INFO is needed, not 'ERROR'"),
+        ("levels", {"JobFailed": logging.ERROR}, "a class of events is needed, not 'JobFailed'"),
+    ],
+)
+def test_what_would_fail_at_each_event_is_refused(option: str, value: object, reason: str) -> None:
+    settings: Any = {option: value}
+    with pytest.raises(OptionInvalid) as raised:
+        Logging(**settings)
+    assert (raised.value.option, raised.value.reason) == (option, reason)
 
 
 async def test_structlog_finds_the_fields(database: Database, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,6 +28,7 @@ from trio_graphile import (
     Database,
     JobContext,
     JobSpec,
+    OptionInvalid,
     PermanentFailure,
     RetryAfter,
     Snooze,
@@ -434,3 +435,9 @@ async def test_metrics_go_through_the_api(database: Database, watched: Watched, 
     assert consumed == {("greet", None): 3, ("bad", "ValueError"): 1}
     durations = telescope.points("messaging.process.duration")
     assert sum(point.count for point in durations) == 4
+
+
+def test_a_run_is_linked_or_has_a_parent() -> None:
+    connect: Any = "parents"
+    with pytest.raises(OptionInvalid, match=r"^connect: 'parents' is not one of 'link', 'parent'$"):
+        OpenTelemetry(connect=connect)

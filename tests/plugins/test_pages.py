@@ -91,6 +91,30 @@ async def test_what_is_no_address_is_refused(listen: str) -> None:
         await serve_pages(listen, PAGES)
 
 
+NO_PAGES: list[tuple[Any, str]] = [
+    (9000, 'listen: a str is needed, such as ":9000", not a value of the type int'),
+    ([PAGES], "pages: a Mapping is needed, not a value of the type list"),
+    ({"/fine": Page(body=b"")}, "pages: a function that makes the page /fine is needed, not a value of"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), NO_PAGES)
+async def test_what_are_no_pages_is_refused_at_the_start(given: Any, message: str) -> None:
+    arguments: tuple[Any, Any] = (given, PAGES) if isinstance(given, int) else (":0", given)
+    with trio.fail_after(20), pytest.raises(OptionInvalid) as raised:
+        await serve_pages(*arguments)
+    assert str(raised.value).startswith(message)
+
+
+def test_what_is_no_worker_has_no_health() -> None:
+    worker: Any = "worker"
+    options: Any = {"wedged_after": 5}
+    with pytest.raises(OptionInvalid, match=r"^worker: a Worker is needed, not a value of the type str$"):
+        health_pages(worker)
+    with pytest.raises(OptionInvalid, match=r"^options: a HealthOptions is needed, not a value of"):
+        health_pages(worker, options)
+
+
 async def test_a_port_that_is_taken_is_said_at_the_start() -> None:
     async with serving(PAGES) as address:
         with pytest.raises(OSError, match="in use"):

@@ -27,6 +27,7 @@ from trio_graphile import (
     JobSpec,
     LocalQueueOptions,
     ObserverOptions,
+    OptionInvalid,
     Snooze,
     TaskRegistry,
     Worker,
@@ -232,6 +233,12 @@ async def test_the_backlog_is_not_counted_at_each_scrape(database: Database, han
     async with running(Worker(database, handlers.tasks, plugins=[never])):
         await never.refresh()
         assert never.backlog is None
+
+
+@pytest.mark.parametrize("interval", ["15", float("nan"), True, -1])
+def test_what_is_no_interval_is_refused(interval: Any) -> None:
+    with pytest.raises(OptionInvalid, match=r"^backlog_interval: seconds from 0 to \d+ are needed, not "):
+        Prometheus(prometheus_client.CollectorRegistry(), backlog_interval=interval)
 
 
 async def test_nothing_else_is_observed_than_what_is_counted(database: Database, plugin: Prometheus) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import trio
 
 from tests.support.workers import make_worker, running
-from trio_graphile import Client, Database, TaskRegistry, Worker
+from trio_graphile import Client, Database, OptionInvalid, TaskRegistry, Worker
 from trio_graphile.hooks import Event, JobCompleted, JobEvent, JobFailed, WorkerStarted
 from trio_graphile.testing import Observed
 
@@ -54,3 +56,9 @@ async def test_what_does_not_happen_is_waited_for(database: Database, observed: 
     with trio.move_on_after(0.05) as scope:
         await observed.wait_for(JobCompleted, count=3)
     assert scope.cancelled_caught
+
+
+@pytest.mark.parametrize("kind", ["JobCompleted", None, good])
+async def test_what_is_no_event_is_not_waited_for(kind: Any) -> None:
+    with trio.fail_after(20), pytest.raises(OptionInvalid, match=r"^kind: a class of events is needed, not "):
+        await Observed().wait_for(kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import Job
 
 
@@ -21,3 +22,9 @@ class JobEvent(Event):
 
     job: Job
     """The job as it was claimed, without the changes in the database that the event is about."""
+
+
+def check_event_class(option: str, value: object) -> None:
+    """Raise `OptionInvalid` unless the value is a class of events."""
+    if not (isinstance(value, type) and issubclass(value, Event)):
+        raise OptionInvalid(option, f"a class of events is needed, not {value!r}")

@@ -11,6 +11,7 @@ import attrs
 
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import SMALLINT, Job, JobSpec
+from trio_graphile._model.validators import of_kind
 from trio_graphile.hooks._job_events import InterruptReason
 
 # --- questions ----------------------------------------------------------------------------------
@@ -98,8 +99,8 @@ class Skip:
 class Fail:
     """Fail the run, with `reason` as its error, or refuse the addition. Ask no other interceptor."""
 
-    reason: str
-    permanent: bool = attrs.field(default=False, kw_only=True)
+    reason: str = attrs.field(validator=of_kind(str))
+    permanent: bool = attrs.field(default=False, kw_only=True, validator=of_kind(bool))
     """Whether the job has no further attempt. Ignored for additions. Defaults to False."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
@@ -10,7 +11,7 @@ import attrs
 
 from trio_graphile._exceptions import HooksFrozen, OptionInvalid
 from trio_graphile._model.statistics import Backlog, WorkerStatistics
-from trio_graphile.hooks._event import Event
+from trio_graphile.hooks._event import Event, check_event_class
 from trio_graphile.hooks._questions import (
     AfterJobRun,
     AroundJobRun,
@@ -95,9 +96,7 @@ class Hooks:
         the other in a Trio task of their own, so that no job waits for them. A client emits no events. Raises
         `OptionInvalid` for a class that is not one of events, and `HooksFrozen`.
         """
-        given: object = event
-        if not (isinstance(given, type) and issubclass(given, Event)):
-            raise OptionInvalid("event", f"a class of events is needed, not {event!r}")
+        check_event_class("event", event)
         if observer is None:
             return lambda function: self.on(event, function)
         self._add(observer, f"observer of {event.__name__}", event)
@@ -148,6 +147,7 @@ class Hooks:
         the handler, cancellation included, and cannot change the outcome: `after_job_run` can. It cannot
         await. An exception of its own is only logged.
         """
+        _check_enters_at_once(wrapper, "around_job_run")
         return self._intercept(wrapper, "around_job_run")
 
     def around_job_schedule(self, wrapper: AroundJobSchedule, /) -> AroundJobSchedule:
@@ -156,6 +156,7 @@ class Hooks:
         `before_job_schedule` is asked inside of it. It cannot change what is added, nor what the call raises.
         It cannot await. An exception of its own is only logged.
         """
+        _check_enters_at_once(wrapper, "around_job_schedule")
         return self._intercept(wrapper, "around_job_schedule")
 
     def register(self, hooks: Hooks, /) -> None:
@@ -194,6 +195,12 @@ class Hooks:
             self._entries.append(hook)
 
 
+def _check_enters_at_once(wrapper: object, kind: str) -> None:
+    function = inspect.unwrap(wrapper) if callable(wrapper) else wrapper
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise OptionInvalid("hook", f"{kind}: a plain context manager is needed, not an async one")
+
+
 def hooks_of(plugins: Iterable[Plugin], worker: ObservedWorker | None = None) -> Hooks:
     """Return a frozen registry of what plugins register. Raises `OptionInvalid` for any other object."""
     hooks = Hooks(worker=worker)
@@ -202,6 +209,8 @@ def hooks_of(plugins: Iterable[Plugin], worker: ObservedWorker | None = None) ->
             raise OptionInvalid(
                 "plugins", f"an object with a method register(hooks) is needed, not {plugin!r}"
             )
+        if inspect.iscoroutinefunction(plugin.register):
+            raise OptionInvalid("plugins", f"register of {plugin!r} is async: a plain method is needed")
         with hooks.registering(plugin):
             plugin.register(hooks)
     hooks.freeze()

@@ -10,7 +10,9 @@ from typing import Any
 
 import attrs
 
+from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.outcomes import counts_of
+from trio_graphile._model.validators import check_kind, described
 from trio_graphile.hooks import (
     ClaimFailed,
     CronFailed,
@@ -36,6 +38,7 @@ from trio_graphile.hooks import (
     ShutdownForced,
     WorkersRecovered,
 )
+from trio_graphile.hooks._event import check_event_class
 
 __all__ = ["Logging"]
 
@@ -65,6 +68,19 @@ LEVELS: Mapping[type[Event], int] = {
 """The level of each class of events. Defaults to INFO for a class that is not listed."""
 
 
+def _logger(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not hasattr(value, "isEnabledFor"):  # it may be an adapter
+        raise OptionInvalid(attribute.name, f"a logger is needed, not {described(value)}")
+
+
+def _levels(_: object, attribute: attrs.Attribute[Any], value: Mapping[Any, object]) -> None:
+    check_kind(attribute.name, value, Mapping)
+    for event, level in value.items():
+        check_event_class(attribute.name, event)
+        if type(level) is not int:
+            raise OptionInvalid(attribute.name, f"a level such as logging.INFO is needed, not {level!r}")
+
+
 @attrs.frozen(eq=False)
 class Logging:
     """Logs events: `Worker(..., plugins=[Logging()])`. Never logs payloads, but does log errors.
@@ -75,11 +91,13 @@ class Logging:
     job has one, `queue`.
     """
 
-    logger: logging.Logger = attrs.field(factory=lambda: logging.getLogger("trio_graphile.events"))
+    logger: logging.Logger = attrs.field(
+        factory=lambda: logging.getLogger("trio_graphile.events"), validator=_logger
+    )
     """The logger of the lines. Defaults to `trio_graphile.events`."""
     events: tuple[type[Event], ...] = (Event,)
     """The classes of events to log, each with its subclasses. Defaults to all events."""
-    levels: Mapping[type[Event], int] = LEVELS
+    levels: Mapping[type[Event], int] = attrs.field(default=LEVELS, validator=_levels)
     """The level of each class of events; INFO for a class that is not listed. Defaults to WARNING or ERROR
     for failures and interruptions, and to DEBUG for claims.
     """

@@ -14,6 +14,7 @@ import trio
 
 from trio_graphile._model.handler_exceptions import Snooze
 from trio_graphile._model.jobs import Job
+from trio_graphile._model.validators import check_one_of
 from trio_graphile.hooks import (
     Addition,
     Hooks,
@@ -60,6 +61,7 @@ class OpenTelemetry:
         *,
         connect: Connect = "link",
     ) -> None:
+        check_one_of("connect", connect, Connect)
         self._tracer = trace.get_tracer("trio_graphile", tracer_provider=tracer_provider)
         self._connect = connect
         meter = metrics.get_meter("trio_graphile", meter_provider=meter_provider)

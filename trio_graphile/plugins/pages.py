@@ -18,6 +18,7 @@ from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._interceptors.raised import own_failure
 from trio_graphile._model.health import Health, HealthOptions, health_of
 from trio_graphile._model.json import encode
+from trio_graphile._model.validators import check_kind, described
 from trio_graphile.hooks import ObservedWorker
 
 __all__ = ["HealthOptions", "Page", "Pages", "health_pages", "serve_pages"]
@@ -70,6 +71,7 @@ async def serve_pages(
     `OptionInvalid` if `listen` is no address, and `OSError` if the address cannot be bound.
     """
     host, port = _address(listen)
+    _check_pages(pages)
     listeners = await trio.open_tcp_listeners(port, host=host)
     limiter = trio.CapacityLimiter(_MOST_AT_ONCE)
     async with trio.open_nursery() as nursery:
@@ -87,6 +89,9 @@ def health_pages(worker: ObservedWorker, options: HealthOptions | None = None) -
     be replaced. `/readyz` fails while the worker does not do its work.
     """
     options = HealthOptions() if options is None else options
+    check_kind("options", options, HealthOptions)
+    if not callable(getattr(worker, "statistics", None)):
+        raise OptionInvalid("worker", f"a Worker is needed, not {described(worker)}")
 
     def live() -> Page:
         health = health_of(worker.statistics(), options)
@@ -104,7 +109,17 @@ def _health_page(worker_id: str, health: Health, *, ok: bool) -> Page:
     return Page(status=200 if ok else 503, body=encode(body).encode())
 
 
+def _check_pages(pages: Pages) -> None:
+    check_kind("pages", pages, Mapping)
+    for path, make in pages.items():
+        if not callable(make):
+            raise OptionInvalid(
+                "pages", f"a function that makes the page {path} is needed, not {described(make)}"
+            )
+
+
 def _address(listen: str) -> tuple[str | None, int]:
+    check_kind("listen", listen, str, '":9000"')
     host, colon, port = listen.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise OptionInvalid("listen", f"an address such as 127.0.0.1:9000 is needed, not {listen!r}")

@@ -10,6 +10,7 @@ from typing import Any
 import trio
 
 from trio_graphile._exceptions import DatabaseError
+from trio_graphile._model.delays import check_delay
 from trio_graphile._model.health import HealthOptions, health_of
 from trio_graphile._model.statistics import Backlog, ListenState, WorkerPhase, WorkerStatistics
 from trio_graphile.hooks import (
@@ -76,6 +77,8 @@ class Prometheus:
         backlog_interval: float | None = 15.0,
         buckets: Sequence[float] = _BUCKETS_IN_SECONDS,
     ) -> None:
+        if backlog_interval is not None:
+            check_delay("backlog_interval", backlog_interval)
         self.registry: prometheus.CollectorRegistry = prometheus.REGISTRY if registry is None else registry
         """The registry with the metrics."""
         self._backlog_interval = backlog_interval

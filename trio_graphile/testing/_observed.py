@@ -8,7 +8,7 @@ from typing import TypeVar
 import attrs
 
 from trio_graphile._model.bell import Bell
-from trio_graphile.hooks._event import Event
+from trio_graphile.hooks._event import Event, check_event_class
 from trio_graphile.hooks._registry import Hooks
 
 EventT = TypeVar("EventT", bound=Event)
@@ -37,6 +37,7 @@ class Observed:
         `where` is asked whether it is the one: `lambda event: event.job.id == job.id`. With `count=3` waits
         for the third, and returns that. Waits for ever: the limit is yours, `with trio.fail_after(5)`.
         """
+        check_event_class("kind", kind)
         while True:
             found = [event for event in self.of(kind) if where is None or where(event)]
             if len(found) >= count:
