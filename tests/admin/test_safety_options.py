@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
-from trio_graphile import OptionInvalid
-from trio_graphile.admin import EVERYTHING, READING, Access, Action, AdminOptions, LoginOptions
+from trio_graphile import Client, Database, OptionInvalid
+from trio_graphile.admin import EVERYTHING, READING, Access, Action, Admin, AdminOptions, LoginOptions
+
+
+async def hidden(identifier: str, payload: object) -> None:
+    """What would be shown in the place of a payload is not awaited."""
 
 
 @pytest.mark.parametrize(
@@ -22,6 +26,9 @@ from trio_graphile.admin import EVERYTHING, READING, Access, Action, AdminOption
         ("header_name", ""),
         ("header_name", "Authorization"),
         ("header_name", "cookie"),
+        ("username", None),
+        ("secret", b"sesame"),
+        ("header_name", 5),
         ("session_length", 43_200_000),
         ("session_idle", 0),
     ],
@@ -50,6 +57,17 @@ def test_a_login_that_cannot_be(option: str, value: Any) -> None:
         ("trusted_proxies", ["proxy.example"]),
         ("trusted_proxies", ["10.0.0.1/8"]),
         ("redacted_names", "password"),
+        ("trusted_proxies", [1]),  # not 0.0.0.1
+        ("redacted_names", [None]),
+        ("allowed_hosts", b"jobs.example"),
+        ("public_url", b"https://jobs.example"),
+        ("login", {"mode": "none"}),
+        ("read_only", "no"),
+        ("read_only", None),
+        ("authorize", True),
+        ("redact", "app.jobs:redact"),
+        ("redact", hidden),
+        ("crontab", "* * * * * tick"),
         ("pool_size", 0),
         ("statement_timeout", 5000),
     ],
@@ -75,3 +93,14 @@ def test_access_is_everything_reading_or_some_actions() -> None:
     ] * 3 + [False]
     with pytest.raises(OptionInvalid, match="run-now"):
         Access("ada", ["run_now"])
+    nobody: Any = None
+    with pytest.raises(OptionInvalid, match=r"^user: a str is needed, not None$"):
+        Access(nobody)
+
+
+async def test_the_admin_of_what_is_no_client(database: Database) -> None:
+    wrong: Any = database
+    with pytest.raises(OptionInvalid, match=r"^client: a Client is needed, such as .*, not .* type Database$"):
+        Admin(wrong)
+    with pytest.raises(OptionInvalid, match=r"^options: an AdminOptions is needed, not .* type LoginOptions$"):
+        Admin(Client(database), LoginOptions())  # type: ignore[arg-type]

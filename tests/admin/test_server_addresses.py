@@ -57,6 +57,23 @@ async def test_no_address(listen: str) -> None:
     assert refused.value.option == "listen"
 
 
+WRONG_KINDS: list[tuple[str, object]] = [
+    ("app", None),
+    ("listen", 8000),
+    ("limits", {"connections": 5}),
+    ("tls", "certificate.pem"),
+    ("stopping", True),
+]
+
+
+@pytest.mark.parametrize(("option", "value"), WRONG_KINDS)
+async def test_what_would_fail_later_is_refused_at_the_start(option: str, value: object) -> None:
+    arguments: dict[str, Any] = {"app": Script(), "listen": "127.0.0.1:0", option: value}
+    with trio.fail_after(20), pytest.raises(OptionInvalid) as refused:
+        await serve_admin(**arguments)
+    assert refused.value.option == option
+
+
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:0", ":0", "[::1]:0"])
 async def test_the_url_has_the_port_that_was_free(listen: str) -> None:
     if listen.startswith("[") and not _has_ipv6():

@@ -10,6 +10,7 @@ import trio
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trio_graphile._client import Client
+from trio_graphile._model.validators import check_kind
 from trio_graphile.admin._context import Context
 from trio_graphile.admin._live.looks import Looks
 from trio_graphile.admin._options import AdminOptions
@@ -38,6 +39,8 @@ class Admin:
     _app: ASGIApp = attrs.field(init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
+        check_kind("client", self.client, Client, "Client(database, tasks)")
+        check_kind("options", self.options, AdminOptions)
         login = self.options.login
         is_needed = login.mode != "none" and self.options.authorize is None and login.secret is None
         self.generated_secret = generate_secret() if is_needed else None

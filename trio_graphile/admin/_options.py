@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,9 +13,10 @@ from urllib.parse import urlsplit
 import attrs
 from starlette.requests import Request
 
-from trio_graphile._cron.item import CronItem
+from trio_graphile._cron.item import CronItem, cron_items
 from trio_graphile._exceptions import OptionInvalid
-from trio_graphile._model.validators import seconds, whole_number
+from trio_graphile._model.texts import check_text
+from trio_graphile._model.validators import check_kind, described, of_kind, seconds, whole_number
 from trio_graphile.admin._safety.redaction import SECRET_NAMES
 
 Mode: TypeAlias = Literal["basic", "bearer", "header", "none"]
@@ -56,7 +58,7 @@ def _actions(value: Iterable[str]) -> frozenset[Action]:
 class Access:
     """A user, and what they may do besides reading: `EVERYTHING`, `READING`, or some of the actions."""
 
-    user: str
+    user: str = attrs.field(validator=of_kind(str))
     may: frozenset[Action] = attrs.field(default=READING, converter=_actions)
 
     def allows(self, action: Action | None) -> bool:
@@ -80,16 +82,21 @@ def _mode(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
 
 
 def _username(_: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    check_kind(attribute.name, value, str)
     if not value or ":" in value or not value.isprintable():
         raise OptionInvalid(attribute.name, "a name without colons and control characters is needed")
 
 
 def _secret(_: object, attribute: attrs.Attribute[Any], value: str | None) -> None:
-    if value is not None and (not value or not value.isprintable()):
+    if value is None:
+        return
+    check_kind(attribute.name, value, str)
+    if not value or not value.isprintable():
         raise OptionInvalid(attribute.name, "a text without control characters is needed")
 
 
 def _header_name(_: object, attribute: attrs.Attribute[Any], value: str) -> None:
+    check_kind(attribute.name, value, str)
     if not _HEADER_NAME.fullmatch(value):
         raise OptionInvalid(attribute.name, f"{value!r} is no name of a header")
     if value.lower() in _TAKEN_HEADERS:
@@ -122,7 +129,10 @@ def _hosts(value: Iterable[str]) -> tuple[str, ...]:
 def _several(option: str, value: Iterable[str]) -> tuple[str, ...]:
     if isinstance(value, str):
         raise OptionInvalid(option, f"a sequence is needed, not the one string {value!r}")
-    return tuple(value)
+    texts = tuple(value)
+    for text in texts:
+        check_text(option, text)
+    return texts
 
 
 def _host_names(_: object, attribute: attrs.Attribute[Any], value: tuple[str, ...]) -> None:
@@ -149,7 +159,10 @@ def _is_public_url(value: str) -> bool:
 
 
 def _without_slash(value: str | None) -> str | None:
-    return value if value is None else value.rstrip("/")
+    if value is None:
+        return None
+    check_kind("public_url", value, str)
+    return value.rstrip("/")
 
 
 def _networks(value: Iterable[str]) -> tuple[str, ...]:
@@ -169,19 +182,26 @@ def _names(value: Iterable[str]) -> tuple[str, ...]:
     return _several("redacted_names", value)
 
 
-def _items(value: Iterable[CronItem]) -> tuple[CronItem, ...]:
-    return tuple(value)
+def _function(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not callable(value):
+        raise OptionInvalid(attribute.name, f"a function is needed, not {described(value)}")
+
+
+def _plain_function(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    _function(_, attribute, value)
+    if inspect.iscoroutinefunction(value):
+        raise OptionInvalid(attribute.name, "a plain function is needed, not an async one")
 
 
 @attrs.frozen(kw_only=True)
 class AdminOptions:
     """How the admin serves. Raises `OptionInvalid`. Durations are seconds."""
 
-    login: LoginOptions = attrs.field(factory=LoginOptions)
-    authorize: Authorize | None = attrs.field(default=None, repr=False)
+    login: LoginOptions = attrs.field(factory=LoginOptions, validator=of_kind(LoginOptions))
+    authorize: Authorize | None = attrs.field(default=None, repr=False, validator=_function)
     """Replaces the login: an async function that returns the user of a request with their permissions, or
     None. Useful if the program that mounts the admin knows its users."""
-    read_only: bool = False
+    read_only: bool = attrs.field(default=False, validator=of_kind(bool))
     """Whether all changes are refused, also by the database sessions of the admin."""
     allowed_hosts: tuple[str, ...] = attrs.field(default=(), converter=_hosts, validator=_host_names)
     """The host names of the admin, besides IP addresses, localhost and that of the public URL. Other names
@@ -191,12 +211,12 @@ class AdminOptions:
     trusted_proxies: tuple[str, ...] = attrs.field(default=(), converter=_networks, validator=_proxies)
     """Addresses and networks of proxies whose X-Forwarded-For is trusted; `unix` stands for all clients of a
     socket."""
-    redact: Redact | None = attrs.field(default=None, repr=False)
+    redact: Redact | None = attrs.field(default=None, repr=False, validator=_plain_function)
     """A function that takes the identifier of a task and a payload, and returns what may be shown. For large
     payloads it is called in a thread."""
     redacted_names: tuple[str, ...] = attrs.field(default=SECRET_NAMES, converter=_names)
     """The names under which values in payloads are hidden."""
-    crontab: tuple[CronItem, ...] = attrs.field(default=(), converter=_items)
+    crontab: tuple[CronItem, ...] = attrs.field(default=(), converter=cron_items)
     """The recurring jobs, which are shown together with what the database knows of them."""
     pool_size: int = attrs.field(default=4, validator=whole_number(1, 1000))
     """How many database sessions the admin has."""

@@ -8,6 +8,7 @@ from typing import TypeAlias
 import attrs
 
 from trio_graphile._exceptions import GraphileError, OptionInvalid
+from trio_graphile._model.validators import check_kind
 
 _HOST_AND_PORT = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\s:/\[\]]*)):(?P<port>[0-9]{1,5})"
@@ -49,6 +50,7 @@ Address: TypeAlias = TcpAddress | UnixAddress
 
 def parse_address(listen: str) -> Address:
     """Read `HOST:PORT`, `[IPV6]:PORT`, `:PORT` or `unix:PATH`. Raises `OptionInvalid`."""
+    check_kind("listen", listen, str, '":8000"')
     if listen.startswith("unix:"):
         return _unix_address(listen.removeprefix("unix:"))
     match = _HOST_AND_PORT.fullmatch(listen)

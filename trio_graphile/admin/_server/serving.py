@@ -9,6 +9,8 @@ import ssl
 
 import trio
 
+from trio_graphile._exceptions import OptionInvalid
+from trio_graphile._model.validators import check_kind, described
 from trio_graphile.admin._server.connections import Service, cancel_at, serve_connection
 from trio_graphile.admin._server.exchange import Application
 from trio_graphile.admin._server.limits import ServerLimits
@@ -43,6 +45,7 @@ async def serve_admin(
     Lifespan and WebSocket are not served. Raises `OptionInvalid` and `AddressUnavailable`.
     """
     limits = ServerLimits() if limits is None else limits
+    _check(app, limits, tls, stopping)
     service = Service(app=app, limits=limits, stopping=trio.Event() if stopping is None else stopping)
     places = trio.Semaphore(limits.connections)
     scheme = "http" if tls is None else "https"
@@ -59,6 +62,16 @@ async def serve_admin(
                 accepting.cancel_scope.cancel()
             await stack.aclose()  # no client can connect any more
             connections.cancel_scope.deadline = trio.current_time() + limits.grace_period
+
+
+def _check(app: object, limits: object, tls: object, stopping: object) -> None:
+    """Raise `OptionInvalid` for what would fail at a connection, or at the end."""
+    if not callable(app):
+        raise OptionInvalid("app", f"an ASGI application is needed, not {described(app)}")
+    check_kind("limits", limits, ServerLimits)
+    for name, value, kind in (("tls", tls, ssl.SSLContext), ("stopping", stopping, trio.Event)):
+        if value is not None:
+            check_kind(name, value, kind)
 
 
 class _Door:
