@@ -153,3 +153,13 @@ async def test_what_is_neither_a_task_nor_an_identifier_is_refused(
         await added_jobs(client, task)
     with pytest.raises(OptionInvalid, match=reason):
         await assert_added(client, task, None)
+
+
+async def test_another_kind_of_value_is_refused(client: Client, database: Database) -> None:
+    wrong: Any = {"priority": 1}
+    with pytest.raises(OptionInvalid, match=r"^spec: a JobSpec is needed, .* not a value of the type dict$"):
+        await assert_added(client, tidy, None, wrong)
+    async with database.connection() as connection:
+        wrong = connection
+        with pytest.raises(OptionInvalid, match=r"^where: .*, such as Client\(database\), not a value of"):
+            await added_jobs(wrong)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -53,3 +54,13 @@ async def test_a_job_of_the_future_runs_at_its_time(database: Database) -> None:
 async def test_a_time_needs_a_zone(database: Database) -> None:
     with pytest.raises(OptionInvalid, match="has no time zone"):
         await add_cron_jobs(database, CRONTAB, at=datetime(2024, 1, 1))  # noqa: DTZ001
+
+
+async def test_another_kind_of_value_is_refused(database: Database) -> None:
+    wrong: Any = "* * * * * tidy"
+    with pytest.raises(OptionInvalid, match=r"^crontab: entries are needed, by parse_crontab"):
+        await add_cron_jobs(database, wrong, at=MONDAY)
+    with pytest.raises(OptionInvalid, match=r"^where: .*, such as Client\(database\), not a value of"):
+        await add_cron_jobs(wrong, CRONTAB, at=MONDAY)
+    with pytest.raises(OptionInvalid, match=r"^at: a datetime is needed, not a value of the type str$"):
+        await add_cron_jobs(database, CRONTAB, at=wrong)

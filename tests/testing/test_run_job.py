@@ -201,6 +201,21 @@ async def test_what_is_no_task_is_refused(task: Any, reason: str) -> None:
         await run_job(task, None)
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "kind"),
+    [
+        ("spec", {"priority": 1}, "JobSpec"),
+        ("attempt", "2", "int"),
+        ("stopping", True, "Event"),
+        ("interrupt", True, "Event"),
+    ],
+)
+async def test_another_kind_of_value_is_refused(option: str, value: object, kind: str) -> None:
+    arguments: dict[str, Any] = {option: value}
+    with pytest.raises(OptionInvalid, match=rf"^{option}: an? {kind} is needed, .*{type(value).__name__}$"):
+        await run_job(import_file, Import(file="a"), **arguments)
+
+
 @TaskRegistry().task("parent")
 async def parent(context: JobContext) -> None:
     await context.client.add_job(import_file, Import(file="child"))

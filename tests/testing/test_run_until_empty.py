@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -169,3 +170,11 @@ async def test_plugins_and_options_are_those_of_the_worker(database: Database) -
 async def test_a_time_needs_a_zone(database: Database) -> None:
     with pytest.raises(OptionInvalid, match="has no time zone"):
         await run_until_empty(database, tasks, until=datetime(2999, 1, 1), state=[])  # noqa: DTZ001
+
+
+async def test_another_kind_of_value_is_refused(database: Database) -> None:
+    wrong: Any = 60
+    with pytest.raises(OptionInvalid, match=r"^until: a datetime or a timedelta is needed, not a value of"):
+        await run_until_empty(database, tasks, until=wrong)
+    with pytest.raises(OptionInvalid, match=r"^options: a WorkerOptions is needed, not a value of"):
+        await run_until_empty(database, tasks, wrong)

@@ -15,6 +15,7 @@ from trio_graphile._model.counted import counted
 from trio_graphile._model.inspection import JobFilter
 from trio_graphile._model.jobs import Job, JobSpec, check_task
 from trio_graphile._model.json import decode, encode
+from trio_graphile._model.validators import check_kind
 from trio_graphile._tasks.task import Task
 
 PayloadT = TypeVar("PayloadT")
@@ -51,6 +52,7 @@ async def added_jobs(
     if task is not None and not isinstance(task, str):
         check_task(task)
     client = Client(where) if isinstance(where, Database) else where
+    check_kind("where", client, ReadingClient, "Client(database)")
     identifier = task.identifier if isinstance(task, Task) else task
     which: JobFilter | None = JobFilter(task_identifier=identifier, limit=PAGE_SIZE)
     found: list[WaitingJob[Any]] = []
@@ -81,6 +83,8 @@ async def assert_added(
     Of `spec` only what is given counts: `JobSpec(queue_name="mail")` asks for the queue alone.
     """
     __tracebackhide__ = True
+    if spec is not None:
+        check_kind("spec", spec, JobSpec, "JobSpec(priority=1)")
     waiting = await added_jobs(where, task)
     differences = [list(_differences(task, payload, spec, each)) for each in waiting]
     for each, different in zip(waiting, differences, strict=True):

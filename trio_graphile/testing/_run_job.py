@@ -23,6 +23,7 @@ from trio_graphile._model.app_state import find_state
 from trio_graphile._model.jobs import DEFAULT_MAX_ATTEMPTS, Job, JobSpec, check_task
 from trio_graphile._model.options import DatabaseOptions, ProcessOptions
 from trio_graphile._model.outcomes import Completed, Failed, Outcome
+from trio_graphile._model.validators import check_kind
 from trio_graphile._tasks.context import CURRENT_JOB
 from trio_graphile._tasks.task import Task
 from trio_graphile._worker.lanes import End, Ended, Lanes
@@ -61,6 +62,12 @@ async def run_job(
     is no task, and `StateMissing` if the state lacks what the task needs.
     """
     check_task(task, "a registry returns it, as in tasks[identifier]")
+    if spec is not None:
+        check_kind("spec", spec, JobSpec, "JobSpec(priority=1)")
+    check_kind("attempt", attempt, int)
+    for name, event in (("stopping", stopping), ("interrupt", interrupt)):
+        if event is not None:
+            check_kind(name, event, trio.Event)
     for wanted in task.options.needs:
         find_state(state, wanted)
     job = _make_job(task, payload, JobSpec() if spec is None else spec, attempt)

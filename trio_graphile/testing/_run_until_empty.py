@@ -15,6 +15,7 @@ from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import WorkerOptions
 from trio_graphile._model.outcomes import Completed, Failed, Lost, Outcome, Removed, Returned, Snoozed
+from trio_graphile._model.validators import check_kind, described
 from trio_graphile._tasks.registry import TaskRegistry
 from trio_graphile._worker.interception import HandlerFailed, HandlerInterrupted
 from trio_graphile._worker.worker import Worker
@@ -63,6 +64,7 @@ async def run_until_empty(
     after the other, in their order. Raises what `Worker.run_once` raises, and `OptionInvalid` for a time
     without a zone.
     """
+    check_kind("options", options, WorkerOptions)
     runs = _Runs()
     options = attrs.evolve(options, observers=attrs.evolve(options.observers, queue_size=_MOST_EVENTS))
     worker = Worker(database, tasks, options, state=state, plugins=[*plugins, runs])
@@ -87,6 +89,8 @@ async def run_until_empty(
 async def _end_of(database: Database, until: datetime | timedelta) -> datetime:
     if isinstance(until, timedelta):
         return await time_now(database) + until
+    if not isinstance(until, datetime):
+        raise OptionInvalid("until", f"a datetime or a timedelta is needed, not {described(until)}")
     if until.utcoffset() is None:
         raise OptionInvalid("until", f"{until} has no time zone; use datetime.now(UTC) and the like")
     return until
