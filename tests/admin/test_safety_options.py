@@ -26,7 +26,7 @@ async def hidden(identifier: str, payload: object) -> None:
         ("header_name", ""),
         ("header_name", "Authorization"),
         ("header_name", "cookie"),
-        ("username", None),
+        ("username", 5),
         ("secret", b"sesame"),
         ("header_name", 5),
         ("session_length", 43_200_000),
@@ -100,7 +100,11 @@ def test_access_is_everything_reading_or_some_actions() -> None:
 
 async def test_the_admin_of_what_is_no_client(database: Database) -> None:
     wrong: Any = database
-    with pytest.raises(OptionInvalid, match=r"^client: a Client is needed, such as .*, not .* type Database$"):
+    with pytest.raises(
+        OptionInvalid, match=r"^client: a Client is needed, such as .*, not .* type Database$"
+    ):
         Admin(wrong)
-    with pytest.raises(OptionInvalid, match=r"^options: an AdminOptions is needed, not .* type LoginOptions$"):
+    with pytest.raises(
+        OptionInvalid, match=r"^options: an AdminOptions is needed, not .* type LoginOptions$"
+    ):
         Admin(Client(database), LoginOptions())  # type: ignore[arg-type]

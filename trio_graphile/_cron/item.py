@@ -58,7 +58,7 @@ def read_schedule(text: str) -> Schedule:
     )
 
 
-def _identifier(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+def _identifier(_: object, attribute: attrs.Attribute[str], value: object) -> None:
     if not isinstance(value, str) or not value or "\0" in value:
         raise OptionInvalid(attribute.name, f"a text without NUL is needed, not {value!r}")
 
