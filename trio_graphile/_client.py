@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -50,7 +51,8 @@ class Identifiers(Protocol):
 
 
 def _has_identifiers(_: object, attribute: attrs.Attribute[Any], tasks: object) -> None:
-    if tasks is not None and not hasattr(tasks, "identifiers"):
+    # Without asking for the identifiers themselves: a property of the user's may do anything.
+    if tasks is not None and inspect.getattr_static(tasks, "identifiers", None) is None:
         raise OptionInvalid(attribute.name, f"a TaskRegistry is needed, not {described(tasks)}")
 
 
