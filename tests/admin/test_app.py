@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
 
 import pytest
 import trio
@@ -105,3 +106,19 @@ async def test_read_only_sessions_refuse_to_write(database: Database) -> None:
             await Client(own).add_raw_job("anything")
         assert raised.value.sqlstate == "25006"
     await Client(database).add_raw_job("anything")
+
+
+async def test_it_refuses_what_is_no_request(database: Database) -> None:
+    admin = Admin(Client(database), options_of())
+    sent: list[MutableMapping[str, Any]] = []
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    await admin({"type": "websocket"}, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1000, "reason": ""}]
+    with pytest.raises(NotImplementedError, match="there is no lifespan here"):
+        await admin({"type": "lifespan"}, receive, send)

@@ -315,6 +315,13 @@ async def test_a_sweep_gives_back_the_jobs_of_the_dead(
     assert swept == {"worker_ids": ["worker-1"], "recovered_count": 1}
 
 
+async def test_a_payload_file_that_is_not_text_is_named(shop: Program) -> None:
+    (shop.folder / "latin.json").write_bytes(b'"caf\xe9"')
+    assert "latin.json is not UTF-8" in await error(
+        shop, "add", "a", "--payload-file", "latin.json", exit_code=2
+    )
+
+
 # --- mistakes -----------------------------------------------------------------------------------
 
 MISTAKES = {

@@ -48,6 +48,7 @@ def test_hosts_may_stand_in_variables() -> None:
         ("postgresql://ada:secret/more@a/queue", "an @ stands where none can be"),
         ("postgresql://ada:secret@a b/queue", "the host or the port is not one"),
         ("postgresql://ada:secret@a:x/queue", "the host or the port is not one"),
+        ("postgresql://ada:secret@[::1/queue", "the host is not one"),
         ("postgresql://ada:secret@a:0/queue", "the port is not one"),
         ("postgresql://ada:secret@a:70000/queue", "the port is not one"),
         ("postgresql://ada:secret@a,b/queue?port=1,2,3", "2 hosts and 3 ports do not match"),
@@ -171,6 +172,19 @@ def test_the_certificates_of_the_system_can_be_trusted() -> None:
     assert address.url == "postgresql://a:5432/queue"
     context = address.arguments["ssl"]
     assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, True)
+
+
+def test_a_service_file_that_is_none_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "service.conf"
+    file.write_text("host=a\n")  # before any [service]
+    with pytest.raises(DatabaseUrlInvalid, match=r"the service file .*service\.conf cannot be read"):
+        read(None, PGSERVICE="queue", PGSERVICEFILE=str(file))
+
+
+def test_services_of_the_system_are_found(tmp_path: Path) -> None:
+    (tmp_path / "pg_service.conf").write_text("[queue]\nhost=a\nport=1\nuser=ada\ndbname=queue\n")
+    address = read_address(None, {"PGSERVICE": "queue", "PGSYSCONFDIR": str(tmp_path), "HOME": "/nowhere"})
+    assert address.shown == "postgresql://ada@a:1/queue"
 
 
 def test_a_service_is_found_in_a_file(tmp_path: Path) -> None:
