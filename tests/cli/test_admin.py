@@ -126,10 +126,12 @@ async def test_without_a_login_nowhere_else(program: Program, listen: str) -> No
         (("--key", "key.pem"), "--key"),
         (("--certificate", "missing.pem"), "--certificate: missing.pem cannot be read: No such file"),
         (("--password", ""), "--password: a text"),
-        (("--secret-file", "missing"), "--secret-file"),
-        (("--secret-file", "empty"), "--secret-file"),
-        (("--secret-file", "empty", "--password", "x"), "--secret-file"),
-        (("--redact", "shop"), "--redact"),
+        (("--secret-file", "missing"), "--secret-file: missing: No such file or directory"),
+        (("--secret-file", "empty"), "--secret-file: empty is empty"),
+        (("--secret-file", "latin"), "--secret-file: latin is not UTF-8"),
+        (("--secret-file", "empty", "--password", "x"), "--secret-file: --password is given, too"),
+        (("--redact", "shop"), "--redact: 'shop' is not MODULE:FUNCTION, such as app.jobs:redact"),
+        (("--redact", "os:sep"), "--redact: os:sep is no function"),
         (("--redact", "shop:missing"), "--redact: shop:missing does not exist"),
     ],
 )
@@ -137,6 +139,7 @@ async def test_what_cannot_be_right_is_named(
     program: Program, arguments: tuple[str, ...], named: str
 ) -> None:
     program.write("empty", "\n")
+    (program.folder / "latin").write_bytes(b"caf\xe9")
     ended = await program.run("admin", *arguments)
     assert (ended.exit_code, named in ended.error) == (2, True)
 

@@ -16,6 +16,7 @@ from trio_graphile import (
     Client,
     Database,
     JobSpec,
+    OptionInvalid,
     RecoveryOptions,
     Worker,
     WorkerOptions,
@@ -189,3 +190,18 @@ async def test_the_sweeper_of_a_worker_asks_too(
     assert len(recorder.of(JobInterrupted)) == 1
     [row] = await table.jobs()
     assert row["last_error"] == "WorkerCrashed"
+
+
+@pytest.mark.parametrize(
+    ("run_at", "attempts", "message"),
+    [
+        (LATER.replace(tzinfo=None), None, "run_at: a datetime with a time zone is needed"),
+        (60, None, "run_at: a datetime with a time zone is needed"),
+        (LATER, -1, "attempts: a number of attempts from 0 is needed"),
+        (LATER, True, "attempts: a number of attempts from 0 is needed"),
+        (LATER, 40_000, "attempts: a number of attempts from 0 is needed"),
+    ],
+)
+def test_what_no_job_can_have_is_refused(run_at: Any, attempts: Any, message: str) -> None:
+    with pytest.raises(OptionInvalid, match=f"^{message}"):
+        Reschedule(run_at, attempts)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
 from trio_graphile import DatabaseOptions, LeaseOptions, OptionInvalid, PresenceOptions, RecoveryOptions
-from trio_graphile._model.options import LocalQueueOptions, ShutdownOptions, WorkerOptions
+from trio_graphile._model.options import (
+    LocalQueueOptions,
+    RefetchDelayOptions,
+    ShutdownOptions,
+    WorkerOptions,
+)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +48,10 @@ from trio_graphile._model.options import LocalQueueOptions, ShutdownOptions, Wor
         (WorkerOptions, "notifications", "false", "a bool is needed, not a value of the type str"),
         (DatabaseOptions, "pooled", "false", "a bool is needed, not a value of the type str"),
         (DatabaseOptions, "prepared_statements", "false", "a bool is needed, not a value of the type str"),
+        *(
+            (partial(RefetchDelayOptions, duration=1), "max_abort_threshold", value, "at least 1 is needed")
+            for value in (0, True, "5", float("nan"))
+        ),
         (ShutdownOptions, "grace_period", -1, "-1 is not a positive number of seconds"),
         (ShutdownOptions, "flush_timeout", 0, "0 is not a positive number of seconds"),
         (ShutdownOptions, "flush_timeout", 5000, "5000 seconds are over the maximum of 600"),
