@@ -16,7 +16,7 @@ class RetryAfter(GraphileError):
     def __init__(self, seconds: float, reason: str = "") -> None:
         check_delay("seconds", seconds)
         self.seconds: float = float(seconds)
-        self.reason = str(reason)  # it may be the exception that the handler has caught
+        self.reason: str = str(reason)  # it may be the exception that the handler has caught
         super().__init__(seconds, self.reason)
 
     def __str__(self) -> str:
