@@ -59,8 +59,8 @@ class JobClient(ReadingClient):
     async def add_job(self, task: Addable[PayloadT], payload: PayloadT, spec: JobSpec | None = None) -> Job:
         """Add a job, or change the job under `spec.job_key` as `spec.job_key_mode` says; return the row.
 
-        Raises `PayloadInvalid`, and `OptionInvalid` for what is no task. If plugins intercept additions, it
-        also raises `JobSkipped` and `JobRefused`.
+        Raises `PayloadInvalid`, and `OptionInvalid` for what is no task or no spec. If plugins intercept
+        additions, it also raises `JobSkipped` and `JobRefused`.
         """
         new_job = _typed_job((task, payload, spec))
         return await self._add_one("add_job", new_job, task.from_json)
@@ -92,9 +92,9 @@ class JobClient(ReadingClient):
         """Add many jobs at once, all or none; return the rows in the order of the jobs.
 
         Takes pairs of a task and its payload, or triples with a `JobSpec`. Raises `PayloadInvalid`,
-        `DuplicateJobKey` if two jobs have the same key, and `OptionInvalid` for the mode `unsafe_dedupe`,
-        which only `add_job` supports. `AddedJobs.skipped` has the jobs that plugins left out; plugins may
-        also raise `JobRefused`.
+        `DuplicateJobKey` if two jobs have the same key, and `OptionInvalid` for what is neither, and for the
+        mode `unsafe_dedupe`, which only `add_job` supports. `AddedJobs.skipped` has the jobs that plugins left
+        out; plugins may also raise `JobRefused`.
         """
         return await self._add_all(list(jobs), _typed_job, lambda job: job[0].from_json)
 
@@ -112,7 +112,10 @@ class JobClient(ReadingClient):
         return await changes.remove_job(self._executor, job_key)
 
     async def complete_jobs(self, ids: Iterable[int]) -> ChangedJobs:
-        """Delete jobs as if they had succeeded, except those that a worker has locked."""
+        """Delete jobs as if they had succeeded, except those that a worker has locked.
+
+        Raises `OptionInvalid` for what is no id.
+        """
         if not (ids := _job_ids(ids)):
             return ChangedJobs()
         return await changes.complete_jobs(self._executor, ids)
@@ -120,7 +123,7 @@ class JobClient(ReadingClient):
     async def permanently_fail_jobs(self, ids: Iterable[int], reason: str | None = None) -> ChangedJobs:
         """Fail jobs for good, with `reason` as their error, except those that a worker has locked.
 
-        Raises `OptionInvalid` for a reason that PostgreSQL cannot store.
+        Raises `OptionInvalid` for what is no id, and for a reason that PostgreSQL cannot store.
         """
         if reason is not None:
             check_text("reason", reason)

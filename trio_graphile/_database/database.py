@@ -289,9 +289,9 @@ async def open_database(
     session is opened, for one that changes: a function, async or not; what it raises counts as an outage.
     `connect_arguments` go to `asyncpg.connect`: `ssl`, say, with a context of your own.
 
-    Raises `DatabaseUrlInvalid`, `DatabaseRefused` (wrong role, password or database, or a search path that
-    has something else in the place of PostgreSQL's own functions), `PostgresTooOld` or, within
-    `connect_timeout` or `wait_for_server` seconds, `DatabaseUnavailable`.
+    Raises `OptionInvalid`, `DatabaseUrlInvalid`, `DatabaseRefused` (wrong role, password or database, or a
+    search path that has something else in the place of PostgreSQL's own functions), `PostgresTooOld` or,
+    within `connect_timeout` or `wait_for_server` seconds, `DatabaseUnavailable`.
 
     Users' asyncio code runs in the asyncio loop that is open here, or else in one that is opened for it.
     """
