@@ -93,8 +93,8 @@ class JobClient(ReadingClient):
 
         Takes pairs of a task and its payload, or triples with a `JobSpec`. Raises `PayloadInvalid`,
         `DuplicateJobKey` if two jobs have the same key, and `OptionInvalid` for what is neither, and for the
-        mode `unsafe_dedupe`, which only `add_job` supports. `AddedJobs.skipped` has the jobs that plugins left
-        out; plugins may also raise `JobRefused`.
+        mode `unsafe_dedupe`, which only `add_job` supports. `AddedJobs.skipped` has the jobs that plugins
+        left out; plugins may also raise `JobRefused`.
         """
         return await self._add_all(list(jobs), _typed_job, lambda job: job[0].from_json)
 
