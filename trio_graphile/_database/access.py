@@ -21,7 +21,7 @@ from trio_graphile._exceptions import (
     OptionInvalid,
     is_transient,
 )
-from trio_graphile._model.validators import check_kind, described
+from trio_graphile._model.validators import check_kind, function_or_none
 
 PasswordSource: TypeAlias = Callable[[], str | Awaitable[str]]
 Host: TypeAlias = tuple[str, int] | None
@@ -41,11 +41,6 @@ def _known(_instance: object, _attribute: attrs.Attribute[Any], value: Mapping[s
         raise OptionInvalid("connect_arguments", f"{min(unknown)} is none; these are: {known}")
 
 
-def _callable(_instance: object, _attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not callable(value):
-        raise OptionInvalid("password", f"a function that returns it is needed, not {described(value)}")
-
-
 @attrs.define(eq=False, kw_only=True)
 class Access:
     """The way into one database.
@@ -55,7 +50,7 @@ class Access:
     """
 
     address: Address
-    password: PasswordSource | None = attrs.field(default=None, repr=False, validator=_callable)
+    password: PasswordSource | None = attrs.field(default=None, repr=False, validator=function_or_none)
     """A function that returns the password, called in Trio each time. Without it the address has the
     password."""
     connect_arguments: Mapping[str, Any] = attrs.field(factory=dict, repr=False, validator=_known)

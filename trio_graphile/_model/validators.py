@@ -44,6 +44,12 @@ def of_kind_or_none(kind: type) -> Any:
     return attrs.validators.optional(of_kind(kind))
 
 
+def function_or_none(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    """Check a field that holds a function, or None."""
+    if value is not None and not callable(value):
+        raise OptionInvalid(attribute.name, f"a function is needed, not {described(value)}")
+
+
 def seconds(maximum: float, *, zero: bool = False) -> Any:
     """Return a validator for a number of seconds, which also refuses milliseconds."""
 

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from trio_graphile._cron.item import CronItem, cron_items
 from trio_graphile._exceptions import OptionInvalid
 from trio_graphile._model.texts import check_text
-from trio_graphile._model.validators import check_kind, described, of_kind, seconds, whole_number
+from trio_graphile._model.validators import check_kind, function_or_none, of_kind, seconds, whole_number
 from trio_graphile.admin._safety.redaction import SECRET_NAMES
 
 Mode: TypeAlias = Literal["basic", "bearer", "header", "none"]
@@ -182,13 +182,8 @@ def _names(value: Iterable[str]) -> tuple[str, ...]:
     return _several("redacted_names", value)
 
 
-def _function(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    if value is not None and not callable(value):
-        raise OptionInvalid(attribute.name, f"a function is needed, not {described(value)}")
-
-
 def _plain_function(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    _function(_, attribute, value)
+    function_or_none(_, attribute, value)
     if inspect.iscoroutinefunction(value):
         raise OptionInvalid(attribute.name, "a plain function is needed, not an async one")
 
@@ -198,7 +193,7 @@ class AdminOptions:
     """How the admin serves. Raises `OptionInvalid`. Durations are seconds."""
 
     login: LoginOptions = attrs.field(factory=LoginOptions, validator=of_kind(LoginOptions))
-    authorize: Authorize | None = attrs.field(default=None, repr=False, validator=_function)
+    authorize: Authorize | None = attrs.field(default=None, repr=False, validator=function_or_none)
     """Replaces the login: an async function that returns the user of a request with their permissions, or
     None. Useful if the program that mounts the admin knows its users."""
     read_only: bool = attrs.field(default=False, validator=of_kind(bool))
