@@ -101,5 +101,5 @@ class Soak:
             if any(run.worker_id not in self.killed for run in runs[:-1]):
                 found.append(f"job {job_id} was run again though nobody had died: {runs}")
         if overlapping := await self.stage.overlapping():
-            found.append(f"{overlapping} pairs of runs of one queue overlapped")
+            found.append(f"{overlapping} runs began while another one of their queue went on")
         return found

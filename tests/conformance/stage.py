@@ -157,15 +157,21 @@ class Stage:
         return [row["queue_name"] for row in rows]
 
     async def overlapping(self) -> int:
-        """Return how many pairs of runs overlapped whose payloads name the same queue."""
+        """Return how many runs began while another one went on whose payload names the same queue."""
         count: int = await self.database.fetch_value("""
+            with queued as (
+              select started_at, max(finished_at) over (
+                  partition by payload->>'queue'
+                  order by started_at, id
+                  rows between unbounded preceding and 1 preceding
+                ) as busy_until
+              from runs
+              where payload->>'queue' is not null
+                and finished_at is not null
+            )
             select count(*)
-            from runs as one
-            join runs as other
-              on other.payload->>'queue' = one.payload->>'queue'
-              and other.id > one.id
-              and other.started_at < one.finished_at
-              and other.finished_at > one.started_at
+            from queued
+            where started_at < busy_until
         """)
         return count
 

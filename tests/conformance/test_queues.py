@@ -45,6 +45,31 @@ async def test_each_job_runs_once_and_no_two_of_a_queue_at_once(
     assert await stage.overlapping() == 0
 
 
+RUNS_SEEN = """
+    insert into runs (job_id, side, worker_id, payload, started_at, finished_at)
+    select seen.id, 'ours', 'a', json_build_object('queue', seen.queue),
+      to_timestamp(seen.started), to_timestamp(seen.finished)
+    from unnest($1::text[], $2::float8[], $3::float8[]) with ordinality
+      as seen(queue, started, finished, id)
+"""
+
+
+@pytest.mark.parametrize(
+    ("runs", "expected"),
+    [
+        ([("q", 0, 1), ("q", 1, 2), ("r", 0, 9), (None, 0, 9), (None, 1, 2)], 0),
+        ([("q", 0, 9), ("q", 1, 2), ("q", 3, 4)], 2),
+        ([("q", 0, None), ("q", 1, 2)], 0),  # its worker was killed
+        ([("q", 3, 4), ("q", 0, 5)], 1),
+    ],
+)
+async def test_runs_of_a_queue_that_overlap_are_seen(
+    stage: Stage, runs: list[tuple[str | None, float, float | None]], expected: int
+) -> None:
+    await stage.database.execute(RUNS_SEEN, *map(list, zip(*runs, strict=True)))
+    assert await stage.overlapping() == expected
+
+
 @pytest.mark.parametrize("pair", pairs(KINDS), ids="-to-".join)
 async def test_a_queue_keeps_its_order(stage: Stage, pair: tuple[str, str]) -> None:
     adder, runner = [await stage.peer(kind) for kind in pair]
