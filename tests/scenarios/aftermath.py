@@ -21,11 +21,11 @@ UNSEEN = {"computing", *DOOMED}
 
 LEFT = """
     select jobs.id, tasks.identifier as task, jobs.priority, jobs.attempts, jobs.max_attempts,
-      jobs.locked_by, jobs.job_queue_id, jobs.last_error, jobs.run_at > now() as later,
+      jobs.locked_by, jobs.job_queue_id, jobs.last_error, jobs.run_at > jobs.updated_at as later,
       jobs.payload::text as payload
     from graphile_worker._private_jobs as jobs
     join graphile_worker._private_tasks as tasks on tasks.id = jobs.task_id
-"""
+"""  # later than it was left, not than now: the first retry is due after three seconds
 
 LOCKED_QUEUES = """
     select id, locked_by
