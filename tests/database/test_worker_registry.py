@@ -387,6 +387,43 @@ async def test_a_job_whose_workers_die_again_and_again_uses_its_attempts(tables:
         assert delay <= 2 * math.exp(attempts)
 
 
+async def test_a_job_is_not_blamed_for_workers_that_were_killed_while_they_stopped(tables: Tables) -> None:
+    """Neither are they forgotten that died before."""
+    job = await tables.hold("silent")
+    found = []
+    for phase in (
+        "stopping",
+        "stopping",
+        "stopping",
+        "running",
+        "stopping",
+        "running",
+        "stopping",
+        "running",
+    ):
+        await worker_registry.heartbeat(tables.database, "silent", {"phase": phase})
+        await tables.beat("silent", "1 hour")
+        await tables.sweep()
+        row = await tables.row(job.id)
+        found.append((row["attempts"], str(row["last_error"]).rpartition("interruption")[2]))
+        await tables.database.execute(
+            """
+            update graphile_worker._private_jobs
+            set locked_by = 'silent', locked_at = now(), attempts = attempts + 1, run_at = now()
+            """
+        )
+    assert found == [
+        (0, " (while it stopped)"),
+        (0, " (while it stopped)"),
+        (0, " (while it stopped)"),
+        (0, ""),
+        (0, ""),
+        (0, " (2 in a row)"),
+        (0, " (2 in a row)"),
+        (1, " (3 in a row)"),
+    ]
+
+
 async def test_jobs_that_die_together_again_and_again_run_at_different_times(tables: Tables) -> None:
     jobs = [await tables.hold("silent") for _ in range(5)]
     for _ in range(3):

@@ -82,7 +82,7 @@ def test_a_job_that_was_rescheduled_does_not_say_when_it_failed(run_at: datetime
     assert not tried.is_about
 
 
-@pytest.mark.parametrize("rest", ["", " (2 in a row)"])
+@pytest.mark.parametrize("rest", ["", " (2 in a row)", " (while it stopped)"])
 def test_a_job_that_was_given_back_says_so(rest: str) -> None:
     job = listed(attempts=0, last_error=f"Job recovered after worker interruption{rest}")
     _, tried, *_ = timeline(job, NOW)

@@ -109,6 +109,25 @@ async def test_running_jobs_are_told_with_their_progress(
     assert len(one["progress"]) == 200
 
 
+async def test_a_worker_that_stops_says_so_at_once_if_it_has_jobs(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    """Its next heartbeat would be due in half a minute, and somebody may kill it before."""
+    await client.add_raw_jobs([("held", None)])
+    async with running(make_worker(database, handlers.tasks)) as run:
+        await handlers.wait_started(1)
+        run.worker.stop()
+        await table.wait_until(
+            """
+            select metadata ->> 'phase' = 'stopping'
+            from graphile_worker._private_workers
+            where id = $1::text
+            """,
+            run.worker.worker_id,
+        )
+        handlers.release.set()
+
+
 def nested(depth: int) -> list[object]:
     value: list[object] = []
     for _ in range(depth):

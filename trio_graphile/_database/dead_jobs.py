@@ -34,7 +34,15 @@ _INTERRUPTIONS = r"""coalesce(
         )"""
 # How often in a row the job was taken from a dead worker before. No column of Graphile's has room for it.
 
-_KILLS = f"(decided.id is null and {_INTERRUPTIONS} >= {MOST_INTERRUPTIONS - 1})"
+_WAS_STOPPING = """exists (
+          select from {schema}._private_workers as workers
+          where workers.id = jobs.locked_by
+            and workers.metadata ->> 'phase' = 'stopping'
+        )"""
+# Whoever kills a worker that takes long to stop, as Kubernetes does after its grace period, says nothing
+# about its jobs. So these deaths are not counted.
+
+_KILLS = f"(decided.id is null and {_INTERRUPTIONS} >= {MOST_INTERRUPTIONS - 1} and not {_WAS_STOPPING})"
 
 RECOVER_JOBS = Statement(
     """
@@ -60,6 +68,12 @@ RECOVER_JOBS = Statement(
         last_error = case
           when decided.fails
           then 'WorkerCrashed'
+          when {was_stopping}
+          then case
+            when {interruptions} > 0
+            then jobs.last_error
+            else 'Job recovered after worker interruption (while it stopped)'
+          end
           else 'Job recovered after worker interruption' || case
             when {interruptions} > 0
             then format(' (%s in a row)', least({interruptions} + 1, 999))
@@ -79,6 +93,7 @@ RECOVER_JOBS = Statement(
     from returned
 """.replace("{retired}", RETIRED)
     .replace("{kills}", _KILLS)
+    .replace("{was_stopping}", _WAS_STOPPING)
     .replace("{interruptions}", _INTERRUPTIONS)
     .replace("{announced}", ANNOUNCED)
 )

@@ -68,8 +68,8 @@ class Lease:
     """None if it never ran."""
     _outside: trio.lowlevel.TrioToken = attrs.field(init=False)
     _expired: bool = attrs.field(init=False, default=False)
-    _overslept: Bell = attrs.field(init=False, factory=Bell)
-    """Rings when the lease has ended during the wait for the next renewal."""
+    _hurry: Bell = attrs.field(init=False, factory=Bell)
+    """Rings when the next renewal is not to wait until it is due."""
     loop_lag: float = attrs.field(init=False, default=0.0)
     """How long the worker's event loop took to answer the last time that it was asked, in seconds."""
 
@@ -91,13 +91,21 @@ class Lease:
         finally:
             ended.set()
 
+    def renew(self) -> None:
+        """Renew soon, so that others know that the worker stops. From any thread, once `run` has started."""
+        self._call_inside(self._hurry.ring)
+
     def stop(self) -> None:
         """End the lease; `run` returns soon after. From any thread."""
         self._stopping.set()
-        inside, stop_inside = self._inside, self._stop_inside
-        if inside is not None and stop_inside is not None:
+        if self._stop_inside is not None:
+            self._call_inside(self._stop_inside.set)
+
+    def _call_inside(self, call: Callable[[], object]) -> None:
+        """Have a function called in the lease's thread, if that still runs."""
+        if self._inside is not None:
             with contextlib.suppress(trio.RunFinishedError):
-                inside.run_sync_soon(stop_inside.set)
+                self._inside.run_sync_soon(call)
 
     async def end(self) -> None:
         """End the lease, and wait until no statement of it is on its way to the server."""
@@ -123,7 +131,7 @@ class Lease:
                     nursery.start_soon(self._renew_forever, session)
                     if self._lock_keeper is not None and self._presence.is_registered:
                         nursery.start_soon(
-                            self._lock_keeper.run, database, self._overslept.ring, self._signal_gone
+                            self._lock_keeper.run, database, self._hurry.ring, self._signal_gone
                         )
                         nursery.start_soon(self._fence_in_time, self._lock_keeper)
                     await stop.wait()
@@ -135,7 +143,7 @@ class Lease:
         # A failed renewal is tried again sooner than the next one is due: the lease goes on running out.
         retry_interval = min(self._options.renew_interval, self._options.length / _RETRIES)
         while True:
-            began = self._term.now()
+            began, was_ending = self._term.now(), self._ending.begun.is_set()
             renewed = await self._renew_in_time(session)
             self._signal_state(expired=not renewed and not self._term.holds())
             if renewed:
@@ -145,8 +153,10 @@ class Lease:
                 pause = max(began + self._options.renew_interval - self._term.now(), 0.0)
             else:
                 pause = self._at_most_to_end(retry_interval)
+            if self._ending.begun.is_set() and not was_ending:
+                pause = 0.0  # the heartbeat may have been written just before
             with trio.move_on_after(pause):
-                await self._overslept.wait()
+                await self._hurry.wait()
 
     def _timeout(self, session: LeaseSession) -> float:
         """Return how long one renewal may take, in seconds.
@@ -239,7 +249,7 @@ class Lease:
             if self._term.holds():
                 self._term.cut()
                 self._signal_state(expired=True)
-                self._overslept.ring()
+                self._hurry.ring()
             await trio.sleep(_LOOK_INTERVAL)
 
     def _signal_gone(self, gone: list[Gone]) -> None:
@@ -262,7 +272,7 @@ class Lease:
                 blocked = trio.current_time() - asked_at
                 logger.warning("the event loop turns again after %.1f s", blocked)
             if not self._expired and not self._term.holds():  # else renewals are tried often
-                self._overslept.ring()
+                self._hurry.ring()
             await trio.sleep(_LOOK_INTERVAL)
 
     def _signal(self, call: Callable[[], None]) -> None:

@@ -201,8 +201,10 @@ class Run:
         self.settings.ending.begin(StopCause.DRAINED)
 
     def _note_ending(self) -> None:
-        grace_period = self.settings.options.shutdown.grace_period
-        self._services.events.ending(self._services.runner.jobs, grace_period)
+        services, grace_period = self._services, self.settings.options.shutdown.grace_period
+        if running := services.runner.jobs:
+            services.lease.renew()  # if somebody kills us meanwhile, these jobs are not to blame
+        services.events.ending(running, grace_period)
 
     async def _end_grace_period(self) -> None:
         """Interrupt the handlers that still run when the grace period is over."""
