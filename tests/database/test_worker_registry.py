@@ -391,16 +391,7 @@ async def test_a_job_is_not_blamed_for_workers_that_were_killed_while_they_stopp
     """Neither are they forgotten that died before."""
     job = await tables.hold("silent")
     found = []
-    for phase in (
-        "stopping",
-        "stopping",
-        "stopping",
-        "running",
-        "stopping",
-        "running",
-        "stopping",
-        "running",
-    ):
+    for phase in (*["stopping"] * 3, *["running", "stopping"] * 2, "running"):
         await worker_registry.heartbeat(tables.database, "silent", {"phase": phase})
         await tables.beat("silent", "1 hour")
         await tables.sweep()
