@@ -59,7 +59,7 @@ def python_program(peer: Path, cache: Path, *, interpreter: str = sys.executable
         _call([interpreter, "-m", "venv", str(folder)])
         _call([str(folder / "bin/pip"), "install", "-q", "-r", str(peer / "requirements.txt")])
 
-    folder = _kept(peer, cache, install, made_from=["requirements.txt"])
+    folder = _kept(peer, cache, install, made_from=["requirements.txt"], made_by=sys.version)
     return [str(folder / "bin/python"), str(peer / "peer.py")]
 
 
@@ -89,9 +89,11 @@ def cargo_program(peer: Path, cache: Path) -> list[str]:
     return [str(_kept(peer, cache, build, made_from=["Cargo.*", "src/**/*"]) / peer.name)]
 
 
-def _kept(source: Path, cache: Path, install: Callable[[Path], None], *, made_from: Iterable[str]) -> Path:
+def _kept(
+    source: Path, cache: Path, install: Callable[[Path], None], *, made_from: Iterable[str], made_by: str = ""
+) -> Path:
     """Return the folder of what was installed from the same files, now if need be. Raises `Unavailable`."""
-    digest = hashlib.sha256(sys.version.encode())
+    digest = hashlib.sha256(made_by.encode())
     for path in sorted(path for pattern in made_from for path in source.glob(pattern) if path.is_file()):
         digest.update(path.name.encode() + path.read_bytes())
     folder = cache / f"{source.name}-{digest.hexdigest()[:12]}"
