@@ -242,6 +242,14 @@ def benchmarks(session: nox.Session) -> None:
 
 
 @nox.session
+def endurance(session: nox.Session) -> None:
+    """Do tables and memory stay flat, and jobs prompt? For six hours, or `-- --seconds=1800 --pinned`."""
+    session.install(".[all]")
+    six_hours = ("--rate=10000", "--seconds=21600", "--period=600", "--prefetch=500")
+    session.run("python", "tests/benchmarks/endurance.py", *(session.posargs or six_hours))
+
+
+@nox.session
 def release(session: nox.Session) -> None:
     """Is it fit to be released: what does it bring along, and does it run where nothing else is?"""
     folder = Path(session.create_tmp()).resolve()
