@@ -23,7 +23,8 @@ from tests.storm.fleet import StormFailed
 from tests.storm.places import Servers, open_servers
 from tests.storm.plot import svg
 from tests.storm.report import Result, markdown, to_json, with_tables
-from tests.storm.storm import Size, run_storm
+from tests.storm.storm import Outcome, Size, run_storm
+from trio_graphile._model.groups import leaves
 
 OURS = "ours"
 _TIMEOUT = 3600.0
@@ -132,13 +133,18 @@ def _chosen(options: argparse.Namespace) -> list[Condition]:
 
 
 async def _measure(servers: Servers, contender: Contender, condition: Condition, size: Size) -> Result:
+    outcome: Outcome | None = None
+    failures: list[BaseException] = []
     try:
         with trio.fail_after(_TIMEOUT):
             async with servers.place(condition) as place:
                 outcome = await run_storm(contender, condition, place, size)
-    except (Unavailable, StormFailed, trio.TooSlowError) as reason:
-        print(f"  FAILED: {reason!r}", file=sys.stderr, flush=True)
-        return Result.of(contender, condition, size, repr(reason))
+    except* (Unavailable, StormFailed, trio.TooSlowError) as group:  # alone, or out of the storm's nurseries
+        failures += leaves(group)
+    if outcome is None:
+        reason = "; ".join(map(repr, failures))
+        print(f"  FAILED: {reason}", file=sys.stderr, flush=True)
+        return Result.of(contender, condition, size, reason)
     faults = outcome.verdict.faults
     print(f"  {outcome.seconds:.0f} s, {faults or 'all counts are 0'}", file=sys.stderr, flush=True)
     return Result.of(contender, condition, size, outcome)

@@ -171,7 +171,11 @@ class Fleet:
                 await member.process.wait()
 
     def _end_of_log(self, name: str) -> str:
-        return f"its log ends with {(self.folder / f'{name}.log').read_text(errors='replace')[-1000:]!r}"
+        return end_of_log(self.folder / f"{name}.log")
+
+
+def end_of_log(log: Path) -> str:
+    return f"its log ends with {log.read_text(errors='replace')[-1000:]!r}"
 
 
 async def _open(command: list[str], environment: dict[str, str], log: IO[bytes]) -> trio.Process:
@@ -203,6 +207,7 @@ class Adder:
     """The program that adds jobs."""
 
     _process: trio.Process
+    _log: Path
     _read: bytes = b""
 
     async def add(self, line: bytes) -> bool:
@@ -213,7 +218,8 @@ class Adder:
         while b"\n" not in self._read:
             chunk = await self._process.stdout.receive_some()
             if not chunk:
-                raise StormFailed(f"the program that adds jobs ended with {await self._process.wait()}")
+                code = await self._process.wait()
+                raise StormFailed(f"the program that adds jobs ended with {code}; {end_of_log(self._log)}")
             self._read += chunk
         said, _, self._read = self._read.partition(b"\n")
         return said.strip() == b"added"
@@ -223,7 +229,8 @@ class Adder:
 async def open_adder(fleet: Fleet) -> AsyncIterator[Adder]:
     """Have the program for the length of the block."""
     environment = fleet.environment(STORM_WORKER="adder", STORM_CONCURRENCY="1", STORM_GRACE="1")
-    with (fleet.folder / "adder.log").open("wb") as log:
+    log_file = fleet.folder / "adder.log"
+    with log_file.open("wb") as log:
         process = await trio.lowlevel.open_process(
             [*fleet.contender.command, "add"],
             stdin=subprocess.PIPE,
@@ -233,7 +240,7 @@ async def open_adder(fleet: Fleet) -> AsyncIterator[Adder]:
             env=environment,
         )
     try:
-        yield Adder(process)
+        yield Adder(process, log_file)
     finally:
         with trio.move_on_after(5, shield=True):
             assert process.stdin is not None

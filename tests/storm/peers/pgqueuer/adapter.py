@@ -28,6 +28,7 @@ def contender(cache: Path) -> Contender:
         remarks=(
             "It waits for handlers without a bound, and tells them nothing. Ours hear of a stop from us.",
             "A job that is asked to be retried counts as an attempt.",
+            "If the database is away when a worker records that, the job has failed for good.",
             "Its worker ends when the database does, and leaves it to supervisors to begin again.",
         ),
     )
