@@ -142,6 +142,7 @@ SCENARIOS = {
         enough=lambda journal: len(journal.finished | journal.snoozed | journal.taken) >= 3,
     ),
     "processes": Scenario(concurrency=3, add=add_processes, enough=ended(3), once=True),
+    "prestarted_process": Scenario(concurrency=3, add=add_processes, enough=ended(1), prestart=True),
     "transactions": Scenario(concurrency=3, add=add_transactions, enough=ended(5), once=True),
     "cancelled_jobs": Scenario(
         concurrency=3,

@@ -64,6 +64,8 @@ class Scenario:
     locked: str | None = None
     """What somebody locks before the worker starts, until a while after it has come to wait for it; if it is
     ended meanwhile, until it has ended."""
+    prestart: bool = False
+    """Whether the worker starts its process before it takes jobs."""
     installs: bool = False
     """Whether there is no schema before."""
     unwritable: int | None = None
@@ -104,7 +106,7 @@ class Trial:
             local_queue=LocalQueueOptions(size=scenario.prefetch),
             lease=scenario.lease,
             recovery=RecoveryOptions(presence=scenario.presence),
-            processes=ProcessOptions(count=1),
+            processes=ProcessOptions(count=1, prestart=scenario.prestart),
             shutdown=ShutdownOptions(grace_period=GRACE_PERIOD, flush_timeout=FLUSH_TIMEOUT),
             observers=ObserverOptions(timeout=0.01),
         )

@@ -448,7 +448,7 @@ async def serve(url: str) -> None:
 WorkerOptions(concurrency="20")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 WorkerOptions(recovery=RecoveryOptions(sweep_threshold=120, resilient_flags=["patient"]))
 WorkerOptions(recovery=None)
-WorkerOptions(processes=ProcessOptions(count=2, jobs_per_process=100))
+WorkerOptions(processes=ProcessOptions(count=2, jobs_per_process=100, prestart=True))
 WorkerOptions(processes=2)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 WorkerOptions(recovery=False)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 WorkerOptions(20)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from trio_graphile import (
     TaskInvalid,
     TaskRegistry,
     Worker,
+    WorkerCrashed,
 )
 
 
@@ -82,6 +85,65 @@ async def test_a_process_is_kept_for_so_many_jobs_and_then_replaced(
     async with running(make_worker(database, tasks, concurrency=1, processes=processes)):
         first, second, third = [caller.process for caller in await telephone.answer(3)]
     assert first == second != third
+
+
+async def test_processes_may_be_started_before_the_first_job(
+    database: Database, client: Client, tasks: TaskRegistry, telephone: Telephone
+) -> None:
+    processes = ProcessOptions(count=2, jobs_per_process=2, prestart=True)
+    async with running(make_worker(database, tasks, concurrency=1, processes=processes)):
+        started = children()
+        assert len(started) == 2
+        await client.add_raw_jobs([("attentive", telephone.port)] * 4)
+        callers = [caller.process for caller in await telephone.answer(4)]
+        assert (
+            sorted(callers, key=callers.index) == [callers[0]] * 2 + [callers[2]] * 2
+        )  # nothing else counted
+        assert set(callers) == set(started)
+
+
+async def test_no_process_is_started_before_its_time_unless_a_task_needs_one(
+    database: Database, handlers: Handlers
+) -> None:
+    for prestart in (True, False):
+        processes = ProcessOptions(prestart=prestart)
+        async with running(make_worker(database, handlers.tasks, processes=processes)):
+            assert children() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("raise LookupError('no library here')", "LookupError: no library here"),
+        (
+            "__import__('os')._exit(3)",
+            "task 'fragile': a process died while it imported fragile_tasks, with exit code 3",
+        ),
+    ],
+)
+async def test_a_worker_whose_processes_do_not_start_ends_at_once(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, said: str
+) -> None:
+    (tmp_path / "fragile_tasks.py").write_text(
+        f"""
+import multiprocessing
+from trio_graphile import TaskRegistry
+
+tasks = TaskRegistry()
+
+@tasks.task("fragile", lane="process")
+def fragile(payload: None) -> None: ...
+
+if multiprocessing.parent_process() is not None:
+    {line}
+"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    fragile = importlib.import_module("fragile_tasks")
+    monkeypatch.setitem(sys.modules, "fragile_tasks", fragile)
+    worker = make_worker(database, fragile.tasks, processes=ProcessOptions(count=2, prestart=True))
+    with pytest.raises(WorkerCrashed, match=said):
+        await worker.run()
 
 
 async def test_what_a_handler_raises_in_a_process_means_what_it_means_elsewhere(

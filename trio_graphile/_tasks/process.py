@@ -11,10 +11,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from multiprocessing import connection, parent_process
 from pathlib import Path
+from typing import ClassVar
 
 import attrs
 
@@ -56,8 +57,15 @@ def address_of(task: Task[object]) -> Address:
     return address
 
 
+def find_tasks(addresses: Iterable[Address]) -> None:
+    """Import what jobs will need. Runs in the other process. Raises what the imports raise."""
+    for address in addresses:
+        address.find()
+
+
 def call_in_process(address: Address, job: Job) -> Failure | None:
     """Call the handler of a job; return None if it succeeded. Runs in the other process."""
+    Retirement.served += 1
     CURRENT_JOB.set(job)
     failure: Callable[[BaseException], Failure] = failure_of
     try:
@@ -72,17 +80,16 @@ def call_in_process(address: Address, job: Job) -> Failure | None:
         CURRENT_JOB.set(None)
 
 
-@attrs.define
+@attrs.frozen
 class Retirement:
-    """Counts the jobs of a process, and says after each whether it was the last one."""
+    """Says after each call of a process whether it has run as many jobs as it may."""
 
+    served: ClassVar[int] = 0
+    """How many jobs this process has run."""
     _limit: int | None
-    _served: int = 0
 
     def __call__(self) -> bool:
-        """Count one more job."""
-        self._served += 1
-        return self._limit is not None and self._served >= self._limit
+        return self._limit is not None and self.served >= self._limit
 
 
 def prepare_process() -> None:

@@ -15,6 +15,7 @@ import enum
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 import attrs
@@ -28,7 +29,14 @@ from trio_graphile._model.jobs import Job
 from trio_graphile._model.options import ProcessOptions
 from trio_graphile._model.outcomes import AbandonedThread
 from trio_graphile._tasks.context import JobContext, JobNotes
-from trio_graphile._tasks.process import Address, Retirement, address_of, call_in_process, prepare_process
+from trio_graphile._tasks.process import (
+    Address,
+    Retirement,
+    address_of,
+    call_in_process,
+    find_tasks,
+    prepare_process,
+)
 from trio_graphile._tasks.task import Task
 from trio_graphile._worker.stacks import describe_place
 
@@ -131,6 +139,29 @@ class Lanes:
                 raise error from None
         finally:
             self._pool = None
+
+    async def prestart(self) -> None:
+        """Start all processes and have them import their handlers, if the options say so.
+
+        Raises what the imports raise, and `TaskInvalid` if a process dies meanwhile. Cancelled, kills them.
+        """
+        if self._pool is None or not self._process_options.prestart:
+            return
+        addresses = tuple(self._addresses.values())
+        trio_parallel = _import_trio_parallel()
+        start = partial(
+            self._pool.run_sync, find_tasks, addresses, kill_on_cancel=True, limiter=self._processes
+        )
+        try:
+            async with trio.open_nursery() as nursery:
+                for _ in range(self._process_options.count):
+                    nursery.start_soon(start)
+        except* trio_parallel.BrokenWorkerError as group:
+            broken = next(leaves(group))
+            modules = ", ".join(sorted({address.module for address in addresses}))
+            code = broken.args[-1].exitcode
+            reason = f"a process died while it imported {modules}, with exit code {code}"
+            raise TaskInvalid(addresses[0].identifier, reason) from None
 
     def call(self, call: Call) -> Awaitable[Ended]:
         """Call a handler and wait until it ends. Raises what the handler raises, cancellation included.

@@ -189,6 +189,7 @@ class Run:
             services.events.started()
             intake.start_soon(self._drain, name="prefetcher")
             return
+        await services.lanes.prestart()
         if services.listener is not None:
             await intake.start(services.listener.run, name="listener")
         services.events.started()
