@@ -38,7 +38,7 @@ def is_ours(project: str) -> bool:
 def contender() -> Contender:
     return Contender(
         project=f"{_NAME} {installed_version() or 'of this checkout'} (Python)",
-        settings="grace_period, flush_timeout=4 (default), presence; handlers that heed nothing in processes",
+        settings="grace_period, flush_timeout=4 (default), presence; handlers that heed nothing in processes, started with the worker",
         command=COMMAND,
         states=_STATES,
         locks=_LOCKS,

@@ -23,6 +23,8 @@ class Settings:
     concurrency: int
     grace: float
     prefetch: int
+    prestart: bool
+    """Whether handlers in processes are to be expected."""
 
     @classmethod
     def of_environment(cls) -> Settings:
@@ -35,6 +37,7 @@ class Settings:
             concurrency=int(told["STORM_CONCURRENCY"]),
             grace=float(told["STORM_GRACE"]),
             prefetch=int(told.get("STORM_PREFETCH", "0")),
+            prestart="STORM_PRESTART" in told,
         )
 
 

@@ -101,7 +101,7 @@ def options_of(settings: Settings) -> WorkerOptions:
     return WorkerOptions(
         concurrency=settings.concurrency,
         local_queue=LocalQueueOptions(size=settings.prefetch),
-        processes=ProcessOptions(count=settings.concurrency),
+        processes=ProcessOptions(count=settings.concurrency, prestart=settings.prestart),
         recovery=RecoveryOptions(presence=PresenceOptions()),
         shutdown=ShutdownOptions(grace_period=settings.grace),
     )

@@ -214,6 +214,8 @@ def _variables(place: Place, condition: Condition, beats: Path) -> dict[str, str
         "STORM_PREFETCH": str(condition.prefetch),
         "STORM_BEATS": str(beats),
     }
+    if "stubborn" in condition.kinds:
+        variables["STORM_PRESTART"] = "1"
     if place.is_pooled:
         variables["STORM_DIRECT_URL"] = place.direct_url
     return variables
