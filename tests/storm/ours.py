@@ -38,7 +38,8 @@ def is_ours(project: str) -> bool:
 def contender() -> Contender:
     return Contender(
         project=f"{_NAME} {installed_version() or 'of this checkout'} (Python)",
-        settings="grace_period, flush_timeout=4 (default), presence; handlers that heed nothing in processes, started with the worker",
+        settings="grace_period, flush_timeout=4 (default), presence; handlers that heed nothing in processes",
+        remarks=("Where there are such handlers, processes are started with the worker (prestart).",),
         command=COMMAND,
         states=_STATES,
         locks=_LOCKS,
