@@ -137,8 +137,8 @@ class ProcessOptions:
     idle_timeout: float = attrs.field(default=600.0, validator=seconds(86_400))
     """How long a process without a job is kept."""
     prestart: bool = attrs.field(default=False, validator=attrs.validators.instance_of(bool))
-    """Whether a worker starts all of them, and has them import their handlers, before it takes jobs. Defaults
-    to starting each when a job needs it, which then waits for the imports."""
+    """Whether a worker starts all processes, and has them import their handlers, before it takes jobs. If
+    not, each starts with the first job that needs it, which waits for the imports."""
 
 
 @attrs.frozen(kw_only=True)
