@@ -4,7 +4,7 @@ Rule 1. A job is held from the claim that brought it until a slot takes it, or i
 Rule 2. A claim asks for as many jobs as idle slots can run now, plus room. The room is filled up when a
         quarter of it is empty, so that slots never wait for a round trip while there is a backlog.
 Rule 3. A claim that came back full is repeated as soon as there is room. One that came back short is
-        repeated when jobs are announced, or at the next poll.
+        repeated when jobs are announced, or at the next poll; sooner if it did not look everywhere.
         Announced jobs may be more urgent than all that are held. So the room that is left, if any, is filled
         up for them soon, and they take their place among the rest.
 Rule 4. With a refetch delay, a claim that brought few jobs is not repeated before the delay is over, or so

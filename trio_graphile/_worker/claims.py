@@ -131,6 +131,11 @@ class Claims:
         claimer = self._claimer
         return claimer.hit_a_bound or (claimer.is_bounded and self._ledger.claiming.locked())
 
+    @property
+    def look_again_at(self) -> float:
+        """When to claim again at the latest: the last claim did not look everywhere. Infinity if it did."""
+        return self._claimer.look_again_at
+
     def _bounds(self) -> list[Bound]:
         bounds = [
             Bound(task.options.concurrency, frozenset([task.identifier]))

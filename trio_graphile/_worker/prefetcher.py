@@ -32,8 +32,8 @@ class Prefetcher:
     _term: LeaseTerm
     _options: LocalQueueOptions
     _poll_interval: float
-    """How long after a claim that brought fewer jobs than its limit the next one is made if no job is
-    announced, in seconds."""
+    """How long after a claim that brought fewer jobs than its limit the next one is made at the latest, in
+    seconds. It is made sooner if jobs are announced, or if the claim did not look everywhere."""
     _delay: RefetchDelay
     _claim_at: float = attrs.field(init=False, default=-math.inf)
     """When the next claim is allowed if no job is announced or given back before, by Trio's clock."""
@@ -88,7 +88,9 @@ class Prefetcher:
                         # queue, or have added another.
                         none_unrecorded, step = not self._ledger.has_unended, self._decide()
                         came = await self._act(step)
-                        is_drained = drains and none_unrecorded and came == 0 and isinstance(step, Claim)
+                        found_none = isinstance(step, Claim) and came == 0
+                        looked_everywhere = math.isinf(self._claims.look_again_at)
+                        is_drained = drains and none_unrecorded and found_none and looked_everywhere
         finally:
             self._queue.release()
 
@@ -143,7 +145,8 @@ class Prefetcher:
         if len(jobs) >= limit:
             self._claim_at = -math.inf
         else:
-            self._claim_at = now + self._poll_interval
             self._delay.begin(len(jobs), now)
+            look_again_at = max(self._claims.look_again_at, self._delay.until)
+            self._claim_at = min(now + self._poll_interval, look_again_at)
             self._delay.end_if_over(self._announcements.jobs)  # jobs may have been announced during the claim
         return len(jobs)

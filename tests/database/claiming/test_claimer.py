@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -161,20 +162,35 @@ async def test_plain_claims_end_after_two_slow_ones(
     assert session.seen_since() == [WHOLE]
 
 
-async def test_a_start_is_remembered_after_two_slow_claims_until_too_few_come_after_it(
+async def test_a_start_is_remembered_after_two_slow_claims_for_ten_times_as_long(
     claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
     ids = await add(client, 4)
     session.takes = SLOW
     for id_ in ids[:2]:
         assert await claim(claimer, 1) == [id_]
+    until = trio.current_time() + 10 * SLOW
     session.takes = QUICK
     better = await add(client, priority=-1)
     assert await claim(claimer, 1) == [ids[2]]
-    assert await claim(claimer, 5) == [ids[3], *better]
-    await add(client)
-    best = await add(client, priority=-2)
-    assert await claim(claimer, 1) == best
+    assert claimer.look_again_at == math.inf  # there was no room for more
+    assert await claim(claimer, 5) == [ids[3]]
+    assert claimer.look_again_at == pytest.approx(until)
+    mock_clock.jump(claimer.look_again_at - trio.current_time())
+    assert await claim(claimer, 5) == better
+    assert claimer.look_again_at == math.inf
+
+
+async def test_a_start_is_forgotten_when_too_few_come_after_it_and_none_sooner(
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
+) -> None:
+    ids = await add(client, 3)
+    session.takes = SLOW
+    for id_ in ids[:2]:
+        assert await claim(claimer, 1) == [id_]
+    better = await add(client, priority=-1)
+    assert await claim(claimer, 5) == [ids[2], *better]
+    assert claimer.look_again_at == math.inf
 
 
 async def test_a_start_is_forgotten_after_a_while(

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from trio_graphile import Job
 from trio_graphile._database.claiming.memory import ClaimMemory, PlainClaim, Position
 
 
-def job_at(second: int) -> Job:
+def job_at(second: int, priority: int = 5) -> Job:
     moment = datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)
     return Job(
         id=second,
         task_identifier="a",
         payload_json="{}",
-        priority=5,
+        priority=priority,
         run_at=moment,
         created_at=moment,
         updated_at=moment,
@@ -26,7 +26,7 @@ def test_a_start_that_took_long_to_find_twice_is_remembered_ten_times_as_long() 
     memory.learn(jobs, 0.1, now=99.0)
     assert memory.start(99.0) is None
     memory.learn(jobs, 0.1, now=100.0)
-    assert memory.start(100.9) == Position(5, jobs[0].run_at)
+    assert memory.start(100.9) == Position(5, jobs[0].run_at - timedelta(seconds=1))
     assert memory.start(101.1) is None
     memory.learn(jobs, 60.0, now=200.0)  # perhaps it was not the database that took so long
     assert memory.start(202.9) is not None
@@ -34,6 +34,46 @@ def test_a_start_that_took_long_to_find_twice_is_remembered_ten_times_as_long() 
     memory.learn(jobs, 0.1, now=300.0)
     memory.forget_start()
     assert memory.start(300.1) is None
+
+
+def start_of(memory: ClaimMemory, now: float) -> int | None:
+    """Return the second of the job that it was found by."""
+    start = memory.start(now)
+    return None if start is None else start.run_at.second + 1
+
+
+def with_a_start() -> ClaimMemory:
+    """Return a memory with a start, from 100.0 to 101.0."""
+    memory = ClaimMemory()
+    for _ in range(2):
+        memory.learn([job_at(10)], 0.1, now=100.0)
+    return memory
+
+
+def test_a_start_follows_the_jobs_of_its_priority() -> None:
+    memory = with_a_start()
+    memory.learn_from_start([job_at(20), job_at(21)], 0.001)
+    assert start_of(memory, 100.9) == 20
+    memory.learn_from_start([job_at(30, priority=6)], 0.001)
+    memory.learn_from_start([], 0.001)
+    assert start_of(memory, 100.9) == 20
+    assert memory.start_until == 101.0
+
+
+def test_a_start_is_forgotten_if_it_saves_less_than_three_quarters() -> None:
+    memory = with_a_start()
+    memory.learn_from_start([job_at(20)], 0.024)
+    assert start_of(memory, 100.1) == 20
+    memory.learn_from_start([job_at(20)], 0.026)
+    assert start_of(memory, 100.1) is None
+
+
+def test_a_start_is_remembered_for_longer_if_there_is_nothing_anywhere() -> None:
+    memory = with_a_start()
+    memory.learn([], 0.2, now=102.0)
+    assert start_of(memory, 103.9) == 10
+    memory.learn([], 0.01, now=105.0)
+    assert start_of(memory, 105.0) is None
 
 
 def test_a_claim_that_was_quick_or_brought_nothing_tells_no_start() -> None:

@@ -6,6 +6,7 @@ jobs as are wanted; each source comes first in its turn.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
@@ -30,6 +31,9 @@ class Claimer:
     """The tasks that `share` was called with."""
     hit_a_bound: bool = attrs.field(init=False, default=False)
     """Whether the last claim left out jobs of which enough were held already."""
+    look_again_at: float = attrs.field(init=False, default=math.inf)
+    """When a claim will find jobs that the last one may have left out because they would have been dear to
+    find, by Trio's clock. Infinity if it left out none of these."""
     _sources: deque[Source] = attrs.field(init=False, factory=deque)
 
     def share(self, identifiers: tuple[str, ...], bounds: Sequence[Bound]) -> None:
@@ -54,7 +58,7 @@ class Claimer:
         bounds = {bound for source in sources for bound in source.share.bounds}
         used = used_of(bounds, unended) if bounds else {}
         claimed: list[Job] = []
-        hit_a_bound = False
+        hit_a_bound, self.look_again_at = False, math.inf
         for number, source in enumerate(sources):
             if number and is_cancelled():
                 break  # what was claimed is not to be lost over what could be, nor that it is nothing
@@ -64,5 +68,6 @@ class Claimer:
             hit_a_bound |= len(jobs) == room < wanted
             used.update((bound, used[bound] + len(jobs)) for bound in source.share.bounds)
             claimed += jobs
+            self.look_again_at = min(self.look_again_at, source.look_again_at)
         self.hit_a_bound = hit_a_bound
         return claimed if len(sources) == 1 else sorted(claimed, key=_priority)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -28,6 +28,11 @@ START_FACTOR = 10.0
 """A start is remembered for so many times as long as it took to find: nine tenths of the time go to jobs."""
 START_MOST_SECONDS = 3.0
 """But for no longer: jobs may come before it, and are found only afterwards."""
+START_MARGIN = timedelta(seconds=1)
+"""A start is so much earlier than the job that it was found by: another transaction may have begun before the
+one that added this job, and end after it."""
+START_GAIN = 4.0
+"""If to look everywhere takes so many times as long as to look from the start on, it has to wait."""
 
 PROBE_INTERVAL_SECONDS = 1.0
 """How often it is asked whether a plain claim is enough, and for how long that is believed."""
@@ -63,8 +68,9 @@ class ClaimMemory:
 
     - **Start.** While any transaction on the server is older than they are, the traces of jobs that are gone
       stay in the index, and each claim steps over all of them. So after two claims in a row that took long,
-      the next ones look from the best job on that was found last. In the benchmark `held`, 25 seconds of it,
-      a job then costs the server 18 us instead of 41 to 52.
+      the next ones look from the best job on that was found last, and it is a while before one looks
+      everywhere. In the benchmark `held`, 25 seconds of it, a job then costs the server 18 us instead of 41
+      to 52. `endurance.py` has what it does to jobs that come one by one.
     - **Plain claim.** Who claims often asks once in a while which plain claim is enough, if any. None is any
       more when it brings nothing and the whole one does, or when two claims in a row were slow.
     - **Width.** Where very many queues have jobs, those in the head may be too few, and to ask each queue is
@@ -77,7 +83,10 @@ class ClaimMemory:
     """
 
     _start: Position | None = None
-    _start_until: float = -math.inf
+    _start_seconds: float = 0.0
+    """How long the last claim took that looked everywhere."""
+    start_until: float = -math.inf
+    """Until when to look from the start on."""
     _took_long: bool = False
     """Whether the last claim took long for what it brought."""
     _best_seconds_per_job: float = math.inf
@@ -91,7 +100,7 @@ class ClaimMemory:
 
     def start(self, now: float) -> Position | None:
         """Return from where on to look; None for everywhere."""
-        return self._start if now < self._start_until else None
+        return self._start if now < self.start_until else None
 
     def plain_claim(self, now: float) -> PlainClaim | None:
         """Return the plain claim that is likely to be enough; None if only the whole one is."""
@@ -113,16 +122,39 @@ class ClaimMemory:
         """Take notice of what a claim that looked everywhere brought, and of how long it took."""
         if jobs:
             self._jobs_came_at = now
-        had_taken_long, self._took_long = self._took_long, bool(jobs) and seconds > self._usual(len(jobs))
-        if had_taken_long and self._took_long:
-            self._start = Position(jobs[0].priority, jobs[0].run_at)
-            self._start_until = now + min(seconds * START_FACTOR, START_MOST_SECONDS)
+        took_long = seconds > self._usual(len(jobs))
+        if jobs:
+            had_taken_long, self._took_long = self._took_long, took_long
+            if had_taken_long and took_long:
+                self._begin_at(jobs[0])
+                self._keep_start(seconds, now)
+        elif took_long and self._start is not None:
+            self._keep_start(seconds, now)  # there is nothing before it, nor after it
+        else:
+            self._took_long = False
         had_been_slow, self._was_slow = self._was_slow, seconds > SLOW_CLAIM_SECONDS
         if had_been_slow and self._was_slow:
             self.forget_plain_claim()
             self._wide_until = now + WIDE_SECONDS
         if len(jobs) >= LARGE_CLAIM_JOBS:
             self._best_seconds_per_job = min(self._best_seconds_per_job, seconds / len(jobs))
+
+    def learn_from_start(self, jobs: Sequence[Job], seconds: float) -> None:
+        """Take notice of what a claim brought that looked from the start on, and of how long it took.
+
+        The start follows the jobs, but not to another priority: jobs of the better one may come.
+        """
+        if jobs and self._start is not None and jobs[0].priority == self._start.priority:
+            self._begin_at(jobs[0])
+        if seconds * START_GAIN > self._start_seconds:
+            self.forget_start()  # to look from there on saves too little
+
+    def _begin_at(self, job: Job) -> None:
+        self._start = Position(job.priority, job.run_at - START_MARGIN)
+
+    def _keep_start(self, seconds: float, now: float) -> None:
+        self._start_seconds = seconds
+        self.start_until = now + min(seconds * START_FACTOR, START_MOST_SECONDS)
 
     def _usual(self, jobs: int) -> float:
         """Return how many seconds a claim of so many may take without having taken long."""
@@ -133,7 +165,7 @@ class ClaimMemory:
 
     def forget_start(self) -> None:
         """Look everywhere again."""
-        self._start_until = -math.inf
+        self.start_until = -math.inf
 
     def forget_plain_claim(self) -> None:
         """Take it that only the whole claim is enough, until the next probe."""

@@ -4,8 +4,8 @@ By what is remembered of the claims before, a claim decides
 
 1. from where on to look: from the best job on that was found last if finding it took long, mostly everywhere;
 2. which statement to use: a plain claim, if the last probe found one that is enough, else the whole claim;
-3. whether that was all: if a plain claim brought nothing, the whole one is next, and if too few came from a
-   start on, one that looks everywhere.
+3. whether that was all: if a plain claim brought nothing, the whole one is next. If too few came from a
+   start on, one that looks everywhere is next, or has to wait until the start is forgotten.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ class Source:
     _session: Executor
     _worker_id: str
     share: Share
+    look_again_at: float = attrs.field(init=False, default=math.inf)
+    """When a claim will find jobs that the last one may have left out, since it did not look everywhere, by
+    Trio's clock. Infinity if it left out none that it had room for."""
     _memory: ClaimMemory = attrs.field(init=False, factory=ClaimMemory)
 
     async def claim(self, limit: int, rules: ClaimRules) -> list[Job]:
@@ -48,13 +51,18 @@ class Source:
         return await self._claim(limit, rules)
 
     async def _claim(self, limit: int, rules: ClaimRules) -> list[Job]:
-        memory = self._memory
-        if (start := memory.start(trio.current_time())) is None:
+        memory, began = self._memory, trio.current_time()
+        self.look_again_at = math.inf
+        if (start := memory.start(began)) is None:
             return await self._claim_anywhere(limit, rules)
         jobs = await self._claim_from(start, limit, rules)
         if len(jobs) == limit or is_cancelled():
             return jobs
-        memory.forget_start()
+        now = trio.current_time()
+        memory.learn_from_start(jobs, now - began)
+        if memory.start(now) is not None:
+            self.look_again_at = memory.start_until
+            return jobs
         return jobs + await self._claim_whole(None, limit - len(jobs), rules)
 
     async def _claim_anywhere(self, limit: int, rules: ClaimRules) -> list[Job]:
