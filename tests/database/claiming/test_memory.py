@@ -52,19 +52,19 @@ def with_a_start() -> ClaimMemory:
 
 def test_a_start_follows_the_jobs_of_its_priority() -> None:
     memory = with_a_start()
-    memory.learn_from_start([job_at(20), job_at(21)], 0.001)
+    memory.learn_from_start([job_at(20), job_at(21)], 0.001, now=100.1)
     assert start_of(memory, 100.9) == 20
-    memory.learn_from_start([job_at(30, priority=6)], 0.001)
-    memory.learn_from_start([], 0.001)
+    memory.learn_from_start([job_at(30, priority=6)], 0.001, now=100.1)
+    memory.learn_from_start([], 0.001, now=100.1)
     assert start_of(memory, 100.9) == 20
     assert memory.start_until == 101.0
 
 
 def test_a_start_is_forgotten_if_it_saves_less_than_three_quarters() -> None:
     memory = with_a_start()
-    memory.learn_from_start([job_at(20)], 0.024)
+    memory.learn_from_start([job_at(20)], 0.024, now=100.1)
     assert start_of(memory, 100.1) == 20
-    memory.learn_from_start([job_at(20)], 0.026)
+    memory.learn_from_start([job_at(20)], 0.026, now=100.1)
     assert start_of(memory, 100.1) is None
 
 

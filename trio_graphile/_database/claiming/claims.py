@@ -22,7 +22,8 @@ from trio_graphile._model.jobs import Job
 #
 # 1. `unqueued_in_head` locks the best jobs without a queue, in the order of the index, unless the head is
 #    `blocked`: full of jobs that we have to leave alone, since their tasks are foreign, or they are due
-#    later.
+#    later. It begins at `unqueued_first`: before it there may be many dead rows, which the head has stepped
+#    over.
 # 2. Past a blocked head, jobs are found by rank: a rank is one task with one priority. `best_per_rank`
 #    has the best jobs of all ranks, twice as many as are wanted, and `unqueued_past_head` locks as many
 #    as are wanted of them. To lock the best of each rank would lock many more; only if somebody else has
@@ -71,7 +72,7 @@ GET_JOBS = Statement(
       from unnest($2::text[]) with ordinality as asked(identifier, place)
     ),
     unqueued_head as materialized (
-      select jobs.task_id, jobs.run_at
+      select jobs.task_id, jobs.priority, jobs.run_at
       from {{schema}}._private_jobs as jobs
       where jobs.is_available = true
         and jobs.job_queue_id is null
@@ -88,6 +89,12 @@ GET_JOBS = Statement(
         ) < $3::integer as is_so
       from unqueued_head
     ),
+    unqueued_first as materialized (
+      select priority, run_at
+      from unqueued_head
+      order by priority, run_at
+      limit 1
+    ),
     unqueued_in_head as (
       select jobs.id, jobs.priority, jobs.run_at
       from {{schema}}._private_jobs as jobs
@@ -95,7 +102,7 @@ GET_JOBS = Statement(
         and jobs.is_available = true
         and jobs.job_queue_id is null
         and (jobs.priority, jobs.run_at)
-          >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
+          >= ((select priority from unqueued_first), (select run_at from unqueued_first))
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select id from wanted_tasks))
         and {FITS_RULES}

@@ -111,7 +111,9 @@ class ClaimMemory:
         return WIDE_FACTOR if now < self._wide_until else 1
 
     def is_probe_due(self, now: float) -> bool:
-        """Whether it is time to ask which plain claim is enough."""
+        """Whether it is time to ask which plain claim is enough; not if that took as long as a claim does."""
+        if self._took_long and self.start(now) is None:
+            return False
         return now - self._jobs_came_at < BUSY_SECONDS and now - self._probed_at >= PROBE_INTERVAL_SECONDS
 
     def probed(self, found: PlainClaim | None, now: float) -> None:
@@ -139,13 +141,15 @@ class ClaimMemory:
         if len(jobs) >= LARGE_CLAIM_JOBS:
             self._best_seconds_per_job = min(self._best_seconds_per_job, seconds / len(jobs))
 
-    def learn_from_start(self, jobs: Sequence[Job], seconds: float) -> None:
+    def learn_from_start(self, jobs: Sequence[Job], seconds: float, now: float) -> None:
         """Take notice of what a claim brought that looked from the start on, and of how long it took.
 
         The start follows the jobs, but not to another priority: jobs of the better one may come.
         """
-        if jobs and self._start is not None and jobs[0].priority == self._start.priority:
-            self._begin_at(jobs[0])
+        if jobs:
+            self._jobs_came_at = now
+            if self._start is not None and jobs[0].priority == self._start.priority:
+                self._begin_at(jobs[0])
         if seconds * START_GAIN > self._start_seconds:
             self.forget_start()  # to look from there on saves too little
 

@@ -183,6 +183,8 @@ FIND_PLAIN_CLAIM = Statement(f"""
       from {{schema}}._private_jobs as jobs
       where jobs.is_available = true
         and jobs.job_queue_id is null
+        and (jobs.priority, jobs.run_at)
+          >= (coalesce($6::smallint, -32768), coalesce($7::timestamptz, '-infinity'))
       order by jobs.priority, jobs.run_at
       limit $2::integer + 100
     ),
@@ -234,11 +236,14 @@ FIND_PLAIN_CLAIM = Statement(f"""
       end
 """)
 # $1 identifiers, $2 limit, $3 what to answer if the head is not blocked, $4 if it is and there are few
-# ranks, $5 how many ranks are few.
+# ranks, $5 how many ranks are few, $6 and $7 priority and time of the start, or null.
 
 
-async def find_plain_claim(executor: Executor, identifiers: Sequence[str], limit: int) -> PlainClaim | None:
-    """Return which plain claim is enough for so many jobs, if one is."""
+async def find_plain_claim(
+    executor: Executor, identifiers: Sequence[str], limit: int, *, start: Position | None = None
+) -> PlainClaim | None:
+    """Return which plain claim is enough for so many jobs from `start` on, if one is."""
     which = PlainClaim.IN_HEAD.value, PlainClaim.PAST_HEAD.value
-    found = await executor.fetch_value(FIND_PLAIN_CLAIM, list(identifiers), limit, *which, _FEW_RANKS)
+    at = (None, None) if start is None else (start.priority, start.run_at)
+    found = await executor.fetch_value(FIND_PLAIN_CLAIM, list(identifiers), limit, *which, _FEW_RANKS, *at)
     return None if found is None else PlainClaim(found)

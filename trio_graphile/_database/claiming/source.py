@@ -52,14 +52,22 @@ class Source:
 
     async def _claim(self, limit: int, rules: ClaimRules) -> list[Job]:
         memory, began = self._memory, trio.current_time()
-        self.look_again_at = math.inf
-        if (start := memory.start(began)) is None:
+        self.look_again_at, start = math.inf, memory.start(began)
+        if memory.is_probe_due(began):
+            found = await plain_claims.find_plain_claim(
+                self._session, self.share.identifiers, limit, start=start
+            )
+            began = trio.current_time()
+            memory.probed(found, began)
+            if is_cancelled():
+                return []
+        if start is None:
             return await self._claim_anywhere(limit, rules)
         jobs = await self._claim_from(start, limit, rules)
         if len(jobs) == limit or is_cancelled():
             return jobs
         now = trio.current_time()
-        memory.learn_from_start(jobs, now - began)
+        memory.learn_from_start(jobs, now - began, now)
         if memory.start(now) is not None:
             self.look_again_at = memory.start_until
             return jobs
@@ -68,12 +76,6 @@ class Source:
     async def _claim_anywhere(self, limit: int, rules: ClaimRules) -> list[Job]:
         memory = self._memory
         began = trio.current_time()
-        if memory.is_probe_due(began):
-            found = await plain_claims.find_plain_claim(self._session, self.share.identifiers, limit)
-            began = trio.current_time()
-            memory.probed(found, began)
-            if is_cancelled():
-                return []
         jobs = await self._claim_from(None, limit, rules)
         now = trio.current_time()
         memory.learn(jobs, now - began, now)
