@@ -8,6 +8,8 @@ import pytest
 
 from tests.scenarios.presence_model import Rules, explore
 
+pytestmark = pytest.mark.dealt
+
 
 def test_no_job_is_taken_from_a_worker_that_lives_and_has_not_fenced_itself() -> None:
     found = explore(Rules())
