@@ -58,7 +58,7 @@ SITUATIONS = [
 
 async def statements(session: Connection, limit: int) -> dict[str, Claim]:
     """Return the claims that are worth a comparison here."""
-    which = await plain_claims.find_plain_claim(session, [tables.TASK], limit)
+    which = (await plain_claims.probe(session, [tables.TASK], limit))[0]
     if which is None:
         return {"whole": claims.get_jobs, "whole, wide": partial(claims.get_jobs, width=10)}
     return {"whole": claims.get_jobs, f"plain, {which}": partial(plain_claims.get_plain_jobs, which=which)}

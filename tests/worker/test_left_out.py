@@ -16,6 +16,7 @@ BETTER = JobSpec(priority=-1)
 def everything_is_dear(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have claims behave as if a million dead rows were in front: two of them tell where jobs start."""
     monkeypatch.setattr(memory, "SLOW_CLAIM_SECONDS", -1.0)
+    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
     monkeypatch.setattr(memory, "START_GAIN", 0.0)
     monkeypatch.setattr(memory, "START_FACTOR", 1e6)
     monkeypatch.setattr(memory, "START_MOST_SECONDS", 1.0)

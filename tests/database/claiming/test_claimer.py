@@ -12,7 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from trio_graphile import Client, Database, JobSpec
-from trio_graphile._database.claiming import claims, plain_claims
+from trio_graphile._database.claiming import claims, memory, plain_claims
 from trio_graphile._database.claiming.claimer import Claimer
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
@@ -20,7 +20,7 @@ from trio_graphile._model.bounds import ANY_JOB, Bound
 
 WHOLE = claims.GET_JOBS
 PLAIN = plain_claims.GET_PLAIN_JOBS
-PROBE = plain_claims.FIND_PLAIN_CLAIM
+PROBE = plain_claims.PROBE
 SLOW, QUICK = 0.05, 0.001
 LATER = 1.1
 """Another probe is due by then, and a start that was remembered is not any more."""
@@ -162,9 +162,14 @@ async def test_plain_claims_end_after_two_slow_ones(
     assert session.seen_since() == [WHOLE]
 
 
-async def test_a_start_is_remembered_after_two_slow_claims_for_ten_times_as_long(
-    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
+async def test_among_dead_rows_a_start_is_remembered_for_ten_times_as_long_as_it_took(
+    claimer: Claimer,
+    session: Watched,
+    client: Client,
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
     ids = await add(client, 4)
     session.takes = SLOW
     for id_ in ids[:2]:
@@ -181,16 +186,21 @@ async def test_a_start_is_remembered_after_two_slow_claims_for_ten_times_as_long
     assert claimer.look_again_at == math.inf
 
 
-async def test_a_start_is_forgotten_when_too_few_come_after_it_and_none_sooner(
+async def test_a_start_is_remembered_after_two_slow_claims_until_too_few_come_after_it(
     claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
-    ids = await add(client, 3)
+    ids = await add(client, 4)
     session.takes = SLOW
     for id_ in ids[:2]:
         assert await claim(claimer, 1) == [id_]
+    session.takes = QUICK
     better = await add(client, priority=-1)
-    assert await claim(claimer, 5) == [ids[2], *better]
+    assert await claim(claimer, 1) == [ids[2]]
+    assert await claim(claimer, 5) == [ids[3], *better]
     assert claimer.look_again_at == math.inf
+    await add(client)
+    best = await add(client, priority=-2)
+    assert await claim(claimer, 1) == best
 
 
 async def test_a_start_is_forgotten_after_a_while(

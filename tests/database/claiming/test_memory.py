@@ -43,8 +43,9 @@ def start_of(memory: ClaimMemory, now: float) -> int | None:
 
 
 def with_a_start() -> ClaimMemory:
-    """Return a memory with a start, from 100.0 to 101.0."""
+    """Return a memory with a start, from 100.0 to 101.0, and of many dead rows before it."""
     memory = ClaimMemory()
+    memory.probed(None, 100_000, 99.0)
     for _ in range(2):
         memory.learn([job_at(10)], 0.1, now=100.0)
     return memory
@@ -65,6 +66,13 @@ def test_a_start_is_forgotten_if_it_saves_less_than_three_quarters() -> None:
     memory.learn_from_start([job_at(20)], 0.024, now=100.1)
     assert start_of(memory, 100.1) == 20
     memory.learn_from_start([job_at(20)], 0.026, now=100.1)
+    assert start_of(memory, 100.1) is None
+
+
+def test_a_start_is_forgotten_if_few_rows_are_dead() -> None:
+    memory = with_a_start()
+    memory.probed(None, 40_000, 100.0)
+    memory.learn_from_start([job_at(20)], 0.001, now=100.1)
     assert start_of(memory, 100.1) is None
 
 
@@ -105,7 +113,7 @@ def test_who_claims_often_probes_once_a_second() -> None:
     memory.learn(jobs, 0.001, now=100.0)
     assert memory.is_probe_due(100.4)
     assert not memory.is_probe_due(100.6)
-    memory.probed(PlainClaim.IN_HEAD, 100.4)
+    memory.probed(PlainClaim.IN_HEAD, 0, 100.4)
     memory.learn(jobs, 0.001, now=101.3)
     assert not memory.is_probe_due(101.3)
     assert memory.is_probe_due(101.4)
@@ -114,7 +122,7 @@ def test_who_claims_often_probes_once_a_second() -> None:
 def test_a_plain_claim_is_enough_until_the_next_probe_or_a_surprise() -> None:
     memory, jobs = ClaimMemory(), [job_at(1)]
     assert memory.plain_claim(100.0) is None
-    memory.probed(PlainClaim.PAST_HEAD, 100.0)
+    memory.probed(PlainClaim.PAST_HEAD, 0, 100.0)
     assert memory.plain_claim(100.9) is PlainClaim.PAST_HEAD
     assert memory.plain_claim(101.1) is None
     memory.learn(jobs, 0.01, now=100.1)
@@ -123,7 +131,7 @@ def test_a_plain_claim_is_enough_until_the_next_probe_or_a_surprise() -> None:
     assert memory.plain_claim(100.2) is PlainClaim.PAST_HEAD
     memory.learn(jobs, 0.1, now=100.2)
     assert memory.plain_claim(100.3) is None
-    memory.probed(PlainClaim.IN_HEAD, 102.0)
+    memory.probed(PlainClaim.IN_HEAD, 0, 102.0)
     memory.forget_plain_claim()
     assert memory.plain_claim(102.1) is None
     assert not memory.is_probe_due(102.1)

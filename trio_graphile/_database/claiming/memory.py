@@ -32,7 +32,10 @@ START_MARGIN = timedelta(seconds=1)
 """A start is so much earlier than the job that it was found by: another transaction may have begun before the
 one that added this job, and end after it."""
 START_GAIN = 4.0
-"""If to look everywhere takes so many times as long as to look from the start on, it has to wait."""
+"""If to look everywhere takes so many times as long as to look from the start on, it has to wait, ..."""
+MANY_DEAD_ROWS = 50_000
+"""... and if there are so many to step over, which takes 8 to 15 ms. On a busy machine claims are slow for
+other reasons, too, and jobs that a worker gives back when it stops are before the start: they do not wait."""
 
 PROBE_INTERVAL_SECONDS = 1.0
 """How often it is asked whether a plain claim is enough, and for how long that is believed."""
@@ -93,6 +96,8 @@ class ClaimMemory:
     """What a job of a large claim has taken at best."""
     _plain_claim: PlainClaim | None = None
     _probed_at: float = -math.inf
+    _dead_rows: int = 0
+    """As many as there were at the last probe."""
     _jobs_came_at: float = -math.inf
     _was_slow: bool = False
     """Whether the last claim was slow, whatever it brought."""
@@ -116,9 +121,9 @@ class ClaimMemory:
             return False
         return now - self._jobs_came_at < BUSY_SECONDS and now - self._probed_at >= PROBE_INTERVAL_SECONDS
 
-    def probed(self, found: PlainClaim | None, now: float) -> None:
-        """Take notice of which plain claim is enough, if any."""
-        self._plain_claim, self._probed_at = found, now
+    def probed(self, found: PlainClaim | None, dead_rows: int, now: float) -> None:
+        """Take notice of which plain claim is enough, if any, and of how many rows are dead."""
+        self._plain_claim, self._dead_rows, self._probed_at = found, dead_rows, now
 
     def learn(self, jobs: Sequence[Job], seconds: float, now: float) -> None:
         """Take notice of what a claim that looked everywhere brought, and of how long it took."""
@@ -128,7 +133,7 @@ class ClaimMemory:
         if jobs:
             had_taken_long, self._took_long = self._took_long, took_long
             if had_taken_long and took_long:
-                self._begin_at(jobs[0])
+                self._start = _just_before(jobs[0])
                 self._keep_start(seconds, now)
         elif took_long and self._start is not None:
             self._keep_start(seconds, now)  # there is nothing before it, nor after it
@@ -148,13 +153,11 @@ class ClaimMemory:
         """
         if jobs:
             self._jobs_came_at = now
-            if self._start is not None and jobs[0].priority == self._start.priority:
-                self._begin_at(jobs[0])
-        if seconds * START_GAIN > self._start_seconds:
+            start, found = self._start, _just_before(jobs[0])
+            if start is not None and start.priority == found.priority and start.run_at < found.run_at:
+                self._start = found
+        if self._dead_rows < MANY_DEAD_ROWS or seconds * START_GAIN > self._start_seconds:
             self.forget_start()  # to look from there on saves too little
-
-    def _begin_at(self, job: Job) -> None:
-        self._start = Position(job.priority, job.run_at - START_MARGIN)
 
     def _keep_start(self, seconds: float, now: float) -> None:
         self._start_seconds = seconds
@@ -174,3 +177,7 @@ class ClaimMemory:
     def forget_plain_claim(self) -> None:
         """Take it that only the whole claim is enough, until the next probe."""
         self._plain_claim = None
+
+
+def _just_before(job: Job) -> Position:
+    return Position(job.priority, job.run_at - START_MARGIN)

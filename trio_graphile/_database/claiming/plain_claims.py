@@ -172,7 +172,7 @@ async def get_plain_jobs(
 
 
 # The probe: which plain claim would do. A worker that claims often runs it once a second, for 100 to 300 us.
-FIND_PLAIN_CLAIM = Statement(f"""
+PROBE = Statement(f"""
     with recursive wanted_tasks as materialized (
       select tasks.id
       from {{schema}}._private_tasks as tasks
@@ -233,17 +233,24 @@ FIND_PLAIN_CLAIM = Statement(f"""
             limit $5::integer + 1
           ) as few
         ) then $4::text
-      end
+      end as plain_claim,
+      pg_stat_get_dead_tuples(
+        to_regclass($trio_graphile${{schema}}._private_jobs$trio_graphile$)
+      ) as dead_rows
 """)
 # $1 identifiers, $2 limit, $3 what to answer if the head is not blocked, $4 if it is and there are few
 # ranks, $5 how many ranks are few, $6 and $7 priority and time of the start, or null.
 
 
-async def find_plain_claim(
+async def probe(
     executor: Executor, identifiers: Sequence[str], limit: int, *, start: Position | None = None
-) -> PlainClaim | None:
-    """Return which plain claim is enough for so many jobs from `start` on, if one is."""
+) -> tuple[PlainClaim | None, int]:
+    """Return which plain claim is enough for so many jobs from `start` on, if one is; and how many dead rows.
+
+    They were counted a second ago. After a crash the server begins to count anew.
+    """
     which = PlainClaim.IN_HEAD.value, PlainClaim.PAST_HEAD.value
     at = (None, None) if start is None else (start.priority, start.run_at)
-    found = await executor.fetch_value(FIND_PLAIN_CLAIM, list(identifiers), limit, *which, _FEW_RANKS, *at)
-    return None if found is None else PlainClaim(found)
+    [row] = await executor.fetch(PROBE, list(identifiers), limit, *which, _FEW_RANKS, *at)
+    found = row["plain_claim"]
+    return None if found is None else PlainClaim(found), row["dead_rows"] or 0

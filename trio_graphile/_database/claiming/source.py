@@ -54,11 +54,11 @@ class Source:
         memory, began = self._memory, trio.current_time()
         self.look_again_at, start = math.inf, memory.start(began)
         if memory.is_probe_due(began):
-            found = await plain_claims.find_plain_claim(
+            found, dead_rows = await plain_claims.probe(
                 self._session, self.share.identifiers, limit, start=start
             )
             began = trio.current_time()
-            memory.probed(found, began)
+            memory.probed(found, dead_rows, began)
             if is_cancelled():
                 return []
         if start is None:
