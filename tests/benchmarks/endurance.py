@@ -26,7 +26,7 @@ sys.path[0] = str(Path(__file__).parents[2])  # this folder is there, the reposi
 
 from tests.benchmarks.arena import server_cpu_seconds  # noqa: E402
 from tests.benchmarks.ours import resident_bytes  # noqa: E402
-from tests.benchmarks.tables import is_empty, snapshot_held  # noqa: E402
+from tests.benchmarks.tables import is_empty, leave_dead, snapshot_held  # noqa: E402
 from tests.support.folders import passable_folder  # noqa: E402
 from trio_graphile import (  # noqa: E402
     Client,
@@ -208,10 +208,13 @@ async def measure(options: argparse.Namespace) -> int:
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(passable_folder(options.directory))
         server = await stack.enter_async_context(embedded_postgres(folder / "postgres"))
-        database = await stack.enter_async_context(open_database(server.url))
+        database = await stack.enter_async_context(
+            open_database(server.url, DatabaseOptions(statement_timeout=3600.0))
+        )
         await Client(database, tasks).migrate()
         process, said = await stack.enter_async_context(worker_process(server.url))
         await stack.enter_async_context(snapshot_held(server.url) if options.pinned else nullcontext())
+        await leave_dead(database, options.dead)
         row = Row(server, database, options.period)
         row.head()
         last: dict[str, float] = {}
@@ -245,6 +248,7 @@ async def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="for how long")
     parser.add_argument("--period", type=float, default=10.0, help="how many seconds have one row")
     parser.add_argument("--pinned", action="store_true", help="keep a snapshot open: nothing can be vacuumed")
+    parser.add_argument("--dead", type=int, default=0, help="how many jobs have left dead rows before")
     parser.add_argument("--concurrency", type=int, default=24, help="how many slots the worker has")
     parser.add_argument("--prefetch", type=int, default=0, help="how many jobs it claims ahead")
     parser.add_argument("--directory", type=Path, default=Path.cwd(), help="where the server has its data")

@@ -12,7 +12,7 @@ import pytest
 PROGRAM = Path(__file__).with_name("endurance.py")
 
 
-@pytest.mark.parametrize("pinned", [[], ["--pinned"]], ids=["", "pinned"])
+@pytest.mark.parametrize("pinned", [[], ["--pinned", "--dead=150000"]], ids=["", "pinned"])
 def test_all_jobs_of_a_steady_rate_run(pinned: list[str], tmp_path: Path) -> None:
     size = ["--rate=1500", "--seconds=4", "--period=1", f"--directory={tmp_path}"]
     said = subprocess.run(
