@@ -30,8 +30,8 @@ IN_PARALLEL = ("-n", str(min(4, 2 * (os.cpu_count() or 1))), "--dist=worksteal")
 """Twice as many processes as cores, for tests wait more than they compute; each has a server of its own."""
 SAMPLED = (
     "tests/scenarios",
-    "tests/admin/browser",
-    "tests/admin/test_api_fuzz.py",
+    "tests/admin",
+    "tests/cli",
     "tests/conformance",
     "tests/environments",
     "tests/interop",
@@ -41,8 +41,8 @@ SAMPLED = (
     "tests/test_docs.py",
     "tests/test_walkthrough.py",
 )
-"""The tests that try a share of what they sample, or are dealt: scheduling points, examples, pages, workers
-of other languages."""
+"""The tests that try a share of what they sample, or are dealt: scheduling points, commands, pages, examples,
+workers of other languages."""
 HARNESS = "tests/scenarios/"
 """Whatever fails there has failed: those tests end a worker at each point, and nothing is left to chance."""
 MOST_UNSTEADY = 3

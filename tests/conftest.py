@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import AsyncIterator, Generator, Iterator
+from pathlib import Path
 
 import attrs
 import hypothesis
@@ -63,7 +64,15 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+DEALT_FOLDERS = tuple(Path(__file__).with_name(name) for name in ("admin", "cli"))
+"""Each of their tests runs on one interpreter, and each interpreter has a share: they take minutes, and what
+depends on Python is below them."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in DEALT_FOLDERS):
+            item.add_marker(pytest.mark.dealt)
     if not config.getoption("--exhaustive"):
         for item in items:
             if item.get_closest_marker("exhaustive") is not None:

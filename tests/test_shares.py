@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import DEALT_FOLDERS
 from tests.support.shares import Share
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,8 @@ def test_whatever_has_shares_runs_on_each_interpreter() -> None:
     names = re.findall(r"^(?:SAMPLED|BETWEEN) = \((.+?)\)$", text, re.MULTILINE | re.DOTALL)
     assert len(names) == 2
     run = [ROOT / name for name in re.findall(r'"(.+?)"', "".join(names))]
+    for folder in DEALT_FOLDERS:
+        assert any(folder.is_relative_to(path) for path in run), folder
     for module in (ROOT / "tests").glob("*/**/*.py"):
         if re.search(r"\bmark\.dealt\b|\bShare\.of_run\(", module.read_text()):
             assert any(module.is_relative_to(path) for path in run), module

@@ -88,7 +88,6 @@ async def _schemathesis(
     )
 
 
-@pytest.mark.dealt
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("mode", ["basic", "bearer", "header", "none"])
 async def test_any_request_is_answered_as_the_document_says(

@@ -10,14 +10,6 @@ from tests.admin.browser.site import serving
 from trio_graphile import Client, Database
 
 
-@pytest.hookimpl(tryfirst=True)  # before the tests are dealt
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have each test with a browser run on one interpreter: what is tested is mostly the pages' own code."""
-    for item in items:
-        if "chromium" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.dealt)
-
-
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Chromium]:
     if reason := reason_to_skip():
