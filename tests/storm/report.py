@@ -10,6 +10,7 @@ import attrs
 
 from tests.storm.adapters import Contender
 from tests.storm.conditions import CONDITIONS, Condition
+from tests.storm.ours import is_ours
 from tests.storm.referee import Verdict, quantile
 from tests.storm.storm import Outcome, Size
 
@@ -116,6 +117,7 @@ def markdown(facts: dict[str, Any], results: Sequence[Result]) -> str:
     parts = [_preface(facts, results)]
     for condition in CONDITIONS:
         of_this = [result for result in results if result.condition == condition.name]
+        of_this.sort(key=lambda result: not is_ours(result.project))
         if of_this:
             parts += [f"**{condition.name}**: {condition.text}.", "\n".join(_table(of_this))]
     if notes := list(_notes(results)):
