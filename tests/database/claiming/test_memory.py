@@ -105,6 +105,13 @@ def test_a_large_claim_took_long_when_it_took_twice_what_a_job_has_taken_at_best
     assert memory.start(100.0) is not None
 
 
+def test_large_claims_that_have_always_taken_long_tell_a_start_nevertheless() -> None:
+    memory, jobs = ClaimMemory(), [job_at(1)] * 24
+    memory.learn(jobs, 0.9, now=100.0)
+    memory.learn(jobs, 0.9, now=101.0)
+    assert memory.start(101.0) is not None
+
+
 def test_who_claims_often_probes_once_a_second() -> None:
     memory, jobs = ClaimMemory(), [job_at(1)]
     assert not memory.is_probe_due(100.0)

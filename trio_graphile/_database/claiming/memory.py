@@ -19,6 +19,8 @@ SLOW_CLAIM_SECONDS = 0.02
 """A claim that takes longer is slow. One may be so by chance; the second in a row is for a reason."""
 LARGE_CLAIM_JOBS = 20
 """A claim that brings so many is measured by what each took: how long is long depends on their number."""
+LARGE_CLAIM_SECONDS_PER_JOB = 0.0005
+"""What is taken for its best at first: a worker that starts among many dead rows knows no quick claim."""
 LARGE_CLAIM_LONG_FACTOR = 2.0
 """It took long if each job took so many times as long as one has taken at best, ..."""
 LARGE_CLAIM_QUICK_SECONDS = 0.005
@@ -92,7 +94,7 @@ class ClaimMemory:
     """Until when to look from the start on."""
     _took_long: bool = False
     """Whether the last claim took long for what it brought."""
-    _best_seconds_per_job: float = math.inf
+    _best_seconds_per_job: float = LARGE_CLAIM_SECONDS_PER_JOB
     """What a job of a large claim has taken at best."""
     _plain_claim: PlainClaim | None = None
     _probed_at: float = -math.inf
@@ -165,7 +167,7 @@ class ClaimMemory:
 
     def _usual(self, jobs: int) -> float:
         """Return how many seconds a claim of so many may take without having taken long."""
-        if jobs < LARGE_CLAIM_JOBS or math.isinf(self._best_seconds_per_job):
+        if jobs < LARGE_CLAIM_JOBS:
             return SLOW_CLAIM_SECONDS
         usual = LARGE_CLAIM_LONG_FACTOR * self._best_seconds_per_job * jobs
         return max(LARGE_CLAIM_QUICK_SECONDS, usual)
