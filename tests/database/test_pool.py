@@ -168,7 +168,7 @@ async def test_a_statement_elsewhere_ends_at_once_when_its_database_is_cancelled
 
 
 async def test_who_waits_for_a_session_beside_is_told_that_all_are_busy(database: Database) -> None:
-    async with database.beside("one", pool_size=1, statement_timeout=0.01, read_only=False) as one:
+    async with database.beside("one", pool_size=1, statement_timeout=1.0, read_only=False) as one:
         with trio.fail_after(20):
             async with one.connection():
                 with pytest.raises(SessionsBusy, match="no session was free"):
