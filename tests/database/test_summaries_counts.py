@@ -106,7 +106,7 @@ async def test_what_the_server_knows_of_a_table_it_has_looked_at_is_about_right(
     counts = await count_states(connection, cap=10)
     assert all(is_estimate(counts).values())
     for state, value in values(counts).items():
-        assert value == pytest.approx(expected[state], rel=0.35), state
+        assert value == pytest.approx(expected[state], rel=0.4), state  # PostgreSQL 14 is the furthest off
     assert counts.total.value == pytest.approx(3000, rel=0.05)
 
 
