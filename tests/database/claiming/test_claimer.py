@@ -186,6 +186,26 @@ async def test_among_dead_rows_a_start_is_remembered_for_ten_times_as_long_as_it
     assert claimer.look_again_at == math.inf
 
 
+async def test_where_there_is_no_room_nothing_was_left_out_that_is_worth_another_look(
+    claimer: Claimer,
+    session: Watched,
+    client: Client,
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
+    claimer.share(("a",), [Bound(5, frozenset(["a"]))])
+    await add(client, 2)
+    session.takes = SLOW
+    for _ in range(2):
+        await claim(claimer, 1)
+    session.takes = QUICK
+    await claim(claimer, 5)
+    assert claimer.look_again_at < math.inf
+    assert await claimer.claim(5, ANY_JOB, ["a"] * 5) == []
+    assert claimer.look_again_at == math.inf
+
+
 async def test_a_start_is_remembered_after_two_slow_claims_until_too_few_come_after_it(
     claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:

@@ -41,6 +41,7 @@ class Source:
 
         Once one statement was answered, it is not cancelled before another: it is known what is locked.
         """
+        self.look_again_at = math.inf
         if limit == 0:
             return []
         try:
@@ -52,7 +53,7 @@ class Source:
 
     async def _claim(self, limit: int, rules: ClaimRules) -> list[Job]:
         memory, began = self._memory, trio.current_time()
-        self.look_again_at, start = math.inf, memory.start(began)
+        start = memory.start(began)
         if memory.is_probe_due(began):
             found, dead_rows = await plain_claims.probe(
                 self._session, self.share.identifiers, limit, start=start
