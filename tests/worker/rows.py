@@ -10,7 +10,13 @@ import trio
 
 from tests.support.intake import Intake, unobserved
 from trio_graphile import Job, StatementFailed
-from trio_graphile._database.held_rows import COMPLETE_ALIKE_JOBS, COMPLETE_JOBS, FAIL_JOBS, RETURN_JOBS
+from trio_graphile._database.held_rows import (
+    COMPLETE_ALIKE_JOBS,
+    COMPLETE_JOBS,
+    FAIL_JOBS,
+    FIND_LEFT,
+    RETURN_JOBS,
+)
 from trio_graphile._database.statement import Statement
 from trio_graphile._worker.announcements import Announcements
 from trio_graphile._worker.job_events import JobEvents
@@ -43,6 +49,11 @@ class Rows:
     before_write: Callable[[], None] = lambda: None
     errors: list[Exception] = attrs.field(factory=list)
     stolen: set[int] = attrs.field(factory=set)
+    """The jobs that are not ours any more."""
+    left: set[int] = attrs.field(factory=set)
+    """Those of these that are there: others have them."""
+    look_error: Exception | None = None
+    """What becomes of a look for them."""
     poison: int = 0
     """The job whose completion is refused."""
     refused: set[int] = attrs.field(factory=set)
@@ -69,7 +80,11 @@ class Rows:
         self.ledger.claimed(jobs)
 
     async def fetch(self, sql: str | Statement, *arguments: Any) -> list[Any]:
-        """Write failures, or what is given back."""
+        """Write failures, or what is given back; or look for what is left."""
+        if sql is FIND_LEFT:
+            if self.look_error is not None:
+                raise self.look_error
+            return [{"id": id_} for id_ in arguments[0] if id_ in self.left]
         return [{"id": id_} for id_ in await self._write(WRITES[sql], arguments[1])]
 
     async def fetch_value(self, sql: str | Statement, *arguments: Any) -> Any:

@@ -87,6 +87,17 @@ def test_what_the_handler_may_have_completed_is_completed_if_it_is_not_found() -
     assert ledger.settled([job, other], {2}) == Unfound(lost=[], completed=[job])
 
 
+def test_what_the_handler_may_have_completed_is_lost_if_its_row_is_there_and_another_has_it() -> None:
+    ledger, job, returned = Ledger(), make_job(1), make_job(2)
+    claim(ledger, job, returned)
+    ledger.completed_maybe(job)
+    ledger.completed_maybe(returned)
+    ledger.unanswered([returned])  # it was given back, for its transaction was rolled back
+    assert ledger.may_be_deleted([job, returned], deletes=False) == [job, returned]
+    ledger.undeleted([job, returned], deletes=False)
+    assert ledger.settled([job, returned], set()) == Unfound(lost=[job], completed=[])
+
+
 def test_a_lapse_leaves_a_doubt_about_all_that_is_held_and_about_nothing_later() -> None:
     ledger, before, after = Ledger(), make_job(1), make_job(2)
     claim(ledger, before)
@@ -132,7 +143,6 @@ def test_a_run_whose_outcome_is_refused_is_over() -> None:
 class Doubt(Enum):
     """What is unknown about a claim of a job."""
 
-    NONE = auto()
     MAYBE_OTHERS = auto()
     """Others may have had it."""
     UNANSWERED = auto()
@@ -146,11 +156,11 @@ class Claim:
     job: Job
     is_held: bool = True
     is_refused: bool = False
-    doubt: Doubt = Doubt.NONE
+    doubts: set[Doubt] = attrs.field(factory=set)
 
     def raise_doubt(self, doubt: Doubt) -> None:
         """Know less than before."""
-        self.doubt = max(self.doubt, doubt, key=lambda each: each.value)
+        self.doubts.add(doubt)
 
 
 class Histories(RuleBasedStateMachine):
@@ -222,6 +232,20 @@ class Histories(RuleBasedStateMachine):
         claim.raise_doubt(Doubt.COMPLETED_MAYBE)
 
     @precondition(lambda self: self.claims)
+    @rule(data=st.data(), deletes=st.booleans())
+    def find_rows(self, data: st.DataObject, *, deletes: bool) -> None:
+        """Find rows that would not be there if what is unknown had happened."""
+        claims = self.some(data)
+        explained = {Doubt.COMPLETED_MAYBE, *({Doubt.UNANSWERED} if deletes else ())}
+        asked = [claim for claim in claims if claim.doubts & explained]
+        said = self.ledger.may_be_deleted([claim.job for claim in claims], deletes=deletes)
+        assert [*map(id, said)] == [id(claim.job) for claim in asked]
+        self.ledger.undeleted(said, deletes=deletes)
+        for claim in asked:
+            claim.doubts -= explained
+            claim.raise_doubt(Doubt.MAYBE_OTHERS)
+
+    @precondition(lambda self: self.claims)
     @rule(data=st.data())
     def refuse(self, data: st.DataObject) -> None:
         """Do not take an outcome of what is held."""
@@ -239,8 +263,8 @@ class Histories(RuleBasedStateMachine):
         found = data.draw(st.sets(st.sampled_from(claims))) if claims else set()
         unfound = [claim for claim in claims if claim not in found]
         said = self.ledger.settled([claim.job for claim in claims], {claim.job.id for claim in found})
-        lost = [c.job for c in unfound if c.doubt in (Doubt.NONE, Doubt.MAYBE_OTHERS)]
-        completed = [c.job for c in unfound if c.doubt is Doubt.COMPLETED_MAYBE]
+        lost = [c.job for c in unfound if c.doubts <= {Doubt.MAYBE_OTHERS}]
+        completed = [c.job for c in unfound if Doubt.COMPLETED_MAYBE in c.doubts]
         assert [*map(id, said.lost)] == [*map(id, lost)]
         assert [*map(id, said.completed)] == [*map(id, completed)]
         self.is_uncertain |= bool(lost)
@@ -279,9 +303,8 @@ class Histories(RuleBasedStateMachine):
         """Nor any longer than its outcome takes."""
         assert not self.ledger.may_be_ours_anew(self.ended)
         for claim in self.claims:
-            is_in_doubt = claim.doubt is not Doubt.NONE
-            assert self.ledger.may_be_ours_anew([claim.job]) == is_in_doubt
-        in_doubt = any(claim.doubt is not Doubt.NONE for claim in self.claims)
+            assert self.ledger.may_be_ours_anew([claim.job]) == bool(claim.doubts)
+        in_doubt = any(claim.doubts for claim in self.claims)
         assert self.ledger.may_be_ours_anew([claim.job for claim in self.claims]) == in_doubt
 
     @invariant()

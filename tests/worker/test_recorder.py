@@ -64,6 +64,36 @@ async def test_a_write_whose_fate_was_unknown_is_not_called_lost_when_repeated()
     assert (outcomes.counts.completed, outcomes.counts.lost) == (1, 0)
 
 
+async def test_a_completion_whose_fate_was_unknown_did_not_happen_if_its_row_is_there() -> None:
+    rows = Rows(errors=[ConnectionLost("before the commit")], stolen={1, 2}, left={1})
+    outcomes = rows.recorder()
+    for id_ in (1, 2, 3):
+        outcomes.put(Completed(make_job(id_)))
+    await outcomes.flush()
+    assert (outcomes.counts.completed, outcomes.counts.lost) == (2, 1)
+
+
+async def test_what_was_given_back_may_have_been_though_its_row_is_there() -> None:
+    rows = Rows(errors=[ConnectionLost("after the commit")], stolen={1}, left={1})
+    outcomes = rows.recorder()
+    outcomes.put(Returned(make_job(1)))
+    await outcomes.flush()
+    assert (outcomes.counts.returned, outcomes.counts.lost) == (1, 0)
+
+
+async def test_a_look_for_what_is_left_that_is_refused_takes_nothing_from_what_is_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = Rows(errors=[ConnectionLost("after the commit")], stolen={1}, left={1})
+    rows.look_error = StatementFailed("canceling statement due to statement timeout", sqlstate="57014")
+    outcomes = rows.recorder()
+    outcomes.put(Completed(make_job(1)))
+    outcomes.put(Completed(make_job(2)))
+    await outcomes.flush()
+    assert (outcomes.counts.completed, outcomes.counts.lost) == (2, 0)
+    assert "looking for jobs that may be completed failed: canceling" in caplog.text
+
+
 async def test_an_outcome_in_doubt_stays_so_though_the_next_try_was_cancelled() -> None:
     rows = Rows(errors=[ConnectionLost("after the commit")], stolen={1})
     outcomes = rows.recorder()

@@ -10,10 +10,12 @@ import trio
 from tests.database.sessions import set_default_isolation, wait_until_somebody_waits
 from tests.support.handlers import Handlers
 from tests.support.tables import Table
+from tests.support.waiting import PATIENCE
 from tests.support.workers import SOON, make_worker, running
 from trio_graphile import (
     Client,
     Connection,
+    ConnectionLost,
     Database,
     Job,
     JobContext,
@@ -191,6 +193,94 @@ async def test_a_job_that_was_taken_away_meanwhile_is_lost_and_what_was_written_
     assert await paid(client.database) == []
     [row] = await table.jobs()
     assert (row["id"], row["last_error"]) == (job.id, None)
+
+
+DAWDLE = """
+    create function dawdle()
+    returns trigger
+    language plpgsql
+    as $$
+    begin
+      perform pg_advisory_xact_lock(1);
+      return null;
+    exception
+      when query_canceled then return null;
+    end
+    $$
+"""  # it waits for a lock, and goes on when it is cancelled
+DAWDLE_AFTER_DELETION = """
+    create trigger dawdles after delete on graphile_worker._private_jobs
+    for each row execute function dawdle()
+"""
+DAWDLE_AT_COMMIT = """
+    create constraint trigger dawdles after insert on payments deferrable initially deferred
+    for each row execute function dawdle()
+"""
+TERMINATE_WHO_WAITS = """
+    select pg_terminate_backend(pid)
+    from pg_stat_activity
+    where cardinality(pg_blocking_pids(pid)) > 0
+"""
+
+
+async def test_a_job_that_is_taken_although_its_completion_was_answered_before_the_commit_is_lost(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    """The worker is cancelled, the deletion succeeds all the same, and there is no commit."""
+
+    @handlers.tasks.task("paying")
+    async def paying(context: JobContext) -> None:
+        try:
+            async with context.complete_in_transaction() as connection:
+                await pay(connection, context.job)
+        except trio.Cancelled:
+            with trio.move_on_after(PATIENCE, shield=True):
+                await client.database.execute(CLAIM_AS_ANOTHER)
+            raise
+
+    await client.add_raw_job("paying")
+    await database.execute(DAWDLE)
+    await database.execute(DAWDLE_AFTER_DELETION)
+    async with database.transaction() as connection:
+        await connection.execute("select pg_advisory_xact_lock(1)")
+        async with running(make_worker(database, handlers.tasks)) as run:
+            await wait_until_somebody_waits(database)
+            run.worker.cancel()
+            report = await run.wait()
+    assert (report.completed, report.returned, report.lost) == (0, 0, 1)
+    assert await paid(database) == []
+    [row] = await table.jobs()
+    assert row["locked_by"] == "another"
+
+
+@pytest.mark.parametrize("is_taken", [False, True])
+async def test_a_commit_whose_answer_is_lost_did_not_happen_if_the_job_is_there(
+    database: Database, client: Client, handlers: Handlers, table: Table, *, is_taken: bool
+) -> None:
+    await database.execute(DAWDLE)
+    await database.execute(DAWDLE_AT_COMMIT)
+
+    @handlers.tasks.task("paying")
+    async def paying(context: JobContext) -> None:
+        try:
+            async with context.complete_in_transaction() as connection:
+                await pay(connection, context.job)
+        except ConnectionLost:
+            if is_taken:
+                await client.database.execute(CLAIM_AS_ANOTHER)
+            raise
+
+    await client.add_raw_job("paying")
+    async with database.transaction() as connection:
+        await connection.execute("select pg_advisory_xact_lock(1)")
+        async with running(make_worker(database, handlers.tasks)) as run:
+            await wait_until_somebody_waits(database)
+            await database.execute(TERMINATE_WHO_WAITS)
+            report = await run.stop()
+    assert (report.completed, report.failed, report.lost) == ((0, 0, 1) if is_taken else (0, 1, 0))
+    assert await paid(database) == []
+    [row] = await table.jobs()
+    assert row["locked_by"] == ("another" if is_taken else None)
 
 
 async def test_a_commit_that_is_refused_is_a_failure_and_the_job_is_tried_again(

@@ -163,6 +163,7 @@ class JobContext:
                     # Asked afterwards: what a newer claim has locked looks the same, and it may be under way.
                     if not is_ours or self._was_claimed_again(self.job):
                         raise JobLost(self.job.id, _TAKEN)
+                    await trio.lowlevel.checkpoint_if_cancelled()  # without a commit, there is no doubt
                     notes.completion = Completion.IN_DOUBT
             except StatementFailed:
                 notes.completion = None  # the server refused the commit, so nothing is committed

@@ -20,7 +20,8 @@
 #                                       does not call `claimed`, so that the ledger remains uncertain.
 #   dropped(job)                        It was taken from us before it ran. It is held no more.
 #   unanswered(jobs)                    Its outcome was sent, and the session was lost before the answer came.
-#   completed_maybe(job)                As that, and it was its own handler that tried to complete it.
+#   completed_maybe(job)                Its own handler tried to complete it, and does not know if it did.
+#   undeleted(jobs)                     Their rows are there, so nobody completed them after all.
 #   refused(job)                        The database does not take its outcome, for now. Its run is over.
 #   settled(jobs, found)                Its outcome was written, or the database had no such job of ours.
 #   ended(job), lost(job)               There is nothing to write: it was settled before, or is not ours.
@@ -37,6 +38,9 @@
 #   not unanswered                      Somebody took it from us. It is lost.
 #   unanswered                          It was written the first time.
 #   completed_maybe                     Its handler had completed it.
+#
+# To complete a job deletes its row. So before whoever writes calls `settled`, it looks for the rows of those
+# that `may_be_deleted`: if one is there, another has taken the job, and it is lost.
 #
 # The ledger is certain, so that nobody has to search the database for rows of ours, if every claim was
 # answered, every job that was claimed was settled, none was ever taken from us, and no lease lapsed. It does
@@ -72,7 +76,11 @@ class _Doubt:
     """Kept alive, since it is found by its identity."""
     is_unanswered: bool = False
     completed_maybe: bool = False
-    """Only if it is unanswered."""
+
+    @property
+    def explains_no_row(self) -> bool:
+        """Whether the job may have been settled before, so that it is not found."""
+        return self.is_unanswered or self.completed_maybe
 
 
 @attrs.define(eq=False)
@@ -132,8 +140,17 @@ class Ledger:
 
     def completed_maybe(self, job: Job) -> None:
         """Take notice that the handler tried to complete its job, and does not know whether it did."""
-        doubt = self._doubt(job)
-        doubt.is_unanswered = doubt.completed_maybe = True
+        self._doubt(job).completed_maybe = True
+
+    def undeleted(self, jobs: Iterable[Job], *, deletes: bool) -> None:
+        """Take notice that the rows of these jobs are there.
+
+        `deletes` says that the outcome would have deleted them that is unanswered.
+        """
+        for job in jobs:
+            doubt = self._doubt(job)
+            doubt.completed_maybe = False
+            doubt.is_unanswered &= not deletes
 
     def refused(self, job: Job) -> None:
         """Take notice that the database does not take a job's outcome, which is to be tried again."""
@@ -144,7 +161,7 @@ class Ledger:
         """Forget jobs whose outcomes were written; `found` are the ids of those that were still ours."""
         unfound = [] if len(found) == len(jobs) else [job for job in jobs if job.id not in found]
         doubts = [(job, self._doubts.get(id(job))) for job in unfound]
-        lost = [job for job, doubt in doubts if doubt is None or not doubt.is_unanswered]
+        lost = [job for job, doubt in doubts if doubt is None or not doubt.explains_no_row]
         completed = [job for job, doubt in doubts if doubt is not None and doubt.completed_maybe]
         self._note_taken(lost)
         self._forget(jobs)
@@ -188,6 +205,15 @@ class Ledger:
     def may_be_ours_anew(self, jobs: Iterable[Job]) -> bool:
         """Whether the row of one of these may be locked by a newer claim of ours."""
         return bool(self._doubts) and any(id(job) in self._doubts for job in jobs)
+
+    def may_be_deleted(self, jobs: Iterable[Job], *, deletes: bool) -> list[Job]:
+        """Return those whose rows are gone unless others have them; `deletes` as for `undeleted`."""
+        doubts = [(job, self._doubts.get(id(job))) for job in jobs]
+        return [
+            job
+            for job, doubt in doubts
+            if doubt is not None and (doubt.completed_maybe or (deletes and doubt.is_unanswered))
+        ]
 
     def was_claimed_again(self, job: Job) -> bool:
         """Whether the job is held anew, so that nothing may be written about this claim of it."""

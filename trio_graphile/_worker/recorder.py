@@ -17,6 +17,7 @@ from trio_graphile._database.session import persist
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
 from trio_graphile._model.bell import Bell
 from trio_graphile._model.failures import describe_error
+from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import (
     Completed,
     Failed,
@@ -307,13 +308,28 @@ class Recorder:
             # and its row looks as it did. So no claim may be under way now, and jobs that we have claimed
             # again are left out.
             async with ledger.claiming:
-                return await self._record(kind, [o for o in batch if not ledger.was_claimed_again(o.job)])
+                ours = await self._record(kind, [o for o in batch if not ledger.was_claimed_again(o.job)])
+                await self._look_for_undeleted(kind, [o.job for o in batch if o.job.id not in ours])
+            return ours
 
         self.writing_since = trio.current_time()
         try:
             return await persist(attempt, what="recording outcomes")
         finally:
             self.writing_since = None
+
+    async def _look_for_undeleted(self, kind: type[Outcome], unfound: Sequence[Job]) -> None:
+        """Find out whether jobs that were not found were taken from us, or completed before."""
+        deletes = kind is Completed or kind is Removed
+        jobs = self._ledger.may_be_deleted(unfound, deletes=deletes)
+        if not jobs:
+            return
+        try:
+            left = await held_rows.find_left(self._session, [job.id for job in jobs])
+        except StatementFailed as error:  # what is written stays written, and what is said of it is a guess
+            logger.warning("looking for jobs that may be completed failed: %s", error)
+            return
+        self._ledger.undeleted([job for job in jobs if job.id in left], deletes=deletes)
 
     def _note_written(self, kind: type[Outcome], batch: Sequence[Outcome], ours: set[int]) -> None:
         """Count a batch that is written, and pass on what became of its jobs."""
