@@ -214,7 +214,7 @@ async def measure(options: argparse.Namespace) -> int:
         await Client(database, tasks).migrate()
         process, said = await stack.enter_async_context(worker_process(server.url))
         await stack.enter_async_context(snapshot_held(server.url) if options.pinned else nullcontext())
-        await leave_dead(database, options.dead)
+        await leave_dead(database, options.dead, options.rate)
         row = Row(server, database, options.period)
         row.head()
         last: dict[str, float] = {}

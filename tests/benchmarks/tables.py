@@ -24,14 +24,17 @@ _INSERT_QUEUES = """
 """  # $1 their names without the number, $2 how many, $3 who has locked them, or null
 _INSERT_JOBS = """
     insert into graphile_worker._private_jobs (task_id, payload, priority, run_at, attempts, job_queue_id)
-    select tasks.id, json_build_object('n', number), $3::smallint, now() + $4 * interval '1 second',
+    select tasks.id, json_build_object('n', number), $3::smallint,
+      now() + ($4::float8 - $8::float8 * ($2::integer - number)) * interval '1 second',
       $5::smallint, queues.id
     from generate_series(1, $2::integer) as number
     join graphile_worker._private_tasks as tasks on tasks.identifier = $1
     left join graphile_worker._private_job_queues as queues
       on queues.queue_name = $6 || number % nullif($7::integer, 0)
     order by number
-"""  # $1 task, $2 how many, $3 priority, $4 seconds until they are due, $5 attempts, $6 and $7 their queues
+"""
+# $1 task, $2 how many, $3 priority, $4 seconds until the last is due, $5 attempts, $6 and $7 their queues, $8
+# the seconds from one to the next
 
 _CLAIM_ALL = """
     update graphile_worker._private_jobs
@@ -69,10 +72,14 @@ async def insert_jobs(
     attempts: int = 0,
     queue: str = "",
     queues: int = 0,
+    every: float = 0.0,
 ) -> None:
-    """Add jobs, spread over queues with this name and numbers behind it if there are to be `queues`."""
+    """Add jobs, spread over queues with this name and numbers behind it if there are to be `queues`.
+
+    The last is due after a delay, and each so many seconds before the next. Durations are seconds.
+    """
     await database.execute(_INSERT_TASK, task)
-    await database.execute(_INSERT_JOBS, task, jobs, priority, delay, attempts, queue, queues)
+    await database.execute(_INSERT_JOBS, task, jobs, priority, delay, attempts, queue, queues, every)
 
 
 async def insert_stuck(database: Database, jobs: int) -> None:
@@ -108,9 +115,9 @@ async def snapshot_held(url: str) -> AsyncIterator[None]:
         yield
 
 
-async def leave_dead(database: Database, jobs: int) -> None:
-    """Leave the rows that so many jobs leave which were claimed and completed."""
-    await insert_jobs(database, jobs)
+async def leave_dead(database: Database, jobs: int, rate: float) -> None:
+    """Leave the rows of so many jobs that were due, so many a second, and have been claimed and completed."""
+    await insert_jobs(database, jobs, every=1 / rate)
     await database.execute(_CLAIM_ALL, STRANGER)
     await database.execute("delete from graphile_worker._private_jobs")
 

@@ -18,6 +18,7 @@ import trio
 from tests.scenarios.aftermath import Aftermath
 from tests.scenarios.endings import Ending
 from tests.scenarios.trial import FLUSH_TIMEOUT, GRACE_PERIOD, Scenario, Trial
+from tests.support.looking_back import have_all_claims_look_back
 from trio_graphile import Client, Database, open_database
 from trio_graphile._database.session import persist
 from trio_graphile._worker import recorder
@@ -70,7 +71,7 @@ class Stage:
                 rows = await self.observer.fetch("select id, task_identifier from graphile_worker.jobs")
                 trial.job_ids = {row["id"]: row["task_identifier"] for row in rows}
             instrument = ActAt(point, lambda: ending(trial))
-            with trio.fail_after(LONGEST_RUN), _most_unwritten(scenario):
+            with trio.fail_after(LONGEST_RUN), _settings(scenario):
                 await trial.run(instrument.installed())
             ended = trio.current_time()
         if scenario.installs:
@@ -90,8 +91,11 @@ def _fail(trial: Trial) -> None:
 
 
 @contextlib.contextmanager
-def _most_unwritten(scenario: Scenario) -> Iterator[None]:
+def _settings(scenario: Scenario) -> Iterator[None]:
+    """Set what no option sets."""
     with pytest.MonkeyPatch.context() as patch:
+        if scenario.looks_back:
+            have_all_claims_look_back(patch)
         if scenario.most_unwritten is not None:
             patch.setattr(recorder, "_MOST_WAITING", scenario.most_unwritten)
         yield

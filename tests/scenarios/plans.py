@@ -39,6 +39,15 @@ async def add_many(client: Client) -> None:
     await client.add_raw_jobs([("brief", None)] * 12 + [("failing", None), ("endless", None)])
 
 
+async def add_what_comes_before_others(client: Client) -> None:
+    """Each but the first of a queue is freed when others have been found that come after it."""
+    await client.add_raw_jobs(
+        [("brief", None, JobSpec(queue_name="a", priority=-1))] * 3
+        + [("brief", None)] * 5
+        + [("endless", None)]
+    )
+
+
 REFUSE_DELETION = f"""
     create or replace function public.refuse_deletion() returns trigger language plpgsql as $$
     begin
@@ -132,6 +141,7 @@ SCENARIOS = {
     "all_tempers": Scenario(concurrency=3, add=add_all_tempers, enough=ended(6)),
     "serial_queues": Scenario(concurrency=4, add=add_to_queues, enough=ended(6)),
     "prefetch": Scenario(concurrency=3, add=add_many, enough=ended(13), prefetch=6),
+    "looks_back": Scenario(concurrency=2, add=add_what_comes_before_others, enough=ended(8), looks_back=True),
     "refused_outcome": Scenario(
         concurrency=5, add=add_one_that_cannot_be_completed, enough=ended(5), once=True
     ),

@@ -68,6 +68,8 @@ class Scenario:
     """Whether the worker starts its process before it takes jobs."""
     installs: bool = False
     """Whether there is no schema before."""
+    looks_back: bool = False
+    """Whether claims behave as if a million dead rows were in front."""
     unwritable: int | None = None
     """The database refuses to let go of jobs of this priority: they are named, and nothing else is left."""
 

@@ -5,21 +5,16 @@ from __future__ import annotations
 import pytest
 
 from tests.support.handlers import Handlers
+from tests.support.looking_back import have_all_claims_look_back
 from tests.support.workers import make_worker, running
 from trio_graphile import Client, Database, JobContext, JobSpec
-from trio_graphile._database.claiming import memory
 
 BETTER = JobSpec(priority=-1)
 
 
 @pytest.fixture(autouse=True)
 def everything_is_dear(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have claims behave as if a million dead rows were in front: two of them tell where jobs start."""
-    monkeypatch.setattr(memory, "SLOW_CLAIM_SECONDS", -1.0)
-    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
-    monkeypatch.setattr(memory, "START_GAIN", 0.0)
-    monkeypatch.setattr(memory, "START_FACTOR", 1e6)
-    monkeypatch.setattr(memory, "START_MOST_SECONDS", 1.0)
+    have_all_claims_look_back(monkeypatch, every=1.0)
 
 
 async def test_a_worker_looks_again_although_nothing_is_announced(

@@ -136,6 +136,10 @@ class Claims:
         """When to claim again at the latest: the last claim did not look everywhere. Infinity if it did."""
         return self._claimer.look_again_at
 
+    def look_everywhere(self) -> None:
+        """Have the next claim look everywhere, however long that takes."""
+        self._claimer.look_everywhere()
+
     def _bounds(self) -> list[Bound]:
         bounds = [
             Bound(task.options.concurrency, frozenset([task.identifier]))

@@ -89,8 +89,11 @@ class Prefetcher:
                         none_unrecorded, step = not self._ledger.has_unended, self._decide()
                         came = await self._act(step)
                         found_none = isinstance(step, Claim) and came == 0
-                        looked_everywhere = math.isinf(self._claims.look_again_at)
-                        is_drained = drains and none_unrecorded and found_none and looked_everywhere
+                        if drains and none_unrecorded and found_none:
+                            is_drained = math.isinf(self._claims.look_again_at)
+                            if not is_drained:
+                                self._claims.look_everywhere()
+                                self._claim_at = -math.inf
         finally:
             self._queue.release()
 

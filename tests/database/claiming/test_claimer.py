@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import attrs
@@ -21,9 +22,9 @@ from trio_graphile._model.bounds import ANY_JOB, Bound
 WHOLE = claims.GET_JOBS
 PLAIN = plain_claims.GET_PLAIN_JOBS
 PROBE = plain_claims.PROBE
-SLOW, QUICK = 0.05, 0.001
+SLOW, QUICK, AT_ONCE = 0.05, 0.001, 0.0001
 LATER = 1.1
-"""Another probe is due by then, and a start that was remembered is not any more."""
+"""Another probe is due by then."""
 
 
 @attrs.define(eq=False)
@@ -162,7 +163,7 @@ async def test_plain_claims_end_after_two_slow_ones(
     assert session.seen_since() == [WHOLE]
 
 
-async def test_among_dead_rows_a_start_is_remembered_for_ten_times_as_long_as_it_took(
+async def test_among_dead_rows_a_claim_begins_at_the_start_and_a_look_back_finds_the_rest(
     claimer: Claimer,
     session: Watched,
     client: Client,
@@ -170,18 +171,58 @@ async def test_among_dead_rows_a_start_is_remembered_for_ten_times_as_long_as_it
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
-    ids = await add(client, 4)
+    ids = await add(client, 6)
     session.takes = SLOW
     for id_ in ids[:2]:
         assert await claim(claimer, 1) == [id_]
-    until = trio.current_time() + 10 * SLOW
+    assert await claim(claimer, 1) == [ids[2]]  # it has looked back once
     session.takes = QUICK
     better = await add(client, priority=-1)
-    assert await claim(claimer, 1) == [ids[2]]
+    assert await claim(claimer, 1) == [ids[3]]
     assert claimer.look_again_at == math.inf  # there was no room for more
-    assert await claim(claimer, 5) == [ids[3]]
-    assert claimer.look_again_at == pytest.approx(until)
-    mock_clock.jump(claimer.look_again_at - trio.current_time())
+    assert await claim(claimer, 2) == ids[4:]
+    assert await claim(claimer, 5) == []
+    assert trio.current_time() < claimer.look_again_at < trio.current_time() + 20 * SLOW
+    mock_clock.jump(20 * SLOW)
+    assert await claim(claimer, 5) == better
+
+
+async def test_a_look_back_goes_on_where_there_was_no_room_for_all(
+    claimer: Claimer,
+    session: Watched,
+    client: Client,
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
+    ids = await add(client, 5)
+    session.takes = SLOW
+    for id_ in ids[:2]:
+        assert await claim(claimer, 1) == [id_]
+    older = await add(client, 3, run_at=datetime.now(UTC) - timedelta(days=800))
+    better = await add(client, 2, priority=-1)
+    assert await claim(claimer, 1) == better[:1]
+    assert await claim(claimer, 2) == better[1:] + ids[2:3]
+    mock_clock.jump(LATER)
+    session.takes = AT_ONCE
+    assert await claim(claimer, 2) == older[:2]
+    assert await claim(claimer, 2) == older[2:] + ids[3:4]
+
+
+async def test_whoever_must_have_looked_everywhere_can_say_so(
+    claimer: Claimer,
+    session: Watched,
+    client: Client,
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
+    ids = await add(client, 3)
+    session.takes = SLOW
+    for id_ in ids:
+        assert await claim(claimer, 1) == [id_]
+    better = await add(client, priority=-1)
+    claimer.look_everywhere()
     assert await claim(claimer, 5) == better
     assert claimer.look_again_at == math.inf
 
@@ -206,30 +247,33 @@ async def test_where_there_is_no_room_nothing_was_left_out_that_is_worth_another
     assert claimer.look_again_at == math.inf
 
 
-async def test_a_start_is_remembered_after_two_slow_claims_until_too_few_come_after_it(
+async def test_where_few_rows_are_dead_claims_look_everywhere_although_they_are_slow(
     claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
     ids = await add(client, 4)
     session.takes = SLOW
     for id_ in ids[:2]:
         assert await claim(claimer, 1) == [id_]
-    session.takes = QUICK
-    better = await add(client, priority=-1)
-    assert await claim(claimer, 1) == [ids[2]]
-    assert await claim(claimer, 5) == [ids[3], *better]
+    for _ in range(2):
+        better = await add(client, priority=-1)
+        assert await claim(claimer, 1) == better
     assert claimer.look_again_at == math.inf
-    await add(client)
-    best = await add(client, priority=-2)
-    assert await claim(claimer, 1) == best
 
 
-async def test_a_start_is_forgotten_after_a_while(
+async def test_a_start_is_forgotten_after_a_quick_look_back_though_nobody_counts_dead_rows(
     claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
-    ids = await add(client, 3)
+    """Nobody does where no jobs come."""
+    ids = await add(client, 2)
     session.takes = SLOW
-    for id_ in ids[:2]:
+    for id_ in ids:
         assert await claim(claimer, 1) == [id_]
-    better = await add(client, priority=-1)
     mock_clock.jump(LATER)
-    assert await claim(claimer, 1) == better
+    session.takes = AT_ONCE
+    session.seen_since()
+    assert await claim(claimer, 1) == []
+    assert claimer.look_again_at < math.inf
+    assert PROBE not in session.seen_since()
+    assert await claim(claimer, 1) == []
+    assert session.seen_since() == [WHOLE]
+    assert claimer.look_again_at == math.inf

@@ -14,7 +14,8 @@ import pytest
 from trio_graphile import Connection, Database, Job
 from trio_graphile._database import held_rows
 from trio_graphile._database.claiming import claims, plain_claims
-from trio_graphile._database.claiming.memory import PlainClaim, Position
+from trio_graphile._database.claiming.look_back import END_OF_TIME, Position
+from trio_graphile._database.claiming.memory import PlainClaim
 from trio_graphile._model.bounds import ClaimRules
 
 pytestmark = pytest.mark.dealt  # the statements know nothing of Python
@@ -209,6 +210,29 @@ async def test_a_claim_from_a_place_on_leaves_out_what_comes_before_it(connectio
     jobs = await claims.get_jobs(connection, ME, TASKS, 20, start=Position(**place))
     assert [job.id for job in jobs] == rest
     assert [job.id for job in await claims.get_jobs(connection, ME, TASKS, 20)] == [best]
+
+
+async def test_a_claim_up_to_a_place_finds_what_comes_before_it_and_leaves_the_rest(
+    connection: Connection,
+) -> None:
+    await fill(connection, [Kind(count=5), Kind(count=5, queues=400)], Random(1))
+    ids = [row["id"] for row in await connection.fetch(CLAIMABLE, TASKS)]
+    first, last = [
+        Position(**row)
+        for row in await connection.fetch(
+            "select priority, run_at from graphile_worker._private_jobs where id = any($1::bigint[])"
+            " order by priority, run_at",
+            [ids[1], ids[4]],
+        )
+    ]
+    assert await claims.get_jobs(connection, ME, TASKS, 20, start=first, end=first) == []
+    jobs = await claims.get_jobs(connection, ME, TASKS, 20, start=first, end=last)
+    assert [job.id for job in jobs] == ids[1:4]
+    jobs = await claims.get_jobs(connection, ME, TASKS, 20, end=last)
+    assert [job.id for job in jobs] == ids[:1]
+    everything = Position(last.priority, END_OF_TIME)
+    jobs = await claims.get_jobs(connection, ME, TASKS, 20, end=everything)
+    assert [job.id for job in jobs] == ids[4:]
 
 
 async def test_a_plain_claim_from_a_place_on_leaves_out_what_comes_before_it(connection: Connection) -> None:

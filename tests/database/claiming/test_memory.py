@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from trio_graphile import Job
-from trio_graphile._database.claiming.memory import ClaimMemory, PlainClaim, Position
+from trio_graphile._database.claiming.look_back import Position
+from trio_graphile._database.claiming.memory import ClaimMemory, PlainClaim
 
 
 def job_at(second: int, priority: int = 5) -> Job:
@@ -21,95 +22,98 @@ def job_at(second: int, priority: int = 5) -> Job:
     )
 
 
-def test_a_start_that_took_long_to_find_twice_is_remembered_ten_times_as_long() -> None:
-    memory, jobs = ClaimMemory(), [job_at(1), job_at(2)]
-    memory.learn(jobs, 0.1, now=99.0)
-    assert memory.start(99.0) is None
-    memory.learn(jobs, 0.1, now=100.0)
-    assert memory.start(100.9) == Position(5, jobs[0].run_at - timedelta(seconds=1))
-    assert memory.start(101.1) is None
-    memory.learn(jobs, 60.0, now=200.0)  # perhaps it was not the database that took so long
-    assert memory.start(202.9) is not None
-    assert memory.start(203.1) is None
-    memory.learn(jobs, 0.1, now=300.0)
-    memory.forget_start()
-    assert memory.start(300.1) is None
-
-
-def start_of(memory: ClaimMemory, now: float) -> int | None:
+def second_of_start(memory: ClaimMemory) -> int | None:
     """Return the second of the job that it was found by."""
-    start = memory.start(now)
-    return None if start is None else start.run_at.second + 1
+    return None if memory.start is None else memory.start.run_at.second + 1
 
 
 def with_a_start() -> ClaimMemory:
-    """Return a memory with a start, from 100.0 to 101.0, and of many dead rows before it."""
+    """Return a memory with a start, among many dead rows."""
     memory = ClaimMemory()
-    memory.probed(None, 100_000, 99.0)
     for _ in range(2):
         memory.learn([job_at(10)], 0.1, now=100.0)
+    memory.probed(None, 100_000, 100.0)
     return memory
+
+
+def test_a_start_that_took_long_to_find_twice_is_remembered() -> None:
+    memory, jobs = ClaimMemory(), [job_at(1), job_at(2)]
+    memory.learn(jobs, 0.1, now=99.0)
+    assert memory.start is None
+    memory.learn(jobs, 0.1, now=100.0)
+    assert memory.start == Position(5, jobs[0].run_at - timedelta(seconds=1))
+
+
+def test_a_start_is_remembered_if_many_rows_are_dead() -> None:
+    memory = ClaimMemory()
+    memory.learn([job_at(1)], 0.1, now=99.0)
+    memory.learn([job_at(1)], 0.1, now=99.1)
+    assert memory.is_probe_due(99.1), "a probe is to tell whether the start is worth it"
+    memory.probed(None, 50_000, 99.1)
+    assert second_of_start(memory) == 1
+    memory.probed(None, 49_999, 101.0)
+    assert memory.start is None
+    memory.learn([job_at(1)], 0.1, now=101.9)
+    assert memory.start is None
+    memory.learn([job_at(1)], 0.1, now=102.1)
+    assert second_of_start(memory) == 1
 
 
 def test_a_start_follows_the_jobs_of_its_priority() -> None:
     memory = with_a_start()
-    memory.learn_from_start([job_at(20), job_at(21)], 0.001, now=100.1)
-    assert start_of(memory, 100.9) == 20
-    memory.learn_from_start([job_at(30, priority=6)], 0.001, now=100.1)
-    memory.learn_from_start([], 0.001, now=100.1)
-    assert start_of(memory, 100.9) == 20
-    assert memory.start_until == 101.0
+    memory.learn_from_start([job_at(20), job_at(21)], now=100.1)
+    assert second_of_start(memory) == 20
+    memory.learn_from_start([job_at(30, priority=6)], now=100.1)
+    memory.learn_from_start([job_at(15)], now=100.1)
+    memory.learn_from_start([], now=100.1)
+    assert second_of_start(memory) == 20
 
 
-def test_a_start_is_forgotten_if_it_saves_less_than_three_quarters() -> None:
+def test_a_start_is_forgotten_if_to_look_back_takes_no_time() -> None:
     memory = with_a_start()
-    memory.learn_from_start([job_at(20)], 0.024, now=100.1)
-    assert start_of(memory, 100.1) == 20
-    memory.learn_from_start([job_at(20)], 0.026, now=100.1)
-    assert start_of(memory, 100.1) is None
+    memory.look_back.round_seconds = 0.05
+    memory.looked_back()
+    assert memory.start is not None
+    memory.look_back.round_seconds = 0.04
+    memory.looked_back()
+    assert memory.start is None
 
 
-def test_a_start_is_forgotten_if_few_rows_are_dead() -> None:
+def test_a_new_start_is_looked_back_from_anew() -> None:
     memory = with_a_start()
-    memory.probed(None, 40_000, 100.0)
-    memory.learn_from_start([job_at(20)], 0.001, now=100.1)
-    assert start_of(memory, 100.1) is None
-
-
-def test_a_start_is_remembered_for_longer_if_there_is_nothing_anywhere() -> None:
-    memory = with_a_start()
-    memory.learn([], 0.2, now=102.0)
-    assert start_of(memory, 103.9) == 10
-    memory.learn([], 0.01, now=105.0)
-    assert start_of(memory, 105.0) is None
+    old, memory.start = memory.look_back, None
+    memory.learn([job_at(20)], 0.1, now=200.0)
+    memory.learn([job_at(20)], 0.1, now=200.0)
+    assert memory.start is not None
+    assert memory.look_back is not old
 
 
 def test_a_claim_that_was_quick_or_brought_nothing_tells_no_start() -> None:
     memory = ClaimMemory()
     memory.learn([job_at(1)], 0.01, now=100.0)
     memory.learn([], 10.0, now=100.0)
-    assert memory.start(100.0) is None
+    assert memory.start is None
 
 
 def test_a_large_claim_took_long_when_it_took_twice_what_a_job_has_taken_at_best() -> None:
     memory, jobs = ClaimMemory(), [job_at(1)] * 1000
     memory.learn(jobs, 0.01, now=100.0)
     memory.learn(jobs, 0.019, now=100.0)
-    assert memory.start(100.0) is None
+    assert memory.start is None
     memory.learn(jobs, 0.021, now=100.0)
-    assert memory.start(100.0) is None
+    assert memory.start is None
     memory.learn(jobs, 0.019, now=100.0)
     memory.learn(jobs, 0.021, now=100.0)
-    assert memory.start(100.0) is None
+    assert memory.start is None
     memory.learn(jobs, 0.021, now=100.0)
-    assert memory.start(100.0) is not None
+    assert memory.start is not None
 
 
 def test_large_claims_that_have_always_taken_long_tell_a_start_nevertheless() -> None:
     memory, jobs = ClaimMemory(), [job_at(1)] * 24
     memory.learn(jobs, 0.9, now=100.0)
     memory.learn(jobs, 0.9, now=101.0)
-    assert memory.start(101.0) is not None
+    assert memory.start is not None
 
 
 def test_who_claims_often_probes_once_a_second() -> None:

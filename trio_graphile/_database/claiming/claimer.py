@@ -32,8 +32,8 @@ class Claimer:
     hit_a_bound: bool = attrs.field(init=False, default=False)
     """Whether the last claim left out jobs of which enough were held already."""
     look_again_at: float = attrs.field(init=False, default=math.inf)
-    """When a claim will find jobs that the last one may have left out because they would have been dear to
-    find, by Trio's clock. Infinity if it left out none of these."""
+    """When a claim will look where the last one did not, since it would have taken long, by Trio's clock.
+    Infinity if it looked everywhere, or had no room for more."""
     _sources: deque[Source] = attrs.field(init=False, factory=deque)
 
     def share(self, identifiers: tuple[str, ...], bounds: Sequence[Bound]) -> None:
@@ -47,6 +47,11 @@ class Claimer:
     def is_bounded(self) -> bool:
         """Whether there are tasks of which no more than so many jobs may be held."""
         return any(source.share.bounds for source in self._sources)
+
+    def look_everywhere(self) -> None:
+        """Have the next claim look everywhere, however long that takes."""
+        for source in self._sources:
+            source.look_everywhere()
 
     async def claim(self, limit: int, rules: ClaimRules, unended: Iterable[str]) -> list[Job]:
         """Claim up to so many jobs, and of bounded tasks no more than their bounds.

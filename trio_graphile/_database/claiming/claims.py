@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from textwrap import dedent
 
 from trio_graphile._database.claiming.conditions import CLAIMED, FITS_RULES, conditions_of
-from trio_graphile._database.claiming.memory import Position
+from trio_graphile._database.claiming.look_back import Position
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.rows import claimed_jobs
 from trio_graphile._database.statement import Statement
@@ -78,6 +78,8 @@ GET_JOBS = Statement(
         and jobs.job_queue_id is null
         and (jobs.priority, jobs.run_at)
           >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
+        and (jobs.priority, jobs.run_at)
+          < (coalesce($10::smallint, 32767), coalesce($11::timestamptz, 'infinity'))
       order by jobs.priority, jobs.run_at
       limit $3::integer + 100
     ),
@@ -103,6 +105,8 @@ GET_JOBS = Statement(
         and jobs.job_queue_id is null
         and (jobs.priority, jobs.run_at)
           >= ((select priority from unqueued_first), (select run_at from unqueued_first))
+        and (jobs.priority, jobs.run_at)
+          < (coalesce($10::smallint, 32767), coalesce($11::timestamptz, 'infinity'))
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select id from wanted_tasks))
         and {FITS_RULES}
@@ -202,6 +206,8 @@ GET_JOBS = Statement(
         and jobs.job_queue_id is not null
         and (jobs.priority, jobs.run_at)
           >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
+        and (jobs.priority, jobs.run_at)
+          < (coalesce($10::smallint, 32767), coalesce($11::timestamptz, 'infinity'))
       order by jobs.priority, jobs.run_at, jobs.id
       limit ($3::integer * 6 + 100) * $9::integer
     ),
@@ -325,8 +331,9 @@ GET_JOBS = Statement(
     returning {CLAIMED}
 """)
 )
-# $1 worker id, $2 identifiers, $3 limit, then what `conditions_of` returns, and last how many times as far as
-# usual to look for jobs of named queues before each queue is asked.
+# $1 worker id, $2 identifiers, $3 limit, then what `conditions_of` returns, $9 how many times as far as
+# usual to look for jobs of named queues before each queue is asked, $10 and $11 priority and time of the end,
+# or null.
 
 
 async def get_jobs(
@@ -337,14 +344,16 @@ async def get_jobs(
     rules: ClaimRules = ANY_JOB,
     *,
     start: Position | None = None,
+    end: Position | None = None,
     width: int = 1,
 ) -> list[Job]:
     """Claim the `limit` best of the due jobs that nobody has locked, at most one of each named queue.
 
-    Jobs before `start` are left out. `width` is how many times as far as usual to look for jobs of named
-    queues before each queue is asked: what comes is the same. Must not run inside a longer transaction: it
-    locks the queues that it takes from.
+    Jobs before `start` are left out, and those from `end` on need not be looked for. `width` is how many
+    times as far as usual to look for jobs of named queues before each queue is asked: what comes is the same.
+    Must not run inside a longer transaction: it locks the queues that it takes from.
     """
     where = conditions_of(rules, start)
-    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, *where, width)
+    until = (None, None) if end is None else (end.priority, end.run_at)
+    rows = await executor.fetch(GET_JOBS, worker_id, list(identifiers), limit, *where, width, *until)
     return claimed_jobs(rows, worker_id, identifiers)

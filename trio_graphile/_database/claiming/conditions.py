@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeAlias
 
-from trio_graphile._database.claiming.memory import Position
+from trio_graphile._database.claiming.look_back import Position
 from trio_graphile._database.rows import job_columns
 from trio_graphile._model.bounds import ClaimRules
 

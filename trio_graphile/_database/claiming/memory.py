@@ -1,7 +1,7 @@
 """What a worker remembers of its claims, so that the next one costs the server less.
 
-It never decides whether a job is claimed, only how jobs are looked for: what is remembered may be wrong by
-now, and is forgotten after seconds.
+It never decides whether a job is claimed, only how jobs are looked for, and what is left out is looked for
+seconds later: what is remembered may be wrong by now.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
+from operator import attrgetter
 
 import attrs
 
+from trio_graphile._database.claiming.look_back import LookBack, Position
 from trio_graphile._model.jobs import Job
 
 SLOW_CLAIM_SECONDS = 0.02
@@ -26,18 +28,14 @@ LARGE_CLAIM_LONG_FACTOR = 2.0
 LARGE_CLAIM_QUICK_SECONDS = 0.005
 """... unless all of them together took no longer than this."""
 
-START_FACTOR = 10.0
-"""A start is remembered for so many times as long as it took to find: nine tenths of the time go to jobs."""
-START_MOST_SECONDS = 3.0
-"""But for no longer: jobs may come before it, and are found only afterwards."""
 START_MARGIN = timedelta(seconds=1)
 """A start is so much earlier than the job that it was found by: another transaction may have begun before the
 one that added this job, and end after it."""
-START_GAIN = 4.0
-"""If to look everywhere takes so many times as long as to look from the start on, it has to wait, ..."""
 MANY_DEAD_ROWS = 50_000
-"""... and if there are so many to step over, which takes 8 to 15 ms. On a busy machine claims are slow for
-other reasons, too, and jobs that a worker gives back when it stops are before the start: they do not wait."""
+"""A start is remembered only if there are so many to step over, which takes 8 to 15 ms. On a busy machine
+claims are slow for other reasons, too, and jobs that a stopping worker gives back are before the start."""
+QUICK_ROUND_SECONDS = 0.05
+"""And not if looking back took less: to look everywhere at once takes no longer."""
 
 PROBE_INTERVAL_SECONDS = 1.0
 """How often it is asked whether a plain claim is enough, and for how long that is believed."""
@@ -48,14 +46,6 @@ WIDE_FACTOR = 10
 """How many times as far as usual to look for jobs of named queues, after two slow claims in a row."""
 WIDE_SECONDS = 10.0
 """For how long to do so."""
-
-
-@attrs.frozen
-class Position:
-    """A place in the order in which jobs are taken."""
-
-    priority: int
-    run_at: datetime
 
 
 class PlainClaim(enum.StrEnum):
@@ -73,9 +63,9 @@ class ClaimMemory:
 
     - **Start.** While any transaction on the server is older than they are, the traces of jobs that are gone
       stay in the index, and each claim steps over all of them. So after two claims in a row that took long,
-      the next ones look from the best job on that was found last, and it is a while before one looks
-      everywhere. In the benchmark `held`, 25 seconds of it, a job then costs the server 18 us instead of 41
-      to 52. `endurance.py` has what it does to jobs that come one by one.
+      the next ones look from the best job on that was found last, and at what is before it part by part
+      (`look_back`). In the benchmark `held`, 25 seconds of it, a job then costs the server 18 us instead of
+      41 to 52. `endurance.py` has what it does to jobs that come one by one.
     - **Plain claim.** Who claims often asks once in a while which plain claim is enough, if any. None is any
       more when it brings nothing and the whole one does, or when two claims in a row were slow.
     - **Width.** Where very many queues have jobs, those in the head may be too few, and to ask each queue is
@@ -87,11 +77,10 @@ class ClaimMemory:
     `now` is `trio.current_time()`.
     """
 
-    _start: Position | None = None
-    _start_seconds: float = 0.0
-    """How long the last claim took that looked everywhere."""
-    start_until: float = -math.inf
-    """Until when to look from the start on."""
+    start: Position | None = None
+    """From where on to look; None for everywhere."""
+    look_back: LookBack = attrs.field(factory=LookBack)
+    """When to look where before the start."""
     _took_long: bool = False
     """Whether the last claim took long for what it brought."""
     _best_seconds_per_job: float = LARGE_CLAIM_SECONDS_PER_JOB
@@ -105,10 +94,6 @@ class ClaimMemory:
     """Whether the last claim was slow, whatever it brought."""
     _wide_until: float = -math.inf
 
-    def start(self, now: float) -> Position | None:
-        """Return from where on to look; None for everywhere."""
-        return self._start if now < self.start_until else None
-
     def plain_claim(self, now: float) -> PlainClaim | None:
         """Return the plain claim that is likely to be enough; None if only the whole one is."""
         return self._plain_claim if now - self._probed_at < PROBE_INTERVAL_SECONDS else None
@@ -119,13 +104,15 @@ class ClaimMemory:
 
     def is_probe_due(self, now: float) -> bool:
         """Whether it is time to ask which plain claim is enough; not if that took as long as a claim does."""
-        if self._took_long and self.start(now) is None:
+        if self._took_long and self.start is None:
             return False
         return now - self._jobs_came_at < BUSY_SECONDS and now - self._probed_at >= PROBE_INTERVAL_SECONDS
 
     def probed(self, found: PlainClaim | None, dead_rows: int, now: float) -> None:
         """Take notice of which plain claim is enough, if any, and of how many rows are dead."""
         self._plain_claim, self._dead_rows, self._probed_at = found, dead_rows, now
+        if dead_rows < MANY_DEAD_ROWS:
+            self.start = None
 
     def learn(self, jobs: Sequence[Job], seconds: float, now: float) -> None:
         """Take notice of what a claim that looked everywhere brought, and of how long it took."""
@@ -134,11 +121,8 @@ class ClaimMemory:
         took_long = seconds > self._usual(len(jobs))
         if jobs:
             had_taken_long, self._took_long = self._took_long, took_long
-            if had_taken_long and took_long:
-                self._start = _just_before(jobs[0])
-                self._keep_start(seconds, now)
-        elif took_long and self._start is not None:
-            self._keep_start(seconds, now)  # there is nothing before it, nor after it
+            if had_taken_long and took_long and self._may_be_among_dead_rows(now):
+                self.start, self.look_back = _just_before(jobs[0]), LookBack()
         else:
             self._took_long = False
         had_been_slow, self._was_slow = self._was_slow, seconds > SLOW_CLAIM_SECONDS
@@ -148,22 +132,25 @@ class ClaimMemory:
         if len(jobs) >= LARGE_CLAIM_JOBS:
             self._best_seconds_per_job = min(self._best_seconds_per_job, seconds / len(jobs))
 
-    def learn_from_start(self, jobs: Sequence[Job], seconds: float, now: float) -> None:
-        """Take notice of what a claim brought that looked from the start on, and of how long it took.
+    def _may_be_among_dead_rows(self, now: float) -> bool:
+        """Whether there are many, or the next claim will know, since a probe is due."""
+        return self._dead_rows >= MANY_DEAD_ROWS or now - self._probed_at >= PROBE_INTERVAL_SECONDS
+
+    def learn_from_start(self, jobs: Sequence[Job], now: float) -> None:
+        """Take notice of what a claim brought that looked from the start on.
 
         The start follows the jobs, but not to another priority: jobs of the better one may come.
         """
         if jobs:
             self._jobs_came_at = now
-            start, found = self._start, _just_before(jobs[0])
-            if start is not None and start.priority == found.priority and start.run_at < found.run_at:
-                self._start = found
-        if self._dead_rows < MANY_DEAD_ROWS or seconds * START_GAIN > self._start_seconds:
-            self.forget_start()  # to look from there on saves too little
+            found = _just_before(jobs[0])
+            if self.start is not None and self.start.priority == found.priority:
+                self.start = max(self.start, found, key=attrgetter("run_at"))
 
-    def _keep_start(self, seconds: float, now: float) -> None:
-        self._start_seconds = seconds
-        self.start_until = now + min(seconds * START_FACTOR, START_MOST_SECONDS)
+    def looked_back(self) -> None:
+        """Take notice that `look_back` has changed."""
+        if self.look_back.round_seconds < QUICK_ROUND_SECONDS:
+            self.start = None
 
     def _usual(self, jobs: int) -> float:
         """Return how many seconds a claim of so many may take without having taken long."""
@@ -171,10 +158,6 @@ class ClaimMemory:
             return SLOW_CLAIM_SECONDS
         usual = LARGE_CLAIM_LONG_FACTOR * self._best_seconds_per_job * jobs
         return max(LARGE_CLAIM_QUICK_SECONDS, usual)
-
-    def forget_start(self) -> None:
-        """Look everywhere again."""
-        self.start_until = -math.inf
 
     def forget_plain_claim(self) -> None:
         """Take it that only the whole claim is enough, until the next probe."""

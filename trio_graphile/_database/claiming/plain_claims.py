@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trio_graphile._database.claiming.conditions import CLAIMED_WITHOUT_QUEUE, FITS_RULES, conditions_of
-from trio_graphile._database.claiming.memory import PlainClaim, Position
+from trio_graphile._database.claiming.look_back import Position
+from trio_graphile._database.claiming.memory import PlainClaim
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.rows import claimed_jobs
 from trio_graphile._database.statement import Statement

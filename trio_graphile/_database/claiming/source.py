@@ -2,10 +2,10 @@
 
 By what is remembered of the claims before, a claim decides
 
-1. from where on to look: from the best job on that was found last if finding it took long, mostly everywhere;
+1. from where on to look: mostly everywhere. If that took long, from the best job on that was found last, once
+   it has looked at a part of what is before, if one is due;
 2. which statement to use: a plain claim, if the last probe found one that is enough, else the whole claim;
-3. whether that was all: if a plain claim brought nothing, the whole one is next. If too few came from a
-   start on, one that looks everywhere is next, or has to wait until the start is forgotten.
+3. whether that was all: if a plain claim brought nothing, the whole one is next.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import attrs
 import trio
 
 from trio_graphile._database.claiming import claims, plain_claims
-from trio_graphile._database.claiming.memory import ClaimMemory, PlainClaim, Position
+from trio_graphile._database.claiming.look_back import Position
+from trio_graphile._database.claiming.memory import ClaimMemory, PlainClaim
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.unreadable import fail_unreadable, is_unreadable
 from trio_graphile._exceptions import StatementFailed
@@ -32,9 +33,13 @@ class Source:
     _worker_id: str
     share: Share
     look_again_at: float = attrs.field(init=False, default=math.inf)
-    """When a claim will find jobs that the last one may have left out, since it did not look everywhere, by
-    Trio's clock. Infinity if it left out none that it had room for."""
+    """When a claim will look where the last one did not, by Trio's clock. Infinity if it looked everywhere,
+    or had no room for more."""
     _memory: ClaimMemory = attrs.field(init=False, factory=ClaimMemory)
+
+    def look_everywhere(self) -> None:
+        """Have the next claim look everywhere."""
+        self._memory.start = None
 
     async def claim(self, limit: int, rules: ClaimRules) -> list[Job]:
         """Claim up to so many jobs. Those that nobody can read fail for good.
@@ -52,27 +57,41 @@ class Source:
         return await self._claim(limit, rules)
 
     async def _claim(self, limit: int, rules: ClaimRules) -> list[Job]:
-        memory, began = self._memory, trio.current_time()
-        start = memory.start(began)
-        if memory.is_probe_due(began):
+        memory, now = self._memory, trio.current_time()
+        if memory.is_probe_due(now):
+            start = memory.start
             found, dead_rows = await plain_claims.probe(
                 self._session, self.share.identifiers, limit, start=start
             )
-            began = trio.current_time()
-            memory.probed(found, dead_rows, began)
+            memory.probed(found, dead_rows, trio.current_time())
             if is_cancelled():
                 return []
+        start, began = memory.start, trio.current_time()
         if start is None:
             return await self._claim_anywhere(limit, rules)
-        jobs = await self._claim_from(start, limit, rules)
-        if len(jobs) == limit or is_cancelled():
-            return jobs
-        now = trio.current_time()
-        memory.learn_from_start(jobs, now - began, now)
-        if memory.start(now) is not None:
-            self.look_again_at = memory.start_until
-            return jobs
-        return jobs + await self._claim_whole(None, limit - len(jobs), rules)
+        jobs = await self._look_back(start, limit, rules)
+        if len(jobs) < limit and not is_cancelled():
+            from_start = await self._claim_from(start, limit - len(jobs), rules)
+            memory.learn_from_start(from_start, trio.current_time())
+            jobs += from_start
+        if len(jobs) < limit:
+            self.look_again_at = memory.look_back.next_at(began)
+        return jobs
+
+    async def _look_back(self, start: Position, limit: int, rules: ClaimRules) -> list[Job]:
+        """Claim what is found before the start, in the parts that are due."""
+        look_back, jobs = self._memory.look_back, list[Job]()
+        while len(jobs) < limit and not is_cancelled():
+            began = trio.current_time()
+            part = look_back.part(start, began)
+            if part is None:
+                break
+            jobs += await self._claim_whole(part.begin, limit - len(jobs), rules, end=part.end)
+            if len(jobs) < limit:  # else there may be more of them
+                now = trio.current_time()
+                look_back.looked(part, now - began, now)
+        self._memory.looked_back()
+        return jobs
 
     async def _claim_anywhere(self, limit: int, rules: ClaimRules) -> list[Job]:
         memory = self._memory
@@ -107,7 +126,9 @@ class Source:
             which=which,
         )
 
-    async def _claim_whole(self, start: Position | None, limit: int, rules: ClaimRules) -> list[Job]:
+    async def _claim_whole(
+        self, start: Position | None, limit: int, rules: ClaimRules, *, end: Position | None = None
+    ) -> list[Job]:
         return await claims.get_jobs(
             self._session,
             self._worker_id,
@@ -115,6 +136,7 @@ class Source:
             limit,
             rules,
             start=start,
+            end=end,
             width=self._memory.width(trio.current_time()),
         )
 
