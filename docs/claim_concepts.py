@@ -31,6 +31,7 @@ ROOMS = {
         "_database/claiming/claimer.py",
         "_database/claiming/source.py",
         "_database/claiming/memory.py",
+        "_database/claiming/look_back.py",
         "_database/claiming/conditions.py",
         "_database/claiming/plain_claims.py",
         "_database/claiming/claims.py",

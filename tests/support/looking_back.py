@@ -10,7 +10,7 @@ from trio_graphile._database.claiming import look_back, memory
 
 
 def have_all_claims_look_back(patch: pytest.MonkeyPatch, *, every: float = 0.02) -> None:
-    """Have two claims tell where jobs start, and each look back be one for everything, every so many seconds."""
+    """Have two claims tell where jobs start, and others look at all before it every so many seconds."""
     patch.setattr(memory, "SLOW_CLAIM_SECONDS", -1.0)
     patch.setattr(memory, "MANY_DEAD_ROWS", 0)
     patch.setattr(memory, "QUICK_ROUND_SECONDS", -1.0)

@@ -10,13 +10,8 @@ import trio
 
 from tests.support.intake import Intake, unobserved
 from trio_graphile import Job, StatementFailed
-from trio_graphile._database.held_rows import (
-    COMPLETE_ALIKE_JOBS,
-    COMPLETE_JOBS,
-    FAIL_JOBS,
-    FIND_LEFT,
-    RETURN_JOBS,
-)
+from trio_graphile._database.held_rows import COMPLETE_ALIKE_JOBS, COMPLETE_JOBS, FAIL_JOBS, RETURN_JOBS
+from trio_graphile._database.left_jobs import FIND_LEFT_JOBS
 from trio_graphile._database.statement import Statement
 from trio_graphile._worker.announcements import Announcements
 from trio_graphile._worker.job_events import JobEvents
@@ -81,7 +76,7 @@ class Rows:
 
     async def fetch(self, sql: str | Statement, *arguments: Any) -> list[Any]:
         """Write failures, or what is given back; or look for what is left."""
-        if sql is FIND_LEFT:
+        if sql is FIND_LEFT_JOBS:
             if self.look_error is not None:
                 raise self.look_error
             return [{"id": id_} for id_ in arguments[0] if id_ in self.left]

@@ -269,18 +269,6 @@ async def return_jobs(executor: Executor, worker_id: str, returns: Sequence[Retu
     return {row["id"] for row in rows}
 
 
-FIND_LEFT = Statement("""
-    select jobs.id
-    from {schema}._private_jobs as jobs
-    where jobs.id = any($1::bigint[])
-""")  # $1 job ids
-
-
-async def find_left(executor: Executor, ids: Sequence[int]) -> set[int]:
-    """Return the ids of those jobs that are there, whoever has them."""
-    return {row["id"] for row in await executor.fetch(FIND_LEFT, ids)}
-
-
 FIND_UNKNOWN_JOBS = Statement(
     """
     select jobs.id

@@ -13,6 +13,7 @@ import trio
 
 from trio_graphile._database import held_rows
 from trio_graphile._database.connection import Executor
+from trio_graphile._database.left_jobs import find_left_jobs
 from trio_graphile._database.session import persist
 from trio_graphile._exceptions import ConnectionLost, DatabaseError, StatementFailed
 from trio_graphile._model.bell import Bell
@@ -76,14 +77,9 @@ class Recorder:
     _written: Bell = attrs.field(factory=Bell)
 
     def __attrs_post_init__(self) -> None:
-        delays = {
-            Completed: self._complete_delay,
-            Failed: self._fail_delay,
-            Returned: 0.0,
-            Snoozed: 0.0,
-            Removed: 0.0,
-        }
-        self._kinds = {kind: Waiting(kind=kind, delay=delay) for kind, delay in delays.items()}
+        kinds = (Completed, Failed, Returned, Snoozed, Removed)
+        delays = {Completed: self._complete_delay, Failed: self._fail_delay}
+        self._kinds = {kind: Waiting(kind=kind, delay=delays.get(kind, 0.0)) for kind in kinds}
 
     @property
     def counts(self) -> Counts:
@@ -322,14 +318,12 @@ class Recorder:
         """Find out whether jobs that were not found were taken from us, or completed before."""
         deletes = kind is Completed or kind is Removed
         jobs = self._ledger.may_be_deleted(unfound, deletes=deletes)
-        if not jobs:
-            return
         try:
-            left = await held_rows.find_left(self._session, [job.id for job in jobs])
+            left = await find_left_jobs(self._session, [job.id for job in jobs]) if jobs else ()
         except StatementFailed as error:  # what is written stays written, and what is said of it is a guess
             logger.warning("looking for jobs that may be completed failed: %s", error)
-            return
-        self._ledger.undeleted([job for job in jobs if job.id in left], deletes=deletes)
+        else:
+            self._ledger.undeleted([job for job in jobs if job.id in left], deletes=deletes)
 
     def _note_written(self, kind: type[Outcome], batch: Sequence[Outcome], ours: set[int]) -> None:
         """Count a batch that is written, and pass on what became of its jobs."""

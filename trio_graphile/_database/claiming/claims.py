@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from textwrap import dedent
 
-from trio_graphile._database.claiming.conditions import CLAIMED, FITS_RULES, conditions_of
+from trio_graphile._database.claiming.conditions import (
+    CLAIMED,
+    FITS_RULES,
+    FROM_START,
+    UNTIL_END,
+    conditions_of,
+)
 from trio_graphile._database.claiming.look_back import Position
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.rows import claimed_jobs
@@ -34,21 +40,6 @@ from trio_graphile._model.jobs import Job
 #    job.
 # 5. `chosen` are the best of all these. They are claimed, and their queues are locked.
 #
-# Locks:
-#
-# - A row that somebody has locked is passed over, and the next one taken, however many there are: who
-#   holds a transaction open is not to hold up the rest. So rows are locked one after the other, best
-#   first, until there are enough, by the very query that finds them. A queue whose next job is locked is
-#   passed over as a whole.
-# - The queue's row is locked before its job's: whoever holds it decides alone which job of the queue is
-#   next, so a queue hands out one job at a time and in order. `no key update` lets adds to it go on
-#   meanwhile.
-# - A job that was found may be another task's, in another queue, or flagged, by the time it is locked:
-#   its key was added again. So what may be claimed is said once more where jobs are locked, and there the
-#   job's queue is compared with the one that was locked.
-# - Tasks are named, not numbered: a garbage collector may delete an idle task, and an add bring it back
-#   under another id.
-#
 # For the planner, who may plan while the table is empty, or before anybody analyzed it, and keeps its
 # plan:
 #
@@ -76,10 +67,8 @@ GET_JOBS = Statement(
       from {{schema}}._private_jobs as jobs
       where jobs.is_available = true
         and jobs.job_queue_id is null
-        and (jobs.priority, jobs.run_at)
-          >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
-        and (jobs.priority, jobs.run_at)
-          < (coalesce($10::smallint, 32767), coalesce($11::timestamptz, 'infinity'))
+        and {FROM_START}
+        and {UNTIL_END}
       order by jobs.priority, jobs.run_at
       limit $3::integer + 100
     ),
@@ -105,8 +94,7 @@ GET_JOBS = Statement(
         and jobs.job_queue_id is null
         and (jobs.priority, jobs.run_at)
           >= ((select priority from unqueued_first), (select run_at from unqueued_first))
-        and (jobs.priority, jobs.run_at)
-          < (coalesce($10::smallint, 32767), coalesce($11::timestamptz, 'infinity'))
+        and {UNTIL_END}
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select id from wanted_tasks))
         and {FITS_RULES}
@@ -204,10 +192,8 @@ GET_JOBS = Statement(
       from {{schema}}._private_jobs as jobs
       where jobs.is_available = true
         and jobs.job_queue_id is not null
-        and (jobs.priority, jobs.run_at)
-          >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
-        and (jobs.priority, jobs.run_at)
-          < (coalesce($10::smallint, 32767), coalesce($11::timestamptz, 'infinity'))
+        and {FROM_START}
+        and {UNTIL_END}
       order by jobs.priority, jobs.run_at, jobs.id
       limit ($3::integer * 6 + 100) * $9::integer
     ),

@@ -1,8 +1,8 @@
 """What all claims have in common: which jobs may be claimed, and what is told of those that were.
 
 A new rule for what a worker may claim is a line in `FITS_RULES`, and a parameter of its own at the end of
-what `conditions_of` returns. All statements that claim have it then; only the width, the last parameter of
-the whole claim, gets another number.
+what `conditions_of` returns. All statements that claim have it then; only the width and the end, the last
+parameters of the whole claim, get other numbers.
 """
 
 from __future__ import annotations
@@ -24,6 +24,12 @@ FITS_RULES = """($4::text[] is null or (jobs.flags ?| $4::text[]) is not true)
       else true
     end)"""
 # Whether the row `jobs` fits the worker's rules. Its flags are what `?` finds in them, whoever wrote them.
+
+FROM_START = """(jobs.priority, jobs.run_at)
+          >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))"""
+UNTIL_END = """(jobs.priority, jobs.run_at)
+          < (coalesce($10::smallint, 32767), coalesce($11::timestamptz, 'infinity'))"""
+# Whether it comes from the start on, and before the end. Only the whole claim has an end.
 
 _PLACE_OF_TASK = """array_position(
         array(select wanted_tasks.id from wanted_tasks order by wanted_tasks.place), jobs.task_id

@@ -12,9 +12,9 @@ from datetime import MINYEAR, UTC, datetime, timedelta
 import attrs
 
 LOOK_SECONDS = 0.02
-"""How long a claim may look back, and how long a part should take: a job that comes meanwhile waits."""
+"""How long a part should take, and a claim look at parts: a job that comes meanwhile waits for it."""
 PAUSE_FACTOR = 2.0
-"""After that, so many times as long goes to claims that do not look back."""
+"""For so many times as long as it was looked back, claims do not look back."""
 ROUND_SECONDS = 3.0
 """A round begins no sooner than so many seconds after the one before."""
 BETTER_FACTOR = 20.0
@@ -26,6 +26,7 @@ NARROWEST, WIDEST = timedelta(milliseconds=1), timedelta(days=365)
 MOST_CHANGE = 2.0
 """A part is at most so many times as wide as the one before, or as narrow."""
 BEST_PRIORITY = -32768
+"""No job has a better one, since PostgreSQL's type has none."""
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
@@ -60,7 +61,7 @@ class LookBack:
     """
 
     round_seconds: float = math.inf
-    """How long all looks of the last round took, with one at better priorities."""
+    """How long all looks of the last round took."""
     _older_at: float = -math.inf
     """After when the next part of the round is due."""
     _until: datetime | None = None
@@ -69,11 +70,9 @@ class LookBack:
     _round_began_at: float = -math.inf
     _seconds: float = 0.0
     """How long the looks of this round have taken."""
-    _seconds_without_pause: float = 0.0
     _better_at: float = -math.inf
     """After when better priorities are due."""
     _looked_at_better_at: float = -math.inf
-    _better_seconds: float = 0.0
 
     def part(self, start: Position, now: float) -> Part | None:
         """Return what to look at now, if anything is due."""
@@ -94,16 +93,14 @@ class LookBack:
     def looked(self, part: Part, seconds: float, now: float) -> None:
         """Take notice of how long it took to look at all of a part."""
         if part.is_better:
-            self._better_seconds, self._looked_at_better_at = seconds, now
+            self._looked_at_better_at = now
             self._better_at = now + min(seconds * BETTER_FACTOR, ROUND_SECONDS)
             return
         self._seconds += seconds
-        self._seconds_without_pause += seconds
-        if self._seconds_without_pause >= LOOK_SECONDS:
-            self._older_at = now + self._seconds_without_pause * PAUSE_FACTOR
-            self._seconds_without_pause = 0.0
+        unused_since = now - LOOK_SECONDS * (1 + PAUSE_FACTOR)  # time before that is not made up for
+        self._older_at = max(self._older_at, unused_since) + seconds * (1 + PAUSE_FACTOR)
         if part.begin is None:
-            self.round_seconds = self._seconds + self._better_seconds
+            self.round_seconds = self._seconds
             self._older_at = max(self._older_at, self._round_began_at + ROUND_SECONDS)
             self._until, self._width = None, FIRST_WIDTH
         else:

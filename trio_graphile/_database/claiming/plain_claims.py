@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trio_graphile._database.claiming.conditions import CLAIMED_WITHOUT_QUEUE, FITS_RULES, conditions_of
+from trio_graphile._database.claiming.conditions import (
+    CLAIMED_WITHOUT_QUEUE,
+    FITS_RULES,
+    FROM_START,
+    conditions_of,
+)
 from trio_graphile._database.claiming.look_back import Position
 from trio_graphile._database.claiming.memory import PlainClaim
 from trio_graphile._database.connection import Executor
@@ -64,8 +69,7 @@ GET_PLAIN_JOBS = Statement(f"""
       from {{schema}}._private_jobs as jobs
       where jobs.is_available = true
         and jobs.job_queue_id is null
-        and (jobs.priority, jobs.run_at)
-          >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
+        and {FROM_START}
         and jobs.run_at <= now()
         and jobs.task_id = any(array(select id from wanted_tasks))
         and {FITS_RULES}
@@ -131,8 +135,7 @@ GET_PLAIN_JOBS_PAST_HEAD = Statement(f"""
           and jobs.job_queue_id is null
           and jobs.task_id = ranks.task_id
           and jobs.priority = ranks.priority
-          and (jobs.priority, jobs.run_at)
-            >= (coalesce($7::smallint, -32768), coalesce($8::timestamptz, '-infinity'))
+          and {FROM_START}
           and (jobs.run_at, jobs.id) >= (ranks.run_at, ranks.id)
           and jobs.run_at <= now()
           and {FITS_RULES}
