@@ -65,7 +65,7 @@ def without_expected_failures() -> Iterator[None]:
     logger.removeFilter(is_news)
 
 
-IMPATIENT = DatabaseOptions(pool_size=4, connect_timeout=1.0, statement_timeout=0.5)
+IMPATIENT = DatabaseOptions(pool_size=4, connect_timeout=3.0, statement_timeout=0.5)
 """What a worker gets here, so that it gives an answer up in seconds; a client of the test waits as usual."""
 
 
