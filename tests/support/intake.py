@@ -55,6 +55,8 @@ class Reconciled:
     """Stands for the database when it is asked what is locked by us: nothing of which we do not know."""
 
     ask: Callable[[], Awaitable[None]]
+    times_opened: int = 1
+    may_hide_losses: bool = False
 
     async def fetch(self, sql: str | Statement, *_arguments: object) -> list[Row]:
         """Note each reconciliation."""
@@ -102,13 +104,14 @@ class Intake:
     ledger: Ledger = attrs.field(factory=Ledger)
     size: int = 2
     announcements: Announcements = attrs.field(init=False)
+    session: Reconciled = attrs.field(init=False)
     recorder: ReturnsKept = attrs.field(init=False)
     term: LeaseTerm = attrs.field(init=False)
     queue: LocalQueue = attrs.field(init=False)
     prefetcher: Prefetcher = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        session = Reconciled(self.reconcile)
+        self.session = session = Reconciled(self.reconcile)
         options = WorkerOptions(
             poll_interval=NEVER,
             local_queue=LocalQueueOptions(size=self.size),
@@ -117,7 +120,7 @@ class Intake:
         self.term.begin(self.term.now())
         claims = Claims(
             claimer=ScriptedClaimer(self.claim),
-            session=session,
+            session=session,  # type: ignore[arg-type]  # it stands for one
             ledger=self.ledger,
             tasks=TaskRegistry(),
             options=options,

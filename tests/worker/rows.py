@@ -47,6 +47,7 @@ class Rows:
     """The jobs that are not ours any more."""
     left: set[int] = attrs.field(factory=set)
     """Those of these that are there: others have them."""
+    before_look: Callable[[], None] = lambda: None
     look_error: Exception | None = None
     """What becomes of a look for them."""
     poison: int = 0
@@ -77,6 +78,8 @@ class Rows:
     async def fetch(self, sql: str | Statement, *arguments: Any) -> list[Any]:
         """Write failures, or what is given back; or look for what is left."""
         if sql is FIND_LEFT_JOBS:
+            self.before_look()
+            await trio.lowlevel.checkpoint()
             if self.look_error is not None:
                 raise self.look_error
             return [{"id": id_} for id_ in arguments[0] if id_ in self.left]

@@ -64,7 +64,7 @@ def test_a_doubt_about_an_older_claim_does_not_excuse_the_newer() -> None:
     """The newer was taken from us, whatever is unknown about the older."""
     ledger, old, new = Ledger(), make_job(1), make_job(1)
     claim(ledger, old)
-    ledger.unanswered([old])
+    ledger.unanswered([old], deletes=False)
     claim(ledger, new)
     [lost] = ledger.settled([new], set()).lost
     assert lost is new
@@ -92,10 +92,24 @@ def test_what_the_handler_may_have_completed_is_lost_if_its_row_is_there_and_ano
     claim(ledger, job, returned)
     ledger.completed_maybe(job)
     ledger.completed_maybe(returned)
-    ledger.unanswered([returned])  # it was given back, for its transaction was rolled back
-    assert ledger.may_be_deleted([job, returned], deletes=False) == [job, returned]
-    ledger.undeleted([job, returned], deletes=False)
+    ledger.unanswered([returned], deletes=False)  # it was given back: its transaction was rolled back
+    assert ledger.may_be_deleted([job, returned]) == [job, returned]
+    ledger.undeleted([job, returned])
     assert ledger.settled([job, returned], set()) == Unfound(lost=[job], completed=[])
+
+
+def test_a_job_that_was_claimed_again_was_not_completed_before() -> None:
+    """Whatever became of the newer claim, and though both are in one batch."""
+    ledger, old, older, new = Ledger(), make_job(1), make_job(1), make_job(1)
+    claim(ledger, older)
+    ledger.completed_maybe(older)
+    claim(ledger, old)
+    ledger.unanswered([old], deletes=True)
+    claim(ledger, new)
+    assert ledger.may_be_deleted([older, old, new]) == []
+    assert ledger.settled([old, new], {1}) == Unfound(lost=[old], completed=[])
+    assert ledger.was_claimed_again(older)
+    assert ledger.settled([older], set()) == Unfound(lost=[older], completed=[])
 
 
 def test_a_lapse_leaves_a_doubt_about_all_that_is_held_and_about_nothing_later() -> None:
@@ -145,7 +159,8 @@ class Doubt(Enum):
 
     MAYBE_OTHERS = auto()
     """Others may have had it."""
-    UNANSWERED = auto()
+    WRITTEN_MAYBE = auto()
+    DELETED_MAYBE = auto()
     COMPLETED_MAYBE = auto()
 
 
@@ -158,9 +173,16 @@ class Claim:
     is_refused: bool = False
     doubts: set[Doubt] = attrs.field(factory=set)
 
+    was_claimed_again: bool = False
+
     def raise_doubt(self, doubt: Doubt) -> None:
         """Know less than before."""
         self.doubts.add(doubt)
+
+    def row_is_there(self) -> None:
+        """Know that it was not completed."""
+        self.doubts -= {Doubt.DELETED_MAYBE, Doubt.COMPLETED_MAYBE}
+        self.raise_doubt(Doubt.MAYBE_OTHERS)
 
 
 class Histories(RuleBasedStateMachine):
@@ -196,7 +218,8 @@ class Histories(RuleBasedStateMachine):
         for older in self.claims:
             if older.is_held and older.job.id in ids:
                 older.is_held = False
-                older.raise_doubt(Doubt.MAYBE_OTHERS)
+                older.was_claimed_again = True
+                older.row_is_there()
         self.claims += map(Claim, jobs)
 
     @rule()
@@ -215,13 +238,13 @@ class Histories(RuleBasedStateMachine):
                 claim.raise_doubt(Doubt.MAYBE_OTHERS)
 
     @precondition(lambda self: self.claims)
-    @rule(data=st.data())
-    def lose_the_answer_to_a_record(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), deletes=st.booleans())
+    def lose_the_answer_to_a_record(self, data: st.DataObject, *, deletes: bool) -> None:
         """Send outcomes that may have been written."""
         claims = self.some(data)
-        self.ledger.unanswered([claim.job for claim in claims])
+        self.ledger.unanswered([claim.job for claim in claims], deletes=deletes)
         for claim in claims:
-            claim.raise_doubt(Doubt.UNANSWERED)
+            claim.raise_doubt(Doubt.DELETED_MAYBE if deletes else Doubt.WRITTEN_MAYBE)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
@@ -232,18 +255,16 @@ class Histories(RuleBasedStateMachine):
         claim.raise_doubt(Doubt.COMPLETED_MAYBE)
 
     @precondition(lambda self: self.claims)
-    @rule(data=st.data(), deletes=st.booleans())
-    def find_rows(self, data: st.DataObject, *, deletes: bool) -> None:
+    @rule(data=st.data())
+    def find_rows(self, data: st.DataObject) -> None:
         """Find rows that would not be there if what is unknown had happened."""
         claims = self.some(data)
-        explained = {Doubt.COMPLETED_MAYBE, *({Doubt.UNANSWERED} if deletes else ())}
-        asked = [claim for claim in claims if claim.doubts & explained]
-        said = self.ledger.may_be_deleted([claim.job for claim in claims], deletes=deletes)
+        asked = [claim for claim in claims if claim.doubts & {Doubt.DELETED_MAYBE, Doubt.COMPLETED_MAYBE}]
+        said = self.ledger.may_be_deleted(claim.job for claim in claims)
         assert [*map(id, said)] == [id(claim.job) for claim in asked]
-        self.ledger.undeleted(said, deletes=deletes)
+        self.ledger.undeleted(said)
         for claim in asked:
-            claim.doubts -= explained
-            claim.raise_doubt(Doubt.MAYBE_OTHERS)
+            claim.row_is_there()
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data())
@@ -261,7 +282,8 @@ class Histories(RuleBasedStateMachine):
         """Write outcomes, some of which find no row."""
         claims = self.some(data)
         found = data.draw(st.sets(st.sampled_from(claims))) if claims else set()
-        unfound = [claim for claim in claims if claim not in found]
+        all_found = len({claim.job.id for claim in found}) == len(claims)
+        unfound = [c for c in claims if not all_found and (c not in found or c.was_claimed_again)]
         said = self.ledger.settled([claim.job for claim in claims], {claim.job.id for claim in found})
         lost = [c.job for c in unfound if c.doubts <= {Doubt.MAYBE_OTHERS}]
         completed = [c.job for c in unfound if Doubt.COMPLETED_MAYBE in c.doubts]
@@ -311,8 +333,7 @@ class Histories(RuleBasedStateMachine):
     def writes_nothing_over_a_newer_claim(self) -> None:
         """Whatever became of the row in between."""
         for claim in self.claims:
-            newer = any(c.is_held and c is not claim and c.job.id == claim.job.id for c in self.claims)
-            assert self.ledger.was_claimed_again(claim.job) == newer
+            assert self.ledger.was_claimed_again(claim.job) == claim.was_claimed_again
 
     @invariant()
     def is_certain_only_if_all_went_by_the_book(self) -> None:

@@ -8,7 +8,7 @@ import trio.testing
 
 from tests.support.jobs import make_job
 from tests.worker.rows import Rows
-from trio_graphile import ConnectionLost, StatementFailed
+from trio_graphile import ConnectionLost, DatabaseError, StatementFailed
 from trio_graphile._model.outcomes import Completed, Failed, Outcome, Returned
 
 
@@ -81,17 +81,32 @@ async def test_what_was_given_back_may_have_been_though_its_row_is_there() -> No
     assert (outcomes.counts.returned, outcomes.counts.lost) == (1, 0)
 
 
+async def test_a_look_for_what_is_left_that_is_cancelled_takes_nothing_from_what_is_written() -> None:
+    rows = Rows(stolen={3}, left={3})
+    outcomes = rows.recorder()
+    for id_ in (1, 2, 3):
+        outcomes.put(Returned(make_job(id_)), maybe_completed=id_ == 3)
+    with trio.CancelScope() as scope:  # noqa: TID251  # cancelled, not shielded
+        rows.before_look = scope.cancel
+        await outcomes.flush()
+    assert scope.cancelled_caught
+    rows.stolen |= {1, 2}  # they were given back, and are not ours any more
+    await outcomes.flush()
+    assert (outcomes.counts.returned, outcomes.counts.lost) == (2, 1)
+
+
+@pytest.mark.parametrize("error", [StatementFailed("timeout", sqlstate="57014"), ConnectionLost("gone")])
 async def test_a_look_for_what_is_left_that_is_refused_takes_nothing_from_what_is_written(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, error: DatabaseError
 ) -> None:
     rows = Rows(errors=[ConnectionLost("after the commit")], stolen={1}, left={1})
-    rows.look_error = StatementFailed("canceling statement due to statement timeout", sqlstate="57014")
+    rows.look_error = error
     outcomes = rows.recorder()
     outcomes.put(Completed(make_job(1)))
     outcomes.put(Completed(make_job(2)))
     await outcomes.flush()
     assert (outcomes.counts.completed, outcomes.counts.lost) == (2, 0)
-    assert "looking for jobs that may be completed failed: canceling" in caplog.text
+    assert f"looking for jobs that may be completed failed: {error}" in caplog.text
 
 
 async def test_an_outcome_in_doubt_stays_so_though_the_next_try_was_cancelled() -> None:

@@ -61,12 +61,18 @@ class Session(Statements):
     """Whether it must not go through a pooler."""
     _connection: Connection | None = None
     _identity: tuple[int, datetime] | None = None
-    _reopened: bool = False
+    times_opened: int = 0
+    """How often it was opened: each time but the first, what the server has said may not be so any more."""
 
     @property
     def was_lost(self) -> bool:
         """Whether it was lost once, perhaps with a server that has not kept what it said is committed."""
-        return self._reopened or (self._connection is not None and self._connection.is_closed)
+        return self.times_opened > 1 or (self._connection is not None and self._connection.is_closed)
+
+    @property
+    def may_hide_losses(self) -> bool:
+        """Whether a pooler may be in between, which keeps a session whose server was lost."""
+        return not self._database.options.prepared_statements
 
     @property
     def is_open(self) -> bool:
@@ -76,7 +82,6 @@ class Session(Statements):
     async def open(self) -> Connection:
         """Return the session that is open, or a new one. Raises `DatabaseUnavailable`, `ConnectionLost`."""
         if self._connection is None or self._connection.is_closed:
-            self._reopened = self._connection is not None
             connection = await self._database.open_session(
                 self._purpose,
                 cancel_timeout=self._cancel_timeout or self._database.cancel_timeout,
@@ -89,6 +94,7 @@ class Session(Statements):
                 connection.terminate()
                 raise
             self._connection = connection
+            self.times_opened += 1
         return self._connection
 
     async def _replace(self, connection: Connection) -> None:

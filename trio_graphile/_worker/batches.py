@@ -12,7 +12,16 @@ import trio
 from trio_graphile._exceptions import DatabaseError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.jobs import Job
-from trio_graphile._model.outcomes import Completed, Failed, Removed, Returned, Snoozed
+from trio_graphile._model.outcomes import (
+    Completed,
+    Failed,
+    Lost,
+    Outcome,
+    Removed,
+    Returned,
+    Settled,
+    Snoozed,
+)
 from trio_graphile._model.pace import Pace
 
 OutcomeT = TypeVar("OutcomeT", Completed, Failed, Returned, Snoozed, Removed)
@@ -78,3 +87,9 @@ class TooMuch(Exception):
     def __init__(self, error: DatabaseError) -> None:
         super().__init__(error)
         self.error = error
+
+
+def certain_outcome(outcome: Outcome, lost: set[int], completed: set[int]) -> Outcome:
+    """Return the outcome that became certain. The sets hold the identities of jobs, not their ids."""
+    job = outcome.job
+    return Lost(job) if id(job) in lost else Settled(job) if id(job) in completed else outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import attrs
 import trio
@@ -11,6 +12,7 @@ from trio_graphile._database import held_rows
 from trio_graphile._database.claiming.claimer import Claimer
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.locks import fast_acquire
+from trio_graphile._database.session import Session
 from trio_graphile._exceptions import DatabaseError
 from trio_graphile._model.backoff import backoff_delays
 from trio_graphile._model.bounds import Bound
@@ -30,7 +32,7 @@ class Claims:
     """Claims jobs and enters them in the ledger; one claim at a time."""
 
     _claimer: Claimer
-    _session: Executor
+    _session: Session
     """The session of the claimer."""
     _ledger: Ledger
     _tasks: TaskRegistry
@@ -41,17 +43,18 @@ class Claims:
     """When the claim that is under way began, with all its attempts, by Trio's clock; None if none is."""
     ended_at: float | None = None
     """When the last claim was answered, by Trio's clock; None if none was."""
-    _reconcile_at: float = attrs.field(init=False)
-    """When to reconcile although no claim has failed, by Trio's clock. So no row stays locked for longer than
-    that, whatever went wrong."""
-
+    _reconcile_at: float = attrs.field(init=False, default=math.inf)
+    """When to reconcile although there is no other reason, by Trio's clock."""
+    _times_opened: int = attrs.field(init=False, default=1)
+    """How often the session had been opened at the last reconciliation, or once."""
     _queues_in_doubt: int = attrs.field(init=False, default=0)
     """How many the ledger knew of at the last reconciliation."""
     _is_sent: bool = attrs.field(init=False, default=False)
     """Whether the ledger knows of the claim that is under way."""
 
     def __attrs_post_init__(self) -> None:
-        self._postpone_reconciliation()
+        if self._session.may_hide_losses:
+            self._reconcile_at = trio.current_time() + self._options.lease.length
 
     async def claim(self, limit: int) -> list[Job]:
         """Claim up to `limit` jobs; try again after each transient error.
@@ -110,20 +113,25 @@ class Claims:
 
     @property
     def _is_reconciliation_due(self) -> bool:
-        """Whether to reconcile before the next claim: it is time, or a job of a queue was taken from us."""
+        """Whether to reconcile before the next claim, which reads the whole table: there has to be a reason.
+
+        A job of a queue was taken from us; or the server may have forgotten what it said was committed.
+        """
         if self._ledger.queues_in_doubt != self._queues_in_doubt:
+            return True
+        if self._session.times_opened > self._times_opened:
             return True
         return trio.current_time() >= self._reconcile_at
 
     async def _reconcile(self) -> None:
+        """Reconcile, and once more after a while: a statement that nobody waits for may be executed late."""
+        was_due = trio.current_time() >= self._reconcile_at
         async with self._ledger.claiming:
             queues_in_doubt = self._ledger.queues_in_doubt
             await reconcile(self._session, self._worker_id, self._ledger)
-        self._queues_in_doubt = queues_in_doubt
-        self._postpone_reconciliation()
-
-    def _postpone_reconciliation(self) -> None:
-        self._reconcile_at = trio.current_time() + self._options.lease.length
+        self._queues_in_doubt, self._times_opened = queues_in_doubt, self._session.times_opened
+        once_more = self._session.may_hide_losses or not was_due
+        self._reconcile_at = trio.current_time() + self._options.lease.length if once_more else math.inf
 
     @property
     def may_have_room_again(self) -> bool:

@@ -74,13 +74,21 @@ class _Doubt:
 
     job: Job
     """Kept alive, since it is found by its identity."""
-    is_unanswered: bool = False
+    written_maybe: bool = False
+    """Whether an outcome had no answer that leaves the row."""
+    deleted_maybe: bool = False
+    """Whether one had none that deletes it."""
     completed_maybe: bool = False
+    was_claimed_again: bool = False
 
     @property
     def explains_no_row(self) -> bool:
         """Whether the job may have been settled before, so that it is not found."""
-        return self.is_unanswered or self.completed_maybe
+        return self.written_maybe or self.deleted_maybe or self.completed_maybe
+
+    def row_is_there(self) -> None:
+        """Know that nobody has completed it."""
+        self.deleted_maybe = self.completed_maybe = False
 
 
 @attrs.define(eq=False)
@@ -116,7 +124,9 @@ class Ledger:
         """Hold what the claim that was sent last has brought."""
         new = {job.id: job for job in jobs}
         for id_ in self._jobs.keys() & new.keys():
-            self._doubt(self._jobs[id_])  # it was taken from us, or what was written of it had no answer
+            doubt = self._doubt(self._jobs[id_])  # taken from us, or what was written of it had no answer
+            doubt.was_claimed_again = True
+            doubt.row_is_there()
         self._jobs.update(new)
         self._unanswered_claims -= 1
 
@@ -133,24 +143,21 @@ class Ledger:
 
     # --- what happens to outcomes ---------------------------------------------------------------
 
-    def unanswered(self, jobs: Iterable[Job]) -> None:
-        """Take notice that the outcomes of these jobs were sent and may have been written."""
+    def unanswered(self, jobs: Iterable[Job], *, deletes: bool) -> None:
+        """Take notice that outcomes were sent and may have been written, which may delete their rows."""
         for job in jobs:
-            self._doubt(job).is_unanswered = True
+            doubt = self._doubt(job)
+            doubt.deleted_maybe |= deletes
+            doubt.written_maybe |= not deletes
 
     def completed_maybe(self, job: Job) -> None:
         """Take notice that the handler tried to complete its job, and does not know whether it did."""
         self._doubt(job).completed_maybe = True
 
-    def undeleted(self, jobs: Iterable[Job], *, deletes: bool) -> None:
-        """Take notice that the rows of these jobs are there.
-
-        `deletes` says that the outcome would have deleted them that is unanswered.
-        """
+    def undeleted(self, jobs: Iterable[Job]) -> None:
+        """Take notice that the rows of these jobs are there."""
         for job in jobs:
-            doubt = self._doubt(job)
-            doubt.completed_maybe = False
-            doubt.is_unanswered &= not deletes
+            self._doubt(job).row_is_there()
 
     def refused(self, job: Job) -> None:
         """Take notice that the database does not take a job's outcome, which is to be tried again."""
@@ -159,7 +166,10 @@ class Ledger:
 
     def settled(self, jobs: Sequence[Job], found: Collection[int]) -> Unfound:
         """Forget jobs whose outcomes were written; `found` are the ids of those that were still ours."""
-        unfound = [] if len(found) == len(jobs) else [job for job in jobs if job.id not in found]
+        if len(found) == len(jobs):
+            unfound = []
+        else:
+            unfound = [job for job in jobs if job.id not in found or self.was_claimed_again(job)]
         doubts = [(job, self._doubts.get(id(job))) for job in unfound]
         lost = [job for job, doubt in doubts if doubt is None or not doubt.explains_no_row]
         completed = [job for job, doubt in doubts if doubt is not None and doubt.completed_maybe]
@@ -206,18 +216,15 @@ class Ledger:
         """Whether the row of one of these may be locked by a newer claim of ours."""
         return bool(self._doubts) and any(id(job) in self._doubts for job in jobs)
 
-    def may_be_deleted(self, jobs: Iterable[Job], *, deletes: bool) -> list[Job]:
-        """Return those whose rows are gone unless others have them; `deletes` as for `undeleted`."""
+    def may_be_deleted(self, jobs: Iterable[Job]) -> list[Job]:
+        """Return those that are completed if their rows are gone; if not, nothing is known of them."""
         doubts = [(job, self._doubts.get(id(job))) for job in jobs]
-        return [
-            job
-            for job, doubt in doubts
-            if doubt is not None and (doubt.completed_maybe or (deletes and doubt.is_unanswered))
-        ]
+        return [job for job, doubt in doubts if doubt and (doubt.deleted_maybe or doubt.completed_maybe)]
 
     def was_claimed_again(self, job: Job) -> bool:
-        """Whether the job is held anew, so that nothing may be written about this claim of it."""
-        return self._jobs.get(job.id, job) is not job
+        """Whether the job is held anew, or was, so that nothing may be written about this claim of it."""
+        doubt = self._doubts.get(id(job))
+        return self._jobs.get(job.id, job) is not job or (doubt is not None and doubt.was_claimed_again)
 
     def is_certain(self, *, trusts_server: bool) -> bool:
         """Whether nothing can be locked by us of which nothing is known here.

@@ -90,7 +90,7 @@ class Prefetcher:
                         came = await self._act(step)
                         found_none = isinstance(step, Claim) and came == 0
                         if drains and none_unrecorded and found_none:
-                            is_drained = math.isinf(self._claims.look_again_at)
+                            is_drained = self._claims.look_again_at == math.inf
                             if not is_drained:
                                 self._claims.look_everywhere()
                                 self._claim_at = -math.inf

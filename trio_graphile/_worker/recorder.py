@@ -31,7 +31,7 @@ from trio_graphile._model.outcomes import (
 )
 from trio_graphile._model.pace import Pace
 from trio_graphile._worker.announcements import Announcements
-from trio_graphile._worker.batches import OutcomeT, Refused, TooMuch, Waiting
+from trio_graphile._worker.batches import OutcomeT, Refused, TooMuch, Waiting, certain_outcome
 from trio_graphile._worker.counts import Counts
 from trio_graphile._worker.job_events import JobEvents
 from trio_graphile._worker.ledger import Ledger
@@ -40,6 +40,8 @@ logger = logging.getLogger("trio_graphile.worker")
 
 _MOST_WAITING = 4096
 """How many outcomes may wait to be written before slots pause."""
+_DELETING = (Completed, Removed)
+"""The outcomes that delete the rows of their jobs."""
 _OUT_OF_TIME = frozenset({"57014", "55P03"})
 """SQLSTATEs: a statement, or its wait for a row that somebody else has locked, has taken too long."""
 
@@ -262,7 +264,7 @@ class Recorder:
     async def _record(self, kind: type[Outcome], batch: Sequence[Any]) -> set[int]:
         """Write outcomes of one kind; return the ids of the jobs that were still ours."""
         session, worker_id = self._session, self._worker_id
-        if kind is Completed or kind is Removed:
+        if kind in _DELETING:
             return await held_rows.complete_jobs(session, worker_id, [outcome.job for outcome in batch])
         if kind is Failed:
             return await held_rows.fail_jobs(session, worker_id, batch)
@@ -284,7 +286,7 @@ class Recorder:
             try:
                 ours = await write()
             except ConnectionLost as error:
-                self._ledger.unanswered(outcome.job for outcome in batch)
+                self._ledger.unanswered((outcome.job for outcome in batch), deletes=kind in _DELETING)
                 if len(batch) > 1:  # it may have been given up since it took too long
                     raise TooMuch(error) from error
                 raise
@@ -305,7 +307,7 @@ class Recorder:
             # again are left out.
             async with ledger.claiming:
                 ours = await self._record(kind, [o for o in batch if not ledger.was_claimed_again(o.job)])
-                await self._look_for_undeleted(kind, [o.job for o in batch if o.job.id not in ours])
+                await self._look_for_undeleted(kind, [outcome.job for outcome in batch], ours)
             return ours
 
         self.writing_since = trio.current_time()
@@ -314,16 +316,19 @@ class Recorder:
         finally:
             self.writing_since = None
 
-    async def _look_for_undeleted(self, kind: type[Outcome], unfound: Sequence[Job]) -> None:
+    async def _look_for_undeleted(self, kind: type[Outcome], jobs: Sequence[Job], ours: set[int]) -> None:
         """Find out whether jobs that were not found were taken from us, or completed before."""
-        deletes = kind is Completed or kind is Removed
-        jobs = self._ledger.may_be_deleted(unfound, deletes=deletes)
+        asked = self._ledger.may_be_deleted(job for job in jobs if job.id not in ours)
+        if not asked:
+            return
+        found = (job for job in jobs if job.id in ours)
+        self._ledger.unanswered(found, deletes=kind in _DELETING)  # in case that the look is cancelled
         try:
-            left = await find_left_jobs(self._session, [job.id for job in jobs]) if jobs else ()
-        except StatementFailed as error:  # what is written stays written, and what is said of it is a guess
+            left = await find_left_jobs(self._session, [job.id for job in asked])
+        except DatabaseError as error:  # what is written stays written, and what is said of it is a guess
             logger.warning("looking for jobs that may be completed failed: %s", error)
         else:
-            self._ledger.undeleted([job for job in jobs if job.id in left], deletes=deletes)
+            self._ledger.undeleted(job for job in asked if job.id in left)
 
     def _note_written(self, kind: type[Outcome], batch: Sequence[Outcome], ours: set[int]) -> None:
         """Count a batch that is written, and pass on what became of its jobs."""
@@ -340,10 +345,4 @@ class Recorder:
         self._announcements.recorded(freed_a_job=freed_a_job)
         if self._job_events.are_observed:
             lost, completed = {*map(id, unfound.lost)}, {*map(id, unfound.completed)}
-            self._job_events.recorded([_certain_outcome(outcome, lost, completed) for outcome in batch])
-
-
-def _certain_outcome(outcome: Outcome, lost: set[int], completed: set[int]) -> Outcome:
-    """Return the outcome that became certain. The sets hold the identities of jobs, not their ids."""
-    job = outcome.job
-    return Lost(job) if id(job) in lost else Settled(job) if id(job) in completed else outcome
+            self._job_events.recorded([certain_outcome(outcome, lost, completed) for outcome in batch])

@@ -12,8 +12,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from trio_graphile import Client, Database, JobSpec
-from trio_graphile._database.claiming import claims, memory, plain_claims
+from trio_graphile import Client, Database, JobSpec, StatementFailed
+from trio_graphile._database.claiming import claims, memory, plain_claims, source
 from trio_graphile._database.claiming.claimer import Claimer
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
@@ -36,6 +36,8 @@ class Watched:
     takes: float = QUICK
     """How many seconds each takes."""
     seen: list[str | Statement] = attrs.field(factory=list)
+    asked: Callable[[], object] = lambda: None
+    """Called before one is run."""
     answered: Callable[[], object] = lambda: None
     """Called when one has brought rows, or none."""
 
@@ -60,6 +62,7 @@ class Watched:
     def _note(self, sql: str | Statement) -> None:
         self.seen.append(sql)
         self.clock.jump(self.takes)
+        self.asked()
 
     def seen_since(self) -> list[str | Statement]:
         """Return what was run since this was asked last."""
@@ -199,14 +202,13 @@ async def test_a_look_back_goes_on_where_there_was_no_room_for_all(
     session.takes = SLOW
     for id_ in ids[:2]:
         assert await claim(claimer, 1) == [id_]
+    session.takes = AT_ONCE
     older = await add(client, 3, run_at=datetime.now(UTC) - timedelta(days=800))
     better = await add(client, 2, priority=-1)
     assert await claim(claimer, 1) == better[:1]
-    assert await claim(claimer, 2) == better[1:] + ids[2:3]
-    mock_clock.jump(LATER)
-    session.takes = AT_ONCE
-    assert await claim(claimer, 2) == older[:2]
-    assert await claim(claimer, 2) == older[2:] + ids[3:4]
+    assert await claim(claimer, 2) == better[1:] + older[:1]
+    assert await claim(claimer, 1) == older[1:2]
+    assert await claim(claimer, 2) == older[2:] + ids[2:3]
 
 
 async def test_whoever_must_have_looked_everywhere_can_say_so(
@@ -260,20 +262,84 @@ async def test_where_few_rows_are_dead_claims_look_everywhere_although_they_are_
     assert claimer.look_again_at == math.inf
 
 
-async def test_a_start_is_forgotten_after_a_quick_look_back_though_nobody_counts_dead_rows(
+async def test_a_worker_without_jobs_asks_whether_its_start_is_still_worth_it(
     claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
-    """Nobody does where no jobs come."""
     ids = await add(client, 2)
     session.takes = SLOW
     for id_ in ids:
         assert await claim(claimer, 1) == [id_]
     mock_clock.jump(LATER)
-    session.takes = AT_ONCE
     session.seen_since()
     assert await claim(claimer, 1) == []
-    assert claimer.look_again_at < math.inf
-    assert PROBE not in session.seen_since()
-    assert await claim(claimer, 1) == []
-    assert session.seen_since() == [WHOLE]
+    assert session.seen_since()[0] is PROBE
     assert claimer.look_again_at == math.inf
+
+
+async def test_jobs_of_a_better_priority_among_dead_rows_get_a_start_of_their_own(
+    claimer: Claimer,
+    session: Watched,
+    client: Client,
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
+    ids = await add(client, 3)
+    session.takes = SLOW
+    for id_ in ids[:2]:
+        assert await claim(claimer, 1) == [id_]
+    better = await add(client, 4, priority=-1)
+    for id_ in better[:3]:
+        assert await claim(claimer, 1) == [id_]
+    mock_clock.jump(0.1)  # less than the pause of a look at better priorities
+    session.takes = QUICK
+    assert await claim(claimer, 2) == better[3:] + ids[2:]
+
+
+async def test_tasks_without_jobs_need_not_step_over_the_dead_rows_of_others(
+    claimer: Claimer,
+    session: Watched,
+    client: Client,
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
+    claimer.share(("a", "b"), [Bound(1, frozenset(["b"]))])
+    await add(client, 6)
+    session.takes = SLOW
+    for _ in range(4):
+        await claim(claimer, 5 - 4)
+    for _ in range(4):
+        await claim(claimer, 5)
+    assert claimer.look_again_at < math.inf
+    assert all(source.start is not None for source in claimer._sources)  # nobody else says it
+
+
+async def test_what_was_claimed_before_a_row_that_nobody_can_read_is_not_forgotten(
+    claimer: Claimer,
+    session: Watched,
+    client: Client,
+    mock_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
+    ids = await add(client, 3)
+    session.takes = SLOW
+    for id_ in ids[:2]:
+        assert await claim(claimer, 1) == [id_]
+    session.takes = AT_ONCE
+    better = await add(client, priority=-1)
+    unreadable = StatementFailed("invalid byte sequence", sqlstate="22021")
+
+    def fail_at_the_second() -> None:
+        if session.seen.count(WHOLE) == 2:
+            session.asked = lambda: None
+            raise unreadable
+
+    async def none_is(_session: Executor, _identifiers: tuple[str, ...]) -> bool:
+        return True
+
+    monkeypatch.setattr(source, "fail_unreadable", none_is)
+    session.seen_since()
+    session.asked = fail_at_the_second
+    assert await claim(claimer, 5) == better + ids[2:]

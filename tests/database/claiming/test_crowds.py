@@ -14,9 +14,10 @@ import pytest
 from trio_graphile import Connection, Database, Job
 from trio_graphile._database import held_rows
 from trio_graphile._database.claiming import claims, plain_claims
-from trio_graphile._database.claiming.look_back import END_OF_TIME, Position
+from trio_graphile._database.claiming.look_back import Position
 from trio_graphile._database.claiming.memory import PlainClaim
 from trio_graphile._model.bounds import ClaimRules
+from trio_graphile._model.instants import LAST
 
 pytestmark = pytest.mark.dealt  # the statements know nothing of Python
 
@@ -201,7 +202,7 @@ async def test_a_claim_passes_over_rows_that_somebody_has_locked(
 
 
 async def test_a_claim_from_a_place_on_leaves_out_what_comes_before_it(connection: Connection) -> None:
-    await fill(connection, [Kind(count=5), Kind(count=5, queues=400)], Random(1))
+    await fill(connection, [Kind(count=10)], Random(1))
     best, *rest = [row["id"] for row in await connection.fetch(CLAIMABLE, TASKS)]
     place = await connection.fetch_row(
         "select priority, run_at from graphile_worker._private_jobs where id = $1::bigint", rest[0]
@@ -212,10 +213,23 @@ async def test_a_claim_from_a_place_on_leaves_out_what_comes_before_it(connectio
     assert [job.id for job in await claims.get_jobs(connection, ME, TASKS, 20)] == [best]
 
 
+async def test_a_claim_from_a_place_on_takes_the_first_job_of_each_queue_wherever_it_is(
+    connection: Connection,
+) -> None:
+    """Else a job that waits for its queue while the place moves on would come after newer ones."""
+    await fill(connection, [Kind(count=5), Kind(count=5, queues=400)], Random(1))
+    rows = await connection.fetch(CLAIMABLE, TASKS)
+    start = Position(2**15 - 1, LAST)
+    jobs = await claims.get_jobs(connection, ME, TASKS, 20, start=start)
+    assert len(jobs) == 5
+    assert {job.id for job in jobs if job.queue_name is None} == set()
+    assert {job.id for job in jobs} <= {row["id"] for row in rows}
+
+
 async def test_a_claim_up_to_a_place_finds_what_comes_before_it_and_leaves_the_rest(
     connection: Connection,
 ) -> None:
-    await fill(connection, [Kind(count=5), Kind(count=5, queues=400)], Random(1))
+    await fill(connection, [Kind(count=10)], Random(1))
     ids = [row["id"] for row in await connection.fetch(CLAIMABLE, TASKS)]
     first, last = [
         Position(**row)
@@ -230,7 +244,7 @@ async def test_a_claim_up_to_a_place_finds_what_comes_before_it_and_leaves_the_r
     assert [job.id for job in jobs] == ids[1:4]
     jobs = await claims.get_jobs(connection, ME, TASKS, 20, end=last)
     assert [job.id for job in jobs] == ids[:1]
-    everything = Position(last.priority, END_OF_TIME)
+    everything = Position(last.priority, LAST)
     jobs = await claims.get_jobs(connection, ME, TASKS, 20, end=everything)
     assert [job.id for job in jobs] == ids[4:]
 

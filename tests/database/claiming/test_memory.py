@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import attrs
+import pytest
+
 from trio_graphile import Job
-from trio_graphile._database.claiming.look_back import Position
+from trio_graphile._database.claiming.look_back import Part, Position
 from trio_graphile._database.claiming.memory import ClaimMemory, PlainClaim
+from trio_graphile._model.instants import FIRST
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 def job_at(second: int, priority: int = 5) -> Job:
@@ -69,14 +75,57 @@ def test_a_start_follows_the_jobs_of_its_priority() -> None:
     assert second_of_start(memory) == 20
 
 
+BETTER, OLDER = (Part(begin=None, end=Position(4, NOON), is_better=is_better) for is_better in (True, False))
+
+
 def test_a_start_is_forgotten_if_to_look_back_takes_no_time() -> None:
     memory = with_a_start()
     memory.look_back.round_seconds = 0.05
-    memory.looked_back()
+    memory.looked_back(OLDER, [], 0.01)
     assert memory.start is not None
     memory.look_back.round_seconds = 0.04
-    memory.looked_back()
+    memory.looked_back(OLDER, [], 0.01)
     assert memory.start is None
+
+
+@pytest.mark.parametrize(
+    ("part", "jobs", "seconds", "is_forgotten"),
+    [
+        (BETTER, [job_at(1)], 0.03, True),
+        (BETTER, [job_at(1)], 0.01, False),
+        (BETTER, [], 0.03, False),
+        (OLDER, [job_at(1)], 0.03, False),
+    ],
+)
+def test_a_start_is_forgotten_if_jobs_of_a_better_priority_come_among_dead_rows(
+    part: Part, jobs: list[Job], seconds: float, *, is_forgotten: bool
+) -> None:
+    memory = with_a_start()
+    memory.looked_back(part, jobs, seconds)
+    assert (memory.start is None) == is_forgotten
+
+
+def test_tasks_without_jobs_have_the_start_of_others() -> None:
+    memory, start = ClaimMemory(), Position(5, NOON)
+    memory.learn([], 0.1, now=100.0)
+    memory.learn([], 0.1, now=100.1)
+    assert memory.start is None
+    memory.learn([], 0.1, now=100.2, others_start=start)
+    assert memory.start == start
+
+
+def test_a_job_of_the_first_of_all_times_tells_a_start() -> None:
+    memory, job = ClaimMemory(), attrs.evolve(job_at(1), run_at=FIRST)
+    for _ in range(2):
+        memory.learn([job], 0.1, now=100.0)
+    memory.learn_from_start([job], now=100.0)
+    assert memory.start == Position(5, FIRST)
+
+
+def test_with_a_start_it_is_asked_whether_it_is_worth_it_though_no_jobs_come() -> None:
+    memory = with_a_start()
+    assert not memory.is_probe_due(100.9)
+    assert memory.is_probe_due(110.0)
 
 
 def test_a_new_start_is_looked_back_from_anew() -> None:

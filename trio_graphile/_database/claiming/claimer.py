@@ -69,7 +69,8 @@ class Claimer:
                 break  # what was claimed is not to be lost over what could be, nor that it is nothing
             wanted = limit - len(claimed)
             room = room_of(source.share, used, wanted)
-            jobs = await source.claim(room, rules)
+            others_start = next((other.start for other in sources if other.start is not None), None)
+            jobs = await source.claim(room, rules, others_start)
             hit_a_bound |= len(jobs) == room < wanted
             used.update((bound, used[bound] + len(jobs)) for bound in source.share.bounds)
             claimed += jobs

@@ -34,7 +34,8 @@ from trio_graphile._model.jobs import Job
 #    has the best jobs of all ranks, twice as many as are wanted, and `unqueued_past_head` locks as many
 #    as are wanted of them. To lock the best of each rank would lock many more; only if somebody else has
 #    locked too many of them, `unqueued_past_locked` does so.
-# 3. `queued_in_head` locks the best job of each named queue that has one in the head.
+# 3. `queued_in_head` locks the best job of each named queue that has one in the head. It heeds no start:
+#    a job that waits for its queue may come before it, and has to be the queue's next.
 # 4. Where that was not enough, and some free queue has no job for us in the head (`queues_missed`), for
 #    instance since it is full of jobs of locked queues, `queued_past_head` asks each queue for its best
 #    job.
@@ -192,8 +193,7 @@ GET_JOBS = Statement(
       from {{schema}}._private_jobs as jobs
       where jobs.is_available = true
         and jobs.job_queue_id is not null
-        and {FROM_START}
-        and {UNTIL_END}
+        and $10::smallint is null
       order by jobs.priority, jobs.run_at, jobs.id
       limit ($3::integer * 6 + 100) * $9::integer
     ),
@@ -335,9 +335,10 @@ async def get_jobs(
 ) -> list[Job]:
     """Claim the `limit` best of the due jobs that nobody has locked, at most one of each named queue.
 
-    Jobs before `start` are left out, and those from `end` on need not be looked for. `width` is how many
-    times as far as usual to look for jobs of named queues before each queue is asked: what comes is the same.
-    Must not run inside a longer transaction: it locks the queues that it takes from.
+    Jobs before `start` that have no queue are left out. If there is an `end`, those from there on need not be
+    looked for, nor those in queues. `width` is how many times as far as usual to look for jobs of named
+    queues before each queue is asked: what comes is the same. Must not run inside a longer transaction: it
+    locks the queues that it takes from.
     """
     where = conditions_of(rules, start)
     until = (None, None) if end is None else (end.priority, end.run_at)

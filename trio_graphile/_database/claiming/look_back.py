@@ -7,27 +7,32 @@ over no more than a part of them.
 from __future__ import annotations
 
 import math
-from datetime import MINYEAR, UTC, datetime, timedelta
+from datetime import datetime
 
 import attrs
 
+from trio_graphile._model.instants import FIRST, LAST, moved
+
 LOOK_SECONDS = 0.02
-"""How long a part should take, and a claim look at parts: a job that comes meanwhile waits for it."""
+"""How long the dead rows of a part should take, and a claim look back: a job that comes meanwhile waits."""
 PAUSE_FACTOR = 2.0
 """For so many times as long as it was looked back, claims do not look back."""
+LONGEST_LOOK_SECONDS = 0.5
+"""How long a claim may look back if claims are rare: for a third of the time since the one before."""
 ROUND_SECONDS = 3.0
 """A round begins no sooner than so many seconds after the one before."""
+MOST_LOOKS = 1000
+"""The last of so many looks in a round is at all that is left: each may take long, wherever it looks."""
 BETTER_FACTOR = 20.0
 """After a look at better priorities, so many times as long goes to others. Mostly no dead rows are there, and
 a job of a better priority starts almost at once."""
-FIRST_WIDTH = timedelta(seconds=1)
-NARROWEST, WIDEST = timedelta(milliseconds=1), timedelta(days=365)
-"""A part that would be wider begins before all jobs, those of better priorities included."""
+NARROWEST, WIDEST = 1.0, 365 * 86_400.0
+"""How many seconds a part is wide. One that would be wider begins before all jobs, those of better priorities
+included."""
 MOST_CHANGE = 2.0
 """A part is at most so many times as wide as the one before, or as narrow."""
 BEST_PRIORITY = -32768
 """No job has a better one, since PostgreSQL's type has none."""
-END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 @attrs.frozen
@@ -50,70 +55,87 @@ class Part:
 
 
 @attrs.define
+class _Round:
+    """A round of looks, from the start to the past."""
+
+    began_at: float
+    until: datetime
+    """Where the next part ends."""
+    width: float = NARROWEST
+    looks: int = 0
+    seconds: float = 0.0
+    """How long the dead rows have taken."""
+
+    def begin_of_part(self, priority: int) -> Position | None:
+        begin = moved(self.until, -self.width)
+        if self.width >= WIDEST or begin == FIRST or self.looks >= MOST_LOOKS - 1:
+            return None
+        return Position(priority, begin)
+
+
+@attrs.define
 class LookBack:
     """Which part of what is before the start is next, and when.
 
-    A round of looks goes from the start to the past, in the priority of the start. Nobody knows how many dead
-    rows a part has, so how wide it is follows from how long the one before has taken. Better priorities are a
-    part by themselves, and have their own time.
+    Nobody knows how many dead rows a part has, so how wide it is follows from how long the one before has
+    taken, less what each look takes. Better priorities are a part by themselves, and have their own time.
 
     `now` is `trio.current_time()`.
     """
 
     round_seconds: float = math.inf
-    """How long all looks of the last round took."""
+    """How long the dead rows took in the last round."""
+    _round: _Round | None = None
     _older_at: float = -math.inf
-    """After when the next part of the round is due."""
-    _until: datetime | None = None
-    """Where it ends; None if it is the first."""
-    _width: timedelta = FIRST_WIDTH
-    _round_began_at: float = -math.inf
-    _seconds: float = 0.0
-    """How long the looks of this round have taken."""
+    """After when the next part of a round is due."""
     _better_at: float = -math.inf
-    """After when better priorities are due."""
+    """After when better priorities are."""
+    _claim_began_at: float = math.inf
     _looked_at_better_at: float = -math.inf
+    _quickest: float = math.inf
+    """How long the quickest look has taken."""
+
+    def begin(self, now: float) -> None:
+        """Take notice that a claim begins."""
+        share = 1 + PAUSE_FACTOR
+        unused_since = min(self._claim_began_at, now - LOOK_SECONDS * share)
+        self._older_at = max(self._older_at, unused_since, now - LONGEST_LOOK_SECONDS * share)
+        self._claim_began_at = now
 
     def part(self, start: Position, now: float) -> Part | None:
         """Return what to look at now, if anything is due."""
         priority = start.priority
         if now > self._better_at and priority > BEST_PRIORITY:
-            return Part(begin=None, end=Position(priority - 1, END_OF_TIME), is_better=True)
+            return Part(begin=None, end=Position(priority - 1, LAST), is_better=True)
         if now <= self._older_at:
             return None
-        if self._until is None:
-            self._until, self._round_began_at, self._seconds = start.run_at, now, 0.0
-        return Part(begin=self._begin(priority, self._until), end=Position(priority, self._until))
-
-    def _begin(self, priority: int, until: datetime) -> Position | None:
-        if self._width >= WIDEST or until.year <= MINYEAR + 1:
-            return None
-        return Position(priority, until - self._width)
+        if self._round is None:
+            self._round = _Round(now, start.run_at)
+        return Part(begin=self._round.begin_of_part(priority), end=Position(priority, self._round.until))
 
     def looked(self, part: Part, seconds: float, now: float) -> None:
         """Take notice of how long it took to look at all of a part."""
-        if part.is_better:
+        self._quickest = min(self._quickest, seconds)
+        if self._round is None or part.is_better:
             self._looked_at_better_at = now
             self._better_at = now + min(seconds * BETTER_FACTOR, ROUND_SECONDS)
             return
-        self._seconds += seconds
-        unused_since = now - LOOK_SECONDS * (1 + PAUSE_FACTOR)  # time before that is not made up for
-        self._older_at = max(self._older_at, unused_since) + seconds * (1 + PAUSE_FACTOR)
+        self._older_at += seconds * (1 + PAUSE_FACTOR)
+        round_, for_dead_rows = self._round, seconds - self._quickest
+        round_.seconds += for_dead_rows
+        round_.looks += 1
         if part.begin is None:
-            self.round_seconds = self._seconds
-            self._older_at = max(self._older_at, self._round_began_at + ROUND_SECONDS)
-            self._until, self._width = None, FIRST_WIDTH
+            self.round_seconds, self._round = round_.seconds, None
+            self._older_at = max(self._older_at, round_.began_at + ROUND_SECONDS)
         else:
-            self._until = part.begin.run_at
-            change = LOOK_SECONDS / seconds if seconds else MOST_CHANGE
-            width = self._width * min(max(change, 1 / MOST_CHANGE), MOST_CHANGE)
-            self._width = min(max(width, NARROWEST), WIDEST)
+            round_.until = part.begin.run_at
+            change = LOOK_SECONDS / for_dead_rows if for_dead_rows else MOST_CHANGE
+            round_.width = max(round_.width * min(max(change, 1 / MOST_CHANGE), MOST_CHANGE), NARROWEST)
 
-    def next_at(self, began_at: float) -> float:
-        """Return when to look again, for a claim that began then and had room for more.
+    def next_at(self) -> float:
+        """Return when to look again, after a claim that had room for more.
 
         Not for better priorities if it has looked at them: whoever adds a job to them announces it.
         """
-        if self._looked_at_better_at >= began_at:
-            return self._older_at
-        return min(self._older_at, self._better_at)
+        has_looked = self._looked_at_better_at >= self._claim_began_at or self._better_at == -math.inf
+        return self._older_at if has_looked else min(self._older_at, self._better_at)

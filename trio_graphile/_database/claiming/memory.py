@@ -9,12 +9,12 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
-from datetime import timedelta
 from operator import attrgetter
 
 import attrs
 
-from trio_graphile._database.claiming.look_back import LookBack, Position
+from trio_graphile._database.claiming.look_back import LookBack, Part, Position
+from trio_graphile._model.instants import moved
 from trio_graphile._model.jobs import Job
 
 SLOW_CLAIM_SECONDS = 0.02
@@ -28,14 +28,14 @@ LARGE_CLAIM_LONG_FACTOR = 2.0
 LARGE_CLAIM_QUICK_SECONDS = 0.005
 """... unless all of them together took no longer than this."""
 
-START_MARGIN = timedelta(seconds=1)
+START_MARGIN_SECONDS = 1.0
 """A start is so much earlier than the job that it was found by: another transaction may have begun before the
 one that added this job, and end after it."""
 MANY_DEAD_ROWS = 50_000
 """A start is remembered only if there are so many to step over, which takes 8 to 15 ms. On a busy machine
 claims are slow for other reasons, too, and jobs that a stopping worker gives back are before the start."""
 QUICK_ROUND_SECONDS = 0.05
-"""And not if looking back took less: to look everywhere at once takes no longer."""
+"""And not if the dead rows of a whole look back took less: to look everywhere at once takes no longer."""
 
 PROBE_INTERVAL_SECONDS = 1.0
 """How often it is asked whether a plain claim is enough, and for how long that is believed."""
@@ -103,10 +103,13 @@ class ClaimMemory:
         return WIDE_FACTOR if now < self._wide_until else 1
 
     def is_probe_due(self, now: float) -> bool:
-        """Whether it is time to ask which plain claim is enough; not if that took as long as a claim does."""
-        if self._took_long and self.start is None:
+        """Whether it is time to ask which plain claim is enough; not if that took as long as a claim does.
+
+        With a start it also tells whether that is still worth it, so somebody who is idle asks, too.
+        """
+        if self.start is None and (self._took_long or now - self._jobs_came_at >= BUSY_SECONDS):
             return False
-        return now - self._jobs_came_at < BUSY_SECONDS and now - self._probed_at >= PROBE_INTERVAL_SECONDS
+        return now - self._probed_at >= PROBE_INTERVAL_SECONDS
 
     def probed(self, found: PlainClaim | None, dead_rows: int, now: float) -> None:
         """Take notice of which plain claim is enough, if any, and of how many rows are dead."""
@@ -114,17 +117,19 @@ class ClaimMemory:
         if dead_rows < MANY_DEAD_ROWS:
             self.start = None
 
-    def learn(self, jobs: Sequence[Job], seconds: float, now: float) -> None:
-        """Take notice of what a claim that looked everywhere brought, and of how long it took."""
+    def learn(
+        self, jobs: Sequence[Job], seconds: float, now: float, others_start: Position | None = None
+    ) -> None:
+        """Take notice of what a claim that looked everywhere brought, and of how long it took.
+
+        If it brought nothing, the start of other tasks is as good: the dead rows are the same.
+        """
         if jobs:
             self._jobs_came_at = now
-        took_long = seconds > self._usual(len(jobs))
-        if jobs:
-            had_taken_long, self._took_long = self._took_long, took_long
-            if had_taken_long and took_long and self._may_be_among_dead_rows(now):
-                self.start, self.look_back = _just_before(jobs[0]), LookBack()
-        else:
-            self._took_long = False
+        had_taken_long, self._took_long = self._took_long, seconds > self._usual(len(jobs))
+        if had_taken_long and self._took_long and self._may_be_among_dead_rows(now):
+            self.start = _just_before(jobs[0]) if jobs else others_start
+            self.look_back = LookBack()
         had_been_slow, self._was_slow = self._was_slow, seconds > SLOW_CLAIM_SECONDS
         if had_been_slow and self._was_slow:
             self.forget_plain_claim()
@@ -147,9 +152,13 @@ class ClaimMemory:
             if self.start is not None and self.start.priority == found.priority:
                 self.start = max(self.start, found, key=attrgetter("run_at"))
 
-    def looked_back(self) -> None:
-        """Take notice that `look_back` has changed."""
-        if self.look_back.round_seconds < QUICK_ROUND_SECONDS:
+    def looked_back(self, part: Part, jobs: Sequence[Job], seconds: float) -> None:
+        """Take notice of what a look back brought, and of how long it took.
+
+        If jobs of better priorities come where many rows are dead, theirs is the start to look for.
+        """
+        is_slow = seconds > SLOW_CLAIM_SECONDS
+        if (part.is_better and jobs and is_slow) or self.look_back.round_seconds < QUICK_ROUND_SECONDS:
             self.start = None
 
     def _usual(self, jobs: int) -> float:
@@ -165,4 +174,4 @@ class ClaimMemory:
 
 
 def _just_before(job: Job) -> Position:
-    return Position(job.priority, job.run_at - START_MARGIN)
+    return Position(job.priority, moved(job.run_at, -START_MARGIN_SECONDS))

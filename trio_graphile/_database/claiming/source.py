@@ -41,65 +41,70 @@ class Source:
         """Have the next claim look everywhere."""
         self._memory.start = None
 
-    async def claim(self, limit: int, rules: ClaimRules) -> list[Job]:
+    @property
+    def start(self) -> Position | None:
+        """From where on its claims look; None for everywhere."""
+        return self._memory.start
+
+    async def claim(self, limit: int, rules: ClaimRules, others_start: Position | None = None) -> list[Job]:
         """Claim up to so many jobs. Those that nobody can read fail for good.
 
         Once one statement was answered, it is not cancelled before another: it is known what is locked.
+        `others_start` is the start of other tasks, if they have one.
         """
         self.look_again_at = math.inf
+        jobs = list[Job]()
         if limit == 0:
-            return []
+            return jobs
         try:
-            return await self._claim(limit, rules)
+            await self._claim(jobs, limit, rules, others_start)
         except StatementFailed as error:
             if not is_unreadable(error) or not await fail_unreadable(self._session, self.share.identifiers):
                 raise
-        return await self._claim(limit, rules)
+            await self._claim(jobs, limit, rules, others_start)
+        return jobs
 
-    async def _claim(self, limit: int, rules: ClaimRules) -> list[Job]:
-        memory, now = self._memory, trio.current_time()
-        if memory.is_probe_due(now):
-            start = memory.start
+    async def _claim(
+        self, jobs: list[Job], limit: int, rules: ClaimRules, others_start: Position | None
+    ) -> None:
+        """Claim jobs until there are so many. If a statement fails, `jobs` are what others have brought."""
+        memory = self._memory
+        if memory.is_probe_due(trio.current_time()):
             found, dead_rows = await plain_claims.probe(
-                self._session, self.share.identifiers, limit, start=start
+                self._session, self.share.identifiers, limit, start=memory.start
             )
             memory.probed(found, dead_rows, trio.current_time())
             if is_cancelled():
-                return []
+                return
         start, began = memory.start, trio.current_time()
         if start is None:
-            return await self._claim_anywhere(limit, rules)
-        jobs = await self._look_back(start, limit, rules)
+            jobs += await self._claim_from(None, limit - len(jobs), rules)
+            now = trio.current_time()
+            memory.learn(jobs, now - began, now, others_start)
+            return
+        await self._look_back(jobs, start, limit, rules)
         if len(jobs) < limit and not is_cancelled():
             from_start = await self._claim_from(start, limit - len(jobs), rules)
             memory.learn_from_start(from_start, trio.current_time())
             jobs += from_start
         if len(jobs) < limit:
-            self.look_again_at = memory.look_back.next_at(began)
-        return jobs
+            self.look_again_at = memory.look_back.next_at()
 
-    async def _look_back(self, start: Position, limit: int, rules: ClaimRules) -> list[Job]:
+    async def _look_back(self, jobs: list[Job], start: Position, limit: int, rules: ClaimRules) -> None:
         """Claim what is found before the start, in the parts that are due."""
-        look_back, jobs = self._memory.look_back, list[Job]()
+        memory, look_back = self._memory, self._memory.look_back
+        look_back.begin(trio.current_time())
         while len(jobs) < limit and not is_cancelled():
             began = trio.current_time()
             part = look_back.part(start, began)
             if part is None:
                 break
-            jobs += await self._claim_whole(part.begin, limit - len(jobs), rules, end=part.end)
+            found = await self._claim_whole(part.begin, limit - len(jobs), rules, end=part.end)
+            jobs += found
+            now = trio.current_time()
             if len(jobs) < limit:  # else there may be more of them
-                now = trio.current_time()
                 look_back.looked(part, now - began, now)
-        self._memory.looked_back()
-        return jobs
-
-    async def _claim_anywhere(self, limit: int, rules: ClaimRules) -> list[Job]:
-        memory = self._memory
-        began = trio.current_time()
-        jobs = await self._claim_from(None, limit, rules)
-        now = trio.current_time()
-        memory.learn(jobs, now - began, now)
-        return jobs
+            memory.looked_back(part, found, now - began)
 
     async def _claim_from(self, start: Position | None, limit: int, rules: ClaimRules) -> list[Job]:
         plain_claim = self._memory.plain_claim(trio.current_time())
