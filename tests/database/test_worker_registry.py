@@ -307,6 +307,7 @@ async def test_a_schema_that_somebody_else_made_may_have_no_registry(
     assert await worker_registry.has_registry(connection)
     await connection.execute(f"drop {missing}")
     assert not await worker_registry.has_registry(connection)
+    assert await worker_registry.count_workers(connection) == 0
 
 
 async def test_the_tasks_of_live_workers_are_known_whatever_others_have_in_their_metadata(
@@ -538,6 +539,33 @@ async def test_the_registered_dead_are_named_first_and_nobody_twice(tables: Tabl
     report = await tables.sweep()
     assert report == SweepReport(worker_ids=("idle", "silent", "trio_graphile_b", ME), recovered_jobs=3)
     assert await tables.registered() == set()
+
+
+async def test_a_sweep_can_leave_out_workers_that_are_not_registered(tables: Tables) -> None:
+    for worker in (ME, "silent"):
+        await tables.hold(worker, queue_name=worker)
+    await tables.age_locks("1 hour")
+    await tables.beat("silent", "1 hour")
+    [job] = await sweeps.jobs_of_dead(tables.database, RULES, orphans=False)
+    assert job.locked_by == "silent"
+    report = await sweeps.sweep(tables.database, RULES, orphans=False)
+    assert report == SweepReport(worker_ids=("silent",), recovered_jobs=1)
+    assert await tables.locked_queues() == {ME: ME}
+
+
+async def test_only_dead_workers_that_are_not_registered_are_orphans(tables: Tables) -> None:
+    for worker in ("silent", "pool-5d1a"):
+        await tables.hold(worker)
+    await tables.age_locks("1 hour")
+    await tables.beat("silent", "1 hour")
+    assert not await sweeps.has_orphans(tables.database, RULES)  # a job of Node's may take so long
+    await tables.hold(ME)
+    await tables.age_locks("1 hour", ME)
+    before = await tables.dump()
+    async with tables.database.transaction() as connection:
+        assert await connection.fetch_value(sweeps.TRY_LOCK_SWEEP)
+        assert await sweeps.has_orphans(tables.database, RULES)  # it waits for no sweep
+    assert await tables.dump() == before
 
 
 async def test_a_dry_run_finds_the_same_and_writes_nothing(tables: Tables) -> None:

@@ -18,6 +18,7 @@ from trio_graphile import (
     Client,
     Database,
     JobSpec,
+    ObserverOptions,
     RecoveryOptions,
     StatementFailed,
     SweepReport,
@@ -26,12 +27,14 @@ from trio_graphile import (
 )
 from trio_graphile._database import worker_registry
 from trio_graphile._database.claiming import claims
-from trio_graphile._interceptors.chains import NO_CHAINS
+from trio_graphile._interceptors.chains import NO_CHAINS, Chains
 from trio_graphile._interceptors.recoveries import Sweep
 from trio_graphile._model.recovery import ResetReport
 from trio_graphile._worker.clocks import ServerClock
+from trio_graphile._worker.emitter import Emitter
 from trio_graphile._worker.maintenance import Maintenance
 from trio_graphile._worker.sweeper import Sweeper
+from trio_graphile.hooks import Hooks, LocksReset
 
 HOUR = 3600.0
 
@@ -45,7 +48,7 @@ class Chores:
     sampled_at: list[float] = attrs.field(factory=list)
     sampling_fails: Iterator[bool] = attrs.field(factory=lambda: itertools.repeat(False))  # noqa: FBT003
     found: Iterator[SweepReport | Exception] = attrs.field(factory=lambda: itertools.repeat(SweepReport()))
-    released: ResetReport = attrs.field(factory=ResetReport)
+    released: ResetReport | None = attrs.field(factory=ResetReport)
     began_at: float = attrs.field(factory=trio.current_time)
     at_once: int = 0
     most_at_once: int = 0
@@ -58,7 +61,7 @@ class Chores:
             raise found
         return Sweep(found)
 
-    async def reset(self) -> ResetReport:
+    async def reset(self) -> ResetReport | None:
         self.reset_at.append(trio.current_time() - self.began_at)
         await self._take_time()
         return self.released
@@ -75,8 +78,8 @@ class Chores:
         await trio.lowlevel.checkpoint()
         self.at_once -= 1
 
-    def sweeper(self, options: RecoveryOptions | None) -> Sweeper:
-        return Sweeper(options=options, maintenance=ByScript(self), emitter=unobserved())
+    def sweeper(self, options: RecoveryOptions | None, emitter: Emitter | None = None) -> Sweeper:
+        return Sweeper(options=options, maintenance=ByScript(self), emitter=emitter or unobserved())
 
 
 class ByScript(Maintenance):
@@ -88,7 +91,7 @@ class ByScript(Maintenance):
     async def sweep(self) -> Sweep:
         return await self.chores.sweep()
 
-    async def release_old_locks(self) -> ResetReport:
+    async def release_old_locks(self) -> ResetReport | None:
         return await self.chores.reset()
 
     async def take_sample(self) -> None:
@@ -199,6 +202,20 @@ async def test_it_says_what_it_gave_back_once_and_nothing_when_nobody_died(
     chores = Chores(released=ResetReport(queues=1))
     await run_for(chores.sweeper(None), 61)
     assert caplog.messages[1:] == ["released 0 jobs and 1 queue that were locked for over four hours"]
+
+
+async def test_it_says_nothing_of_old_locks_for_which_it_did_not_look(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    hooks = Hooks()
+    hooks.on(LocksReset, lambda _: None)
+    emitter = Emitter(worker_id="sweeper", chains=Chains.of(hooks), options=ObserverOptions())
+    chores = Chores(released=None)
+    await run_for(chores.sweeper(None, emitter), HOUR)
+    assert len(chores.reset_at) >= 6
+    assert (emitter.waiting, caplog.messages) == (0, [])
+    await run_for(Chores().sweeper(None, emitter), 61)
+    assert emitter.waiting == 1
 
 
 # --- on a real table ------------------------------------------------------------------------------

@@ -72,7 +72,12 @@ FIND_ORPHANS = Statement("""
     group by locks.worker_id
     having max(locks.locked_at) < now() - make_interval(secs => $1::float8)
     order by locks.worker_id
-""")  # $1 seconds. The newest lock decides: whoever still takes or renews locks lives.
+""")
+# $1 seconds. The newest lock decides: whoever still takes or renews locks lives. Reads the whole table.
+
+USE_ONE_CORE = Statement("""
+    select set_config('max_parallel_workers_per_gather', '0', true)
+""")
 
 FORGET_DEAD = Statement("""
     delete from {schema}._private_workers as workers
@@ -110,17 +115,18 @@ async def sweep(
     dry_run: bool = False,
     decisions: Sequence[RecoveryDecision] = (),
     gone: Sequence[Gone] = (),
+    orphans: bool = True,
 ) -> SweepReport:
     """Find the dead workers and give their jobs back, all in one transaction.
 
     Does nothing while another sweep of this schema runs. A dry run only finds them. `sweeper_id` is the
     worker that sweeps, if it is a worker. If `gone` names workers, the sweep is about them alone, and their
-    jobs run again at once.
+    jobs run again at once. `orphans` is whether to look for workers that only their locks show, too.
     """
     async with sweep_transaction(database) as connection:
         if not await connection.fetch_value(TRY_LOCK_SWEEP):
             return SweepReport(dry_run=dry_run)
-        dead = await _find_dead(connection, options, sweeper_id, gone)
+        dead = await _find_dead(connection, options, sweeper_id, gone, orphans=orphans)
         if dry_run or not dead:
             return SweepReport(worker_ids=dead, dry_run=dry_run)
         recovered = await dead_jobs.give_back(
@@ -130,6 +136,17 @@ async def sweep(
             connection, partial(connection.fetch, FORGET_DEAD), dead, what="forgetting workers"
         )
     return SweepReport(worker_ids=dead, recovered_jobs=len(recovered), job_ids=recovered)
+
+
+async def has_orphans(database: Transactor, options: SweepOptions) -> bool:
+    """Whether a worker is dead that only its locks show. Locks no row, and keeps no other sweep waiting.
+
+    Uses one core of the server, so the time that it takes is what it costs.
+    """
+    async with brief_transaction(database, "read_committed") as connection:
+        await connection.execute(USE_ONE_CORE)
+        rows = await connection.fetch(FIND_ORPHANS, options.sweep_threshold)
+    return bool(dead_workers([SilentWorker(**row) for row in rows], options))
 
 
 async def recover_dead_worker(database: Transactor, worker_id: str) -> int:
@@ -146,26 +163,29 @@ async def jobs_of_dead(
     *,
     sweeper_id: str | None = None,
     gone: Sequence[Gone] = (),
+    orphans: bool = True,
 ) -> list[Job]:
     """Return the jobs that a sweep would give back now, as far as they can be read. Keeps no locks."""
     async with sweep_transaction(database) as connection:
-        dead = await _find_dead(connection, options, sweeper_id, gone)
+        dead = await _find_dead(connection, options, sweeper_id, gone, orphans=orphans)
         return await dead_jobs.read(connection, dead) if dead else []
 
 
 async def _find_dead(
-    connection: Connection, options: SweepOptions, sweeper_id: str | None, gone: Sequence[Gone]
+    connection: Connection,
+    options: SweepOptions,
+    sweeper_id: str | None,
+    gone: Sequence[Gone],
+    *,
+    orphans: bool,
 ) -> tuple[str, ...]:
     if gone:
         return await lock_gone(connection, gone)
-    return dead_workers(await _silent_workers(connection, options), options, sweeper_id)
-
-
-async def _silent_workers(connection: Connection, options: SweepOptions) -> list[SilentWorker]:
     threshold, flags = options.sweep_threshold, options.resilient_flags
-    registered = await connection.fetch(LOCK_SILENT_WORKERS, threshold, flags)
-    orphans = await connection.fetch(FIND_ORPHANS, threshold)
-    return [SilentWorker(**row) for row in (*registered, *orphans)]
+    rows = await connection.fetch(LOCK_SILENT_WORKERS, threshold, flags)
+    if orphans:
+        rows = [*rows, *await connection.fetch(FIND_ORPHANS, threshold)]
+    return dead_workers([SilentWorker(**row) for row in rows], options, sweeper_id)
 
 
 _STATEMENTS = (

@@ -182,6 +182,17 @@ async def deregister(executor: Executor, worker_id: str) -> None:
     await executor.execute(DEREGISTER, worker_id)
 
 
+COUNT_WORKERS = Statement("""
+    select count(*)
+    from {schema}._private_workers
+""")
+
+
+async def count_workers(executor: Executor) -> int:
+    """Return how many workers are registered; 0 in a schema without a registry."""
+    return int(await executor.fetch_value(COUNT_WORKERS)) if await has_registry(executor) else 0
+
+
 LIST_ACTIVE_WORKERS = Statement("""
     select workers.id as worker_id, date_part('epoch', workers.last_heartbeat_at) as last_heartbeat_at,
       date_part('epoch', workers.started_at) as started_at,

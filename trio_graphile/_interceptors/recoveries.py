@@ -41,15 +41,19 @@ async def sweep(
     worker_id: str,
     dry_run: bool = False,
     gone: Sequence[Gone] = (),
+    orphans: bool = True,
 ) -> Sweep:
     """Give back the jobs of dead workers, each as interceptors decide. A dry run asks none of them.
 
-    If `gone` names workers, the sweep is about them alone.
+    If `gone` names workers, the sweep is about them alone. `orphans` is whether to look for workers that are
+    not registered, too.
     """
     if dry_run or not (chains.recover_job or chains.observers_of(JobInterrupted)):
-        report = await sweeps.sweep(database, options, sweeper_id=worker_id, dry_run=dry_run, gone=gone)
+        report = await sweeps.sweep(
+            database, options, sweeper_id=worker_id, dry_run=dry_run, gone=gone, orphans=orphans
+        )
         return Sweep(report)
-    jobs = await sweeps.jobs_of_dead(database, options, sweeper_id=worker_id, gone=gone)
+    jobs = await sweeps.jobs_of_dead(database, options, sweeper_id=worker_id, gone=gone, orphans=orphans)
     questions = [
         JobToRecover(job=job, worker_id=worker_id, previous_worker_id=job.locked_by or "") for job in jobs
     ]
@@ -58,7 +62,9 @@ async def sweep(
         for question in questions
         if (decision := await _ask_about_recovery(chains.recover_job, question)) is not None
     ]
-    report = await sweeps.sweep(database, options, sweeper_id=worker_id, decisions=decisions, gone=gone)
+    report = await sweeps.sweep(
+        database, options, sweeper_id=worker_id, decisions=decisions, gone=gone, orphans=orphans
+    )
     return Sweep(report, [job for job in jobs if job.id in report.job_ids])
 
 

@@ -255,10 +255,11 @@ class RecoveryOptions(SweepOptions):
     """How a worker shows that it lives, and looks for dead workers. Durations are seconds."""
 
     sweep_interval: float = attrs.field(default=60.0, validator=seconds(3600))
-    """About how often the worker looks for dead workers: up to a fifth more or less, at random."""
+    """About how often the worker looks for dead workers: up to a fifth more or less, at random. In a very
+    large table, it looks less often for locks of workers that are not registered."""
     reset_interval: float = attrs.field(default=540.0, validator=seconds(7200))
     """About how often the worker releases locks older than four hours: up to a ninth more or less, at random.
-    Workers without recovery do so, too."""
+    Workers without recovery do so, too. In a very large table, all look for such locks less often."""
     presence: PresenceOptions | None = attrs.field(
         factory=PresenceOptions, validator=of_kind_or_none(PresenceOptions)
     )

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from trio_graphile._database import samples, stale_locks
+from trio_graphile._database import samples, stale_locks, sweeps, worker_registry
+from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.presence_locks import Gone
 from trio_graphile._interceptors.chains import Chains
@@ -16,6 +17,7 @@ from trio_graphile._model.options import RecoveryOptions
 from trio_graphile._model.recovery import ResetReport, SweepReport
 from trio_graphile._worker.brief_session import brief_session
 from trio_graphile._worker.clocks import ServerClock
+from trio_graphile._worker.looks import Looks
 
 _SAMPLE_TIMEOUT = 10.0
 """How long a sample may take, in seconds. It is for charts only, and must not hold up the next sweep."""
@@ -32,13 +34,27 @@ class Maintenance:
     _server_clock: ServerClock
     _cancel_timeout: float
     """How long a statement may take to end after a cancellation, in seconds."""
+    _looks_for_orphans: Looks = attrs.field(factory=Looks)
+    _looks_for_old_locks: Looks = attrs.field(factory=Looks)
 
     async def sweep(self) -> Sweep:
-        """Give back the jobs of workers that died. Does nothing while the server's clock is unsteady."""
+        """Give back the jobs of workers that died. Does nothing while the server's clock is unsteady.
+
+        Leaves out workers that are not registered while it is too soon for another look at all locks.
+        """
         async with brief_session(self._database, "recovery", self._cancel_timeout) as connection:
             if not await self._server_clock.is_steady(connection):
                 return Sweep(SweepReport())
-            return await sweep(connection, self._options, chains=self._chains, worker_id=self._worker_id)
+            workers = await worker_registry.count_workers(connection)
+            with self._looks_for_orphans.look_if_due(workers) as is_due:
+                if is_due and await sweeps.has_orphans(connection, self._options):
+                    return await self._sweep(connection, orphans=True)  # which reads the table again
+            return await self._sweep(connection, orphans=False)
+
+    async def _sweep(self, connection: Connection, *, orphans: bool) -> Sweep:
+        return await sweep(
+            connection, self._options, chains=self._chains, worker_id=self._worker_id, orphans=orphans
+        )
 
     async def take_jobs(self, gone: Sequence[Gone]) -> Sweep:
         """Give back the jobs of workers that are gone, as far as they still are."""
@@ -47,12 +63,17 @@ class Maintenance:
                 connection, self._options, chains=self._chains, worker_id=self._worker_id, gone=gone
             )
 
-    async def release_old_locks(self) -> ResetReport:
-        """Release all locks that are hours old. Does nothing while the server's clock is unsteady."""
+    async def release_old_locks(self) -> ResetReport | None:
+        """Release all locks that are hours old. Does nothing while the server's clock is unsteady.
+
+        Returns None while it is too soon for another look at all locks.
+        """
         async with brief_session(self._database, "recovery", self._cancel_timeout) as connection:
             if not await self._server_clock.is_steady(connection):
                 return ResetReport()
-            return await stale_locks.reset_stale_locks(connection)
+            workers = await worker_registry.count_workers(connection)
+            with self._looks_for_old_locks.look_if_due(workers) as is_due:
+                return await stale_locks.reset_stale_locks(connection) if is_due else None
 
     async def take_sample(self) -> None:
         """Write down the numbers of the queue for charts; give up if that takes long."""

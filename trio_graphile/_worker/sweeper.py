@@ -165,6 +165,8 @@ class Sweeper:
 
     async def _release_old_locks(self) -> None:
         report = await self._maintenance.release_old_locks()
+        if report is None:
+            return
         if report.jobs or report.queues:
             logger.warning(
                 "released %s and %s that were locked for over four hours",
