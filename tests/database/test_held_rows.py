@@ -11,7 +11,7 @@ import trio
 
 from tests.database.jobs_by_sql import ALL, ME, add, claim, row
 from tests.support.tables import locked_queues
-from trio_graphile._database import held_rows
+from trio_graphile._database import held_rows, unknown_locks
 from trio_graphile._database.database import Database
 from trio_graphile._database.notifications import JOBS_INSERT, announced_jobs
 from trio_graphile._model.outcomes import Failed, Returned
@@ -134,7 +134,7 @@ async def test_jobs_that_are_given_back_are_announced_together_if_they_are_due(
         if way == "return":
             await held_rows.return_jobs(database, ME, [Returned(job) for job in jobs])
         else:
-            await held_rows.reconcile(database, ME, [])
+            await unknown_locks.reconcile(database, ME, [])
         await session.fetch_value("select 1")  # by when all is heard that was said before
     assert [announced_jobs(heard.receive_nowait())] == [2]
     assert heard.statistics().current_buffer_used == 0
@@ -151,7 +151,7 @@ async def test_a_queue_that_we_know_nothing_of_is_announced_if_its_next_job_is_d
     send, heard = trio.open_memory_channel[str](10)
     async with database.connection() as session:
         await session.listen(JOBS_INSERT, send.send_nowait)
-        assert await held_rows.reconcile(database, ME, []) == set()
+        assert await unknown_locks.reconcile(database, ME, []) == set()
         await session.fetch_value("select 1")  # by when all is heard that was said before
     send.close()
     assert [announced_jobs(payload) async for payload in heard] == expected
@@ -165,7 +165,7 @@ async def test_returning_a_job_that_was_replaced_does_not_revive_it(database: Da
     new = await add(database, job_key="k", payload="2")
     assert new != old
     if way == "reconcile":
-        assert await held_rows.reconcile(database, ME, []) == {old}
+        assert await unknown_locks.reconcile(database, ME, []) == {old}
     else:
         assert await held_rows.return_jobs(database, ME, [Returned(job)]) == {old}
     stored = await row(database, old)
@@ -190,7 +190,7 @@ async def test_reconciling_gives_back_what_we_do_not_know_of_and_nothing_else(da
         await add(database, queue_name=f"q{number}", max_attempts=1)
     known, *lost = await claim(database, 3)
     await claim(database, worker="other")
-    assert await held_rows.reconcile(database, ME, [known]) == {job.id for job in lost}
+    assert await unknown_locks.reconcile(database, ME, [known]) == {job.id for job in lost}
     for job in lost:
         stored = await row(database, job.id)
         assert (stored["attempts"], stored["locked_by"], stored["is_available"]) == (0, None, True)
@@ -204,7 +204,7 @@ async def test_reconciling_gives_the_attempt_back_though_the_key_was_deduplicate
     job_id = await add(database, job_key="k", max_attempts=1)
     await claim(database)
     assert await add(database, job_key="k", job_key_mode="unsafe_dedupe") == job_id
-    assert await held_rows.reconcile(database, ME, []) == {job_id}
+    assert await unknown_locks.reconcile(database, ME, []) == {job_id}
     assert (await row(database, job_id))["attempts"] == 0
 
 
@@ -215,5 +215,5 @@ async def test_reconciling_gives_back_a_claim_that_came_after_the_one_we_know_of
     await held_rows.fail_jobs(database, ME, [Failed(known, "no")])
     await database.execute("update graphile_worker._private_jobs set run_at = now()")
     await claim(database)
-    assert await held_rows.reconcile(database, ME, [known]) == {job_id}
+    assert await unknown_locks.reconcile(database, ME, [known]) == {job_id}
     assert (await row(database, job_id))["attempts"] == 1

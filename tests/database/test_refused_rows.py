@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from trio_graphile import Client, Database, StatementFailed, open_database
-from trio_graphile._database import held_rows, stale_locks, sweeps, unreadable, worker_registry
+from trio_graphile._database import stale_locks, sweeps, unknown_locks, unreadable, worker_registry
 from trio_graphile._database.claiming import claims
 from trio_graphile._database.halves import in_halves
 from trio_graphile._database.search.find import find_jobs
@@ -75,7 +75,7 @@ async def test_only_what_is_refused_stays_locked(
         case "reset":
             assert (await stale_locks.reset_stale_locks(database)).jobs == 8
         case _:
-            assert await held_rows.reconcile(database, ME, []) == {*ids} - {ids[4]}
+            assert await unknown_locks.reconcile(database, ME, []) == {*ids} - {ids[4]}
     jobs, queues = await locked(database)
     assert jobs == [ids[4]]
     assert "q7" in queues

@@ -10,7 +10,7 @@ import trio
 from tests.database.functions.calls import add_job
 from tests.database.sessions import wait_until_somebody_waits
 from trio_graphile import Connection, Database, Job
-from trio_graphile._database import held_rows, sweeps, worker_registry
+from trio_graphile._database import held_rows, sweeps, unknown_locks, worker_registry
 from trio_graphile._database.claiming import claims
 from trio_graphile._database.connection import Executor
 from trio_graphile._model.options import SweepOptions
@@ -75,7 +75,7 @@ async def test_a_sweep_does_not_run_a_retired_job_again(marked_database: Databas
 async def test_reconciling_does_not_run_a_retired_job_again(marked_database: Database) -> None:
     job = await held(marked_database, job_key="k")
     await retire(marked_database, job)
-    assert await held_rows.reconcile(marked_database, ME, []) == {job.id}
+    assert await unknown_locks.reconcile(marked_database, ME, []) == {job.id}
     assert await is_over(marked_database, job)
 
 
@@ -103,6 +103,6 @@ async def test_who_retires_a_job_just_now_is_waited_for(
     job = await held(marked_database, job_key="k")
     async with trio.open_nursery() as nursery, connection.transaction():
         await retire(connection, job)
-        nursery.start_soon(held_rows.reconcile, marked_database, ME, [])
+        nursery.start_soon(unknown_locks.reconcile, marked_database, ME, [])
         await wait_until_somebody_waits(marked_database)
     assert await is_over(marked_database, job)

@@ -60,7 +60,7 @@ async def test_rows_of_jobs_begin_with_the_same_columns(connection: Connection) 
         (read.READ_JOBS, [[job_id]]),
         (read.READ_ESCAPED, [[job_id]]),
         (dead_jobs.JOBS_OF_DEAD, [[job_id]]),
-        (claims.GET_JOBS, ["worker", ["a"], 1, *conditions_of(ANY_JOB, None), 1]),
+        (claims.GET_JOBS, ["worker", ["a"], 1, *conditions_of(ANY_JOB, None), 1, None, None]),
     ):
         [row] = await connection.fetch(statement, *arguments)
         begins = list(row.keys())[: len(columns)]

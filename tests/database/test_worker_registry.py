@@ -14,7 +14,7 @@ import trio
 from tests.database.functions.calls import add_job
 from tests.support.tables import locked_queues
 from trio_graphile import Connection, Database, DatabaseOptions, Job, SweepReport, open_database
-from trio_graphile._database import held_rows, stale_locks, sweeps, worker_registry
+from trio_graphile._database import held_rows, stale_locks, sweeps, unknown_locks, worker_registry
 from trio_graphile._database.claiming import claims
 from trio_graphile._database.schema import migrate
 from trio_graphile._model.options import SweepOptions
@@ -198,7 +198,7 @@ async def give_back(tables: Tables, job: Job, way: str) -> None:
             await tables.beat(ME, "2 minutes")
             assert (await tables.sweep()).recovered_jobs == 1
         case "reconcile":
-            assert await held_rows.reconcile(tables.database, ME, []) == {job.id}
+            assert await unknown_locks.reconcile(tables.database, ME, []) == {job.id}
         case "return":
             assert await held_rows.return_jobs(tables.database, ME, [Returned(job)]) == {job.id}
         case _:

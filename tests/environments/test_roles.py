@@ -363,7 +363,9 @@ async def test_an_owner_that_exists_has_to_be_named(database: Database, database
 async def test_row_security_changes_no_plan_of_a_claim(busy: Party) -> None:
     async def shape(database: Database) -> list[tuple[str, str | None]]:
         session = await database.open_session("claims", cancel_timeout=1.0)
-        plan = await plan_of(session, GET_JOBS, "w", ["known"], 10, *conditions_of(ANY_JOB, None), 1)
+        plan = await plan_of(
+            session, GET_JOBS, "w", ["known"], 10, *conditions_of(ANY_JOB, None), 1, None, None
+        )
         await session.aclose()
         return [(node["Node Type"], node.get("Index Name")) for node in nodes_of(plan)]
 

@@ -40,7 +40,15 @@ from tests.scenarios.fleet_model import (
 from tests.scenarios.portal import Portal
 from tests.support.shares import Share
 from trio_graphile import Job, JobKeyMode, JobSpec
-from trio_graphile._database import cancellations, changes, held_rows, stale_locks, sweeps, worker_registry
+from trio_graphile._database import (
+    cancellations,
+    changes,
+    held_rows,
+    stale_locks,
+    sweeps,
+    unknown_locks,
+    worker_registry,
+)
 from trio_graphile._database.adding.many import add_many
 from trio_graphile._database.adding.one import add_job
 from trio_graphile._database.claiming import claims
@@ -480,7 +488,7 @@ class FleetMachine(RuleBasedStateMachine):
         ]
         worker = choose([worker for worker in self.slots if worker in doubtful] or self.slots, which)
         held = [claim.job for claim in worker.known.values()]
-        returned = self.run(held_rows.reconcile, self.session, worker.id, held)
+        returned = self.run(unknown_locks.reconcile, self.session, worker.id, held)
         assert returned == self.model.reconcile(worker)
 
     @precondition(lambda self: self.model.has_locks)

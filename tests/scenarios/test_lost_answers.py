@@ -11,7 +11,7 @@ import trio
 from tests.support.intake import Intake, unobserved
 from tests.support.tables import locks
 from trio_graphile import Client, ConnectionLost, Database, Job, JobSpec
-from trio_graphile._database import held_rows
+from trio_graphile._database import held_rows, unknown_locks
 from trio_graphile._database.claiming import claims
 from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.statement import Statement
@@ -45,7 +45,7 @@ async def test_a_queue_is_freed_though_an_earlier_job_of_it_is_still_known(
     [first] = await claim(database)
     await held_rows.fail_jobs(database, ME, [Failed(first, "no luck")])
     [second] = await claim(database)
-    assert await held_rows.reconcile(database, ME, [first]) == {second.id}
+    assert await unknown_locks.reconcile(database, ME, [first]) == {second.id}
     assert await locks(database) == []
 
 
@@ -58,7 +58,7 @@ async def test_a_lost_claim_of_a_job_that_is_known_from_an_earlier_attempt_is_gi
     await held_rows.fail_jobs(database, ME, [Failed(first, "no luck")])
     await make_due(database)
     await claim(database)
-    await held_rows.reconcile(database, ME, [first])
+    await unknown_locks.reconcile(database, ME, [first])
     assert await held_rows.fail_jobs(database, ME, [Failed(first, "no luck")]) == set()
     assert await locks(database) == []
 

@@ -12,8 +12,8 @@ from tests.support.workers import NEVER
 from trio_graphile import LocalQueueOptions, ObserverOptions, TaskRegistry, WorkerOptions
 from trio_graphile._database.claiming.claimer import Claimer
 from trio_graphile._database.connection import Row
-from trio_graphile._database.held_rows import FIND_UNKNOWN_JOBS
 from trio_graphile._database.statement import Statement
+from trio_graphile._database.unknown_locks import FIND_UNKNOWN_JOBS
 from trio_graphile._interceptors.chains import NO_CHAINS
 from trio_graphile._model.bell import Bell
 from trio_graphile._model.bounds import ClaimRules
@@ -56,7 +56,6 @@ class Reconciled:
 
     ask: Callable[[], Awaitable[None]]
     times_opened: int = 1
-    may_hide_losses: bool = False
 
     async def fetch(self, sql: str | Statement, *_arguments: object) -> list[Row]:
         """Note each reconciliation."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 from trio_graphile._database.claiming import look_back, memory
@@ -15,5 +13,5 @@ def have_all_claims_look_back(patch: pytest.MonkeyPatch, *, every: float = 0.02)
     patch.setattr(memory, "MANY_DEAD_ROWS", 0)
     patch.setattr(memory, "QUICK_ROUND_SECONDS", -1.0)
     patch.setattr(look_back, "BETTER_FACTOR", 1e6)
-    patch.setattr(look_back, "WIDEST", timedelta(0))
+    patch.setattr(look_back, "WIDEST", 0.0)
     patch.setattr(look_back, "ROUND_SECONDS", every)

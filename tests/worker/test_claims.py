@@ -11,24 +11,19 @@ from trio_graphile import ConnectionLost, Job, TaskRegistry, WorkerOptions
 from trio_graphile._worker.claims import Claims
 from trio_graphile._worker.ledger import Ledger
 
-OPTIONS = WorkerOptions()
-LEASE = OPTIONS.lease.length
-
 
 @pytest.mark.parametrize(
-    ("trouble", "after_leases"),
+    ("trouble", "times"),
     [
-        ("none", []),
-        ("a claim fails", [0, 1]),
-        ("the session is opened anew", [0, 1]),
-        ("a pooler may hide that", [1, 2, 3]),
+        ("none", 0),
+        ("a claim fails", 1),
+        ("the session is opened anew", 1),
     ],
 )
 async def test_the_whole_table_is_read_only_if_there_is_a_reason(
-    autojump_clock: trio.testing.MockClock, trouble: str, after_leases: list[int]
+    autojump_clock: trio.testing.MockClock, trouble: str, times: int
 ) -> None:
-    """And once more after a while: what nobody waits for any more may be executed late."""
-    began, reconciled = trio.current_time(), list[float]()
+    reconciled = 0
     failures = [ConnectionLost("gone")] if trouble == "a claim fails" else []
 
     async def claim(_limit: int) -> list[Job]:
@@ -38,22 +33,22 @@ async def test_the_whole_table_is_read_only_if_there_is_a_reason(
         return []
 
     async def reconcile() -> None:
+        nonlocal reconciled
         await trio.lowlevel.checkpoint()
-        reconciled.append(trio.current_time() - began)
+        reconciled += 1
 
-    session = Reconciled(reconcile, may_hide_losses=trouble == "a pooler may hide that")
+    session = Reconciled(reconcile)
     claims = Claims(
         claimer=ScriptedClaimer(claim),
         session=session,  # type: ignore[arg-type]  # it stands for one
         ledger=Ledger(),
         tasks=TaskRegistry(),
-        options=OPTIONS,
+        options=WorkerOptions(),
         worker_id=ME,
         emitter=unobserved(),
     )
     if trouble == "the session is opened anew":
         session.times_opened = 2
-    for _ in range(35):
+    for _ in range(5):
         await claims.claim(10)
-        await trio.sleep(LEASE / 10)
-    assert [round(at / LEASE) for at in reconciled] == after_leases
+    assert reconciled == times

@@ -11,6 +11,7 @@ from trio_graphile._database.claiming import claims
 from trio_graphile._interceptors.chains import NO_CHAINS
 from trio_graphile._model.recovery import ResetReport
 from trio_graphile._worker.clocks import ServerClock, find_clock
+from trio_graphile._worker.ledger import Ledger
 from trio_graphile._worker.maintenance import Maintenance
 
 THRESHOLD = 60.0
@@ -54,6 +55,7 @@ def maintenance_by(server_clock: ServerClock, database: Database) -> Maintenance
         database=database,
         options=OPTIONS.recovery,
         worker_id=ME,
+        ledger=Ledger(),
         chains=NO_CHAINS,
         server_clock=server_clock,
         cancel_timeout=5.0,

@@ -17,6 +17,7 @@ from trio_graphile._database.claiming import claims
 from trio_graphile._interceptors.chains import NO_CHAINS, Chains
 from trio_graphile._model.recovery import ResetReport
 from trio_graphile._worker.clocks import ServerClock
+from trio_graphile._worker.ledger import Ledger
 from trio_graphile._worker.looks import Looks, pause_after
 from trio_graphile._worker.maintenance import Maintenance
 from trio_graphile.hooks import Hooks, JobToRecover
@@ -148,6 +149,7 @@ class Stage:
             database=self.database,
             options=RULES,
             worker_id=ME,
+            ledger=Ledger(),
             chains=chains,
             server_clock=ServerClock(RULES.sweep_threshold),
             cancel_timeout=5.0,

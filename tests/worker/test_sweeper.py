@@ -14,6 +14,7 @@ import trio.testing
 from tests.support.handlers import Handlers
 from tests.support.intake import unobserved
 from tests.support.tables import Table
+from tests.support.workers import NEVER
 from trio_graphile import (
     Client,
     Database,
@@ -32,6 +33,7 @@ from trio_graphile._interceptors.recoveries import Sweep
 from trio_graphile._model.recovery import ResetReport
 from trio_graphile._worker.clocks import ServerClock
 from trio_graphile._worker.emitter import Emitter
+from trio_graphile._worker.ledger import Ledger
 from trio_graphile._worker.maintenance import Maintenance
 from trio_graphile._worker.sweeper import Sweeper
 from trio_graphile.hooks import Hooks, LocksReset
@@ -46,6 +48,7 @@ class Chores:
     swept_at: list[float] = attrs.field(factory=list)
     reset_at: list[float] = attrs.field(factory=list)
     sampled_at: list[float] = attrs.field(factory=list)
+    returned_at: list[float] = attrs.field(factory=list)
     sampling_fails: Iterator[bool] = attrs.field(factory=lambda: itertools.repeat(False))  # noqa: FBT003
     found: Iterator[SweepReport | Exception] = attrs.field(factory=lambda: itertools.repeat(SweepReport()))
     released: ResetReport | None = attrs.field(factory=ResetReport)
@@ -72,6 +75,10 @@ class Chores:
         if next(self.sampling_fails):
             raise StatementFailed("no such table", sqlstate="42P01")
 
+    async def return_unknown(self) -> None:
+        self.returned_at.append(trio.current_time() - self.began_at)
+        await self._take_time()
+
     async def _take_time(self) -> None:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -79,7 +86,12 @@ class Chores:
         self.at_once -= 1
 
     def sweeper(self, options: RecoveryOptions | None, emitter: Emitter | None = None) -> Sweeper:
-        return Sweeper(options=options, maintenance=ByScript(self), emitter=emitter or unobserved())
+        return Sweeper(
+            options=options,
+            lease_length=NEVER,
+            maintenance=ByScript(self),
+            emitter=emitter or unobserved(),
+        )
 
 
 class ByScript(Maintenance):
@@ -96,6 +108,9 @@ class ByScript(Maintenance):
 
     async def take_sample(self) -> None:
         await self.chores.sample()
+
+    async def return_unknown(self) -> None:
+        await self.chores.return_unknown()
 
 
 async def run_for(sweeper: Sweeper, seconds: float) -> None:
@@ -119,6 +134,8 @@ async def test_it_sweeps_soon_and_every_minute_or_so_and_resets_within_a_minute_
     assert all(480 <= gap <= 600 for gap in gaps(chores.reset_at))
     assert len(chores.swept_at) > 1200
     assert len(chores.reset_at) > 144
+    assert chores.returned_at[0] == NEVER
+    assert all(0.9 * NEVER <= gap <= 1.1 * NEVER for gap in gaps(chores.returned_at))
     assert chores.most_at_once == 1
 
 
@@ -235,11 +252,12 @@ def make_sweeper(database: Database, *, orphan_threshold: float = 14_400.0) -> S
         database=database,
         options=options,
         worker_id="sweeper",
+        ledger=Ledger(),
         chains=NO_CHAINS,
         server_clock=ServerClock(options.sweep_threshold),
         cancel_timeout=1.0,
     )
-    return Sweeper(options=options, maintenance=maintenance, emitter=unobserved())
+    return Sweeper(options=options, lease_length=NEVER, maintenance=maintenance, emitter=unobserved())
 
 
 async def test_the_job_of_a_worker_that_died_runs_again_as_if_for_the_first_time(

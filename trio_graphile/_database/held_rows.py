@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trio_graphile._database.connection import Executor
-from trio_graphile._database.halves import write_most
 from trio_graphile._database.statement import Statement
 from trio_graphile._model.jobs import Job
 from trio_graphile._model.outcomes import Failed, Returned, Snoozed
@@ -267,79 +266,3 @@ async def return_jobs(executor: Executor, worker_id: str, returns: Sequence[Retu
         [back.payload_json for back in returns],
     )
     return {row["id"] for row in rows}
-
-
-FIND_UNKNOWN_JOBS = Statement(
-    """
-    select jobs.id
-    from {schema}._private_jobs as jobs
-    where jobs.locked_by = $1::text
-      and not ({ours})
-    order by jobs.id
-""".replace("{ours}", OURS)
-)  # $1 to $4 what we hold
-
-RETURN_UNKNOWN_JOBS = Statement(
-    """
-    with returned as (
-      update {schema}._private_jobs as jobs
-      set attempts = case
-          when {retired}
-          then jobs.attempts
-          else greatest(jobs.attempts - 1, 0)
-        end,
-        locked_by = null,
-        locked_at = null
-      where jobs.locked_by = $1::text
-        and jobs.id = any($2::bigint[])
-      returning jobs.id, jobs.run_at, jobs.attempts, jobs.max_attempts
-    )
-    select returned.id, {announced}
-    from returned
-""".replace("{retired}", RETIRED).replace("{announced}", ANNOUNCED)
-)  # $1 worker id, $2 job ids
-
-FIND_UNKNOWN_QUEUES = Statement("""
-    select queues.id
-    from {schema}._private_job_queues as queues
-    where queues.locked_by = $1::text
-      and not exists (
-        select from {schema}._private_jobs as jobs
-        where jobs.job_queue_id = queues.id
-          and jobs.locked_by = $1::text
-      )
-    order by queues.id
-""")  # $1 worker id. Those of which no job is locked by us, once what we know nothing of was given back.
-
-FREE_UNKNOWN_QUEUES = Statement(
-    """
-    with freed as (
-      update {schema}._private_job_queues as queues
-      set locked_by = null, locked_at = null
-      where queues.locked_by = $1::text
-        and queues.id = any($2::integer[])
-      returning queues.id
-    )
-    select freed.id, {announced}
-    from freed
-""".replace("{announced}", QUEUES_ANNOUNCED)
-)  # $1 worker id, $2 queue ids
-
-
-async def reconcile(executor: Executor, worker_id: str, held: Sequence[Job]) -> set[int]:
-    """Give back the jobs that are locked by us but not in `held`; return their ids.
-
-    The answer to a claim may have been lost with its session, say. No claim of ours may run meanwhile.
-    """
-
-    async def give_back(ids: Sequence[int]) -> list[int]:
-        return [row["id"] for row in await executor.fetch(RETURN_UNKNOWN_JOBS, worker_id, ids)]
-
-    async def free(ids: Sequence[int]) -> list[int]:
-        return [row["id"] for row in await executor.fetch(FREE_UNKNOWN_QUEUES, worker_id, ids)]
-
-    jobs = await executor.fetch(FIND_UNKNOWN_JOBS, worker_id, *fences(held))
-    returned = await write_most(give_back, [row["id"] for row in jobs], what="giving back unknown jobs")
-    queues = await executor.fetch(FIND_UNKNOWN_QUEUES, worker_id)
-    await write_most(free, [row["id"] for row in queues], what="freeing unknown queues")
-    return set(returned)

@@ -70,11 +70,6 @@ class Session(Statements):
         return self.times_opened > 1 or (self._connection is not None and self._connection.is_closed)
 
     @property
-    def may_hide_losses(self) -> bool:
-        """Whether a pooler may be in between, which keeps a session whose server was lost."""
-        return not self._database.options.prepared_statements
-
-    @property
     def is_open(self) -> bool:
         """Whether the next statement needs no new session."""
         return self._connection is not None and not self._connection.is_closed

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 
 import attrs
 import trio
 
-from trio_graphile._database import held_rows
+from trio_graphile._database import unknown_locks
 from trio_graphile._database.claiming.claimer import Claimer
 from trio_graphile._database.connection import Executor
 from trio_graphile._database.locks import fast_acquire
@@ -43,18 +42,12 @@ class Claims:
     """When the claim that is under way began, with all its attempts, by Trio's clock; None if none is."""
     ended_at: float | None = None
     """When the last claim was answered, by Trio's clock; None if none was."""
-    _reconcile_at: float = attrs.field(init=False, default=math.inf)
-    """When to reconcile although there is no other reason, by Trio's clock."""
     _times_opened: int = attrs.field(init=False, default=1)
     """How often the session had been opened at the last reconciliation, or once."""
     _queues_in_doubt: int = attrs.field(init=False, default=0)
     """How many the ledger knew of at the last reconciliation."""
     _is_sent: bool = attrs.field(init=False, default=False)
     """Whether the ledger knows of the claim that is under way."""
-
-    def __attrs_post_init__(self) -> None:
-        if self._session.may_hide_losses:
-            self._reconcile_at = trio.current_time() + self._options.lease.length
 
     async def claim(self, limit: int) -> list[Job]:
         """Claim up to `limit` jobs; try again after each transient error.
@@ -119,19 +112,13 @@ class Claims:
         """
         if self._ledger.queues_in_doubt != self._queues_in_doubt:
             return True
-        if self._session.times_opened > self._times_opened:
-            return True
-        return trio.current_time() >= self._reconcile_at
+        return self._session.times_opened > self._times_opened
 
     async def _reconcile(self) -> None:
-        """Reconcile, and once more after a while: a statement that nobody waits for may be executed late."""
-        was_due = trio.current_time() >= self._reconcile_at
         async with self._ledger.claiming:
             queues_in_doubt = self._ledger.queues_in_doubt
             await reconcile(self._session, self._worker_id, self._ledger)
         self._queues_in_doubt, self._times_opened = queues_in_doubt, self._session.times_opened
-        once_more = self._session.may_hide_losses or not was_due
-        self._reconcile_at = trio.current_time() + self._options.lease.length if once_more else math.inf
 
     @property
     def may_have_room_again(self) -> bool:
@@ -165,6 +152,4 @@ async def reconcile(session: Executor, worker_id: str, ledger: Ledger) -> None:
 
     The caller holds `ledger.claiming`, or knows that no claim is under way.
     """
-    returned = await held_rows.reconcile(session, worker_id, ledger.snapshot())
-    if returned:
-        logger.warning("gave back jobs of a claim whose answer was lost: %s", sorted(returned))
+    await unknown_locks.reconcile(session, worker_id, ledger.snapshot())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import attrs
 import trio
 
-from trio_graphile._database import samples, stale_locks, sweeps, worker_registry
+from trio_graphile._database import samples, stale_locks, sweeps, unknown_locks, worker_registry
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.presence_locks import Gone
@@ -17,6 +17,7 @@ from trio_graphile._model.options import RecoveryOptions
 from trio_graphile._model.recovery import ResetReport, SweepReport
 from trio_graphile._worker.brief_session import brief_session
 from trio_graphile._worker.clocks import ServerClock
+from trio_graphile._worker.ledger import Ledger
 from trio_graphile._worker.looks import Looks
 
 _SAMPLE_TIMEOUT = 10.0
@@ -30,12 +31,14 @@ class Maintenance:
     _database: Database
     _options: RecoveryOptions
     _worker_id: str
+    _ledger: Ledger
     _chains: Chains
     _server_clock: ServerClock
     _cancel_timeout: float
     """How long a statement may take to end after a cancellation, in seconds."""
     _looks_for_orphans: Looks = attrs.field(factory=Looks)
     _looks_for_old_locks: Looks = attrs.field(factory=Looks)
+    _looks_for_unknown: Looks = attrs.field(factory=Looks)
 
     async def sweep(self) -> Sweep:
         """Give back the jobs of workers that died. Does nothing while the server's clock is unsteady.
@@ -74,6 +77,22 @@ class Maintenance:
             workers = await worker_registry.count_workers(connection)
             with self._looks_for_old_locks.look_if_due(workers) as is_due:
                 return await stale_locks.reset_stale_locks(connection) if is_due else None
+
+    async def return_unknown(self) -> None:
+        """Give back what is locked by this worker though it does not know of it, whatever went wrong.
+
+        Does nothing while it is too soon for another look at all locks. Claims go on while it looks.
+        """
+        async with brief_session(self._database, "recovery", self._cancel_timeout) as connection:
+            workers, ledger = await worker_registry.count_workers(connection), self._ledger
+            with self._looks_for_unknown.look_if_due(workers) as is_due:
+                if not is_due:
+                    return
+                found = await unknown_locks.find_unknown(connection, self._worker_id, ledger.snapshot())
+            if found.job_ids or found.queue_ids:
+                async with ledger.claiming:  # what a claim has brought meanwhile is in the ledger
+                    held = ledger.snapshot()
+                    await unknown_locks.return_unknown(connection, self._worker_id, held, found)
 
     async def take_sample(self) -> None:
         """Write down the numbers of the queue for charts; give up if that takes long."""

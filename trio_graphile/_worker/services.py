@@ -127,10 +127,12 @@ class Services(Handling):
         recovery = settings.options.recovery if self.presence.is_registered else None
         return Sweeper(
             options=recovery,
+            lease_length=settings.options.lease.length,
             maintenance=Maintenance(
                 database=settings.database,
                 options=RecoveryOptions() if recovery is None else recovery,
                 worker_id=settings.worker_id,
+                ledger=self.ledger,
                 chains=self.chains,
                 server_clock=self.server_clock,
                 cancel_timeout=settings.cancel_timeout,

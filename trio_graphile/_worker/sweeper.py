@@ -69,6 +69,8 @@ class Sweeper:
 
     _options: RecoveryOptions | None
     """None if dead workers are not looked for. Old locks are released all the same."""
+    _lease_length: float
+    """How long what is locked by this worker stays so, in seconds, if it does not know of it."""
     _maintenance: Maintenance
     _emitter: Emitter
     _takeovers: Takeovers = attrs.field(factory=Takeovers)
@@ -136,7 +138,15 @@ class Sweeper:
             due_at=_soon(min(_FIRST_SAMPLE_WITHIN, options.sweep_interval)),
             is_minor=True,
         )
-        return [resetting, sampling] if self._options is None else [sweeping, resetting, sampling]
+        returning = _Chore(
+            what="looking for locks of its own that it does not know of",
+            do=self._maintenance.return_unknown,
+            interval=self._lease_length,
+            jitter=0.1,
+            due_at=trio.current_time() + self._lease_length,
+        )
+        chores = [resetting, sampling, returning]
+        return chores if self._options is None else [sweeping, *chores]
 
     async def _recover_jobs(self) -> None:
         self._tell_recovered(await self._maintenance.sweep())
