@@ -33,20 +33,20 @@ SAMPLED = (
     "tests/admin",
     "tests/cli",
     "tests/conformance",
+    "tests/database",
     "tests/environments",
     "tests/interop",
-    "tests/faults/test_soak.py",
-    "tests/faults/test_takeovers.py",
+    "tests/faults",
     "tests/storm",
     "tests/test_docs.py",
     "tests/test_walkthrough.py",
 )
-"""The tests that try a share of what they sample, or are dealt: scheduling points, commands, pages, examples,
-workers of other languages."""
+"""The tests that try a share of what they sample, or are dealt: scheduling points, commands, pages, SQL, servers
+and networks that fail, examples, workers of other languages."""
 HARNESS = "tests/scenarios/"
 """Whatever fails there has failed: those tests end a worker at each point, and nothing is left to chance."""
 MOST_UNSTEADY = 3
-BETWEEN = ("tests/worker", "tests/database", *SAMPLED)
+BETWEEN = ("tests/worker", *SAMPLED)
 """What runs on the Pythons between the oldest and the newest."""
 
 

@@ -14,6 +14,8 @@ import trio
 from tests.faults.network import Proxy, open_proxy
 from trio_graphile import Database, DatabaseOptions, DatabaseUnavailable, open_database
 
+pytestmark = pytest.mark.everywhere  # the bridge to asyncio relies on what Python keeps private
+
 
 @pytest.fixture
 async def proxy(empty_database_url: str) -> AsyncIterator[Proxy]:

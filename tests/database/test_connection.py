@@ -35,6 +35,8 @@ from trio_graphile._exceptions import (
 )
 from trio_graphile._model.options import DatabaseOptions
 
+pytestmark = pytest.mark.everywhere  # the bridge to asyncio relies on what Python keeps private
+
 
 @pytest.fixture
 async def pool_of_five(empty_database_url: str) -> AsyncIterator[Database]:

@@ -23,6 +23,8 @@ from trio_graphile._database.listening import PROBE, Listening
 from trio_graphile._database.notifications import announced_jobs
 from trio_graphile._database.session import Session
 
+pytestmark = pytest.mark.everywhere  # the bridge to asyncio relies on what Python keeps private
+
 
 @pytest.mark.parametrize(
     ("payload", "count"),

@@ -26,6 +26,8 @@ from trio_graphile._database.statement import may_change_session
 from trio_graphile._exceptions import SessionsBusy
 from trio_graphile.embedded import embedded_postgres
 
+pytestmark = pytest.mark.everywhere  # the bridge to asyncio relies on what Python keeps private
+
 CHANGES = [
     "begin",
     "begin; insert into nowhere values (1); commit",

@@ -17,6 +17,8 @@ from trio_graphile import Database, DatabaseError, open_database
 from trio_graphile._database import presence_locks
 from trio_graphile._database.session import Session
 
+pytestmark = pytest.mark.everywhere  # the bridge to asyncio relies on what Python keeps private
+
 LOCK = "select pg_advisory_lock(1)"
 IS_THERE = "select exists (select from pg_stat_activity where pid = $1::integer)"
 

@@ -12,6 +12,8 @@ from tests.faults.soak import open_soak
 from tests.support.shares import Share
 from trio_graphile import Database
 
+pytestmark = pytest.mark.everywhere  # each interpreter has other seconds of it
+
 PLACES = 3
 
 

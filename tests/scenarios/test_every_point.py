@@ -17,7 +17,7 @@ from trio_graphile.testing._points import try_points
 pytestmark = pytest.mark.dealt  # to try a few points takes less time than to find how many there are
 
 ALL = SCENARIOS | HANDLERS | TRIGGERS | STARTS
-SAMPLE = {"unix": 8, "tcp": 2, "tls": 2}
+SAMPLE = {"unix": 5, "tcp": 2, "tls": 2}
 """How many points of a scenario and an ending are tried when time is short."""
 SAMPLE_OF_NEIGHBOURS = 4
 DISTURBED = ("all_tempers", "serial_queues", "prefetch", "transactions", "crontab", "run_once")

@@ -10,10 +10,13 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 import trio
 import trio_asyncio  # type: ignore[import-untyped]
 
 from trio_graphile import Database, open_database
+
+pytestmark = pytest.mark.everywhere  # what a library keeps private is another with another Python
 
 IMPORT = "import trio_graphile; trio_graphile.Worker\n"
 

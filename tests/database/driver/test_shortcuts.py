@@ -24,6 +24,8 @@ from trio_graphile._database.driver.shortcuts import FOR_MORE, FOR_SPEED, Shortc
 from trio_graphile._database.statement import Statement
 from trio_graphile._exceptions import ConnectionLost
 
+pytestmark = pytest.mark.everywhere  # they rely on what Python keeps private
+
 ROOT = Path(__file__).parents[3]
 ALL = (*FOR_SPEED, *FOR_MORE)
 
