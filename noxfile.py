@@ -41,8 +41,8 @@ SAMPLED = (
     "tests/test_docs.py",
     "tests/test_walkthrough.py",
 )
-"""The tests that try a share of what they sample, or are dealt: scheduling points, commands, pages, SQL, servers
-and networks that fail, examples, workers of other languages."""
+"""The tests that try a share of what they sample, or are dealt: scheduling points, commands, pages, SQL,
+examples, servers and networks that fail, workers of other languages."""
 HARNESS = "tests/scenarios/"
 """Whatever fails there has failed: those tests end a worker at each point, and nothing is left to chance."""
 MOST_UNSTEADY = 3
