@@ -37,3 +37,16 @@ async def brief_transaction(
         if statements and not await connection.prepare(statements) and is_ours:
             await connection.limit_transaction(len(statements), longest_silence)
         yield connection
+
+
+USE_ONE_CORE = Statement("""
+    select set_config('max_parallel_workers_per_gather', '0', true)
+""")
+
+
+@contextlib.asynccontextmanager
+async def one_core_transaction(database: Transactor) -> AsyncIterator[Connection]:
+    """As `brief_transaction`, on one core of the server: the time that a statement takes is what it costs."""
+    async with brief_transaction(database, "read_committed") as connection:
+        await connection.execute(USE_ONE_CORE)
+        yield connection

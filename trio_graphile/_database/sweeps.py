@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from trio_graphile._database import dead_jobs
-from trio_graphile._database.brief_transaction import brief_transaction
+from trio_graphile._database.brief_transaction import brief_transaction, one_core_transaction
 from trio_graphile._database.connection import Connection, Transactor
 from trio_graphile._database.dead_jobs import RecoveryDecision
 from trio_graphile._database.halves import in_savepoints
@@ -75,9 +75,6 @@ FIND_ORPHANS = Statement("""
 """)
 # $1 seconds. The newest lock decides: whoever still takes or renews locks lives. Reads the whole table.
 
-USE_ONE_CORE = Statement("""
-    select set_config('max_parallel_workers_per_gather', '0', true)
-""")
 
 FORGET_DEAD = Statement("""
     delete from {schema}._private_workers as workers
@@ -139,12 +136,8 @@ async def sweep(
 
 
 async def has_orphans(database: Transactor, options: SweepOptions) -> bool:
-    """Whether a worker is dead that only its locks show. Locks no row, and keeps no other sweep waiting.
-
-    Uses one core of the server, so the time that it takes is what it costs.
-    """
-    async with brief_transaction(database, "read_committed") as connection:
-        await connection.execute(USE_ONE_CORE)
+    """Whether a worker is dead that only its locks show. Locks no row, and keeps no other sweep waiting."""
+    async with one_core_transaction(database) as connection:
         rows = await connection.fetch(FIND_ORPHANS, options.sweep_threshold)
     return bool(dead_workers([SilentWorker(**row) for row in rows], options))
 

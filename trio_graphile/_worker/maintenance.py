@@ -8,6 +8,7 @@ import attrs
 import trio
 
 from trio_graphile._database import samples, stale_locks, sweeps, unknown_locks, worker_registry
+from trio_graphile._database.brief_transaction import one_core_transaction
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
 from trio_graphile._database.presence_locks import Gone
@@ -88,7 +89,8 @@ class Maintenance:
             with self._looks_for_unknown.look_if_due(workers) as is_due:
                 if not is_due:
                     return
-                found = await unknown_locks.find_unknown(connection, self._worker_id, ledger.snapshot())
+                async with one_core_transaction(connection):
+                    found = await unknown_locks.find_unknown(connection, self._worker_id, ledger.snapshot())
             if found.job_ids or found.queue_ids:
                 async with ledger.claiming:  # what a claim has brought meanwhile is in the ledger
                     held = ledger.snapshot()
