@@ -78,6 +78,7 @@ async def test_a_table_stays_below_what_is_printed_and_ctrl_c_stops(
     async with terminal(shop.folder, shop.whole_environment(), "run", "shop:tasks", *flags) as screen:
         await screen.wait_for("greeted ada")
         await screen.wait_until(lambda written: "0 ready; 1 scheduled; 1 locked" in written)
+        await screen.wait_until(lambda written: written.count(" 3 at once") == int(processes))
         screen.press("\x03")
         assert await screen.wait_ended() == 0
     assert "jobs/s" in screen.written
