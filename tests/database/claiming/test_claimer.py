@@ -88,6 +88,12 @@ async def claimer(session: Watched) -> Claimer:
     return claimer
 
 
+@pytest.fixture
+def many_dead_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have any number of dead rows be many: two slow claims tell a start."""
+    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
+
+
 async def add(client: Client, count: int = 1, **spec: Any) -> list[int]:
     jobs = await client.add_raw_jobs([("a", None, JobSpec(**spec))] * count)
     return [job.id for job in jobs]
@@ -166,14 +172,10 @@ async def test_plain_claims_end_after_two_slow_ones(
     assert session.seen_since() == [WHOLE]
 
 
+@pytest.mark.usefixtures("many_dead_rows")
 async def test_among_dead_rows_a_claim_begins_at_the_start_and_a_look_back_finds_the_rest(
-    claimer: Claimer,
-    session: Watched,
-    client: Client,
-    mock_clock: MockClock,
-    monkeypatch: pytest.MonkeyPatch,
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
-    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
     ids = await add(client, 6)
     session.takes = SLOW
     for id_ in ids[:2]:
@@ -190,14 +192,10 @@ async def test_among_dead_rows_a_claim_begins_at_the_start_and_a_look_back_finds
     assert await claim(claimer, 5) == better
 
 
+@pytest.mark.usefixtures("many_dead_rows")
 async def test_a_look_back_goes_on_where_there_was_no_room_for_all(
-    claimer: Claimer,
-    session: Watched,
-    client: Client,
-    mock_clock: MockClock,
-    monkeypatch: pytest.MonkeyPatch,
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
-    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
     ids = await add(client, 5)
     session.takes = SLOW
     for id_ in ids[:2]:
@@ -211,14 +209,10 @@ async def test_a_look_back_goes_on_where_there_was_no_room_for_all(
     assert await claim(claimer, 2) == older[2:] + ids[2:3]
 
 
+@pytest.mark.usefixtures("many_dead_rows")
 async def test_whoever_must_have_looked_everywhere_can_say_so(
-    claimer: Claimer,
-    session: Watched,
-    client: Client,
-    mock_clock: MockClock,
-    monkeypatch: pytest.MonkeyPatch,
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
-    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
     ids = await add(client, 3)
     session.takes = SLOW
     for id_ in ids:
@@ -229,14 +223,10 @@ async def test_whoever_must_have_looked_everywhere_can_say_so(
     assert claimer.look_again_at == math.inf
 
 
+@pytest.mark.usefixtures("many_dead_rows")
 async def test_where_there_is_no_room_nothing_was_left_out_that_is_worth_another_look(
-    claimer: Claimer,
-    session: Watched,
-    client: Client,
-    mock_clock: MockClock,
-    monkeypatch: pytest.MonkeyPatch,
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
-    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
     claimer.share(("a",), [Bound(5, frozenset(["a"]))])
     await add(client, 2)
     session.takes = SLOW
@@ -276,14 +266,10 @@ async def test_a_worker_without_jobs_asks_whether_its_start_is_still_worth_it(
     assert claimer.look_again_at == math.inf
 
 
+@pytest.mark.usefixtures("many_dead_rows")
 async def test_jobs_of_a_better_priority_among_dead_rows_get_a_start_of_their_own(
-    claimer: Claimer,
-    session: Watched,
-    client: Client,
-    mock_clock: MockClock,
-    monkeypatch: pytest.MonkeyPatch,
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
-    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
     ids = await add(client, 3)
     session.takes = SLOW
     for id_ in ids[:2]:
@@ -296,25 +282,22 @@ async def test_jobs_of_a_better_priority_among_dead_rows_get_a_start_of_their_ow
     assert await claim(claimer, 2) == better[3:] + ids[2:]
 
 
+@pytest.mark.usefixtures("many_dead_rows")
 async def test_tasks_without_jobs_need_not_step_over_the_dead_rows_of_others(
-    claimer: Claimer,
-    session: Watched,
-    client: Client,
-    mock_clock: MockClock,
-    monkeypatch: pytest.MonkeyPatch,
+    claimer: Claimer, session: Watched, client: Client, mock_clock: MockClock
 ) -> None:
-    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
     claimer.share(("a", "b"), [Bound(1, frozenset(["b"]))])
     await add(client, 6)
     session.takes = SLOW
     for _ in range(4):
-        await claim(claimer, 5 - 4)
+        await claim(claimer, 1)
     for _ in range(4):
         await claim(claimer, 5)
     assert claimer.look_again_at < math.inf
     assert all(source.start is not None for source in claimer._sources)  # nobody else says it
 
 
+@pytest.mark.usefixtures("many_dead_rows")
 async def test_what_was_claimed_before_a_row_that_nobody_can_read_is_not_forgotten(
     claimer: Claimer,
     session: Watched,
@@ -322,7 +305,6 @@ async def test_what_was_claimed_before_a_row_that_nobody_can_read_is_not_forgott
     mock_clock: MockClock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(memory, "MANY_DEAD_ROWS", 0)
     ids = await add(client, 3)
     session.takes = SLOW
     for id_ in ids[:2]:
