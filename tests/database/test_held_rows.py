@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.database.jobs_by_sql import ALL, ME, add, claim, row
+from tests.database.sessions import wait_until_somebody_waits
 from tests.support.tables import locked_queues
 from trio_graphile._database import held_rows, unknown_locks
 from trio_graphile._database.database import Database
@@ -196,6 +197,19 @@ async def test_reconciling_gives_back_what_we_do_not_know_of_and_nothing_else(da
         assert (stored["attempts"], stored["locked_by"], stored["is_available"]) == (0, None, True)
     assert (await row(database, known.id))["locked_by"] == ME
     assert await locked_queues(database) == {known.queue_name: ME, "q3": "other"}
+
+
+async def test_reconciling_frees_a_queue_of_which_somebody_gives_back_the_job_meanwhile(
+    database: Database,
+) -> None:
+    job_id = await add(database, queue_name="q")
+    await claim(database)
+    async with trio.open_nursery() as nursery, database.transaction() as connection:
+        # As by a look that is ended before it frees the queue:
+        await connection.fetch(unknown_locks.RETURN_UNKNOWN_JOBS, ME, [job_id])
+        nursery.start_soon(unknown_locks.reconcile, database, ME, [])
+        await wait_until_somebody_waits(database)
+    assert await locked_queues(database) == {}
 
 
 async def test_reconciling_gives_the_attempt_back_though_the_key_was_deduplicated_meanwhile(

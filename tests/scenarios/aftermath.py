@@ -10,6 +10,7 @@ from tests.scenarios.bad_tempers import DOOMED
 from tests.scenarios.journal import REASON, Journal
 from tests.scenarios.rivals import OTHER
 from tests.scenarios.trial import Trial
+from tests.support.chores import DEAD
 from trio_graphile._database.connection import Row
 from trio_graphile._database.session import persist
 
@@ -77,7 +78,7 @@ class Aftermath:
 
     def _find_taken(self) -> None:
         """Whatever came of the runs of jobs that another has taken, it left no trace."""
-        journal, taken = self.journal, {id_ for id_, row in self.left.items() if row["locked_by"] == OTHER}
+        journal, taken = self.journal, self._locked_by(OTHER)
         assert taken <= journal.taken, "who has taken it does not know"
         if self.trial.rival.is_done:
             assert taken == journal.taken, f"of the jobs {journal.taken} that another has, {taken} are left"
@@ -88,15 +89,15 @@ class Aftermath:
             journal.raised.pop(id_, None)
 
     async def _check_locks(self) -> None:
-        """Nothing is, but for what nobody can write: that is named. And what another has taken."""
-        taken = self.journal.taken
-        locked = {id_ for id_, row in self.left.items() if row["locked_by"] is not None} - taken
+        """Nothing is, but for what nobody can write: that is named. And what other workers have locked."""
+        of_others = self.journal.taken | self._locked_by(DEAD)
+        locked = {id_ for id_, row in self.left.items() if row["locked_by"] is not None} - of_others
         incomplete = self.trial.incomplete
-        queues_of_taken = {self.left[id_]["job_queue_id"] for id_ in taken} - {None}
+        queues_of_others = {self.left[id_]["job_queue_id"] for id_ in of_others} - {None}
         queues = {row["id"]: row["locked_by"] for row in await self._fetch(LOCKED_QUEUES)}
-        of_other = {id_ for id_, locked_by in queues.items() if locked_by == OTHER}
-        assert of_other == queues_of_taken, "a queue of a job that another has was freed"
-        locked_queues = queues.keys() - of_other
+        locked_by_others = {id_ for id_, locked_by in queues.items() if locked_by in {OTHER, DEAD}}
+        assert locked_by_others == queues_of_others, "a queue of a job that another has was freed"
+        locked_queues = queues.keys() - locked_by_others
         if self.trial.scenario.unwritable is not None:
             locked &= self._ids_of_priority(self.trial.scenario.unwritable)
             assert locked == set(() if incomplete is None else incomplete.job_ids), str(incomplete)
@@ -105,9 +106,9 @@ class Aftermath:
             self.journal.finished |= locked  # it has no other fate
         else:
             assert incomplete is None, str(incomplete)
-        still_locked = {id_ for id_, row in self.left.items() if row["locked_by"] is not None} - taken
+        still_locked = {id_ for id_, row in self.left.items() if row["locked_by"] is not None} - of_others
         assert not still_locked, f"jobs {still_locked} are locked"
-        assert not locked_queues, "a queue is locked"
+        assert not locked_queues, f"queues {[queues[id_] for id_ in locked_queues]} are locked"
 
     async def _check_effects(self) -> None:
         """What handlers wrote in one transaction with the end of their jobs is there if these are not."""
@@ -128,6 +129,9 @@ class Aftermath:
             elif task in DOOMED and row is not None and row["attempts"]:
                 assert DOOMED[task] in row["last_error"]
                 self.journal.raised[id_] = row["last_error"]
+
+    def _locked_by(self, worker_id: str) -> set[int]:
+        return {id_ for id_, row in self.left.items() if row["locked_by"] == worker_id}
 
     def _ids_of_priority(self, priority: int) -> set[int]:
         return {id_ for id_, row in self.left.items() if row["priority"] == priority}
@@ -150,6 +154,10 @@ class Aftermath:
         elif row["last_error"] == REASON:
             assert row["attempts"] == row["max_attempts"]
             assert id_ in journal.cancel_requested
+        elif row["locked_by"] == DEAD:
+            assert fate == (1, None, False), "a job of a dead worker was changed"
+        elif self.trial.scenario.does_chores and row["last_error"] in TAKEN:
+            assert fate[::2] == (0, True), dict(row)
         else:
             assert fate == (0, None, False), dict(row)
 

@@ -18,6 +18,7 @@ import trio
 from tests.scenarios.aftermath import Aftermath
 from tests.scenarios.endings import Ending
 from tests.scenarios.trial import FLUSH_TIMEOUT, GRACE_PERIOD, Scenario, Trial
+from tests.support.chores import have_chores_done_at_once, have_the_first_claim_forget
 from tests.support.looking_back import have_all_claims_look_back
 from trio_graphile import Client, Database, open_database
 from trio_graphile._database.session import persist
@@ -33,6 +34,7 @@ EMPTY = """
     update graphile_worker._private_jobs set locked_by = null;
     delete from graphile_worker._private_jobs;
     delete from graphile_worker.trio_graphile_cancellations;
+    delete from graphile_worker._private_workers;
     create table if not exists public.effects (job_id bigint primary key);
     delete from public.effects;
     delete from graphile_worker._private_job_queues;
@@ -96,6 +98,9 @@ def _settings(scenario: Scenario) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if scenario.looks_back:
             have_all_claims_look_back(patch)
+        if scenario.does_chores:
+            have_chores_done_at_once(patch)
+            have_the_first_claim_forget(patch)
         if scenario.most_unwritten is not None:
             patch.setattr(recorder, "_MOST_WAITING", scenario.most_unwritten)
         yield

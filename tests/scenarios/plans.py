@@ -9,8 +9,9 @@ import trio
 from tests.scenarios.aftermath import REFUSED_PRIORITY
 from tests.scenarios.journal import REASON, Journal
 from tests.scenarios.trial import Scenario, Trial
+from tests.support.chores import add_what_chores_find
 from tests.worker.clocks import NOON
-from trio_graphile import Client, JobSpec, parse_crontab
+from trio_graphile import Client, DatabaseOptions, JobSpec, parse_crontab
 from trio_graphile._database.session import persist
 
 
@@ -135,6 +136,9 @@ def ended(count: int) -> Callable[[Journal], bool]:
     return enough
 
 
+POOLED = DatabaseOptions(prepared_statements=False)
+"""Without them a worker looks at the end for what it has locked, even if it knows of nothing."""
+
 SCENARIOS = {
     "idle": Scenario(concurrency=2, add=add_nothing, enough=lambda journal: journal.is_started),
     "one_job": Scenario(concurrency=2, add=add_one, enough=ended(1)),
@@ -142,6 +146,9 @@ SCENARIOS = {
     "serial_queues": Scenario(concurrency=4, add=add_to_queues, enough=ended(6)),
     "prefetch": Scenario(concurrency=3, add=add_many, enough=ended(13), prefetch=6),
     "looks_back": Scenario(concurrency=2, add=add_what_comes_before_others, enough=ended(8), looks_back=True),
+    "chores": Scenario(
+        concurrency=3, add=add_what_chores_find, enough=ended(4), does_chores=True, database=POOLED
+    ),
     "refused_outcome": Scenario(
         concurrency=5, add=add_one_that_cannot_be_completed, enough=ended(5), once=True
     ),

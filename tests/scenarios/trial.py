@@ -70,6 +70,8 @@ class Scenario:
     """Whether there is no schema before."""
     looks_back: bool = False
     """Whether claims behave as if a million dead rows were in front."""
+    does_chores: bool = False
+    """Whether maintenance is due at once, and the first claim forgets one of the jobs that it brought."""
     unwritable: int | None = None
     """The database refuses to let go of jobs of this priority: they are named, and nothing else is left."""
 

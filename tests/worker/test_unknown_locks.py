@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import trio
 
-from tests.support.tables import locked_queues
+from tests.database.sessions import wait_until_somebody_waits
+from tests.support.tables import locked_queues, locks
 from tests.support.waiting import wait_until
 from trio_graphile import Client, Database, JobSpec, RecoveryOptions
+from trio_graphile._database import unknown_locks
 from trio_graphile._database.claiming import claims
 from trio_graphile._interceptors.chains import NO_CHAINS
 from trio_graphile._worker.clocks import ServerClock
@@ -16,11 +18,8 @@ from trio_graphile._worker.maintenance import Maintenance
 ME = "trio_graphile_me"
 
 
-async def test_what_a_claim_brings_while_it_is_looked_for_is_kept_and_the_rest_given_back(
-    database: Database, client: Client
-) -> None:
-    ledger = Ledger()
-    maintenance = Maintenance(
+def maintenance_of(database: Database, ledger: Ledger) -> Maintenance:
+    return Maintenance(
         database=database,
         options=RecoveryOptions(),
         worker_id=ME,
@@ -29,6 +28,13 @@ async def test_what_a_claim_brings_while_it_is_looked_for_is_kept_and_the_rest_g
         server_clock=ServerClock(60),
         cancel_timeout=5.0,
     )
+
+
+async def test_what_a_claim_brings_while_it_is_looked_for_is_kept_and_the_rest_given_back(
+    database: Database, client: Client
+) -> None:
+    ledger = Ledger()
+    maintenance = maintenance_of(database, ledger)
     await client.add_raw_jobs(
         [("a", None, JobSpec(queue_name=queue)) for queue in ("p", "q")] + [("a", None)]
     )
@@ -42,3 +48,38 @@ async def test_what_a_claim_brings_while_it_is_looked_for_is_kept_and_the_rest_g
     rows = await database.fetch("select id from graphile_worker._private_jobs where locked_by is not null")
     assert [row["id"] for row in rows] == [known.id]
     assert await locked_queues(database) == {"q": ME}
+
+
+async def test_ended_before_queues_are_free_it_leaves_them_to_the_end_of_the_worker(
+    database: Database, client: Client
+) -> None:
+    ledger = Ledger()
+    maintenance = maintenance_of(database, ledger)
+    await client.add_raw_jobs([("a", None, JobSpec(queue_name="q"))])
+    await claims.get_jobs(database, ME, ["a"], 1)
+    assert ledger.is_certain(trusts_server=True)
+    async with database.transaction() as connection, trio.open_nursery() as nursery:
+        await connection.execute("select from graphile_worker._private_job_queues for update")
+        nursery.start_soon(maintenance.return_unknown)
+        await wait_until_somebody_waits(database)
+        nursery.cancel_scope.cancel()
+    assert await locks(database) == [("queue q", ME)]
+    assert not ledger.is_certain(trusts_server=True)
+    assert await unknown_locks.reconcile(database, ME, []) == set()
+    assert await locks(database) == []
+
+
+async def test_a_worker_that_knows_of_all_that_it_has_locked_stays_certain(
+    database: Database, client: Client
+) -> None:
+    ledger = Ledger()
+    maintenance = maintenance_of(database, ledger)
+    await client.add_raw_jobs([("a", None, JobSpec(queue_name="q"))])
+    ledger.claim_sent()
+    jobs = await claims.get_jobs(database, ME, ["a"], 1)
+    async with trio.open_nursery() as nursery, ledger.claiming:
+        nursery.start_soon(maintenance.return_unknown)
+        await wait_until(lambda: ledger.claiming.statistics().tasks_waiting == 1)
+        ledger.claimed(jobs)
+    ledger.ended(jobs[0])
+    assert ledger.is_certain(trusts_server=True)

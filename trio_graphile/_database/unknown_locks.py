@@ -7,11 +7,11 @@ the whole table of jobs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import attrs
 
-from trio_graphile._database.connection import Executor
+from trio_graphile._database.connection import Executor, Row
 from trio_graphile._database.halves import write_most
 from trio_graphile._database.held_rows import ANNOUNCED, OURS, QUEUES_ANNOUNCED, RETIRED, fences
 from trio_graphile._database.statement import Statement
@@ -24,8 +24,11 @@ logger = logging.getLogger("trio_graphile.worker")
 class UnknownLocks:
     """Jobs and queues that are locked by a worker which seems to know nothing of them."""
 
-    job_ids: list[int]
-    queue_ids: list[int]
+    job_ids: Sequence[int]
+    queue_ids: Sequence[int]
+
+    def __bool__(self) -> bool:
+        return bool(self.job_ids or self.queue_ids)
 
 
 FIND_UNKNOWN_JOBS = Statement(
@@ -79,7 +82,7 @@ FIND_UNKNOWN_QUEUES = Statement("""
           and jobs.locked_by = $1::text
       )
     order by queues.id
-""")  # $1 worker id. Those of which no job is locked by us, once what we know nothing of was given back.
+""")  # $1 worker id. Those of which no job is locked by us.
 
 FREE_UNKNOWN_QUEUES = Statement(
     """
@@ -107,41 +110,70 @@ async def find_unknown(executor: Executor, worker_id: str, held: Sequence[Job]) 
 
     A claim of ours may run meanwhile: what it brings is found, too.
     """
-    jobs = await executor.fetch(FIND_UNKNOWN_JOBS, worker_id, *fences(held))
-    queues = await executor.fetch(FIND_UNKNOWN_QUEUES, worker_id)
-    return UnknownLocks([row["id"] for row in jobs], [row["id"] for row in queues])
+    jobs = await _find_jobs(executor, worker_id, held)
+    queues = await _find_queues(executor, worker_id)
+    return UnknownLocks(jobs, queues)
+
+
+async def still_unknown(
+    executor: Executor, worker_id: str, held: Sequence[Job], found: UnknownLocks
+) -> UnknownLocks:
+    """Leave out the jobs that are not locked by us any more, or that a claim brought.
+
+    No claim of ours may run meanwhile.
+    """
+    rows = await executor.fetch(FIND_UNKNOWN_AMONG_JOBS, worker_id, *fences(held), found.job_ids)
+    return UnknownLocks([row["id"] for row in rows], found.queue_ids)
 
 
 async def return_unknown(
-    executor: Executor, worker_id: str, held: Sequence[Job], found: UnknownLocks
-) -> set[int]:
-    """Give back what was found and is still not in `held`; return the ids of the jobs.
+    executor: Executor, worker_id: str, held: Sequence[Job], unknown: UnknownLocks
+) -> None:
+    """Give back what is locked by us and not in `held`. No claim of ours may run meanwhile.
 
-    No claim of ours may run meanwhile.
+    Ended in between, it leaves queues locked whose jobs are given back: `reconcile` finds them.
     """
-    held_ids, queue_ids = [job.id for job in held], {*found.queue_ids}
-
-    async def give_back(ids: Sequence[int]) -> list[int]:
-        rows = await executor.fetch(RETURN_UNKNOWN_JOBS, worker_id, ids)
-        queue_ids.update(row["job_queue_id"] for row in rows if row["job_queue_id"] is not None)
-        return [row["id"] for row in rows]
-
-    async def free(ids: Sequence[int]) -> list[int]:
-        rows = await executor.fetch(FREE_UNKNOWN_QUEUES, worker_id, ids, held_ids)
-        return [row["id"] for row in rows]
-
-    jobs = await executor.fetch(FIND_UNKNOWN_AMONG_JOBS, worker_id, *fences(held), found.job_ids)
-    returned = await write_most(give_back, [row["id"] for row in jobs], what="giving back unknown jobs")
-    await write_most(free, sorted(queue_ids), what="freeing unknown queues")
-    if returned:
-        logger.warning("gave back jobs of a claim whose answer was lost: %s", sorted(returned))
-    return set(returned)
+    returned = await _return_jobs(executor, worker_id, unknown.job_ids)
+    queue_ids = {row["job_queue_id"] for row in returned} - {None}
+    await _free_queues(executor, worker_id, held, queue_ids.union(unknown.queue_ids))
 
 
 async def reconcile(executor: Executor, worker_id: str, held: Sequence[Job]) -> set[int]:
-    """Give back the jobs that are locked by us but not in `held`; return their ids.
+    """Give back the jobs that are locked by us but not in `held`, and free their queues; return their ids.
 
-    No claim of ours may run meanwhile.
+    No claim of ours may run meanwhile. `return_unknown` may, and may be ended at any moment.
     """
-    found = await find_unknown(executor, worker_id, held)
-    return await return_unknown(executor, worker_id, held, found)
+    returned = await _return_jobs(executor, worker_id, await _find_jobs(executor, worker_id, held))
+    # Only now: whoever gave back the jobs of a queue may not come to free it.
+    await _free_queues(executor, worker_id, held, await _find_queues(executor, worker_id))
+    return {row["id"] for row in returned}
+
+
+async def _find_jobs(executor: Executor, worker_id: str, held: Sequence[Job]) -> list[int]:
+    return [row["id"] for row in await executor.fetch(FIND_UNKNOWN_JOBS, worker_id, *fences(held))]
+
+
+async def _find_queues(executor: Executor, worker_id: str) -> list[int]:
+    return [row["id"] for row in await executor.fetch(FIND_UNKNOWN_QUEUES, worker_id)]
+
+
+async def _return_jobs(executor: Executor, worker_id: str, job_ids: Sequence[int]) -> list[Row]:
+    async def give_back(ids: Sequence[int]) -> list[Row]:
+        return await executor.fetch(RETURN_UNKNOWN_JOBS, worker_id, ids)
+
+    returned = await write_most(give_back, job_ids, what="giving back unknown jobs")
+    if returned:
+        ids = sorted(row["id"] for row in returned)
+        logger.warning("gave back jobs of a claim whose answer was lost: %s", ids)
+    return returned
+
+
+async def _free_queues(
+    executor: Executor, worker_id: str, held: Sequence[Job], queue_ids: Iterable[int]
+) -> None:
+    held_ids = [job.id for job in held]
+
+    async def free(ids: Sequence[int]) -> list[Row]:
+        return await executor.fetch(FREE_UNKNOWN_QUEUES, worker_id, ids, held_ids)
+
+    await write_most(free, sorted(queue_ids), what="freeing unknown queues")

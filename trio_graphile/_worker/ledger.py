@@ -110,6 +110,8 @@ class Ledger:
     """How many claims have no answer, yet or ever."""
     _taken: int = attrs.field(init=False, default=0)
     """How many jobs others have taken from us."""
+    _has_found_unknown: bool = attrs.field(init=False, default=False)
+    """Whether something was locked by us of which nothing was known here."""
     queues_in_doubt: int = attrs.field(init=False, default=0)
     """How many of these jobs had a queue, whose lock may still be ours."""
 
@@ -186,6 +188,10 @@ class Ledger:
         self._note_taken([job])
         self._forget([job])
 
+    def unknown_found(self) -> None:
+        """Take notice that something is locked by us of which nothing is known here."""
+        self._has_found_unknown = True
+
     # --- what is held ---------------------------------------------------------------------------
 
     def snapshot(self) -> tuple[Job, ...]:
@@ -233,7 +239,9 @@ class Ledger:
         """
         if self._has_claimed and not trusts_server:
             return False
-        return not (self._unanswered_claims or self._taken or self.lapses or self._jobs)
+        return not (
+            self._unanswered_claims or self._taken or self.lapses or self._jobs or self._has_found_unknown
+        )
 
     def _note_taken(self, jobs: Iterable[Job]) -> None:
         for job in jobs:

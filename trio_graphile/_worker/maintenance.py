@@ -91,10 +91,13 @@ class Maintenance:
                     return
                 async with one_core_transaction(connection):
                     found = await unknown_locks.find_unknown(connection, self._worker_id, ledger.snapshot())
-            if found.job_ids or found.queue_ids:
+            if found:
                 async with ledger.claiming:  # what a claim has brought meanwhile is in the ledger
                     held = ledger.snapshot()
-                    await unknown_locks.return_unknown(connection, self._worker_id, held, found)
+                    unknown = await unknown_locks.still_unknown(connection, self._worker_id, held, found)
+                    if unknown:
+                        ledger.unknown_found()  # if this is ended, the rest is given back at the end
+                        await unknown_locks.return_unknown(connection, self._worker_id, held, unknown)
 
     async def take_sample(self) -> None:
         """Write down the numbers of the queue for charts; give up if that takes long."""
