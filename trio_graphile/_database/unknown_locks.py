@@ -141,7 +141,7 @@ async def return_unknown(
 async def reconcile(executor: Executor, worker_id: str, held: Sequence[Job]) -> set[int]:
     """Give back the jobs that are locked by us but not in `held`, and free their queues; return their ids.
 
-    No claim of ours may run meanwhile. `return_unknown` may, and may be ended at any moment.
+    No claim of ours may run meanwhile. What is left of a `return_unknown` that was given up may.
     """
     returned = await _return_jobs(executor, worker_id, await _find_jobs(executor, worker_id, held))
     # Only now: whoever gave back the jobs of a queue may not come to free it.

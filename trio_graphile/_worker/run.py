@@ -153,9 +153,9 @@ class Run:
         async with trio.open_nursery() as presence:
             try:
                 await presence.start(services.lease.run, name="lease")
-                if not self.settings.drains:
-                    await presence.start(services.sweeper.run, name="sweeper")
                 async with trio.open_nursery() as recording:
+                    if not self.settings.drains:
+                        await recording.start(services.sweeper.run, name="sweeper")
                     await recording.start(services.recorder.run, name="recorder")
                     recording.start_soon(services.cancellations.run, name="cancellations")
                     async with services.lanes.open(closing_timeout), trio.open_nursery() as handling:
