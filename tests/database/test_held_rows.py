@@ -204,12 +204,29 @@ async def test_reconciling_frees_a_queue_of_which_somebody_gives_back_the_job_me
 ) -> None:
     job_id = await add(database, queue_name="q")
     await claim(database)
+    locked_at = (await row(database, job_id))["locked_at"]
     async with trio.open_nursery() as nursery, database.transaction() as connection:
         # As by a look that is ended before it frees the queue:
-        await connection.fetch(unknown_locks.RETURN_UNKNOWN_JOBS, ME, [job_id])
+        await connection.fetch(unknown_locks.RETURN_UNKNOWN_JOBS, ME, [job_id], [locked_at])
         nursery.start_soon(unknown_locks.reconcile, database, ME, [])
         await wait_until_somebody_waits(database)
     assert await locked_queues(database) == {}
+
+
+async def test_to_give_back_what_was_unknown_too_late_changes_nothing(database: Database) -> None:
+    """As by a statement that was given up with its session, and is carried out all the same."""
+    job_id = await add(database, queue_name="q")
+    await claim(database)
+    found = await unknown_locks.find_unknown(database, ME, [])
+    assert await unknown_locks.reconcile(database, ME, []) == {job_id}
+    await claim(database)
+    before = await row(database, job_id)
+    [(_, locked_at)] = found.jobs
+    queue_id = await database.fetch_value("select id from graphile_worker._private_job_queues")
+    late = unknown_locks.UnknownLocks(found.jobs, [(queue_id, locked_at)])
+    await unknown_locks.return_unknown(database, ME, [], late)
+    assert await row(database, job_id) == before
+    assert await locked_queues(database) == {"q": ME}
 
 
 async def test_reconciling_gives_the_attempt_back_though_the_key_was_deduplicated_meanwhile(

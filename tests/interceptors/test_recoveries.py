@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -190,6 +191,40 @@ async def test_the_sweeper_of_a_worker_asks_too(
     assert len(recorder.of(JobInterrupted)) == 1
     [row] = await table.jobs()
     assert row["last_error"] == "WorkerCrashed"
+
+
+async def test_an_interceptor_that_does_not_end_holds_up_no_outcome_of_a_worker_that_does(
+    database: Database, client: Client, handlers: Handlers, table: Table
+) -> None:
+    await bury(database, client, JobSpec())
+    hooks, asked, answers = Hooks(), trio.Event(), threading.Event()
+
+    @hooks.recover_job
+    async def wait(_: JobToRecover) -> None:
+        asked.set()
+        await trio.to_thread.run_sync(answers.wait)  # which no cancellation interrupts
+
+    async def run_until(ending: trio.Event) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(Worker(database, handlers.tasks, SWEEPING, plugins=[hooks]).run)
+            await handlers.wait_started(1)
+            await ending.wait()
+            nursery.cancel_scope.cancel()
+
+    await client.add_raw_job("held", None, JobSpec(queue_name="q"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_until, asked)
+        await asked.wait()
+        await table.wait_until("""
+            select not exists (
+              select
+              from graphile_worker._private_jobs as jobs
+              join graphile_worker._private_tasks as tasks on tasks.id = jobs.task_id
+              where tasks.identifier = 'held' and jobs.locked_by is not null
+            )
+        """)
+        answers.set()
+    assert len(handlers.cancelled) == 1
 
 
 @pytest.mark.parametrize(

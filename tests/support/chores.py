@@ -38,7 +38,7 @@ DIE = """
 
 
 async def add_what_chores_find(client: Client) -> None:
-    """Add jobs of which the third is in a queue, one that a dead worker has, and one that never ends."""
+    """Add jobs of which the third, forgotten by the claim, is in a queue, and one that a dead worker has."""
     await client.add_raw_jobs(
         [("brief", None, JobSpec(priority=-1))] * 2
         + [("brief", None, JobSpec(priority=-1, queue_name="a"))] * 2

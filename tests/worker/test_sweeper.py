@@ -179,6 +179,17 @@ async def test_without_recovery_old_locks_are_released_all_the_same(
     assert len(chores.reset_at) >= 6
 
 
+async def test_once_stopped_it_does_nothing_more(autojump_clock: trio.testing.MockClock) -> None:
+    chores = Chores()
+    sweeper = chores.sweeper(RecoveryOptions())
+    async with trio.open_nursery() as nursery:
+        await nursery.start(sweeper.run)
+        await trio.sleep(HOUR)
+        sweeper.stop()
+        before = len(chores.swept_at)
+    assert before == len(chores.swept_at) > 40
+
+
 async def test_a_failure_that_will_pass_is_said_and_left_for_next_time(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:

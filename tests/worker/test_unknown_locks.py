@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import trio
 
 from tests.database.sessions import wait_until_somebody_waits
+from tests.support.chores import have_chores_done_at_once, have_the_first_claim_forget
+from tests.support.handlers import Handlers
 from tests.support.tables import locked_queues, locks
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE, wait_until
+from tests.support.workers import SOON, make_worker, running
 from trio_graphile import Client, Database, JobSpec, RecoveryOptions
 from trio_graphile._database import unknown_locks
 from trio_graphile._database.claiming import claims
@@ -83,3 +87,24 @@ async def test_a_worker_that_knows_of_all_that_it_has_locked_stays_certain(
         ledger.claimed(jobs)
     ledger.ended(jobs[0])
     assert ledger.is_certain(trusts_server=True)
+
+
+async def test_a_worker_that_ends_before_it_gave_back_what_it_found_leaves_nothing_locked(
+    database: Database, client: Client, handlers: Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    have_chores_done_at_once(monkeypatch)
+    have_the_first_claim_forget(monkeypatch)
+    found = trio.Event()
+
+    async def wait(*_: object) -> None:
+        found.set()
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(unknown_locks, "still_unknown", wait)
+    await client.add_raw_jobs([("held", None), ("held", None, JobSpec(queue_name="q"))])
+    async with running(make_worker(database, handlers.tasks, shutdown=SOON)) as run:
+        with trio.fail_after(PATIENCE):
+            await found.wait()
+        report = await run.stop()
+    assert report.returned == 1
+    assert await locks(database) == []

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
+from datetime import datetime
+from operator import itemgetter
+from typing import TypeAlias
 
 import attrs
 
@@ -20,22 +23,28 @@ from trio_graphile._model.jobs import Job
 logger = logging.getLogger("trio_graphile.worker")
 
 
+Lock: TypeAlias = tuple[int, datetime]
+"""The id of a job or a queue, and when it was locked. Both together are the fence: a statement that is late,
+since its session was given up, must not touch what was claimed anew."""
+
+
 @attrs.frozen
 class UnknownLocks:
     """Jobs and queues that are locked by a worker which seems to know nothing of them."""
 
-    job_ids: Sequence[int]
-    queue_ids: Sequence[int]
+    jobs: Sequence[Lock]
+    queues: Sequence[Lock]
 
     def __bool__(self) -> bool:
-        return bool(self.job_ids or self.queue_ids)
+        return bool(self.jobs or self.queues)
 
 
 FIND_UNKNOWN_JOBS = Statement(
     """
-    select jobs.id
+    select jobs.id, jobs.locked_at
     from {schema}._private_jobs as jobs
     where jobs.locked_by = $1::text
+      and jobs.locked_at is not null
       and not ({ours})
     order by jobs.id
 """.replace("{ours}", OURS)
@@ -43,10 +52,11 @@ FIND_UNKNOWN_JOBS = Statement(
 
 FIND_UNKNOWN_AMONG_JOBS = Statement(
     """
-    select jobs.id
+    select jobs.id, jobs.locked_at
     from {schema}._private_jobs as jobs
     where jobs.id = any($5::bigint[])
       and jobs.locked_by = $1::text
+      and jobs.locked_at is not null
       and not ({ours})
     order by jobs.id
 """.replace("{ours}", OURS)
@@ -65,17 +75,25 @@ RETURN_UNKNOWN_JOBS = Statement(
         locked_at = null
       where jobs.locked_by = $1::text
         and jobs.id = any($2::bigint[])
+        and (jobs.id, jobs.locked_at) in (
+          select unknown.id, unknown.locked_at
+          from unnest($2::bigint[], $3::timestamptz[]) as unknown(id, locked_at)
+        )
       returning jobs.id, jobs.job_queue_id, jobs.run_at, jobs.attempts, jobs.max_attempts
     )
-    select returned.id, returned.job_queue_id, {announced}
+    select returned.id, queues.id as queue_id, queues.locked_at as queue_locked_at, {announced}
     from returned
+    left join {schema}._private_job_queues as queues
+      on queues.id = returned.job_queue_id
+      and queues.locked_by = $1::text
 """.replace("{retired}", RETIRED).replace("{announced}", ANNOUNCED)
-)  # $1 worker id, $2 job ids
+)  # $1 worker id, $2 job ids, $3 when each was locked
 
 FIND_UNKNOWN_QUEUES = Statement("""
-    select queues.id
+    select queues.id, queues.locked_at
     from {schema}._private_job_queues as queues
     where queues.locked_by = $1::text
+      and queues.locked_at is not null
       and not exists (
         select from {schema}._private_jobs as jobs
         where jobs.job_queue_id = queues.id
@@ -91,9 +109,13 @@ FREE_UNKNOWN_QUEUES = Statement(
       set locked_by = null, locked_at = null
       where queues.locked_by = $1::text
         and queues.id = any($2::integer[])
+        and (queues.id, queues.locked_at) in (
+          select unknown.id, unknown.locked_at
+          from unnest($2::integer[], $3::timestamptz[]) as unknown(id, locked_at)
+        )
         and not exists (
           select from {schema}._private_jobs as jobs
-          where jobs.id = any($3::bigint[])
+          where jobs.id = any($4::bigint[])
             and jobs.job_queue_id = queues.id
             and jobs.locked_by = $1::text
         )
@@ -102,7 +124,7 @@ FREE_UNKNOWN_QUEUES = Statement(
     select freed.id, {announced}
     from freed
 """.replace("{announced}", QUEUES_ANNOUNCED)
-)  # $1 worker id, $2 queue ids, $3 the ids of the jobs that we hold
+)  # $1 worker id, $2 queue ids, $3 when each was locked, $4 the ids of the jobs that we hold
 
 
 async def find_unknown(executor: Executor, worker_id: str, held: Sequence[Job]) -> UnknownLocks:
@@ -118,12 +140,13 @@ async def find_unknown(executor: Executor, worker_id: str, held: Sequence[Job]) 
 async def still_unknown(
     executor: Executor, worker_id: str, held: Sequence[Job], found: UnknownLocks
 ) -> UnknownLocks:
-    """Leave out the jobs that are not locked by us any more, or that a claim brought.
+    """Leave out the jobs that are not locked by us any more, or that a claim brought; keep the queues.
 
     No claim of ours may run meanwhile.
     """
-    rows = await executor.fetch(FIND_UNKNOWN_AMONG_JOBS, worker_id, *fences(held), found.job_ids)
-    return UnknownLocks([row["id"] for row in rows], found.queue_ids)
+    ids = [id_ for id_, _ in found.jobs]
+    rows = await executor.fetch(FIND_UNKNOWN_AMONG_JOBS, worker_id, *fences(held), ids)
+    return UnknownLocks(_locks(rows), found.queues)
 
 
 async def return_unknown(
@@ -133,15 +156,15 @@ async def return_unknown(
 
     Ended in between, it leaves queues locked whose jobs are given back: `reconcile` finds them.
     """
-    returned = await _return_jobs(executor, worker_id, unknown.job_ids)
-    queue_ids = {row["job_queue_id"] for row in returned} - {None}
-    await _free_queues(executor, worker_id, held, queue_ids.union(unknown.queue_ids))
+    returned = await _return_jobs(executor, worker_id, unknown.jobs)
+    queues = {(row["queue_id"], row["queue_locked_at"]) for row in returned if row["queue_id"] is not None}
+    await _free_queues(executor, worker_id, held, queues.union(unknown.queues))
 
 
 async def reconcile(executor: Executor, worker_id: str, held: Sequence[Job]) -> set[int]:
     """Give back the jobs that are locked by us but not in `held`, and free their queues; return their ids.
 
-    No claim of ours may run meanwhile. What is left of a `return_unknown` that was given up may.
+    No claim of ours may run meanwhile. What is left of a `return_unknown` that was given up may still run.
     """
     returned = await _return_jobs(executor, worker_id, await _find_jobs(executor, worker_id, held))
     # Only now: whoever gave back the jobs of a queue may not come to free it.
@@ -149,19 +172,23 @@ async def reconcile(executor: Executor, worker_id: str, held: Sequence[Job]) -> 
     return {row["id"] for row in returned}
 
 
-async def _find_jobs(executor: Executor, worker_id: str, held: Sequence[Job]) -> list[int]:
-    return [row["id"] for row in await executor.fetch(FIND_UNKNOWN_JOBS, worker_id, *fences(held))]
+async def _find_jobs(executor: Executor, worker_id: str, held: Sequence[Job]) -> list[Lock]:
+    return _locks(await executor.fetch(FIND_UNKNOWN_JOBS, worker_id, *fences(held)))
 
 
-async def _find_queues(executor: Executor, worker_id: str) -> list[int]:
-    return [row["id"] for row in await executor.fetch(FIND_UNKNOWN_QUEUES, worker_id)]
+async def _find_queues(executor: Executor, worker_id: str) -> list[Lock]:
+    return _locks(await executor.fetch(FIND_UNKNOWN_QUEUES, worker_id))
 
 
-async def _return_jobs(executor: Executor, worker_id: str, job_ids: Sequence[int]) -> list[Row]:
-    async def give_back(ids: Sequence[int]) -> list[Row]:
-        return await executor.fetch(RETURN_UNKNOWN_JOBS, worker_id, ids)
+def _locks(rows: Iterable[Row]) -> list[Lock]:
+    return [(row["id"], row["locked_at"]) for row in rows]
 
-    returned = await write_most(give_back, job_ids, what="giving back unknown jobs")
+
+async def _return_jobs(executor: Executor, worker_id: str, jobs: Sequence[Lock]) -> list[Row]:
+    async def give_back(part: Sequence[Lock]) -> list[Row]:
+        return await executor.fetch(RETURN_UNKNOWN_JOBS, worker_id, *_columns(part))
+
+    returned = await write_most(give_back, jobs, what="giving back unknown jobs", name=itemgetter(0))
     if returned:
         ids = sorted(row["id"] for row in returned)
         logger.warning("gave back jobs of a claim whose answer was lost: %s", ids)
@@ -169,11 +196,15 @@ async def _return_jobs(executor: Executor, worker_id: str, job_ids: Sequence[int
 
 
 async def _free_queues(
-    executor: Executor, worker_id: str, held: Sequence[Job], queue_ids: Iterable[int]
+    executor: Executor, worker_id: str, held: Sequence[Job], queues: Iterable[Lock]
 ) -> None:
     held_ids = [job.id for job in held]
 
-    async def free(ids: Sequence[int]) -> list[Row]:
-        return await executor.fetch(FREE_UNKNOWN_QUEUES, worker_id, ids, held_ids)
+    async def free(part: Sequence[Lock]) -> list[Row]:
+        return await executor.fetch(FREE_UNKNOWN_QUEUES, worker_id, *_columns(part), held_ids)
 
-    await write_most(free, sorted(queue_ids), what="freeing unknown queues")
+    await write_most(free, sorted(queues), what="freeing unknown queues", name=itemgetter(0))
+
+
+def _columns(locks: Sequence[Lock]) -> tuple[list[int], list[datetime]]:
+    return [id_ for id_, _ in locks], [locked_at for _, locked_at in locks]

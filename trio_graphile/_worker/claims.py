@@ -148,7 +148,7 @@ class Claims:
 
 
 async def reconcile(session: Executor, worker_id: str, ledger: Ledger) -> None:
-    """Give back the jobs that are locked by us and not in the ledger, such as those of an unanswered claim.
+    """Give back the jobs that are locked by us and not in the ledger, and free their queues.
 
     The caller holds `ledger.claiming`, or knows that no claim is under way.
     """

@@ -26,6 +26,8 @@
 #   settled(jobs, found)                Its outcome was written, or the database had no such job of ours.
 #   ended(job), lost(job)               There is nothing to write: it was settled before, or is not ours.
 #   lapsed()                            The lease had ended: others may have had all that we hold.
+#   unknown_found()                     A look at the database found something locked by us that is not here.
+#   unknown_explained()                 It was a claim that had no answer yet.
 #
 # A job is in doubt when it may have left us before its outcome is written: its outcome is unanswered or
 # refused, the lease lapsed, or the same job was claimed again. By the time the outcome is written the row may
@@ -43,8 +45,9 @@
 # that `may_be_deleted`: if one is there, another has taken the job, and it is lost.
 #
 # The ledger is certain, so that nobody has to search the database for rows of ours, if every claim was
-# answered, every job that was claimed was settled, none was ever taken from us, and no lease lapsed. It does
-# not become certain again once a job was taken or a lease lapsed: the lock of its queue may still be ours.
+# answered, every job that was claimed was settled, none was ever taken from us, no lease lapsed, and nothing
+# unknown was found. It does not become certain again once a job was taken or a lease lapsed, for the lock of
+# its queue may still be ours, nor once something was found: nobody knows what else went wrong.
 #
 # Threads: all of this belongs to the worker's thread, except `snapshot`, which the lease's thread calls, too.
 
@@ -110,10 +113,10 @@ class Ledger:
     """How many claims have no answer, yet or ever."""
     _taken: int = attrs.field(init=False, default=0)
     """How many jobs others have taken from us."""
-    _has_found_unknown: bool = attrs.field(init=False, default=False)
-    """Whether something was locked by us of which nothing was known here."""
     queues_in_doubt: int = attrs.field(init=False, default=0)
     """How many of these jobs had a queue, whose lock may still be ours."""
+    _unknown: int = attrs.field(init=False, default=0)
+    """How many times something was found to be locked by us of which nothing was known here."""
 
     # --- what happens to claims and to what they brought ----------------------------------------
 
@@ -189,8 +192,12 @@ class Ledger:
         self._forget([job])
 
     def unknown_found(self) -> None:
-        """Take notice that something is locked by us of which nothing is known here."""
-        self._has_found_unknown = True
+        """Take notice that something seems to be locked by us of which nothing is known here."""
+        self._unknown += 1
+
+    def unknown_explained(self) -> None:
+        """Take notice that what was found the last time was not locked any more, or is held by now."""
+        self._unknown -= 1
 
     # --- what is held ---------------------------------------------------------------------------
 
@@ -239,9 +246,8 @@ class Ledger:
         """
         if self._has_claimed and not trusts_server:
             return False
-        return not (
-            self._unanswered_claims or self._taken or self.lapses or self._jobs or self._has_found_unknown
-        )
+        is_doubtful = self._unanswered_claims or self._taken or self.lapses or self._unknown
+        return not (is_doubtful or self._jobs)
 
     def _note_taken(self, jobs: Iterable[Job]) -> None:
         for job in jobs:

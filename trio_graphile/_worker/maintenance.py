@@ -92,12 +92,14 @@ class Maintenance:
                 async with one_core_transaction(connection):
                     found = await unknown_locks.find_unknown(connection, self._worker_id, ledger.snapshot())
             if found:
+                ledger.unknown_found()  # if this is ended from here on, the end of the worker looks again
                 async with ledger.claiming:  # what a claim has brought meanwhile is in the ledger
                     held = ledger.snapshot()
                     unknown = await unknown_locks.still_unknown(connection, self._worker_id, held, found)
                     if unknown:
-                        ledger.unknown_found()  # if this is ended, the rest is given back at the end
                         await unknown_locks.return_unknown(connection, self._worker_id, held, unknown)
+                    else:
+                        ledger.unknown_explained()
 
     async def take_sample(self) -> None:
         """Write down the numbers of the queue for charts; give up if that takes long."""

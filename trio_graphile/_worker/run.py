@@ -153,9 +153,9 @@ class Run:
         async with trio.open_nursery() as presence:
             try:
                 await presence.start(services.lease.run, name="lease")
+                if not self.settings.drains:
+                    await presence.start(services.sweeper.run, name="sweeper")
                 async with trio.open_nursery() as recording:
-                    if not self.settings.drains:
-                        await recording.start(services.sweeper.run, name="sweeper")
                     await recording.start(services.recorder.run, name="recorder")
                     recording.start_soon(services.cancellations.run, name="cancellations")
                     async with services.lanes.open(closing_timeout), trio.open_nursery() as handling:
@@ -176,6 +176,7 @@ class Run:
                         recording.start_soon(self._end_grace_period, name="grace period")
                     recording.cancel_scope.cancel()
             finally:
+                services.sweeper.stop()  # what it finds must not come after `_leave` has asked for it
                 try:
                     await self._flush()  # noqa: ASYNC102  # shielded and bounded inside
                 finally:

@@ -77,14 +77,23 @@ class Sweeper:
     """Wakes the sweeper when workers are gone."""
     _announcements: Announcements | None = None
     """Has jobs claimed at once that were taken from workers that are gone."""
+    _scope: trio.CancelScope = attrs.field(init=False, factory=trio.CancelScope)  # noqa: TID251  # for `stop`
+
+    def stop(self) -> None:
+        """Have it end, and do not wait: an interceptor of a recovery may not let itself be cancelled."""
+        self._scope.cancel()
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Do chores until cancelled, the first soon after the start.
+        """Do chores until stopped or cancelled, the first soon after the start.
 
         A chore that fails is tried again an interval later. No failure ends the worker, not even one that is
         not transient: its own jobs do not depend on chores.
         """
+        with self._scope:
+            await self._do_chores(task_status)
+
+    async def _do_chores(self, task_status: trio.TaskStatus[None]) -> None:
         chores = self._chores()
         taking = _Chore(
             what="taking the jobs of workers that are gone",
