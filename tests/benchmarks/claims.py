@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from statistics import median
 from typing import TypeAlias
@@ -28,6 +27,8 @@ ME = "a worker"
 LIMITS = (500, 24)
 """How many jobs are claimed at once: ahead, and for free slots only."""
 _DAY = 86_400.0
+_PART = 1_000_000
+"""How many jobs are added at once: they are sorted, in memory."""
 
 Claim: TypeAlias = Callable[[Connection, str, list[str], int], Awaitable[list[Job]]]
 
@@ -67,65 +68,98 @@ async def statements(session: Connection, limit: int) -> dict[str, Claim]:
     return {"whole": claims.get_jobs, f"plain, {which}": partial(plain_claims.get_plain_jobs, which=which)}
 
 
+@attrs.frozen
+class Side:
+    """A session of a database, and what its claims cost so far."""
+
+    session: Connection
+    process: int
+    limit: int
+    compared: dict[str, Claim]
+    costs: dict[str, list[float]]
+    """By the name of the statement, in microseconds per job."""
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, database: Database, limit: int) -> AsyncIterator[Side]:
+        session = await database.open_session("claims", cancel_timeout=5.0)
+        try:
+            compared = await statements(session, limit)
+            process = await session.fetch_value("select pg_backend_pid()")
+            yield cls(session, process, limit, compared, {name: [] for name in (*compared, "completion")})
+        finally:
+            await session.aclose()
+
+    async def measure(self) -> None:
+        """Claim jobs by each statement, and complete them."""
+        for name, claim in self.compared.items():
+            before = _processor_time(self.process)
+            jobs = await claim(self.session, ME, [tables.TASK], self.limit)
+            claimed = _processor_time(self.process)
+            await held_rows.complete_jobs(self.session, ME, jobs)
+            if len(jobs) < self.limit:
+                raise SystemExit(f"{name} brought {len(jobs)} of {self.limit}")
+            self.costs[name].append((claimed - before) / self.limit)
+            self.costs["completion"].append((_processor_time(self.process) - claimed) / self.limit)
+
+    def medians(self) -> dict[str, float]:
+        """Return the us that a job's claim takes by each statement, and its completion."""
+        return {name: median(costs[1:]) for name, costs in self.costs.items()}  # the first has to be planned
+
+
 async def measure(
     server: PostgresServer, situation: Situation, options: argparse.Namespace, limit: int
 ) -> dict[str, float]:
-    """Return the us that a job's claim takes by each statement, in turn, and its completion."""
-    async with _fresh_database(server) as database:
+    """Return what claims cost in a situation, by each statement in turn."""
+    async with _fresh_database(server, "claims") as database:
         await situation.prepare(database, options.crowd_jobs)
         if situation.queues:
             await tables.insert_queued(database, options.jobs, min(situation.queues, options.jobs))
         else:
             await tables.insert_jobs(database, options.jobs)
         await tables.settle(database)
-        return await _measure(database, limit, options.jobs // limit)
+        async with Side.opened(database, limit) as side:
+            for _ in range(options.jobs // (limit * len(side.compared))):
+                await side.measure()
+            return side.medians()
 
 
 async def measure_waiting(
-    server: PostgresServer, waiting: int, options: argparse.Namespace
-) -> AsyncIterator[tuple[int, dict[str, float]]]:
-    """Yield for each limit what `measure` returns, where so many jobs wait, of which at most half are run."""
-    async with _fresh_database(server) as database:
-        await tables.insert_jobs(database, waiting)
+    server: PostgresServer, options: argparse.Namespace
+) -> AsyncIterator[tuple[str, int, dict[str, float]]]:
+    """Yield what claims cost where so many jobs wait, by turns, so that the machine is the same for all."""
+    async with AsyncExitStack() as stack:
+        databases = {}
+        for waiting in options.waiting:
+            databases[waiting] = await stack.enter_async_context(_fresh_database(server, f"claims_{waiting}"))
+            await _fill(databases[waiting], waiting)
         for limit in LIMITS:
-            await tables.settle(database)
-            rounds = min(options.jobs, waiting // 2) // limit
-            yield limit, await _measure(database, limit, rounds)
-            await tables.insert_jobs(database, rounds * limit)
+            sides = {
+                waiting: await stack.enter_async_context(Side.opened(database, limit))
+                for waiting, database in databases.items()
+            }
+            for _ in range(options.jobs // (limit * 2)):
+                for waiting, side in sides.items():
+                    await side.measure()
+                    await tables.insert_jobs(databases[waiting], limit * len(side.compared))
+            for waiting, side in sides.items():
+                yield f"nothing, but {waiting:,} wait", limit, side.medians()
+
+
+async def _fill(database: Database, jobs: int) -> None:
+    for done in range(0, jobs, _PART):
+        await tables.insert_jobs(database, min(_PART, jobs - done))
+    await tables.settle(database)
 
 
 @asynccontextmanager
-async def _fresh_database(server: PostgresServer) -> AsyncIterator[Database]:
+async def _fresh_database(server: PostgresServer, name: str) -> AsyncIterator[Database]:
     async with open_database(server.url) as database:
-        await database.execute("drop database if exists claims")
-        await database.execute("create database claims")
-    async with open_database(server.url_for("claims"), DatabaseOptions(statement_timeout=_DAY)) as database:
+        await database.execute(f"drop database if exists {name}")
+        await database.execute(f"create database {name}")
+    async with open_database(server.url_for(name), DatabaseOptions(statement_timeout=_DAY)) as database:
         await Client(database).migrate()
         yield database
-
-
-async def _measure(database: Database, limit: int, rounds: int) -> dict[str, float]:
-    session = await database.open_session("claims", cancel_timeout=5.0)
-    try:
-        return await _measure_in(session, limit, rounds)
-    finally:
-        await session.aclose()
-
-
-async def _measure_in(session: Connection, limit: int, rounds: int) -> dict[str, float]:
-    process = await session.fetch_value("select pg_backend_pid()")
-    compared = await statements(session, limit)
-    costs: dict[str, list[float]] = {name: [] for name in (*compared, "completion")}
-    for _, (name, claim) in zip(range(rounds), cycle(compared.items()), strict=False):
-        before = _processor_time(process)
-        jobs = await claim(session, ME, [tables.TASK], limit)
-        claimed = _processor_time(process)
-        await held_rows.complete_jobs(session, ME, jobs)
-        if len(jobs) < limit:
-            raise SystemExit(f"{name} brought {len(jobs)} of {limit}")
-        costs[name].append((claimed - before) / limit)
-        costs["completion"].append((_processor_time(process) - claimed) / limit)
-    return {name: median(measured[1:]) for name, measured in costs.items()}  # the first has to be planned
 
 
 def _processor_time(process: int) -> float:
@@ -140,17 +174,18 @@ async def main() -> None:
     )
     parser.add_argument("--crowd-jobs", type=int, default=50_000, help="how many stand in the way")
     parser.add_argument(
-        "--waiting", type=int, nargs="+", metavar="N", help="have nothing in the way, and so many jobs wait"
+        "--waiting", type=int, nargs="+", metavar="N", help="compare tables in which so many wait"
     )
     parser.add_argument("--directory", help="where the server keeps its temporary folder")
     options = parser.parse_args()
     print("| in the way | jobs a claim | server CPU, us/job |\n| --- | --: | --- |")
     with passable_folder(options.directory) as folder:
         async with embedded_postgres(folder / "postgres") as server:
-            for waiting in options.waiting or ():
-                async for limit, costs in measure_waiting(server, waiting, options):
-                    _tell(f"nothing, but {waiting:,} wait", limit, costs)
-            for situation in () if options.waiting else SITUATIONS:
+            if options.waiting:
+                async for what, limit, costs in measure_waiting(server, options):
+                    _tell(what, limit, costs)
+                return
+            for situation in SITUATIONS:
                 for limit in LIMITS:
                     _tell(situation.name, limit, await measure(server, situation, options, limit))
 
