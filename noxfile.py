@@ -28,7 +28,7 @@ PRERELEASED = ("trio", "asyncpg", "cattrs", "croniter", "orjson")
 """What `nox -s newest` installs as new as it gets."""
 IN_PARALLEL = ("-n", str(min(4, 2 * (os.cpu_count() or 1))), "--dist=worksteal")
 """Twice as many processes as cores, for tests wait more than they compute; each has a server of its own."""
-SAMPLED = (
+BETWEEN = (
     "tests/scenarios",
     "tests/admin",
     "tests/cli",
@@ -38,16 +38,18 @@ SAMPLED = (
     "tests/interop",
     "tests/faults",
     "tests/storm",
+    "tests/testing/test_pytest_plugin.py",
     "tests/test_docs.py",
+    "tests/test_embedded.py",
+    "tests/test_shares.py",
     "tests/test_walkthrough.py",
 )
-"""The tests that try a share of what they sample, or are dealt: scheduling points, commands, pages, SQL,
-examples, servers and networks that fail, workers of other languages."""
+"""What runs on the Pythons between the oldest and the newest: the tests that try a share of what they sample,
+or are dealt, such as scheduling points, commands, pages, SQL, examples, servers and networks that fail, and
+workers of other languages; and those among them that depend on Python."""
 HARNESS = "tests/scenarios/"
 """Whatever fails there has failed: those tests end a worker at each point, and nothing is left to chance."""
 MOST_UNSTEADY = 3
-BETWEEN = ("tests/worker", *SAMPLED)
-"""What runs on the Pythons between the oldest and the newest."""
 
 
 def programs_of(version: str) -> Iterator[str]:

@@ -64,16 +64,27 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_DEALT = ("admin", "cli", "conformance", "database", "environments", "faults")
-DEALT_FOLDERS = tuple(Path(__file__).with_name(name) for name in _DEALT)
-"""Each of their tests runs on one interpreter, and each interpreter has a share: they take minutes, and are
-about commands, SQL, servers and networks. What depends on Python is below them, or marked `everywhere`."""
+_DEALT = (
+    "admin",
+    "cli",
+    "conformance",
+    "database",
+    "environments",
+    "faults",
+    "interop",
+    "test_embedded.py",
+    "test_shares.py",
+    "testing/test_pytest_plugin.py",
+)
+DEALT = tuple(Path(__file__).parent / name for name in _DEALT)
+"""Each of the tests there runs on one interpreter, and each interpreter has a share: they take minutes, and
+are about commands, SQL, servers, networks and programs. What depends on Python is marked `everywhere`."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         is_everywhere = item.get_closest_marker("everywhere") is not None
-        if not is_everywhere and any(item.path.is_relative_to(folder) for folder in DEALT_FOLDERS):
+        if not is_everywhere and any(item.path.is_relative_to(place) for place in DEALT):
             item.add_marker(pytest.mark.dealt)
     if not config.getoption("--exhaustive"):
         for item in items:

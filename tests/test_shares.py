@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import DEALT_FOLDERS
+from tests.conftest import DEALT
 from tests.support.shares import Share
 
 ROOT = Path(__file__).parents[1]
-DEALT = "tests/admin/test_api_fuzz.py"
+FUZZ = "tests/admin/test_api_fuzz.py"
 
 
 @pytest.mark.parametrize("of", [1, 2, 3, 5, 9])
@@ -35,7 +35,7 @@ def test_what_is_no_share_is_refused(text: str) -> None:
 def test_each_dealt_test_is_in_one_share() -> None:
     tests: list[str] = []
     for number in (1, 2):
-        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", DEALT]
+        command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", FUZZ]
         command.append(f"--share={number}/2")
         run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
         tests += [line.rpartition("::")[2] for line in run.stdout.splitlines() if "::" in line]
@@ -46,11 +46,10 @@ def test_each_dealt_test_is_in_one_share() -> None:
 def test_whatever_has_shares_runs_on_each_interpreter() -> None:
     """Else the shares of the interpreters between the oldest and the newest were tried by none."""
     text = (ROOT / "noxfile.py").read_text()
-    names = re.findall(r"^(?:SAMPLED|BETWEEN) = \((.+?)\)$", text, re.MULTILINE | re.DOTALL)
-    assert len(names) == 2
-    run = [ROOT / name for name in re.findall(r'"(.+?)"', "".join(names))]
-    for folder in DEALT_FOLDERS:
-        assert any(folder.is_relative_to(path) for path in run), folder
+    [names] = re.findall(r"^BETWEEN = \((.+?)\)$", text, re.MULTILINE | re.DOTALL)
+    run = [ROOT / name for name in re.findall(r'"(.+?)"', names)]
+    for place in DEALT:
+        assert any(place.is_relative_to(path) for path in run), place
     for module in (ROOT / "tests").glob("*/**/*.py"):
         if re.search(r"\bmark\.dealt\b|\bShare\.of_run\(", module.read_text()):
             assert any(module.is_relative_to(path) for path in run), module

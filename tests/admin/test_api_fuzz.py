@@ -31,7 +31,7 @@ from trio_graphile.admin._safety.guard import Guard
 from trio_graphile.admin._safety.limiter import AttemptLimiter
 from trio_graphile.admin._server.serving import serve_admin
 
-EXAMPLES = 15
+EXAMPLES = 10
 """How many requests each operation is tried with, for each kind of data that is made up: no time decides."""
 CONFIG = """
 [checks.positive_data_acceptance]

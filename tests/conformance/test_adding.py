@@ -11,7 +11,7 @@ import pytest
 from tests.conformance.programs import KINDS
 from tests.conformance.stage import Row, Stage, all_pairs
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 
 @attrs.frozen(kw_only=True)

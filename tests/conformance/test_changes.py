@@ -10,7 +10,7 @@ import pytest
 from tests.conformance.programs import KINDS, Peer
 from tests.conformance.stage import Row, Stage, pairs
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 DEAD = Row(attempts=1, max_attempts=1, error=True, payload={"error": "no luck"})
 RUNNING = Row(attempts=1, locked=True, payload={"held": True})

@@ -12,7 +12,7 @@ import trio
 from tests.conformance.programs import KINDS, Refused
 from tests.conformance.stage import Stage, pairs
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 CRONTAB = "* * * * * act ?fill=20m&queue=q&max=3&priority=-1 {a:1}"
 OTHER = "* * * * * act ?id=other&fill=20m {a:1}"

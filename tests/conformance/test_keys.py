@@ -11,7 +11,7 @@ import pytest
 from tests.conformance.programs import KINDS, Peer
 from tests.conformance.stage import Row, Stage, all_pairs, pairs
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 LATER = "2999-01-01T00:00:00Z"
 MODES = ("replace", "preserve_run_at", "unsafe_dedupe")

@@ -11,7 +11,7 @@ from tests.conformance.programs import KINDS
 from tests.conformance.stage import Stage
 from tests.interop.installed import lacks_nothing_of_ours, ledger
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 HIGHEST = {"node17": 19, "node18": 20, "ours": 20, "rust": 22}
 BREAKING = {1, 3, 11, 13, 14, 16}

@@ -9,7 +9,7 @@ from tests.conformance.programs import KINDS, Peer
 from tests.conformance.stage import Stage, pairs
 from tests.faults.network import Proxy, open_proxy
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 JOBS = 12
 

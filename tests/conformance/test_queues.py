@@ -11,7 +11,7 @@ import trio
 from tests.conformance.programs import KINDS, Peer
 from tests.conformance.stage import Stage, pairs
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 QUEUES = ("red", "green", None)
 JOBS = 12

@@ -9,7 +9,7 @@ import pytest
 from tests.conformance.programs import KINDS, Peer
 from tests.conformance.stage import Row, Stage, pairs
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 HELD = {"held": True}
 

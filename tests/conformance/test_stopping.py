@@ -8,7 +8,7 @@ import trio
 from tests.conformance.programs import KINDS, Peer
 from tests.conformance.stage import Row, Stage, pairs
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 
 async def hold_a_job(stage: Stage, holder: Peer, **options: object) -> int:

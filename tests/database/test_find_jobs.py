@@ -20,8 +20,6 @@ from trio_graphile._model.failure_groups import error_group
 from trio_graphile._model.inspection import JobState
 from trio_graphile._model.listing import FoundJobs, JobOrder, JobSearch
 
-pytestmark = pytest.mark.dealt  # the statements know nothing of Python
-
 OLDEST, NEWEST, NEXT_RUN, LATEST_FAILURE = JobOrder
 TASKS = [f"task-{number}" for number in range(1, 6)]
 QUEUES = [f"queue-{number}" for number in range(1, 6)]

@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pytest
-
 from tests.database.random_jobs import add_random_jobs, buffers_of, plan_of, scanned_tables, vacuum_jobs
 from trio_graphile import Connection
 from trio_graphile._database.search import conditions, find, payload, read, windows
 from trio_graphile._database.statement import Statement
 from trio_graphile._database.summaries.failures import FIND_FAILED_TASKS
-
-pytestmark = pytest.mark.dealt  # the statements know nothing of Python
 
 N = 200_000  # beyond which their indexes are as deep as those of twice as many
 WINDOW = 300

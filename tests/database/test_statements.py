@@ -32,7 +32,6 @@ def statements() -> Iterator[object]:
                 yield pytest.param(value, id=f"{module.name.rpartition('_database.')[2]}.{name}")
 
 
-@pytest.mark.dealt
 @pytest.mark.parametrize("statement", list(statements()))
 async def test_a_statement_can_be_prepared(connection: Connection, statement: Statement) -> None:
     sql = statement.for_schema(quote_identifier("graphile_worker"))

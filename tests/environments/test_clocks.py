@@ -20,8 +20,6 @@ from tests.support.tables import locks
 from tests.support.waiting import wait_until
 from trio_graphile import Client, Database, open_database
 
-pytestmark = pytest.mark.dealt  # what is tried knows little of Python
-
 LEASE = 15.0
 """In seconds: much less than a step, and so long that a busy machine does not end it."""
 HELD = 2

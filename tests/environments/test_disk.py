@@ -31,8 +31,6 @@ from trio_graphile import (
 )
 from trio_graphile.embedded import PostgresServer, embedded_postgres
 
-pytestmark = pytest.mark.dealt  # what is tried knows nothing of Python
-
 SIZE = "160m"
 """Enough for a cluster, and a little more."""
 SMALL = {"min_wal_size": "32MB", "max_wal_size": "32MB"}

@@ -15,8 +15,6 @@ from trio_graphile import Client, Database, TaskRegistry, Worker, open_database
 from trio_graphile.embedded import PostgresServer, embedded_postgres
 
 HIDING = "row level security may hide rows of _private_job_queues, _private_jobs, _private_known_crontabs"
-pytestmark = pytest.mark.dealt  # what is tried knows little of Python
-
 PROGRAM = """
 from trio_graphile import TaskRegistry
 

@@ -36,8 +36,6 @@ from trio_graphile import (
 )
 from trio_graphile._model.bell import Bell
 
-pytestmark = pytest.mark.dealt  # what is tried knows little of Python
-
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Path:

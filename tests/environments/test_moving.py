@@ -31,8 +31,6 @@ from trio_graphile import (
 from trio_graphile.embedded import PostgresServer, embedded_postgres, find_binaries
 from trio_graphile.embedded._installation import choose_installation
 
-pytestmark = pytest.mark.dealt  # what is tried knows little of Python
-
 PROGRAMS = find_binaries()
 FAST = WorkerOptions(
     concurrency=4,

@@ -15,8 +15,6 @@ from tests.environments.networks import Lab, check_no_job_ran_beside_itself
 from tests.support.tables import locks
 from trio_graphile import Client, Database
 
-pytestmark = pytest.mark.dealt  # what is tried knows little of Python
-
 MARGIN = 5.0
 """What a process may need to end besides, in seconds, on a machine that is busy."""
 FLUSH = 2.0

@@ -9,7 +9,6 @@ from tests.environments.patronis import missing, open_patroni
 from trio_graphile import Client, TaskRegistry
 
 pytestmark = [
-    pytest.mark.dealt,  # what is tried knows little of Python
     pytest.mark.skipif(missing() is not None, reason=f"there is no {missing()}"),
 ]
 

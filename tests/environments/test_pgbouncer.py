@@ -38,7 +38,6 @@ from trio_graphile.embedded import PostgresServer
 from trio_graphile.testing import TemplateDatabases, embedded_postgres_in_thread
 
 pytestmark = [
-    pytest.mark.dealt,
     pytest.mark.skipif(PROGRAM is None, reason="there is no pgbouncer: apt-get install pgbouncer"),
 ]
 

@@ -22,8 +22,6 @@ from tests.support.tables import locks
 from tests.support.waiting import wait_until
 from trio_graphile import Client, Database
 
-pytestmark = pytest.mark.dealt  # what is tried knows little of Python
-
 DOCKER_STOP = 10.0
 """How many seconds `docker stop` leaves a container after SIGTERM."""
 SERVING = ("run", "chores:tasks", "--concurrency", "4")

@@ -34,8 +34,6 @@ from trio_graphile._database.statement import quote_identifier
 from trio_graphile._model.bounds import ANY_JOB
 from trio_graphile.admin import Admin
 
-pytestmark = pytest.mark.dealt  # what is tried knows little of Python
-
 LogCapture = pytest.LogCaptureFixture
 
 

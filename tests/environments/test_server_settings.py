@@ -27,8 +27,6 @@ from trio_graphile._database.connection import Connection
 from trio_graphile.embedded import PostgresServer, embedded_postgres
 from trio_graphile.testing import TemplateDatabases, embedded_postgres_in_thread
 
-pytestmark = pytest.mark.dealt  # what is tried knows little of Python
-
 IDLE = 0.6
 """How long a worker has nothing to do: longer than the timeouts that are set below."""
 SETTINGS = [

@@ -16,8 +16,6 @@ from tests.support.workers import running
 from trio_graphile import Client, PostgresTooOld, TaskRegistry, Worker, WorkerOptions, open_database
 from trio_graphile.embedded import embedded_postgres
 
-pytestmark = pytest.mark.dealt  # what is tried knows little of Python
-
 JOBS = """
 from trio_graphile import TaskRegistry
 tasks = TaskRegistry()

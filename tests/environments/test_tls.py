@@ -35,7 +35,6 @@ def has_tls(programs: Path) -> bool:
 
 WITH_TLS = [programs for _, programs in sorted(SERVERS.items()) if has_tls(programs)]
 pytestmark = [
-    pytest.mark.dealt,
     pytest.mark.skipif(not WITH_TLS, reason="there is no PostgreSQL with TLS: apt-get install postgresql"),
     pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl"),
 ]

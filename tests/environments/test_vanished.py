@@ -20,8 +20,6 @@ from tests.support.tables import locks
 from tests.support.waiting import PATIENCE, wait_until_true
 from trio_graphile import Client, Database, JobSpec
 
-pytestmark = pytest.mark.dealt  # what is tried knows little of Python
-
 LEASE = 6.0
 PATIENT_FLUSH = 60.0
 """With it, a session that writes outcomes waits for locks for longer than the test holds any."""

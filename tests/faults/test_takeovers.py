@@ -25,7 +25,6 @@ async def test_no_job_is_taken_from_a_worker_that_lives(
         judge(trial, figures)
 
 
-@pytest.mark.dealt
 @pytest.mark.timeout(0)
 async def test_nor_when_a_standby_takes_over_or_the_clock_is_set(
     request: pytest.FixtureRequest, figures: Figures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

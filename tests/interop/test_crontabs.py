@@ -13,7 +13,7 @@ from tests.support.workers import running
 from tests.worker.clocks import HandClock
 from trio_graphile import Database, TaskRegistry, Worker, WorkerOptions, format_crontab, parse_crontab
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 CRONTAB = """
 # Understood by both.

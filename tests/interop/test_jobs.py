@@ -11,7 +11,7 @@ from tests.interop.graphile_worker import GraphileWorker
 from tests.interop.runs import recorded_runs
 from trio_graphile import Client, Database, JobSpec, TaskRegistry, Worker, WorkerOptions, open_database
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 
 async def rows_by_task(database: Database) -> dict[str, Any]:

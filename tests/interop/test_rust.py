@@ -29,7 +29,6 @@ from trio_graphile._database.claiming import claims
 
 pytestmark = [
     pytest.mark.interop,
-    pytest.mark.dealt,
     pytest.mark.timeout(900),  # for the build, which the first one waits for
 ]
 

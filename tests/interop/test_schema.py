@@ -10,7 +10,7 @@ from tests.interop.graphile_worker import GraphileWorker
 from tests.support.waiting import wait_until_true
 from trio_graphile import Client, Database, TaskRegistry, Worker, open_database
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 BREAKING = {1, 3, 11, 13, 14, 16, 19}
 PATIENCE = 60.0

@@ -9,7 +9,7 @@ from tests.interop.graphile_worker import GraphileWorker
 from tests.interop.runs import recorded_runs, tasks
 from trio_graphile import Client, Database, JobSpec, Worker, WorkerOptions, open_database
 
-pytestmark = [pytest.mark.interop, pytest.mark.dealt]
+pytestmark = pytest.mark.interop
 
 NEVER = 600.0
 """A poll interval, in seconds, that no test lives to see: whoever runs a job then was woken."""

@@ -19,8 +19,6 @@ from trio_graphile._database.claiming.memory import PlainClaim
 from trio_graphile._model.bounds import ClaimRules
 from trio_graphile._model.instants import LAST
 
-pytestmark = pytest.mark.dealt  # the statements know nothing of Python
-
 ME = "trio_graphile_me"
 NOT_SLOW = ClaimRules(["slow"])
 TASKS = ["a", "b"]

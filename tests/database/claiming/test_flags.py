@@ -13,8 +13,6 @@ from trio_graphile._database.claiming.memory import PlainClaim
 from trio_graphile._database.rows import flags_of
 from trio_graphile._model.bounds import ClaimRules
 
-pytestmark = pytest.mark.dealt  # the statements know nothing of Python
-
 FLAGS = [
     None,
     "{}",

@@ -147,6 +147,7 @@ async def test_there_is_a_way_without_any(turned_off: tuple[Shortcut, ...], empt
             await use(database)
 
 
+@pytest.mark.dealt
 @pytest.mark.timeout(300)  # on a busy machine
 def test_a_worker_works_without_those_for_speed(postgres: Any) -> None:
     """The worker's own tests, in a run of their own."""

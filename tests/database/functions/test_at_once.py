@@ -15,8 +15,6 @@ from trio_graphile._database.connection import Connection, Row
 from trio_graphile._database.database import Database
 from trio_graphile._exceptions import StatementFailed
 
-pytestmark = pytest.mark.dealt  # the functions know nothing of Python
-
 ADD_ONE = "select id, key, revision, payload::text from graphile_worker.add_job('a', '[2]', job_key => 'k')"
 ADD_TWO = """
     select id, key, revision, payload::text

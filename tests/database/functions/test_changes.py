@@ -16,8 +16,6 @@ from tests.support.tables import locked_queues
 from trio_graphile._database.database import Database
 from trio_graphile._exceptions import StatementFailed
 
-pytestmark = pytest.mark.dealt  # the functions know nothing of Python
-
 CHANGES = ["complete_jobs", "permanently_fail_jobs", "reschedule_jobs"]
 
 

@@ -13,8 +13,6 @@ from tests.database.functions.states import (
 from tests.database.sessions import heard
 from trio_graphile._database.database import Database
 
-pytestmark = pytest.mark.dealt  # the functions know nothing of Python
-
 
 @pytest.mark.parametrize("empty", [None, []], ids=["null", "none"])
 async def test_adding_nothing_adds_nothing_and_notifies_with_nothing(

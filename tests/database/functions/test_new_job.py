@@ -12,8 +12,6 @@ from tests.database.functions.states import (
 )
 from trio_graphile._database.database import Database
 
-pytestmark = pytest.mark.dealt  # the functions know nothing of Python
-
 
 @pytest.mark.parametrize("key", [None, "k"])
 @pytest.mark.parametrize("function", ["add_job", "add_jobs", "add_jobs of two"])

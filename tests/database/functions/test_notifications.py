@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from tests.database.functions.calls import add_job, add_jobs, call, jobs, spec
 from tests.database.functions.states import (
     LATER,
 )
 from tests.database.sessions import heard
 from trio_graphile._database.database import Database
-
-pytestmark = pytest.mark.dealt  # the functions know nothing of Python
 
 
 async def test_each_call_notifies_once_with_its_count(database: Database) -> None:

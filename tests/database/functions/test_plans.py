@@ -6,8 +6,6 @@ import pytest
 
 from trio_graphile._database.database import Database
 
-pytestmark = pytest.mark.dealt  # the functions know nothing of Python
-
 
 @pytest.mark.parametrize(
     "statement",

@@ -16,8 +16,6 @@ from tests.database.sessions import heard
 from trio_graphile._database.database import Database
 from trio_graphile._exceptions import StatementFailed
 
-pytestmark = pytest.mark.dealt  # the functions know nothing of Python
-
 REFUSED = [
     pytest.param({"identifier": None}, "23502", None, id="no identifier"),
     pytest.param({"identifier": "x" * 129}, "23514", "tasks_identifier_check", id="identifier"),

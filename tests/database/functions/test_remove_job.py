@@ -17,8 +17,6 @@ from tests.database.sessions import heard
 from tests.support.tables import locked_queues
 from trio_graphile._database.database import Database
 
-pytestmark = pytest.mark.dealt  # the functions know nothing of Python
-
 
 def is_nothing(row: Mapping[str, Any]) -> bool:
     return all(value is None for value in row.values())

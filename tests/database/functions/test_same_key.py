@@ -19,8 +19,6 @@ from tests.database.functions.states import (
 from tests.database.sessions import heard
 from trio_graphile._database.database import Database
 
-pytestmark = pytest.mark.dealt  # the functions know nothing of Python
-
 
 @pytest.mark.parametrize("through", EVERY_WAY)
 @pytest.mark.parametrize("mode", ["replace", "preserve_run_at"])

@@ -17,8 +17,6 @@ from tests.support.tables import locked_queues
 from trio_graphile._database.database import Database
 from trio_graphile._exceptions import StatementFailed
 
-pytestmark = pytest.mark.dealt  # the functions know nothing of Python
-
 
 async def test_force_unlock_frees_jobs_and_queues_of_these_workers_and_changes_nothing_else(
     database: Database,
