@@ -18,7 +18,7 @@ from trio_graphile._interceptors.chains import NO_CHAINS, Chains
 from trio_graphile._model.recovery import ResetReport
 from trio_graphile._worker.clocks import ServerClock
 from trio_graphile._worker.ledger import Ledger
-from trio_graphile._worker.looks import Looks, pause_after
+from trio_graphile._worker.looks import SECONDS_PER_BYTE, Looks, pause_after
 from trio_graphile._worker.maintenance import Maintenance
 from trio_graphile.hooks import Hooks, JobToRecover
 
@@ -53,7 +53,7 @@ class HandClock:
 
 def look(looks: Looks, clock: HandClock, *, workers: int = 1, takes: float = 0.0) -> bool:
     """Look if that is due; return whether it was."""
-    with looks.look_if_due(workers) as is_due:
+    with looks.look_if_due(workers, size=0) as is_due:
         clock.now += takes
     return is_due
 
@@ -71,6 +71,26 @@ def test_the_first_look_is_due_at_once_and_the_next_one_when_the_pause_is_over()
     clock.now += 1
     assert look(looks, clock)
     assert look(looks, clock)  # the last one took no time
+
+
+@pytest.mark.parametrize(("at_random", "due_after"), [(0.0, 20_000.0), (0.25, 15_000.0), (1.0, 0.0)])
+def test_the_first_look_at_a_large_table_comes_as_if_the_worker_had_always_been_there(
+    at_random: float, due_after: float
+) -> None:
+    clock = HandClock()
+    looks = Looks(clock, lambda: at_random)
+    size = int(10 / SECONDS_PER_BYTE)
+
+    def look_of_twenty() -> bool:
+        with looks.look_if_due(20, size) as is_due:
+            return is_due
+
+    if due_after:
+        assert not look_of_twenty()
+        clock.now += due_after - 1
+        assert not look_of_twenty()
+        clock.now += 1
+    assert look_of_twenty()
 
 
 def test_it_is_the_fleet_of_today_that_counts() -> None:
@@ -96,7 +116,7 @@ def test_a_look_that_fails_has_taken_time_too() -> None:
     looks = Looks(clock)
 
     def fail() -> None:
-        with looks.look_if_due(1):
+        with looks.look_if_due(1, size=0):
             clock.now += 60
             raise TimeoutError
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import attrs
 import trio
 
-from trio_graphile._database import samples, stale_locks, sweeps, unknown_locks, worker_registry
+from trio_graphile._database import samples, stale_locks, sweeps, table_size, unknown_locks, worker_registry
 from trio_graphile._database.brief_transaction import one_core_transaction
 from trio_graphile._database.connection import Connection
 from trio_graphile._database.database import Database
@@ -49,8 +50,7 @@ class Maintenance:
         async with brief_session(self._database, "recovery", self._cancel_timeout) as connection:
             if not await self._server_clock.is_steady(connection):
                 return Sweep(SweepReport())
-            workers = await worker_registry.count_workers(connection)
-            with self._looks_for_orphans.look_if_due(workers) as is_due:
+            with await _look_if_due(self._looks_for_orphans, connection) as is_due:
                 if is_due and await sweeps.has_orphans(connection, self._options):
                     return await self._sweep(connection, orphans=True)  # which reads the table again
             return await self._sweep(connection, orphans=False)
@@ -75,8 +75,7 @@ class Maintenance:
         async with brief_session(self._database, "recovery", self._cancel_timeout) as connection:
             if not await self._server_clock.is_steady(connection):
                 return ResetReport()
-            workers = await worker_registry.count_workers(connection)
-            with self._looks_for_old_locks.look_if_due(workers) as is_due:
+            with await _look_if_due(self._looks_for_old_locks, connection) as is_due:
                 return await stale_locks.reset_stale_locks(connection) if is_due else None
 
     async def return_unknown(self) -> None:
@@ -85,8 +84,8 @@ class Maintenance:
         Does nothing while it is too soon for another look at all locks. Claims go on while it looks.
         """
         async with brief_session(self._database, "recovery", self._cancel_timeout) as connection:
-            workers, ledger = await worker_registry.count_workers(connection), self._ledger
-            with self._looks_for_unknown.look_if_due(workers) as is_due:
+            ledger = self._ledger
+            with await _look_if_due(self._looks_for_unknown, connection) as is_due:
                 if not is_due:
                     return
                 async with one_core_transaction(connection):
@@ -106,3 +105,8 @@ class Maintenance:
         with trio.move_on_after(_SAMPLE_TIMEOUT):
             async with brief_session(self._database, "samples", self._cancel_timeout) as connection:
                 await samples.take_sample(connection)
+
+
+async def _look_if_due(looks: Looks, connection: Connection) -> AbstractContextManager[bool]:
+    workers = await worker_registry.count_workers(connection)
+    return looks.look_if_due(workers, await table_size.size_jobs(connection))
