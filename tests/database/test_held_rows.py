@@ -207,9 +207,22 @@ async def test_reconciling_frees_a_queue_of_which_somebody_gives_back_the_job_me
     locked_at = (await row(database, job_id))["locked_at"]
     async with trio.open_nursery() as nursery, database.transaction() as connection:
         # As by a look that is ended before it frees the queue:
-        await connection.fetch(unknown_locks.RETURN_UNKNOWN_JOBS, ME, [job_id], [locked_at])
+        is_fenced = False
+        await connection.fetch(unknown_locks.RETURN_UNKNOWN_JOBS, ME, [job_id], [locked_at], is_fenced)
         nursery.start_soon(unknown_locks.reconcile, database, ME, [])
         await wait_until_somebody_waits(database)
+    assert await locked_queues(database) == {}
+
+
+@pytest.mark.parametrize("table", ["_private_jobs", "_private_job_queues"])
+async def test_reconciling_frees_what_a_renewal_locks_anew_meanwhile(database: Database, table: str) -> None:
+    job_id = await add(database, queue_name="q")
+    await claim(database)
+    async with trio.open_nursery() as nursery, database.transaction() as connection:
+        await connection.execute(f"update graphile_worker.{table} set locked_at = clock_timestamp()")
+        nursery.start_soon(unknown_locks.reconcile, database, ME, [])
+        await wait_until_somebody_waits(database)
+    assert (await row(database, job_id))["locked_by"] is None
     assert await locked_queues(database) == {}
 
 

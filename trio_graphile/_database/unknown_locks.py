@@ -24,8 +24,7 @@ logger = logging.getLogger("trio_graphile.worker")
 
 
 Lock: TypeAlias = tuple[int, datetime]
-"""The id of a job or a queue, and when it was locked. Both together are the fence: a statement that is late,
-since its session was given up, must not touch what was claimed anew."""
+"""The id of a job or a queue, and when it was locked."""
 
 
 @attrs.frozen
@@ -75,9 +74,12 @@ RETURN_UNKNOWN_JOBS = Statement(
         locked_at = null
       where jobs.locked_by = $1::text
         and jobs.id = any($2::bigint[])
-        and (jobs.id, jobs.locked_at) in (
-          select unknown.id, unknown.locked_at
-          from unnest($2::bigint[], $3::timestamptz[]) as unknown(id, locked_at)
+        and (
+          not $4::boolean
+          or (jobs.id, jobs.locked_at) in (
+            select unknown.id, unknown.locked_at
+            from unnest($2::bigint[], $3::timestamptz[]) as unknown(id, locked_at)
+          )
         )
       returning jobs.id, jobs.job_queue_id, jobs.run_at, jobs.attempts, jobs.max_attempts
     )
@@ -87,7 +89,7 @@ RETURN_UNKNOWN_JOBS = Statement(
       on queues.id = returned.job_queue_id
       and queues.locked_by = $1::text
 """.replace("{retired}", RETIRED).replace("{announced}", ANNOUNCED)
-)  # $1 worker id, $2 job ids, $3 when each was locked
+)  # $1 worker id, $2 job ids, $3 when each was locked, $4 whether that has to be so still
 
 FIND_UNKNOWN_QUEUES = Statement("""
     select queues.id, queues.locked_at
@@ -109,13 +111,16 @@ FREE_UNKNOWN_QUEUES = Statement(
       set locked_by = null, locked_at = null
       where queues.locked_by = $1::text
         and queues.id = any($2::integer[])
-        and (queues.id, queues.locked_at) in (
-          select unknown.id, unknown.locked_at
-          from unnest($2::integer[], $3::timestamptz[]) as unknown(id, locked_at)
+        and (
+          not $4::boolean
+          or (queues.id, queues.locked_at) in (
+            select unknown.id, unknown.locked_at
+            from unnest($2::integer[], $3::timestamptz[]) as unknown(id, locked_at)
+          )
         )
         and not exists (
           select from {schema}._private_jobs as jobs
-          where jobs.id = any($4::bigint[])
+          where jobs.id = any($5::bigint[])
             and jobs.job_queue_id = queues.id
             and jobs.locked_by = $1::text
         )
@@ -124,7 +129,7 @@ FREE_UNKNOWN_QUEUES = Statement(
     select freed.id, {announced}
     from freed
 """.replace("{announced}", QUEUES_ANNOUNCED)
-)  # $1 worker id, $2 queue ids, $3 when each was locked, $4 the ids of the jobs that we hold
+)  # $1 worker id, $2 queue ids, $3 and $4 as above, $5 the ids of the jobs that we hold
 
 
 async def find_unknown(executor: Executor, worker_id: str, held: Sequence[Job]) -> UnknownLocks:
@@ -152,23 +157,26 @@ async def still_unknown(
 async def return_unknown(
     executor: Executor, worker_id: str, held: Sequence[Job], unknown: UnknownLocks
 ) -> None:
-    """Give back what is locked by us and not in `held`. No claim of ours may run meanwhile.
+    """Give back what is locked by us and not in `held`, unless it was locked anew, or its lock renewed.
 
-    Ended in between, it leaves queues locked whose jobs are given back: `reconcile` finds them.
+    No claim of ours may run meanwhile. But if this is given up with its session, the server may carry it out
+    later. Ended in between, it leaves queues locked whose jobs are given back: `reconcile` finds them.
     """
-    returned = await _return_jobs(executor, worker_id, unknown.jobs)
+    returned = await _return_jobs(executor, worker_id, unknown.jobs, is_fenced=True)
     queues = {(row["queue_id"], row["queue_locked_at"]) for row in returned if row["queue_id"] is not None}
-    await _free_queues(executor, worker_id, held, queues.union(unknown.queues))
+    await _free_queues(executor, worker_id, queues.union(unknown.queues), held, is_fenced=True)
 
 
 async def reconcile(executor: Executor, worker_id: str, held: Sequence[Job]) -> set[int]:
     """Give back the jobs that are locked by us but not in `held`, and free their queues; return their ids.
 
-    No claim of ours may run meanwhile. What is left of a `return_unknown` that was given up may still run.
+    No claim of ours may run meanwhile. Renewals may, and what is left of a `return_unknown` that was given up.
     """
-    returned = await _return_jobs(executor, worker_id, await _find_jobs(executor, worker_id, held))
+    jobs = await _find_jobs(executor, worker_id, held)
+    returned = await _return_jobs(executor, worker_id, jobs, is_fenced=False)
     # Only now: whoever gave back the jobs of a queue may not come to free it.
-    await _free_queues(executor, worker_id, held, await _find_queues(executor, worker_id))
+    queues = await _find_queues(executor, worker_id)
+    await _free_queues(executor, worker_id, queues, held, is_fenced=False)
     return {row["id"] for row in returned}
 
 
@@ -184,9 +192,11 @@ def _locks(rows: Iterable[Row]) -> list[Lock]:
     return [(row["id"], row["locked_at"]) for row in rows]
 
 
-async def _return_jobs(executor: Executor, worker_id: str, jobs: Sequence[Lock]) -> list[Row]:
+async def _return_jobs(
+    executor: Executor, worker_id: str, jobs: Sequence[Lock], *, is_fenced: bool
+) -> list[Row]:
     async def give_back(part: Sequence[Lock]) -> list[Row]:
-        return await executor.fetch(RETURN_UNKNOWN_JOBS, worker_id, *_columns(part))
+        return await executor.fetch(RETURN_UNKNOWN_JOBS, worker_id, *_columns(part), is_fenced)
 
     returned = await write_most(give_back, jobs, what="giving back unknown jobs", name=itemgetter(0))
     if returned:
@@ -196,12 +206,12 @@ async def _return_jobs(executor: Executor, worker_id: str, jobs: Sequence[Lock])
 
 
 async def _free_queues(
-    executor: Executor, worker_id: str, held: Sequence[Job], queues: Iterable[Lock]
+    executor: Executor, worker_id: str, queues: Iterable[Lock], held: Sequence[Job], *, is_fenced: bool
 ) -> None:
     held_ids = [job.id for job in held]
 
     async def free(part: Sequence[Lock]) -> list[Row]:
-        return await executor.fetch(FREE_UNKNOWN_QUEUES, worker_id, *_columns(part), held_ids)
+        return await executor.fetch(FREE_UNKNOWN_QUEUES, worker_id, *_columns(part), is_fenced, held_ids)
 
     await write_most(free, sorted(queues), what="freeing unknown queues", name=itemgetter(0))
 
