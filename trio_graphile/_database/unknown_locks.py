@@ -170,7 +170,7 @@ async def return_unknown(
 async def reconcile(executor: Executor, worker_id: str, held: Sequence[Job]) -> set[int]:
     """Give back the jobs that are locked by us but not in `held`, and free their queues; return their ids.
 
-    No claim of ours may run meanwhile. Renewals may, and what is left of a `return_unknown` that was given up.
+    No claim of ours may run meanwhile. Renewals may, and what is left of a `return_unknown` given up.
     """
     jobs = await _find_jobs(executor, worker_id, held)
     returned = await _return_jobs(executor, worker_id, jobs, is_fenced=False)
