@@ -124,10 +124,8 @@ async def measure(
             return side.medians()
 
 
-async def measure_waiting(
-    server: PostgresServer, options: argparse.Namespace
-) -> AsyncIterator[tuple[str, int, dict[str, float]]]:
-    """Yield what claims cost where so many jobs wait, by turns, so that the machine is the same for all."""
+async def compare_waiting(server: PostgresServer, options: argparse.Namespace) -> None:
+    """Tell what claims cost where so many jobs wait, by turns, so that the machine is the same for all."""
     async with AsyncExitStack() as stack:
         databases = {}
         for waiting in options.waiting:
@@ -143,7 +141,7 @@ async def measure_waiting(
                     await side.measure()
                     await tables.insert_jobs(databases[waiting], limit * len(side.compared))
             for waiting, side in sides.items():
-                yield f"nothing, but {waiting:,} wait", limit, side.medians()
+                _tell(f"nothing, but {waiting:,} wait", limit, side.medians())
 
 
 async def _fill(database: Database, jobs: int) -> None:
@@ -182,10 +180,8 @@ async def main() -> None:
     with passable_folder(options.directory) as folder:
         async with embedded_postgres(folder / "postgres") as server:
             if options.waiting:
-                async for what, limit, costs in measure_waiting(server, options):
-                    _tell(what, limit, costs)
-                return
-            for situation in SITUATIONS:
+                await compare_waiting(server, options)
+            for situation in () if options.waiting else SITUATIONS:
                 for limit in LIMITS:
                     _tell(situation.name, limit, await measure(server, situation, options, limit))
 
