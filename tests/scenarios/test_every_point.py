@@ -17,15 +17,11 @@ from trio_graphile.testing._points import try_points
 pytestmark = pytest.mark.dealt  # to try a few points takes less time than to find how many there are
 
 ALL = SCENARIOS | HANDLERS | TRIGGERS | STARTS
-SAMPLE = 5
-"""How many points of a scenario and an ending are tried when time is short."""
-SAMPLE_OF_NETWORKS = 4
-"""Of these, each scenario and ending tries one by TCP and by TLS: not all the same."""
-SAMPLE_OF_NEIGHBOURS = 4
+SAMPLE = 4
+"""How many points of a scenario and an ending are tried when time is short. By TCP and by TLS each tries one
+of them, as do rivals: not all the same."""
 DISTURBED = ("all_tempers", "serial_queues", "prefetch", "transactions", "crontab", "run_once")
 """The scenarios that are disturbed by neighbours. In the others they would find the same."""
-SAMPLE_OF_RIVALS = 4
-"""Of these, each scenario and rival tries one: not all the same."""
 MEDDLED = ("hooks", "serial_queues")
 """The scenarios in which somebody meddles with what stands for the worker."""
 TAKEN = ("hooks", "serial_queues", "prefetch", "threads", "transactions")
@@ -48,11 +44,9 @@ POLL_INTERVAL = 0.1
 async def test_the_guarantee_holds_wherever_a_run_ends(
     transport: str, scenario: str, ending: str, stage: Stage, request: pytest.FixtureRequest
 ) -> None:
-    if transport == "unix":
-        await visit_points(stage, ALL[scenario], ENDINGS[ending], SAMPLE, request)
-    else:
-        turn = [*ALL].index(scenario) + [*ENDINGS].index(ending) + (transport == "tls")
-        await visit_points(stage, ALL[scenario], ENDINGS[ending], SAMPLE_OF_NETWORKS, request, turn=turn)
+    by_turns = [*ALL].index(scenario) + [*ENDINGS].index(ending) + (transport == "tls")
+    turn = None if transport == "unix" else by_turns
+    await visit_points(stage, ALL[scenario], ENDINGS[ending], request, turn=turn)
 
 
 @pytest.mark.parametrize("neighbour", NEIGHBOURS)
@@ -62,7 +56,7 @@ async def test_the_guarantee_holds_wherever_a_neighbour_locks_something(
     transport: str, scenario: str, neighbour: str, stage: Stage, request: pytest.FixtureRequest
 ) -> None:
     plan = attrs.evolve(SCENARIOS[scenario], poll_interval=POLL_INTERVAL)
-    await visit_points(stage, plan, NEIGHBOURS[neighbour], SAMPLE_OF_NEIGHBOURS, request)
+    await visit_points(stage, plan, NEIGHBOURS[neighbour], request)
 
 
 @pytest.mark.parametrize("rival", RIVALS)
@@ -73,7 +67,7 @@ async def test_the_guarantee_holds_wherever_a_worker_loses_what_stands_for_it(
 ) -> None:
     plan = attrs.evolve(SCENARIOS[scenario], presence=WATCHFUL, lease=RENEWING)
     turn = MEDDLED.index(scenario) + [*RIVALS].index(rival)
-    await visit_points(stage, plan, RIVALS[rival], SAMPLE_OF_RIVALS, request, turn=turn)
+    await visit_points(stage, plan, RIVALS[rival], request, turn=turn)
 
 
 @pytest.mark.parametrize("rival", TAKERS)
@@ -84,7 +78,7 @@ async def test_the_guarantee_holds_wherever_another_takes_jobs(
 ) -> None:
     plan = attrs.evolve(SCENARIOS[scenario], presence=WATCHFUL, lease=RENEWING)
     turn = (*TAKEN, *ALSO_TAKEN).index(scenario) + [*TAKERS].index(rival)
-    await visit_points(stage, plan, TAKERS[rival], SAMPLE_OF_RIVALS, request, turn=turn)
+    await visit_points(stage, plan, TAKERS[rival], request, turn=turn)
 
 
 @pytest.mark.parametrize("rival", FENCES)
@@ -95,14 +89,13 @@ async def test_the_guarantee_holds_wherever_a_worker_cannot_show_that_it_lives(
 ) -> None:
     plan = attrs.evolve(SCENARIOS[scenario], presence=HASTY, lease=RENEWING)
     turn = (*TAKEN, *ALSO_TAKEN).index(scenario) + [*FENCES].index(rival) + 1
-    await visit_points(stage, plan, FENCES[rival], SAMPLE_OF_RIVALS, request, turn=turn)
+    await visit_points(stage, plan, FENCES[rival], request, turn=turn)
 
 
 async def visit_points(
     stage: Stage,
     plan: Scenario,
     act: Ending,
-    sample: int,
     request: pytest.FixtureRequest,
     *,
     turn: int | None = None,
@@ -110,7 +103,7 @@ async def visit_points(
     """Have it happen at each point, or at a sample of them; with a turn, at one of the sample."""
     name = request.node.name.rpartition("-")[0]  # of the scenario: all but what happens to it
     is_exhaustive, points = request.config.getoption("--exhaustive"), request.config.getoption("--points")
-    share = (1, 1) if turn is None or is_exhaustive or points else (1 + turn % sample, sample)
+    share = (1, 1) if turn is None or is_exhaustive or points else (1 + turn % SAMPLE, SAMPLE)
 
     async def run(point: int | None) -> int:
         if point is None:
@@ -120,7 +113,7 @@ async def visit_points(
     found = await try_points(
         run,
         what="it happened",
-        sample=None if is_exhaustive else points or sample,
+        sample=None if is_exhaustive else points or SAMPLE,
         share=share,
     )
     request.node.user_properties += [("points", found.tried), ("of", found.points)]
