@@ -241,9 +241,8 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Do the pages build without a warning? Whether their snippets run is for `tests` to say."""
-    session.install(
-        "--no-compile", "-e", ".[all]", *group("docs"), *group("tests")
-    )  # the pytest plugin is imported, too
+    groups = (*group("docs"), *group("tests"))  # the pytest plugin is imported, too
+    session.install("--no-compile", "-e", ".[all]", *groups)
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
 
 
