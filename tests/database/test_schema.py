@@ -399,6 +399,24 @@ async def test_somebody_in_the_middle_of_migrating_is_waited_for(database: Datab
     assert [(report.revisions, report.applied) for report in reports] == [((20,), OURS)]
 
 
+async def test_somebody_who_begins_to_migrate_when_we_do_is_waited_for(database: Database) -> None:
+    await database.execute("delete from graphile_worker.migrations")
+    await database.execute("delete from graphile_worker.trio_graphile_migrations")
+    reports: list[MigrationReport] = []
+
+    async def run() -> None:
+        reports.append(await install(database))
+
+    async with trio.open_nursery() as nursery, database.connection() as theirs:
+        async with theirs.transaction():
+            await theirs.execute("insert into graphile_worker.migrations (id) values (1), (2)")
+            nursery.start_soon(run)
+            await wait_until_somebody_waits(database)
+        # We have the table locked until we have seen that.
+        await theirs.execute("insert into graphile_worker.migrations (id) select generate_series(3, 19)")
+    assert [(report.revisions, report.applied) for report in reports] == [((20,), OURS)]
+
+
 @pytest.mark.parametrize(("ending", "revision"), [("commit", 20), ("rollback", None)])
 async def test_another_program_that_installs_meanwhile_is_waited_for(
     empty: Database, ending: str, revision: int | None

@@ -27,7 +27,7 @@ from trio_graphile._database.schema_plan import (
     plan_migration,
 )
 from trio_graphile._database.statement import Statement, quote_identifier
-from trio_graphile._exceptions import MigrationFailed, SchemaMissing, StatementFailed
+from trio_graphile._exceptions import MigrationFailed, SchemaMissing, SchemaTooOld, StatementFailed
 from trio_graphile._model.backoff import backoff_delays
 
 logger = logging.getLogger("trio_graphile.database")
@@ -209,6 +209,9 @@ async def migrate(
             try:
                 found, plan = await _attempt(connection, schema)
                 break
+            except SchemaTooOld:
+                if found.is_too_old:  # and nobody has written for a while
+                    raise
             except StatementFailed as error:
                 clash = error.sqlstate in _CLASHES
                 if error.transient and not clash:
@@ -218,7 +221,7 @@ async def migrate(
                         f"the schema {schema!r} could not be migrated: {error}{_who(error)}"
                     ) from error
             await trio.sleep(delay)
-            await _wait_until_quiet(connection, schema, timeouts)
+            found = await _wait_until_quiet(connection, schema, timeouts)
     if plan.warning is not None:
         logger.warning("%s", plan.warning)
     return MigrationReport(found=found, revisions=plan.revisions, applied=plan.recorded, warning=plan.warning)
