@@ -10,7 +10,7 @@ from tests.scenarios.bad_tempers import DOOMED
 from tests.scenarios.journal import REASON, Journal
 from tests.scenarios.rivals import OTHER
 from tests.scenarios.trial import Trial
-from tests.support.chores import DEAD
+from tests.support.maintenance import DEAD
 from trio_graphile._database.connection import Row
 from trio_graphile._database.session import persist
 

@@ -18,8 +18,8 @@ import trio
 from tests.scenarios.aftermath import Aftermath
 from tests.scenarios.endings import Ending
 from tests.scenarios.trial import FLUSH_TIMEOUT, GRACE_PERIOD, Scenario, Trial
-from tests.support.chores import have_chores_done_at_once, have_the_first_claim_forget
 from tests.support.looking_back import have_all_claims_look_back
+from tests.support.maintenance import have_chores_done_at_once, have_the_first_claim_forget
 from trio_graphile import Client, Database, open_database
 from trio_graphile._database.session import persist
 from trio_graphile._worker import recorder

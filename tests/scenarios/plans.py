@@ -9,7 +9,7 @@ import trio
 from tests.scenarios.aftermath import REFUSED_PRIORITY
 from tests.scenarios.journal import REASON, Journal
 from tests.scenarios.trial import Scenario, Trial
-from tests.support.chores import add_what_chores_find
+from tests.support.maintenance import add_what_chores_find
 from tests.worker.clocks import NOON
 from trio_graphile import Client, DatabaseOptions, JobSpec, parse_crontab
 from trio_graphile._database.session import persist

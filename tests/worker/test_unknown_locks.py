@@ -6,8 +6,8 @@ import pytest
 import trio
 
 from tests.database.sessions import wait_until_somebody_waits
-from tests.support.chores import have_chores_done_at_once, have_the_first_claim_forget
 from tests.support.handlers import Handlers
+from tests.support.maintenance import have_chores_done_at_once, have_the_first_claim_forget
 from tests.support.tables import locked_queues, locks
 from tests.support.waiting import PATIENCE, wait_until
 from tests.support.workers import SOON, make_worker, running
