@@ -193,6 +193,16 @@ async def test_the_sweeper_of_a_worker_asks_too(
     assert row["last_error"] == "WorkerCrashed"
 
 
+NO_HELD_JOB_IS_LOCKED = """
+    select not exists (
+      select
+      from graphile_worker._private_jobs as jobs
+      join graphile_worker._private_tasks as tasks on tasks.id = jobs.task_id
+      where tasks.identifier = 'held' and jobs.locked_by is not null
+    )
+"""
+
+
 async def test_an_interceptor_that_does_not_end_holds_up_no_outcome_of_a_worker_that_does(
     database: Database, client: Client, handlers: Handlers, table: Table
 ) -> None:
@@ -214,16 +224,12 @@ async def test_an_interceptor_that_does_not_end_holds_up_no_outcome_of_a_worker_
     await client.add_raw_job("held", None, JobSpec(queue_name="q"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_until, asked)
-        await asked.wait()
-        await table.wait_until("""
-            select not exists (
-              select
-              from graphile_worker._private_jobs as jobs
-              join graphile_worker._private_tasks as tasks on tasks.id = jobs.task_id
-              where tasks.identifier = 'held' and jobs.locked_by is not null
-            )
-        """)
-        answers.set()
+        try:
+            await asked.wait()
+            await handlers.wait_started(1)
+            await table.wait_until(NO_HELD_JOB_IS_LOCKED)
+        finally:
+            answers.set()
     assert len(handlers.cancelled) == 1
 
 

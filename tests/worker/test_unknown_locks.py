@@ -11,7 +11,7 @@ from tests.support.maintenance import have_chores_done_at_once, have_the_first_c
 from tests.support.tables import locked_queues, locks
 from tests.support.waiting import PATIENCE, wait_until
 from tests.support.workers import SOON, make_worker, running
-from trio_graphile import Client, Database, JobSpec, RecoveryOptions
+from trio_graphile import Client, Database, Job, JobSpec, RecoveryOptions
 from trio_graphile._database import unknown_locks
 from trio_graphile._database.claiming import claims
 from trio_graphile._interceptors.chains import NO_CHAINS
@@ -34,21 +34,25 @@ def maintenance_of(database: Database, ledger: Ledger) -> Maintenance:
     )
 
 
+async def look_while_a_claim_ends(database: Database, ledger: Ledger, jobs: list[Job]) -> None:
+    """Have it look while the claim that has locked these jobs has no answer yet."""
+    async with trio.open_nursery() as nursery, ledger.claiming:
+        ledger.claim_sent()
+        nursery.start_soon(maintenance_of(database, ledger).return_unknown)
+        await wait_until(lambda: ledger.claiming.statistics().tasks_waiting == 1)
+        ledger.claimed(jobs)
+
+
 async def test_what_a_claim_brings_while_it_is_looked_for_is_kept_and_the_rest_given_back(
     database: Database, client: Client
 ) -> None:
     ledger = Ledger()
-    maintenance = maintenance_of(database, ledger)
     await client.add_raw_jobs(
         [("a", None, JobSpec(queue_name=queue)) for queue in ("p", "q")] + [("a", None)]
     )
     jobs = await claims.get_jobs(database, ME, ["a"], 3)
     [known] = [job for job in jobs if job.queue_name == "q"]
-    async with trio.open_nursery() as nursery, ledger.claiming:
-        ledger.claim_sent()
-        nursery.start_soon(maintenance.return_unknown)
-        await wait_until(lambda: ledger.claiming.statistics().tasks_waiting == 1)
-        ledger.claimed([known])
+    await look_while_a_claim_ends(database, ledger, [known])
     rows = await database.fetch("select id from graphile_worker._private_jobs where locked_by is not null")
     assert [row["id"] for row in rows] == [known.id]
     assert await locked_queues(database) == {"q": ME}
@@ -77,14 +81,9 @@ async def test_a_worker_that_knows_of_all_that_it_has_locked_stays_certain(
     database: Database, client: Client
 ) -> None:
     ledger = Ledger()
-    maintenance = maintenance_of(database, ledger)
     await client.add_raw_jobs([("a", None, JobSpec(queue_name="q"))])
-    ledger.claim_sent()
     jobs = await claims.get_jobs(database, ME, ["a"], 1)
-    async with trio.open_nursery() as nursery, ledger.claiming:
-        nursery.start_soon(maintenance.return_unknown)
-        await wait_until(lambda: ledger.claiming.statistics().tasks_waiting == 1)
-        ledger.claimed(jobs)
+    await look_while_a_claim_ends(database, ledger, jobs)
     ledger.ended(jobs[0])
     assert ledger.is_certain(trusts_server=True)
 

@@ -210,7 +210,7 @@ async def migrate(
                 found, plan = await _attempt(connection, schema)
                 break
             except SchemaTooOld:
-                if found.is_too_old:  # and nobody has written for a while
+                if found.is_too_old or trio.current_time() > deadline:  # else somebody has begun to write
                     raise
             except StatementFailed as error:
                 clash = error.sqlstate in _CLASHES
